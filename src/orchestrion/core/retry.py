@@ -1,0 +1,281 @@
+"""Every way a run can end badly, and whether trying again by itself makes sense.
+
+One table is the failure taxonomy: a stable code, whether it is transient, what it means
+and what a person can do. *Transient* means that the cause lies outside the task (the
+machine, the network, a service, a process that vanished) and may be gone later: only
+such a failure is retried, after a delay that doubles each time. Everything else, the
+agent's own verdict and every limit that somebody set included, would most likely end
+the same way again and waits for a decision.
+
+A code that is not in the table is refused, from every door alike: a misspelt code that
+quietly meant "permanent" would cost a task its retries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from orchestrion.core.errors import InvalidInput
+
+#: Beyond this many doublings every delay is over any cap; a float still holds the number.
+_MOST_DOUBLINGS = 900
+
+
+class Failure(NamedTuple):
+    """One way a run can end, as the taxonomy knows it."""
+
+    #: Stable name; programs may rely on it.
+    code: str
+    #: Whether the task is tried again by itself while it has retries left.
+    transient: bool
+    #: What happened, in one sentence.
+    meaning: str
+    #: What a person can do about it, in words.
+    remedy: str
+
+
+_TAXONOMY = (
+    # What the agent program did.
+    Failure(
+        "agent_failed",
+        False,
+        "the agent ended with an exit code that means failure",
+        "read its last words with `orchestrion log RUN`, correct the task, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "agent_tempfail",
+        True,
+        "the agent ended with exit code 75: it asks to be tried again later",
+        "nothing to do; it is retried by itself while retries are left",
+    ),
+    Failure(
+        "agent_crashed",
+        True,
+        "the agent was ended by a signal that did not come from us",
+        "nothing to do unless it repeats; then look for the signal's cause in `orchestrion log RUN` and the system log",
+    ),
+    Failure(
+        "agent_missing",
+        False,
+        "the agent's program is not installed or not on PATH",
+        "install it or correct its command, see `orchestrion doctor`, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "agent_not_started",
+        False,
+        "the agent's program exists but could not be started",
+        "check that it is executable and made for this machine, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "invalid_output",
+        False,
+        "the agent ended, but what it wrote cannot be read as a result",
+        "compare the agent's version with the supported ones (`orchestrion doctor`) and read `orchestrion log RUN`",
+    ),
+    Failure(
+        "permission_denied",
+        False,
+        "the agent needed a tool, file or command that it is not allowed to use",
+        "widen `allowed_tools` of its role or change the task, then `orchestrion retry TASK`",
+    ),
+    # What the service behind the agent said.
+    Failure(
+        "auth_failed",
+        False,
+        "the agent is not signed in, or its key was refused",
+        "sign in with the agent's own program or set its key, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "rate_limited",
+        True,
+        "the service behind the agent asked to slow down",
+        "nothing to do; lower the agent's slots if it repeats (`orchestrion slots agent:NAME=N`)",
+    ),
+    Failure(
+        "network",
+        True,
+        "a connection that the agent needed failed",
+        "nothing to do unless it repeats; then check the network and any proxy settings",
+    ),
+    # What became of the work.
+    Failure(
+        "check_failed",
+        False,
+        "a check still failed after the agent's further goes",
+        "read the evidence with `orchestrion show RUN`, correct the check or the task, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "merge_conflict",
+        False,
+        "the work and the plan's branch changed the same lines",
+        "resolve it on the run's branch and `orchestrion approve TASK`, or `orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
+        "merge_recheck_failed",
+        False,
+        "the work passed its checks alone, but not merged with the work of others",
+        "read the evidence with `orchestrion show RUN`, then `orchestrion retry TASK` to redo it from the new tip",
+    ),
+    Failure(
+        "verification_failed",
+        False,
+        "files are not as the run said they are",
+        "compare with `orchestrion verify TASK`, then `orchestrion approve TASK` or `orchestrion reject TASK`",
+    ),
+    # What its limits said.
+    Failure(
+        "timed_out",
+        False,
+        "the run reached its total time limit",
+        "raise the limit (`run.timeout_s`, the role's or the task's) or split the task, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "stalled",
+        False,
+        "the agent was silent for longer than the stall limit",
+        "see in `orchestrion log RUN` what it waited for; raise `run.stall_s` if it works in silence",
+    ),
+    Failure(
+        "max_turns",
+        False,
+        "the agent used all of its turns",
+        "raise `max_turns` of the role or split the task, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "budget_exhausted",
+        False,
+        "a budget of the run, the plan or the day is spent",
+        "raise the budget or wait for the next day, then `orchestrion retry TASK`",
+    ),
+    # What the machine did.
+    Failure(
+        "out_of_memory",
+        True,
+        "the run was ended because memory ran out",
+        "lower `slots.host` or give the machine more memory if it repeats",
+    ),
+    Failure(
+        "disk_full",
+        True,
+        "the disk has no room left",
+        "free some space; `orchestrion maintain` removes old workspaces",
+    ),
+    Failure(
+        "host_exhausted",
+        True,
+        "the machine had no process, thread or file handle left",
+        "lower `slots.host` or raise the system's limits (`ulimit -n`, `ulimit -u`)",
+    ),
+    Failure(
+        "workspace_failed",
+        True,
+        "the run's workspace could not be made",
+        "nothing to do unless it repeats; then look at git's words in `orchestrion log RUN`",
+    ),
+    Failure(
+        "setup_failed",
+        False,
+        "the set-up command of the workspace failed",
+        "correct `workspace.setup` (its output is in `orchestrion log RUN`), then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "lost",
+        True,
+        "the run's supervisor died or its lease ran out, so nobody knows how the work ended",
+        "nothing to do; it is retried by itself, and what was committed is kept on the run's branch",
+    ),
+    Failure(
+        "lost_repeatedly",
+        False,
+        "the task's runs were lost so often that its retries are used up",
+        "find out what ends them (memory, machine, the task itself), then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "interrupted",
+        True,
+        "the run's supervisor was asked to stop, as when the machine shuts down",
+        "nothing to do; it is retried by itself",
+    ),
+    Failure(
+        "internal",
+        True,
+        "orchestrion itself failed in a way it did not foresee",
+        "please report it with the end of `orchestrion log RUN`; the work is kept on the run's branch",
+    ),
+    # What people and programs decided.
+    Failure(
+        "killed",
+        False,
+        "a person or a program ended the run",
+        "`orchestrion retry TASK` when it may go on",
+    ),
+    Failure(
+        "cancelled",
+        False,
+        "the task was cancelled while the run worked on it",
+        "nothing to do; make a new task if it is wanted after all",
+    ),
+    Failure(
+        "released",
+        True,
+        "the run gave its task back unfinished; this costs no retry",
+        "nothing to do; the task can be claimed again",
+    ),
+    Failure(
+        "client_failed",
+        False,
+        "the client that held the task says that it cannot be done",
+        "read its error with `orchestrion show TASK`, correct the task, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "client_tempfail",
+        True,
+        "the client that held the task says that it may work later",
+        "nothing to do; it is retried by itself while retries are left",
+    ),
+)
+
+#: The failure taxonomy: code -> what it means. The only such table.
+FAILURES: dict[str, Failure] = {failure.code: failure for failure in _TAXONOMY}
+
+
+def failure(code: str) -> Failure:
+    """What the taxonomy says about ``code``; refuses a code that it does not know, naming the known ones."""
+    if code in FAILURES:
+        return FAILURES[code]
+    raise InvalidInput(
+        f"there is no failure code {code!r}; the known ones are {', '.join(sorted(FAILURES))}",
+        hint="use one of the codes named; client_failed gives up, client_tempfail asks for a retry",
+        code="unknown_failure_code",
+        found=code,
+        allowed=sorted(FAILURES),
+    )
+
+
+def is_transient(code: str) -> bool:
+    """Whether a run that ended with ``code`` is retried by itself; refuses an unknown code."""
+    return failure(code).transient
+
+
+def delay(
+    retries: int,
+    base_s: float = 60.0,
+    cap_s: float = 3600.0,
+    jitter: float = 0.0,
+    random: Callable[[], float] | None = None,
+) -> float:
+    """Seconds to wait before the next attempt, after ``retries`` earlier ones: base, 2 base, 4 base, ... up to the cap.
+
+    ``jitter`` is the largest share (0 to 1) that ``random`` (uniform in [0, 1)) may add on
+    top, so that many tasks do not come back in one moment; no attempt comes early.
+    """
+    if retries < 0 or base_s < 0 or cap_s < 0 or not 0 <= jitter <= 1:
+        raise InvalidInput(
+            f"no delay follows from retries={retries}, base={base_s} s, cap={cap_s} s, jitter={jitter}",
+            hint="none of them may be negative, and jitter is a share from 0 to 1",
+        )
+    grown = min(cap_s, base_s * 2.0 ** min(retries, _MOST_DOUBLINGS))
+    if jitter and random:
+        return grown * (1 + jitter * random())
+    return grown

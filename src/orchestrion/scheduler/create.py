@@ -1,0 +1,225 @@
+"""New tasks, one or a hundred thousand, in one transaction.
+
+Rows are written first, then the edges, then everything is settled once: so a task may
+wait for another that is written with it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
+from orchestrion.core.model import NewGate, NewTask, Wait, name
+from orchestrion.core.states import GATE_KINDS, TaskState
+from orchestrion.scheduler import shape, slots
+from orchestrion.scheduler.settle import settle
+from orchestrion.store import Transaction
+
+#: Seconds after which a caller refused for a full queue may ask again.
+RETRY_AFTER_S = 5.0
+
+
+@dataclass
+class Limits:
+    """Bounds on what may be created; None: no bound."""
+
+    #: Pending and ready tasks together.
+    max_open: int | None = None
+    #: Depth of the hierarchy.
+    max_depth: int | None = None
+    #: Children of one parent.
+    max_children: int | None = None
+    #: Units of a named resource that the settings give; others have one.
+    resources: Mapping[str, int] = field(default_factory=dict)
+
+
+def create(tx: Transaction, new: NewTask, limits: Limits | None = None) -> int:
+    """Writes one task with its edges and gates, settled. Returns its number.
+
+    Raises NotFound for a missing parent or prerequisite, Conflict for a key in use or a
+    parent that is cancelled, Backpressure when the queue is full, InvalidInput.
+    """
+    return create_all(tx, [new], limits)[0]
+
+
+def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = None) -> list[int]:
+    """Writes many tasks at once; all or nothing. Returns their numbers in order."""
+    limits = limits or Limits()
+    _refuse_when_full(tx, len(new), limits)
+    if any(task.parent for task in new):
+        tx.one("lock_shape")
+    parents = _parents(tx, new, limits)
+    prerequisites = _prerequisites(tx, new)
+    ids = write_rows(tx, new, limits)
+    for task, parent in zip(ids, (n.parent for n in new), strict=True):
+        if parent:
+            shape.adopt(tx, parent, task)
+    tx.each("add_edge", [_edge(task, wait) for task, n in zip(ids, new, strict=True) for wait in n.waits])
+    for task, n in zip(ids, new, strict=True):
+        for gate in n.gates:
+            shape.put_gate(tx, task, gate)
+    ready_prerequisites = [one for one, state in prerequisites.items() if state == TaskState.READY]
+    if ready_prerequisites:
+        tx.run("rerank", ids=ready_prerequisites)
+    born_completed = [task for task, n in zip(ids, new, strict=True) if n.completed]
+    settle(tx, changed=born_completed, waiting=[*ids, *parents])
+    return ids
+
+
+def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[int]:
+    """Writes the rows alone: no edges, nothing settled. For whoever adds edges among them next."""
+    ids = [row["id"] for row in tx.all("reserve_tasks", count=len(new))] if new else []
+    lanes = _Lanes(tx, limits)
+    plans: dict[str, int] = {}
+    rows = []
+    for task, n in zip(ids, new, strict=True):
+        if n.plan not in plans:
+            plans[n.plan] = plan_number(tx, n.plan)
+        rows.append(_row(task, n, plans[n.plan], lanes.number(n.role, n.agent, n.needs)))
+    _refuse_known_keys(tx, new, plans)
+    tx.each("add_task", rows)
+    tx.each("add_tag", [{"task": task, "tag": tag} for task, n in zip(ids, new, strict=True) for tag in set(n.tags)])
+    for task, row in zip(ids, rows, strict=True):
+        tx.event("task.created", task=task, to=row["state"])
+    return ids
+
+
+def plan_number(tx: Transaction, plan: str, title: str = "") -> int:
+    """Number of the plan of that name, which is made if need be."""
+    row = tx.one("plan_by_name", name=plan) or tx.one("add_plan", name=plan, title=title)
+    return int((row or tx.the("plan_by_name", name=plan))["id"])
+
+
+def lane_number(tx: Transaction, role: str, agent: str, needs: Sequence[str], limits: Limits | None = None) -> int:
+    """Number of the lane for a role, an agent and needs; made if need be, with its resources' slots."""
+    return _Lanes(tx, limits or Limits()).number(role, agent, tuple(needs))
+
+
+class _Lanes:
+    """Lanes looked up once per transaction."""
+
+    def __init__(self, tx: Transaction, limits: Limits) -> None:
+        self._tx = tx
+        self._limits = limits
+        self._known: dict[tuple[str, str, tuple[str, ...]], int] = {}
+
+    def number(self, role: str, agent: str, needs: tuple[str, ...]) -> int:
+        value = (role, agent, tuple(sorted(set(needs))))
+        if value not in self._known:
+            self._known[value] = self._find(*value)
+        return self._known[value]
+
+    def _find(self, role: str, agent: str, needs: tuple[str, ...]) -> int:
+        given = {"role": role, "agent": agent, "needs": json.dumps(needs)}
+        row = self._tx.one("lane_by_value", **given)
+        if row is None:
+            for need in needs:
+                slots.provide(self._tx, f"resource:{need}", self._limits.resources.get(need, 1))
+            row = self._tx.one("add_lane", **given) or self._tx.the("lane_by_value", **given)
+        return int(row["id"])
+
+
+def _refuse_when_full(tx: Transaction, count: int, limits: Limits) -> None:
+    if limits.max_open is None:
+        return
+    if count > limits.max_open or tx.one("more_open_than", limit=limits.max_open - count):
+        raise Backpressure(
+            f"the queue holds at most {limits.max_open} open tasks and has no room for {count} more",
+            retry_after_s=RETRY_AFTER_S,
+            hint="wait until some are done, or raise queue.max_open",
+            max_open=limits.max_open,
+        )
+
+
+def _parents(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[int]:
+    wanted = sorted({task.parent for task in new if task.parent})
+    rows = {row["id"]: row for row in tx.all("lock_tasks", ids=wanted)} if wanted else {}
+    for parent in wanted:
+        if parent not in rows:
+            raise unknown_task(parent)
+        if rows[parent]["state"] == TaskState.CANCELLED:
+            raise Conflict(
+                f"{name('T', parent)} is cancelled and takes no children",
+                hint="choose another parent",
+                code="parent_cancelled",
+            )
+        shape.refuse_too_deep(tx, parent, sum(task.parent == parent for task in new), limits)
+    return wanted
+
+
+def _prerequisites(tx: Transaction, new: Sequence[NewTask]) -> dict[int, str]:
+    wanted = sorted({wait.on for task in new for wait in task.waits})
+    found = {row["id"]: row["state"] for row in tx.all("lock_tasks", ids=wanted)} if wanted else {}
+    for one in wanted:
+        if one not in found:
+            raise unknown_task(one)
+    return found
+
+
+def unknown_task(task: int) -> NotFound:
+    """The error for a task that is not there."""
+    return NotFound(f"there is no task {name('T', task)}", hint="`orchestrion list` shows the tasks", code="no_task")
+
+
+def _refuse_known_keys(tx: Transaction, new: Sequence[NewTask], plans: Mapping[str, int]) -> None:
+    known: dict[tuple[int, str], int] = {}
+    for plan in {task.plan for task in new if task.key}:
+        known |= {(plans[plan], row["key"]): row["id"] for row in tx.all("keys_of_plan", plan=plans[plan])}
+    for task in new:
+        if task.key is None:
+            continue
+        place = (plans[task.plan], task.key)
+        if place in known:
+            owner = name("T", known[place]) if known[place] else "another task of this call"
+            raise Conflict(
+                f"the key {task.key!r} of plan {task.plan!r} belongs to {owner}",
+                hint="choose another key, or change that task with `orchestrion update`",
+                code="key_taken",
+            )
+        known[place] = 0
+
+
+def _row(task: int, new: NewTask, plan: int, lane: int) -> dict[str, object]:
+    return {
+        "id": task,
+        "plan": plan,
+        "lane": lane,
+        "parent": new.parent,
+        "state": str(TaskState.COMPLETED if new.completed else TaskState.PENDING),
+        "priority": new.priority,
+        "due_at": new.due_at,
+        "max_retries": new.max_retries,
+        "retry_delay_s": new.retry_delay_s,
+        "timeout_s": new.timeout_s,
+        "key": new.key,
+        "title": new.title,
+        "description": new.description,
+        "type": new.type,
+        "complexity": new.complexity,
+        "effort_min": new.effort_min,
+        "command": new.command,
+        "checks": json.dumps(new.checks),
+        "setup": new.setup,
+        "merge": new.merge,
+        "tags": json.dumps(new.tags),
+        "context": json.dumps(new.context),
+        "metadata": json.dumps(new.metadata),
+    }
+
+
+def _edge(task: int, wait: Wait) -> dict[str, object]:
+    if wait.on == task or wait.kind in GATE_KINDS:
+        raise InvalidInput(f"{name('T', task)} cannot wait for itself", hint="leave this dependency out", code="cycle")
+    return {
+        "task": task,
+        "prerequisite": wait.on,
+        "kind": str(wait.kind),
+        "waived": int(wait.waived is not None),
+        "reason": wait.waived,
+        "heir_of": task,
+    }
+
+
+__all__ = ["Limits", "NewGate", "create", "create_all", "lane_number", "plan_number", "unknown_task", "write_rows"]

@@ -1,0 +1,239 @@
+"""What people and programs decide about tasks that no run holds: retry, reopen, cancel, approve, ...
+
+Each decision checks the transition table, moves the row if it is still as it was found,
+writes the event, and settles what follows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Mapping
+
+from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
+from orchestrion.core.model import name
+from orchestrion.core.states import (
+    SETTLED_TASK,
+    TASK_MOVES,
+    EdgeKind,
+    TaskState,
+    is_legal_task_move,
+)
+from orchestrion.scheduler import create, finish
+from orchestrion.scheduler.settle import settle
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+
+def retry(tx: Transaction, task: int) -> None:
+    """A failed or waiting-to-be-retried task gets all its attempts again, at once."""
+    row = find(tx, task)
+    _move(tx, row, TaskState.PENDING, only=(TaskState.FAILED, TaskState.RETRYING), reset=True)
+
+
+def reopen(tx: Transaction, task: int, reason: str) -> None:
+    """A completed task is to be done again. Dependants that did not start wait for it; the others keep what they did."""
+    row = find(tx, task)
+    _need(reason, "reopening a task")
+    if row["children"]:
+        raise Conflict(
+            f"{name('T', task)} is completed by its children",
+            hint="reopen the child that is to be done again",
+            code="parent",
+        )
+    _move(tx, row, TaskState.PENDING, only=(TaskState.COMPLETED,), code="reopened", reason=reason, reset=True)
+
+
+def approve(tx: Transaction, task: int, by: str = "") -> list[int]:
+    """Work in review is accepted. Returns the tasks that became ready."""
+    row = find(tx, task)
+    return _move(tx, row, TaskState.COMPLETED, only=(TaskState.REVIEW,), code="approved", reason=by or None)
+
+
+def reject(tx: Transaction, task: int, reason: str) -> None:
+    """Work in review is sent back; the reason stands in the next brief."""
+    row = find(tx, task)
+    _need(reason, "rejecting work")
+    _move(tx, row, TaskState.PENDING, only=(TaskState.REVIEW,), code="rejected", reason=reason)
+
+
+def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool = False) -> list[int]:
+    """Nobody wants the task any more, nor what is below it. Returns all tasks that were cancelled.
+
+    A run that holds one of them is killed. Dependants are blocked, with the reason; with
+    ``cancel_dependents`` they are cancelled too, and theirs. Raises IllegalMove when it is over.
+    """
+    row = find(tx, task)
+    _refuse_illegal(row, TaskState.CANCELLED, tuple(s for s in TaskState if is_legal_task_move(s, TaskState.CANCELLED)))
+    wanted = deque([row, *(find(tx, below["id"]) for below in tx.all("descendants", id=task))])
+    cancelled: dict[int, Row] = {}
+    while wanted:
+        one = wanted.popleft()
+        if one["id"] in cancelled or not is_legal_task_move(TaskState(one["state"]), TaskState.CANCELLED):
+            continue
+        cancelled[one["id"]] = one
+        if cancel_dependents:
+            wanted.extend(_hard_dependents(tx, one["id"]))
+    for one in cancelled.values():
+        _cancel_one(tx, one, reason)
+    settle(tx, changed=list(cancelled))
+    return list(cancelled)
+
+
+def archive(tx: Transaction, task: int) -> None:
+    """Takes a settled task out of the lists; its history stays."""
+    row = find(tx, task)
+    if row["state"] not in SETTLED_TASK:
+        raise Conflict(
+            f"{name('T', task)} is {row['state']} and cannot be archived",
+            hint="only completed, failed and cancelled tasks can; cancel it first",
+            code="not_settled",
+            state=row["state"],
+        )
+    tx.run("archive", id=task)
+    tx.event("task.archived", task=task)
+
+
+def delete(tx: Transaction, task: int) -> None:
+    """Removes a task that was never tried and that nothing refers to. Raises Conflict otherwise."""
+    tx.one("lock_shape")
+    row = find(tx, task)
+    dependents = sorted({d["id"] for d in tx.all("dependents", ids=[task])})
+    if row["children"] or dependents or tx.one("delete_runs_of", task=task):
+        raise Conflict(
+            f"{name('T', task)} has children, dependants or runs; deleting it would falsify their history",
+            hint=f"`orchestrion cancel {name('T', task)}` ends it, `orchestrion archive` hides it",
+            code="in_use",
+            dependents=[name("T", d) for d in dependents[:20]],
+        )
+    tx.run("delete_edges_of", id=task)
+    tx.run("delete_task", id=task)
+    tx.event("task.deleted", task=task, found=row["state"], data={"title": row["title"]})
+    if row["parent"]:
+        settle(tx, waiting=[row["parent"]])
+
+
+def update(tx: Transaction, task: int, changes: Mapping[str, object], limits: create.Limits | None = None) -> list[str]:
+    """Gives a task new values; keys as in ``core.model.NewTask``. Returns what changed.
+
+    Values are checked as those of a new task. A task that was started keeps its state.
+    """
+    row = tx.one("task", id=task) or _missing(task)
+    unknown = changes.keys() - _CHANGEABLE
+    if unknown:
+        raise InvalidInput(
+            f"{', '.join(sorted(unknown))} cannot be changed",
+            hint=f"what can: {', '.join(sorted(_CHANGEABLE))}",
+            code="invalid_field",
+        )
+    create.NewTask(**{"title": row["title"], **changes})  # type: ignore[arg-type]
+    needs = tuple(changes.get("needs", json.loads(row["needs"])))  # type: ignore[arg-type]
+    lane = create.lane_number(
+        tx, str(changes.get("role", row["role"])), str(changes.get("agent", row["agent"])), needs, limits
+    )
+    values: dict[str, object] = {
+        field: json.dumps(changes[field]) if field in _JSON and field in changes else changes.get(field)
+        for field in _CHANGEABLE - {"role", "agent", "needs"}
+    }
+    changed = [f for f, value in values.items() if value is not None and value != row[f]]
+    changed += ["lane"] if lane != row["lane"] else []
+    if not changed:
+        return []
+    tx.run("change_task", id=task, lane=lane, **values)
+    if "tags" in changes:
+        tx.run("remove_tags", task=task)
+        tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(changes["tags"]))])  # type: ignore[call-overload]
+    tx.run("rerank", ids=[task])
+    tx.event("task.updated", task=task, data={"changed": sorted(changed)})
+    return sorted(changed)
+
+
+_JSON = frozenset({"checks", "tags", "context", "metadata"})
+_CHANGEABLE = frozenset(
+    {
+        "title",
+        "description",
+        "role",
+        "agent",
+        "needs",
+        "priority",
+        "type",
+        "complexity",
+        "effort_min",
+        "due_at",
+        "max_retries",
+        "retry_delay_s",
+        "timeout_s",
+        "command",
+        "checks",
+        "setup",
+        "merge",
+        "tags",
+        "context",
+        "metadata",
+    }
+)
+
+
+def find(tx: Transaction, task: int) -> Row:
+    """The task's row, held until the transaction ends. Raises NotFound."""
+    return tx.one("task_for_update", id=task) or _missing(task)
+
+
+def _missing(task: int) -> Row:
+    raise create.unknown_task(task)
+
+
+def _hard_dependents(tx: Transaction, task: int) -> list[Row]:
+    hard = (EdgeKind.BLOCKS, EdgeKind.DATA)
+    ids = [d["id"] for d in tx.all("dependents", ids=[task]) if d["kind"] in hard and d["edge_state"] != "waived"]
+    return [find(tx, one) for one in ids]
+
+
+def _cancel_one(tx: Transaction, row: Row, reason: str) -> None:
+    if row["run"]:
+        finish.end_with_cancelled_task(tx, row["run"], reason)
+    tx.run("tasks_become_cancelled", ids=[row["id"]], code="cancelled", reason=reason)
+    tx.event(
+        "task.cancelled", task=row["id"], run=row["run"], found=row["state"], to=TaskState.CANCELLED, data={"reason": reason}
+    )
+
+
+def _need(reason: str, what: str) -> None:
+    if not reason.strip():
+        raise InvalidInput(f"{what} needs a reason", hint="give --reason TEXT", code="reason_missing")
+
+
+def _refuse_illegal(row: Row, to: TaskState, only: tuple[TaskState, ...]) -> None:
+    found = TaskState(row["state"])
+    if found not in only:
+        hint = f"this works on tasks that are {', '.join(only)}"
+        raise IllegalMove(name("T", row["id"]), found, to, TASK_MOVES[found], hint=hint)
+
+
+def _move(
+    tx: Transaction,
+    row: Row,
+    to: TaskState,
+    *,
+    only: tuple[TaskState, ...],
+    code: str | None = None,
+    reason: str | None = None,
+    reset: bool = False,
+) -> list[int]:
+    _refuse_illegal(row, to, only)
+    moved = tx.run(
+        "decided_task_moves",
+        id=row["id"],
+        found=row["state"],
+        to=str(to),
+        code=code,
+        reason=reason,
+        feedback=reason if to is TaskState.PENDING else None,
+        reset=int(reset),
+    )
+    if not moved:
+        raise Conflict(f"{name('T', row['id'])} was changed by somebody else", hint="look again", code="changed")
+    tx.event(f"task.{to}", task=row["id"], found=row["state"], to=to, data={"code": code, "reason": reason})
+    waiting = [row["id"]] if to is TaskState.PENDING else []
+    return settle(tx, changed=[row["id"]], waiting=waiting)

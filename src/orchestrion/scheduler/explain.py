@@ -1,0 +1,107 @@
+"""Why a task is not running: an answer for every task, from the rows that decide it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrion.core.model import iso, name
+from orchestrion.core.states import SETTLED_TASK, TaskState
+from orchestrion.scheduler import slots
+from orchestrion.scheduler.create import unknown_task
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: An answer names this many edges; a fan of 100,000 is counted, not listed.
+SHOWN = 50
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that keeps a task where it is."""
+
+    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, queue, review, ended, stale
+    kind: str
+    detail: str
+    ids: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """As CONTRACT promises it."""
+        return {"kind": self.kind, "detail": self.detail, "ids": self.ids}
+
+
+def why(tx: Transaction, task: int) -> tuple[TaskState, list[Reason]]:
+    """State of a task, and what keeps it from running (or that nothing does)."""
+    row = tx.one("task", id=task)
+    if row is None:
+        raise unknown_task(task)
+    state = TaskState(row["state"])
+    reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
+    if state is TaskState.READY:
+        reasons += _of_queue(tx, row)
+    return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
+
+
+def _of_state(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
+    if state is TaskState.IN_PROGRESS:
+        run = tx.the("run", id=row["run"])
+        detail = f"{name('R', run['id'])} works on it ({run['phase']}), lease until {iso(run['lease_until'])}"
+        return [Reason("run", detail, [name("R", run["id"])])]
+    if state is TaskState.RETRYING:
+        return [Reason("retry", f"{row['code']}: tried again at {iso(row['retry_at'])}", [])]
+    if state is TaskState.REVIEW:
+        said = f": {row['reason']}" if row["reason"] else ""
+        return [Reason("review", f"done ({row['code'] or 'handed in'}{said}); waits for approve or reject", [])]
+    if state in SETTLED_TASK:
+        said = row["error"] or row["reason"] or row["summary"] or ""
+        code = f" ({row['code']})" if row["code"] else ""
+        return [Reason("ended", f"{state}{code}{f': {said}' if said else ''}", [])]
+    return []
+
+
+def _of_edges(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
+    """Open and dead edges; for work that started or ended they only say that it is stale."""
+    if not row["unmet"]:
+        return []
+    edges = [e for e in tx.all("unmet_edges", task=row["id"], limit=SHOWN)]
+    if state in (TaskState.COMPLETED, TaskState.IN_PROGRESS, TaskState.REVIEW):
+        again = [name("T", e["prerequisite"]) for e in edges if e["prerequisite"] and e["kind"] != "child"]
+        return [Reason("stale", "a prerequisite was reopened or failed after this was started", again)] if again else []
+    if state in SETTLED_TASK:
+        return []
+    reasons = [_of_edge(edge) for edge in edges]
+    hidden = row["unmet"] - len(edges)
+    return [*reasons, Reason("dependency", f"... and {hidden} more", [])] if hidden > 0 else reasons
+
+
+def _of_edge(edge: Row) -> Reason:
+    if edge["gate"]:
+        label = name("G", edge["gate"])
+        when = f" until {iso(edge['opens_at'])}" if edge["opens_at"] else ""
+        text = f": {edge['gate_name']}" if edge["gate_name"] else ""
+        how = "was refused" if edge["state"] == "dead" else "is open"
+        return Reason("gate", f"{edge['kind']} {label} {how}{when}{text}", [label])
+    label = name("T", edge["prerequisite"])
+    detail = f"{label} ({edge['prerequisite_title']}) is {edge['prerequisite_state']}"
+    if edge["kind"] == "child":
+        return Reason("child", f"its child {detail}", [label])
+    kind = "dead_dependency" if edge["state"] == "dead" else "dependency"
+    inherited = f", inherited from {name('T', edge['heir_of'])}" if edge["heir_of"] != edge["task"] else ""
+    return Reason(kind, f"{edge['kind']} {detail}{inherited}", [label])
+
+
+def _of_queue(tx: Transaction, row: Row) -> list[Reason]:
+    reasons = []
+    if tx.the("paused")["paused_at"] is not None:
+        reasons.append(Reason("paused", "the queue is paused: `orchestrion resume` lets it go on", []))
+    wanted = slots.names_for(
+        host="", agent=row["agent"], role=row["role"], needs=json.loads(row["needs"]), supervised=True
+    )
+    for slot in tx.all("full_slots"):
+        if slot["name"] in wanted:
+            reasons.append(Reason("limit", f"the limit {slot['name']} is used up", []))
+    ahead = tx.the("ready_before", rank=row["rank"], id=row["id"], limit=1000)["total"]
+    place = "next" if not ahead else f"{ahead}{'+' if ahead >= 1000 else ''} ready tasks are before it"
+    reasons.append(Reason("queue", f"ready; {place}. It runs when a worker has a free slot", []))
+    return reasons

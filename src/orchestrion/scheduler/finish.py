@@ -1,0 +1,287 @@
+"""How a run ends, and what becomes of its task.
+
+Every function here names a run. If that run is no longer its task's current one, the
+write is refused (StaleRun) and nothing changes: the run is the fence. The run's end, the
+task's move, the freed slots, the settled edges and the events are one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrion.core import retry
+from orchestrion.core.errors import Conflict, IllegalMove, NotFound, StaleRun
+from orchestrion.core.model import NewGate, name
+from orchestrion.core.states import ACTIVE_RUN, RUN_MOVES, EdgeKind, RunState, TaskState, is_legal_run_move
+from orchestrion.scheduler import shape
+from orchestrion.scheduler.settle import settle
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: Gives a random number from 0 to 1; only used when jitter is asked for.
+Random = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class BackOff:
+    """How long a task waits before its next attempt."""
+
+    cap_s: float = 3600.0
+    #: Share of the delay that is added at random, 0..1.
+    jitter: float = 0.0
+    random: Random | None = None
+
+
+def held(tx: Transaction, run: int) -> Row:
+    """The run with the task it holds. Raises NotFound, or StaleRun when it holds it no longer."""
+    row = tx.one("held_task", run=run)
+    if row is None:
+        raise NotFound(f"there is no run {name('R', run)}", hint="`orchestrion runs` shows the runs", code="no_run")
+    if row["run"] != run or row["run_state"] not in ACTIVE_RUN:
+        raise stale(run, row)
+    return row
+
+
+def stale(run: int, row: Row) -> StaleRun:
+    """The refusal of a write by a run that no longer holds its task."""
+    current = f"is now held by {name('R', row['run'])}" if row["run"] else f"is {row['state']}"
+    return StaleRun(
+        f"{name('R', run)} is {row['run_state']} and no longer holds {name('T', row['task'])}, which {current}",
+        hint="nothing was written; claim the task again if it is ready",
+        run=name("R", run),
+        task=name("T", row["task"]),
+        state=row["state"],
+        run_state=row["run_state"],
+    )
+
+
+def start(tx: Transaction, run: int, *, pid: int, pid_start: int, host: str) -> None:
+    """The supervisor with this process id owns the run from now on."""
+    row = held(tx, run)
+    if row["run_state"] != RunState.STARTING or not tx.run(
+        "run_starts", run=run, pid=pid, pid_start=pid_start, host=host
+    ):
+        raise Conflict(f"{name('R', run)} has a supervisor already", hint="nothing to do", code="run_started")
+    tx.event("run.running", task=row["task"], run=run, found=RunState.STARTING, to=RunState.RUNNING, data={"pid": pid})
+
+
+def renew(tx: Transaction, run: int) -> int:
+    """A sign of life: the lease is extended. Returns until when, in milliseconds. Raises StaleRun."""
+    row = tx.one("renew_lease", run=run)
+    if row is None:
+        held(tx, run)
+        raise AssertionError("a run that is held has a lease")
+    return int(row["lease_until"])
+
+
+def note(tx: Transaction, run: int, **facts: object) -> None:
+    """Records facts about an active run (phase, workspace, commits, ...) and renews its lease. Raises StaleRun."""
+    known = dict.fromkeys(_FACTS)
+    unknown = facts.keys() - known.keys()
+    if unknown:
+        raise TypeError(f"no such facts of a run: {sorted(unknown)}")
+    if not tx.run("run_notes", run=run, **{**known, **facts}):
+        held(tx, run)
+    if "phase" in facts:
+        tx.event("run.phase", run=run, data={"phase": str(facts["phase"])})
+
+
+_FACTS = (
+    "phase",
+    "workspace",
+    "branch",
+    "base_commit",
+    "head_commit",
+    "exit_code",
+    "session_id",
+    "files_changed",
+    "lines_added",
+    "lines_removed",
+    "summary",
+    "next_action",
+)
+
+
+def complete(tx: Transaction, run: int, *, summary: str | None = None, result: str | None = None) -> list[int]:
+    """The run succeeded and its work is accepted. Returns the tasks that became ready.
+
+    A task whose children are still open waits for them and is completed with them.
+    """
+    row = held(tx, run)
+    to = TaskState.PENDING if row["children"] and row["unmet"] else TaskState.COMPLETED
+    _end(tx, row, RunState.SUCCEEDED, to, summary=summary, result=result, work_run=run)
+    if to is TaskState.PENDING:
+        return settle(tx, changed=[row["task"]], waiting=[row["task"]])
+    return settle(tx, changed=[row["task"]])
+
+
+def hand_in(
+    tx: Transaction,
+    run: int,
+    *,
+    code: str,
+    reason: str,
+    summary: str | None = None,
+    result: str | None = None,
+) -> None:
+    """The run succeeded, but its work needs a person's eye: the task goes to review."""
+    row = held(tx, run)
+    _end(
+        tx,
+        row,
+        RunState.SUCCEEDED,
+        TaskState.REVIEW,
+        code=code,
+        reason=reason,
+        summary=summary,
+        result=result,
+        work_run=run,
+    )
+    settle(tx, changed=[row["task"]])
+
+
+def ask(tx: Transaction, run: int, question: str, *, summary: str | None = None) -> int:
+    """The run cannot go on without an answer: the task waits behind a question gate. Returns the gate."""
+    row = held(tx, run)
+    _end(tx, row, RunState.SUCCEEDED, TaskState.PENDING, code="question", reason=question, summary=summary)
+    gate = shape.put_gate(tx, row["task"], NewGate(EdgeKind.QUESTION, question))
+    settle(tx, changed=[row["task"]], waiting=[row["task"]])
+    return gate
+
+
+def fail(
+    tx: Transaction,
+    run: int,
+    *,
+    code: str,
+    error: str,
+    state: RunState = RunState.FAILED,
+    back_off: BackOff | None = None,
+    transient: bool | None = None,
+) -> int | None:
+    """The attempt failed. A transient failure is tried again while there are retries; any other is final.
+
+    ``state`` is how the run ends (failed, timed_out); ``transient`` overrides the taxonomy.
+    Returns when the task is tried again, in milliseconds, or None when it is not.
+    """
+    row = held(tx, run)
+    again = retry.is_transient(code) if transient is None else transient
+    if not again or row["retries"] >= row["max_retries"]:
+        _end(tx, row, state, TaskState.FAILED, code=code, error=error)
+        settle(tx, changed=[row["task"]])
+        return None
+    back_off = back_off or BackOff()
+    delay = retry.delay(
+        row["retries"], row["retry_delay_s"], cap_s=back_off.cap_s, jitter=back_off.jitter, random=back_off.random
+    )
+    at = int(tx.the("clock")["now"] + delay * 1000)
+    _end(tx, row, state, TaskState.RETRYING, code=code, error=error, retry_at=at, retried=1)
+    settle(tx, changed=[row["task"]])
+    return at
+
+
+def release(tx: Transaction, run: int, reason: str = "given back by its holder") -> None:
+    """The holder gives its task back, untouched; this costs no retry."""
+    row = held(tx, run)
+    _end(tx, row, RunState.KILLED, TaskState.PENDING, code="released", reason=reason)
+    settle(tx, changed=[row["task"]], waiting=[row["task"]])
+
+
+def kill(tx: Transaction, run: int, reason: str) -> None:
+    """A person ends the run. Its supervisor stops the agent as soon as it learns of it, within a second.
+
+    The task fails with code ``killed``: starting it again at once would undo the decision.
+    """
+    row = held(tx, run)
+    _end(tx, row, RunState.KILLED, TaskState.FAILED, code="killed", reason=reason, error=f"killed: {reason}")
+    settle(tx, changed=[row["task"]])
+
+
+def lose(tx: Transaction, run: int, reason: str) -> TaskState | None:
+    """Nobody knows how the run ended: its task goes back, a bounded number of times.
+
+    Returns where the task went, or None when the run was over before.
+    """
+    row = tx.one("held_task", run=run)
+    if row is None or row["run_state"] not in ACTIVE_RUN:
+        return None
+    if row["retries"] >= row["max_retries"]:
+        _end(tx, row, RunState.LOST, TaskState.FAILED, code="lost_repeatedly", reason=reason, error=reason)
+        settle(tx, changed=[row["task"]])
+        return TaskState.FAILED
+    _end(tx, row, RunState.LOST, TaskState.PENDING, code="lost", reason=reason, error=reason, retried=1)
+    settle(tx, changed=[row["task"]], waiting=[row["task"]])
+    return TaskState.PENDING
+
+
+def end_with_cancelled_task(tx: Transaction, run: int, reason: str) -> None:
+    """The run's task was cancelled, in the caller's transaction; so is the run."""
+    row = tx.the("held_task", run=run)
+    _end_run(tx, row, RunState.KILLED, code="cancelled", reason=reason)
+
+
+def _end(
+    tx: Transaction,
+    row: Row,
+    run_to: RunState,
+    task_to: TaskState,
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+    error: str | None = None,
+    summary: str | None = None,
+    result: str | None = None,
+    work_run: int | None = None,
+    retry_at: int | None = None,
+    retried: int = 0,
+) -> None:
+    """The run's end and its task's move, both guarded by the state and the run that were found."""
+    _end_run(tx, row, run_to, code=code, reason=reason or error, summary=summary)
+    moved = tx.run(
+        "held_task_moves",
+        id=row["task"],
+        run=row["id"],
+        to=str(task_to),
+        code=code,
+        reason=reason,
+        error=error,
+        summary=summary if summary is not None else row["run_summary"],
+        result=result,
+        work_run=work_run,
+        retry_at=retry_at,
+        retried=retried,
+    )
+    if not moved:
+        raise stale(row["id"], row)
+    data = {"code": code} if code else None
+    tx.event(
+        f"task.{task_to}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=task_to, data=data
+    )
+
+
+def _end_run(
+    tx: Transaction,
+    row: Row,
+    to: RunState,
+    *,
+    code: str | None = None,
+    reason: str | None = None,
+    summary: str | None = None,
+) -> None:
+    found = RunState(row["run_state"])
+    if found is RunState.STARTING and not is_legal_run_move(found, to):
+        # A client's run never announced a process; it works from its claim on.
+        found = _began(tx, row)
+    if not is_legal_run_move(found, to):
+        raise IllegalMove(name("R", row["id"]), found, to, RUN_MOVES[found])
+    if not tx.run("run_ends", run=row["id"], found=str(found), to=str(to), code=code, reason=reason, summary=summary):
+        raise stale(row["id"], row)
+    tx.run("free_slots", run=row["id"])
+    tx.event(f"run.{to}", task=row["task"], run=row["id"], found=found, to=to, data={"code": code} if code else None)
+
+
+def _began(tx: Transaction, row: Row) -> RunState:
+    tx.run("run_starts", run=row["id"], pid=None, pid_start=None, host="")
+    tx.event("run.running", task=row["task"], run=row["id"], found=RunState.STARTING, to=RunState.RUNNING)
+    return RunState.RUNNING

@@ -1,0 +1,82 @@
+"""What happens by itself: timers that run out, and runs that are dead.
+
+Whether a process lives is asked by the caller, who is on its machine; here is only what
+follows. The database's clock is the only clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.core.states import TaskState
+from orchestrion.scheduler import finish, slots
+from orchestrion.scheduler.settle import settle
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+
+def due(tx: Transaction) -> int:
+    """Moves on what a clock decides: ended back-offs, time gates, near deadlines. Returns how many.
+
+    Bounded: a hundred of each kind at a time, so that no claim pays for a crowd.
+    """
+    if not tx.the("anything_due")["due"]:
+        return 0
+    return _retries(tx) + _time_gates(tx) + tx.run("promote_deadlines")
+
+
+def expired(tx: Transaction) -> list[Row]:
+    """Active runs whose lease has run out; the caller knows which of them still live."""
+    return tx.all("expired_runs")
+
+
+def next_timer(tx: Transaction) -> int | None:
+    """When the next back-off or time gate ends, in milliseconds; None: there is none."""
+    at = tx.the("next_timer")["at"]
+    return None if at is None else int(at)
+
+
+def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
+    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over.
+
+    ``alive`` are runs whose process is known to live: they stay. Slots and merge queues of
+    runs that ended are freed. Returns how many locks were released.
+    """
+    if not 0 <= max_age_s <= 1e9:
+        raise InvalidInput(
+            f"an age must be from 0 to 1e9 seconds, not {max_age_s}", hint="3600 is an hour", code="invalid_age"
+        )
+    released = slots.recount(tx)
+    for run in tx.all("silent_runs", age_ms=int(max_age_s * 1000)):
+        if run["id"] not in alive:
+            finish.lose(tx, run["id"], "no sign of life")
+            released += 1
+    return released
+
+
+def _retries(tx: Transaction) -> int:
+    ids = [row["id"] for row in tx.all("due_retries")]
+    for task in ids:
+        tx.run(
+            "decided_task_moves",
+            id=task,
+            found=str(TaskState.RETRYING),
+            to=str(TaskState.PENDING),
+            code=None,
+            reason=None,
+            feedback=None,
+            reset=0,
+        )
+        tx.event("task.pending", task=task, found=TaskState.RETRYING, to=TaskState.PENDING, data={"by": "back-off"})
+    settle(tx, waiting=ids)
+    return len(ids)
+
+
+def _time_gates(tx: Transaction) -> int:
+    gates = [row["id"] for row in tx.all("due_gates")]
+    for gate in gates:
+        tx.run("open_gate", gate=gate, state="met", answer=None, decided_by="clock")
+    if gates:
+        settle(tx, waiting=[row["task"] for row in tx.all("gate_edges_follow", gates=gates, state="met")])
+    return len(gates)

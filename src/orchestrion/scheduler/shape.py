@@ -1,0 +1,246 @@
+"""The shape of the graph: dependencies, gates and the hierarchy, and that it has no circle.
+
+A dependency of a parent holds for its descendants: each of them has a row of its own,
+marked with the ancestor it is inherited from, and all those rows are added, removed and
+waived together. Changes of shape happen one at a time (``lock_shape``), so that two
+edges cannot close a circle behind each other's backs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
+from orchestrion.core.graph import path
+from orchestrion.core.model import NewGate, name
+from orchestrion.core.states import EdgeKind, TaskState
+from orchestrion.scheduler.settle import settle
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+if TYPE_CHECKING:
+    from orchestrion.scheduler.create import Limits
+
+
+def add_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind = EdgeKind.BLOCKS) -> None:
+    """``task`` waits for ``on`` from now on; so do its descendants. Asking again changes nothing.
+
+    Raises NotFound, Conflict when the task is over, CycleRefused naming the whole circle.
+    """
+    tx.one("lock_shape")
+    rows = _both(tx, task, on)
+    _refuse_when_over(rows[task])
+    heirs = [task, *(row["id"] for row in tx.all("descendants", id=task))]
+    _refuse_cycle(tx, [on], heirs, task)
+    tx.each("add_edge", [_edge_row(heir, on, kind, task) for heir in heirs])
+    tx.event("task.dependency_added", task=task, data={"on": name("T", on), "kind": str(kind)})
+    tx.run("rerank", ids=[on])
+    settle(tx, waiting=heirs)
+
+
+def remove_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind | None = None) -> None:
+    """``task`` and its descendants no longer wait for ``on``. Raises NotFound when they did not."""
+    edges = _dependency(tx, task, on, kind)
+    tx.run("remove_edges", ids=[edge["id"] for edge in edges])
+    tx.event("task.dependency_removed", task=task, data={"on": name("T", on)})
+    tx.run("rerank", ids=[on])
+    settle(tx, waiting=[edge["task"] for edge in edges])
+
+
+def waive_dependency(tx: Transaction, task: int, on: int, reason: str) -> None:
+    """The wait for ``on`` no longer binds, for a reason that is kept; this is final."""
+    if not reason.strip():
+        raise InvalidInput("waiving a dependency needs a reason", hint="give --reason TEXT", code="reason_missing")
+    edges = _dependency(tx, task, on, None)
+    tx.run("waive_edges", ids=[edge["id"] for edge in edges], reason=reason)
+    tx.event("task.dependency_waived", task=task, data={"on": name("T", on), "reason": reason})
+    settle(tx, waiting=[edge["task"] for edge in edges])
+
+
+def add_gate(tx: Transaction, task: int, gate: NewGate) -> int:
+    """The task and its descendants wait for the gate. Returns the gate's number."""
+    tx.one("lock_shape")
+    _refuse_when_over(_task(tx, task))
+    number = put_gate(tx, task, gate)
+    heirs = [row["id"] for row in tx.all("descendants", id=task)]
+    tx.each("add_gate_edge", [{"task": heir, "gate": number, "kind": str(gate.kind), "heir_of": task} for heir in heirs])
+    settle(tx, waiting=[task, *heirs])
+    return number
+
+
+def put_gate(tx: Transaction, task: int, gate: NewGate) -> int:
+    """Writes a gate and the task's own edge to it; settling is the caller's."""
+    if (gate.kind == EdgeKind.TIME) != (gate.opens_at is not None):
+        raise InvalidInput(
+            "a time gate needs its moment, and only a time gate has one", hint="give --until TIME", code="invalid_gate"
+        )
+    row = tx.the("add_gate", task=task, kind=str(gate.kind), name=gate.name, opens_at=gate.opens_at)
+    tx.run("add_gate_edge", task=task, gate=row["id"], kind=str(gate.kind), heir_of=task)
+    tx.event("gate.added", task=task, data={"gate": name("G", row["id"]), "kind": str(gate.kind), "name": gate.name})
+    return int(row["id"])
+
+
+def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None, decided_by: str) -> int:
+    """Opens a gate, or refuses what it asks. Returns the task it belongs to.
+
+    Raises NotFound, Conflict when it was decided before.
+    """
+    row = tx.one("gate", gate=gate, id=gate)
+    if row is None:
+        raise NotFound(f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate")
+    state = "met" if opened else "dead"
+    if not tx.run("open_gate", gate=gate, state=state, answer=answer, decided_by=decided_by):
+        raise Conflict(f"the gate {name('G', gate)} was decided before", hint="nothing to do", code="gate_decided")
+    tx.event("gate.opened" if opened else "gate.refused", task=row["task"], data={"gate": name("G", gate), "answer": answer})
+    settle(tx, waiting=[edge["task"] for edge in tx.all("gate_edges_follow", gates=[gate], state=state)])
+    return int(row["task"])
+
+
+def adopt(tx: Transaction, parent: int, child: int) -> None:
+    """``parent`` waits for ``child``, and ``child`` for all that ``parent`` waits for; settling is the caller's."""
+    tx.run(
+        "add_edge",
+        task=parent,
+        prerequisite=child,
+        kind=str(EdgeKind.CHILD),
+        waived=0,
+        reason=None,
+        heir_of=parent,
+    )
+    tx.run("inherit_edges", task=child, parent=parent)
+
+
+def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None = None) -> None:
+    """Puts the task, with all below it, under another parent (None: under none).
+
+    Raises NotFound, Conflict (a cancelled parent), CycleRefused, InvalidInput (too deep).
+    """
+    tx.one("lock_shape")
+    row = _task(tx, task)
+    if row["parent"] == parent:
+        return
+    old = row["parent"]
+    subtree = [task, *(below["id"] for below in tx.all("descendants", id=task))]
+    _leave_parent(tx, task, old, subtree)
+    tx.run("set_parent", id=task, parent=parent)
+    if parent is not None:
+        _join_parent(tx, task, parent, subtree, limits)
+    tx.event("task.moved", task=task, data={"parent": name("T", parent) if parent else None})
+    settle(tx, waiting=[*subtree, *(one for one in (old, parent) if one)])
+
+
+def _leave_parent(tx: Transaction, task: int, old: int | None, subtree: list[int]) -> None:
+    if old is None:
+        return
+    ancestors = [row["id"] for row in tx.all("ancestors", id=task)]
+    tx.run("remove_inherited", ids=subtree, ancestors=ancestors)
+    tx.run("remove_child_edge", parent=old, child=task)
+
+
+def _join_parent(tx: Transaction, task: int, parent: int, subtree: list[int], limits: Limits | None) -> None:
+    if parent in subtree:
+        raise CycleRefused([name("T", task), name("T", parent), name("T", task)], hint="choose a parent outside it")
+    target = _task(tx, parent)
+    if target["state"] == TaskState.CANCELLED:
+        raise Conflict(
+            f"{name('T', parent)} is cancelled and takes no children",
+            hint="choose another parent",
+            code="parent_cancelled",
+        )
+    if limits is not None:
+        refuse_too_deep(tx, parent, 1, limits)
+    _refuse_cycle(tx, [task], [parent], parent)
+    inherited = [row["prerequisite"] for row in tx.all("prerequisites_to_inherit", task=parent)]
+    _refuse_cycle(tx, inherited, subtree, task)
+    adopt(tx, parent, task)
+    for below in subtree[1:]:
+        tx.run("inherit_edges", task=below, parent=parent)
+
+
+def refuse_too_deep(tx: Transaction, parent: int, more: int, limits: Limits) -> None:
+    """Refuses children that would break the limits of the hierarchy."""
+    if limits.max_depth is not None:
+        depth = len(tx.all("ancestors", id=parent)) + 2
+        if depth > limits.max_depth:
+            raise InvalidInput(
+                f"a child of {name('T', parent)} would be at depth {depth}; the limit is {limits.max_depth}",
+                hint="choose a parent higher up, or raise hierarchy.max_depth",
+                code="too_deep",
+            )
+    if limits.max_children is not None:
+        count = len(tx.all("children", parent=parent)) + more
+        if count > limits.max_children:
+            raise InvalidInput(
+                f"{name('T', parent)} would have {count} children; the limit is {limits.max_children}",
+                hint="group them under further parents, or raise hierarchy.max_children",
+                code="too_many_children",
+            )
+
+
+def _refuse_cycle(tx: Transaction, starts: Iterable[int], targets: list[int], via: int) -> None:
+    """Refuses what would make ``via`` wait for ``starts`` while one of them waits for a target."""
+    for start in starts:
+        hit = start if start in targets else None
+        row = None if hit else tx.one("reaches", starts=[start], targets=targets)
+        if hit is None and row is None:
+            continue
+        goal = hit if hit is not None else int(row["id"]) if row else start
+        raise CycleRefused(_shown(_circle(tx, start, goal, via)))
+
+
+def _circle(tx: Transaction, start: int, goal: int, via: int) -> list[int]:
+    waits: dict[int, list[int]] = {}
+    for edge in tx.all("reach_edges", start=start):
+        waits.setdefault(edge["task"], []).append(edge["prerequisite"])
+    there = path(waits, start, goal) or [start]
+    circle = [via, *there]
+    return circle if there[-1] == via else [*circle, via]
+
+
+def _shown(circle: list[int]) -> list[str]:
+    names = [name("T", one) for one in circle]
+    return names if len(names) <= 60 else [*names[:30], f"... {len(names) - 60} more ...", *names[-30:]]
+
+
+def _both(tx: Transaction, task: int, on: int) -> dict[int, Row]:
+    rows = {row["id"]: row for row in tx.all("lock_tasks", ids=sorted({task, on}))}
+    for one in (task, on):
+        if one not in rows:
+            raise NotFound(
+                f"there is no task {name('T', one)}", hint="`orchestrion list` shows the tasks", code="no_task"
+            )
+    return rows
+
+
+def _task(tx: Transaction, task: int) -> Row:
+    row = tx.one("task_for_update", id=task)
+    if row is None:
+        raise NotFound(f"there is no task {name('T', task)}", hint="`orchestrion list` shows the tasks", code="no_task")
+    return row
+
+
+def _refuse_when_over(row: Row) -> None:
+    if row["state"] in (TaskState.COMPLETED, TaskState.CANCELLED):
+        raise Conflict(
+            f"{name('T', row['id'])} is {row['state']}; it waits for nothing any more",
+            hint="reopen it first" if row["state"] == TaskState.COMPLETED else "create a new task",
+            code="task_over",
+        )
+
+
+def _dependency(tx: Transaction, task: int, on: int, kind: EdgeKind | None) -> list[Row]:
+    tx.one("lock_shape")
+    _both(tx, task, on)
+    edges = tx.all("dependency", task=task, on=on, kind=str(kind) if kind else None)
+    if not edges:
+        raise NotFound(
+            f"{name('T', task)} has no dependency of its own on {name('T', on)}",
+            hint=f"`orchestrion why {name('T', task)}` shows what it waits for",
+            code="no_dependency",
+        )
+    return edges
+
+
+def _edge_row(heir: int, on: int, kind: EdgeKind, of: int) -> dict[str, object]:
+    return {"task": heir, "prerequisite": on, "kind": str(kind), "waived": 0, "reason": None, "heir_of": of}

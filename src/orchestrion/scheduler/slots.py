@@ -1,0 +1,101 @@
+"""Limits: how many runs may hold what at once.
+
+A limit is a row with a capacity; a run that holds a unit of it has a row in ``holds``;
+the database keeps ``used`` equal to the number of holds. Global, host, agent and role
+limits bind supervised runs and exist where somebody set them; a named resource
+(``resource:gpu``) binds every claim and exists as soon as a task needs it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+
+from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.store import Transaction
+
+GLOBAL = "global"
+
+_NAME = re.compile(r"global|(host|agent|role|resource):[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+
+
+def provide(tx: Transaction, slot: str, capacity: int) -> None:
+    """Makes a limit unless it exists."""
+    tx.run("add_slot", name=slot, capacity=capacity)
+
+
+def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
+    """Sets a limit, now. Runs that are active stay, even where they are more than it allows from now on.
+
+    Raises InvalidInput for a name or number that can be no limit.
+    """
+    if not _NAME.fullmatch(slot):
+        raise InvalidInput(
+            f"{slot[:80]!r} is not the name of a limit",
+            hint="global, host:NAME, agent:NAME, role:NAME or resource:NAME",
+            code="invalid_slot",
+        )
+    if not 0 <= capacity <= 1_000_000:
+        raise InvalidInput(
+            f"a limit must be from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot"
+        )
+    if not _exists(tx, slot):
+        provide(tx, slot, capacity)
+        _count_active(tx, slot)
+    tx.run("set_slot", name=slot, capacity=capacity)
+    tx.event("slots.set", data={"slot": slot, "capacity": capacity})
+
+
+def hold(tx: Transaction, run: int, wanted: Iterable[str]) -> str | None:
+    """The run takes a unit of each of the limits ``wanted`` that exists.
+
+    Returns None, or the name of a limit that has no room; then nothing was taken.
+    """
+    names = sorted(set(wanted))
+    existing = [row["name"] for row in tx.all("slots_named", names=names, all=1)]
+    room = {row["name"] for row in tx.all("slots_named", names=names, all=0)}
+    for slot in existing:
+        if slot not in room:
+            return str(slot)
+    tx.each("hold_slot", [{"run": run, "slot": slot} for slot in existing])
+    return None
+
+
+def names_for(*, host: str, agent: str, role: str, needs: Iterable[str], supervised: bool) -> list[str]:
+    """Limits that a run of this kind is bound by, where they exist."""
+    resources = [f"resource:{need}" for need in needs]
+    if not supervised:
+        return resources
+    bound = [GLOBAL, f"host:{host}", f"agent:{agent}"]
+    return [*bound, *([f"role:{role}"] if role else []), *resources]
+
+
+def all_slots(tx: Transaction) -> list[Mapping[str, object]]:
+    """All limits: name, capacity, used, free."""
+    return [
+        {"name": r["name"], "capacity": r["capacity"], "used": r["used"], "free": max(0, r["capacity"] - r["used"])}
+        for r in tx.all("slots")
+    ]
+
+
+def recount(tx: Transaction) -> int:
+    """Frees what ended runs still hold. Returns how many limits or holds were wrong."""
+    return tx.run("free_orphaned_slots") + tx.run("recount_slots")
+
+
+def refuse_unknown(tx: Transaction, slot: str) -> None:
+    """Raises NotFound unless the limit exists."""
+    if not _exists(tx, slot):
+        raise NotFound(f"there is no limit {slot!r}", hint="`orchestrion slots` shows them", code="no_slot")
+
+
+def _exists(tx: Transaction, slot: str) -> bool:
+    return bool(tx.all("slots_named", names=[slot], all=1))
+
+
+def _count_active(tx: Transaction, slot: str) -> None:
+    """A limit that is born while runs are active counts them from the beginning."""
+    for run in tx.all("active_runs", supervised=1):
+        bound = names_for(host=run["host"], agent=run["agent"], role=run["role"], needs=(), supervised=True)
+        if slot in bound:
+            tx.run("hold_slot", run=run["id"], slot=slot)

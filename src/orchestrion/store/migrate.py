@@ -1,0 +1,150 @@
+"""Brings a database to this program's schema: numbered scripts, forward only, under a lock.
+
+Both databases have the same numbers. A database that is newer than this program is
+refused, unless its newest script says that older programs may go on: a line
+``-- serves programs from: N`` names the oldest one.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrion.core.errors import StoreProblem
+
+if TYPE_CHECKING:
+    import psycopg
+
+FOLDER = Path(__file__).parent / "sql"
+#: Tells our SQLite files from others' ("ORCH").
+APPLICATION_ID = 0x4F524348
+#: Any number will do, as long as all programs use the same one.
+LOCK_KEY = 0x6F726368
+
+_BOOK = """create table if not exists migrations (
+    version integer primary key, name text not null, serves_from integer not null, applied_at bigint not null)"""
+_NEWEST = "select version, serves_from from migrations order by version desc limit 1"
+_WRITE = "insert into migrations (version, name, serves_from, applied_at) values"
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered script."""
+
+    version: int
+    name: str
+    #: The oldest schema number whose programs still run on this one.
+    serves_from: int
+    script: str
+
+
+def scripts(dialect: str) -> list[Migration]:
+    """All migrations of ``dialect``, oldest first."""
+    return [_read(file) for file in sorted((FOLDER / dialect).glob("[0-9]*.sql"))]
+
+
+def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migration] | None = None) -> None:
+    """Migrates a SQLite database under its write lock; two at once do it once."""
+    known = known if known is not None else scripts("sqlite")
+    if _is_current(_sqlite_version(connection), known, connection) or not create:
+        return
+    connection.execute("begin immediate")
+    try:
+        connection.execute(_BOOK)
+        for migration in _missing(connection.execute(_NEWEST).fetchone(), known):
+            for statement in split(migration.script):
+                connection.execute(statement)
+            connection.execute(f"{_WRITE} (?, ?, ?, ?)", _line(migration))
+            if migration.version == 1:
+                connection.execute(f"pragma application_id = {APPLICATION_ID}")
+                connection.execute("insert into meta (key, value) values ('uuid', ?)", (str(uuid.uuid4()),))
+        connection.execute("commit")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("rollback")
+        raise
+
+
+def postgres(connection: psycopg.Connection[object], *, create: bool, known: list[Migration] | None = None) -> None:
+    """Migrates a PostgreSQL database under an advisory lock; two at once do it once."""
+    known = known if known is not None else scripts("postgres")
+    with connection.transaction():
+        connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
+        connection.execute(_BOOK)
+        newest = connection.cursor(row_factory=_plain).execute(_NEWEST).fetchone()
+        if _is_current(newest, known, None) or not create:
+            return
+        for migration in _missing(newest, known):
+            connection.execute(migration.script.encode())
+            connection.execute(f"{_WRITE} (%s, %s, %s, %s)".encode(), _line(migration))
+            if migration.version == 1:
+                connection.execute("insert into meta (key, value) values ('uuid', %s)", (str(uuid.uuid4()),))
+
+
+def split(script: str) -> Iterator[str]:
+    """The statements of a SQLite script; a trigger's body stays in one piece."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+
+
+def _is_current(newest: tuple[int, int] | None, known: list[Migration], connection: object) -> bool:
+    if newest is None:
+        return False
+    version, serves_from = newest
+    ours = known[-1].version
+    if version > ours and serves_from > ours:
+        raise StoreProblem(
+            f"the store has schema {version}, this program knows {ours}",
+            hint="install the newer orchestrion that wrote it, or restore a backup made before",
+            code="store_too_new",
+            schema=version,
+            known=ours,
+        )
+    return version >= ours
+
+
+def _missing(newest: tuple[int, int] | None, known: list[Migration]) -> list[Migration]:
+    have = newest[0] if newest else 0
+    return [migration for migration in known if migration.version > have]
+
+
+def _sqlite_version(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    tables = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
+    if not tables:
+        return None
+    owner = connection.execute("pragma application_id").fetchone()[0]
+    if owner != APPLICATION_ID:
+        raise StoreProblem(
+            "this SQLite database belongs to another program",
+            hint="name another file with --db",
+            code="store_foreign",
+        )
+    row = connection.execute(_NEWEST).fetchone()
+    return tuple(row) if row else None
+
+
+def _read(file: Path) -> Migration:
+    script = file.read_text(encoding="utf-8")
+    number, _, name = file.stem.partition("_")
+    serves = re.search(r"^-- serves programs from: (\d+)$", script, re.MULTILINE)
+    return Migration(int(number), name, int(serves[1]) if serves else int(number), script)
+
+
+def _line(migration: Migration) -> tuple[int, str, int, int]:
+    return migration.version, migration.name, migration.serves_from, time.time_ns() // 1_000_000
+
+
+def _plain(cursor: psycopg.Cursor[object]) -> object:
+    from psycopg.rows import tuple_row
+
+    return tuple_row(cursor)

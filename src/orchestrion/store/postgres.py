@@ -1,0 +1,172 @@
+"""The store in PostgreSQL: shared by several people and machines.
+
+A transaction runs at READ COMMITTED. What two transactions must not do at once they
+order by locking: a prerequisite's row (adding an edge against settling it), the rows of
+dependants in order of id (two settlements), and one advisory lock for changes of the
+graph's shape (two edges that together would close a circle). A deadlock that remains is
+the database's to break and ours to try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NoReturn, TypeVar
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+
+from orchestrion.core.errors import IllegalMove, StoreProblem
+from orchestrion.store import migrate
+from orchestrion.store.statements import Statements
+from orchestrion.store.store import Again, Origin, Row, Store, Transaction
+
+Result = TypeVar("Result")
+
+#: How long a statement waits for another's lock, in milliseconds.
+LOCK_TIMEOUT_MS = 30_000
+CONNECT_TIMEOUT_S = 10
+
+_SPELLING = {
+    "greatest": "greatest",
+    "for_update": "for update",
+    "skip_locked": "skip locked",
+    "for_share": "for share",
+    "as_int": "::int",
+    "now": "coalesce(:now::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)",
+}
+
+
+class PostgresStore(Store):
+    """A store in the database that ``url`` names."""
+
+    dialect = "postgres"
+
+    def __init__(self, url: str, *, create: bool = True, now: int | None = None) -> None:
+        super().__init__(url, Statements("postgres", _SPELLING, _spell_list, r"%(\1)s"), now=now)
+        self._listener: psycopg.Connection[DictRow] | None = None
+        with _translated(url):
+            migrate.postgres(self._connection(), create=create)  # type: ignore[arg-type]
+
+    def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
+        with _translated(self.url):
+            connection = self._connection()
+            with connection.transaction():
+                transaction = PostgresTransaction(connection, self._statements, self._constants(), origin)
+                result = work(transaction)
+                transaction.write_events()
+            return result
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        with _translated(self.url):
+            connection = self._connection()
+            with connection.transaction():
+                connection.execute("set transaction isolation level repeatable read read only")
+                return work(PostgresTransaction(connection, self._statements, self._constants(), self.origin))
+
+    def wait_for_change(self, seconds: float) -> bool:
+        with _translated(self.url):
+            if self._listener is None or self._listener.closed:
+                self._listener = _connect(self.url)
+                self._listener.execute("listen orchestrion")
+                return True
+            heard = list(self._listener.notifies(timeout=seconds, stop_after=1))
+            return bool(heard)
+
+    def close(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            del self._local.connection
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _connection(self) -> psycopg.Connection[DictRow]:
+        connection: psycopg.Connection[DictRow] | None = getattr(self._local, "connection", None)
+        if connection is None or connection.closed:
+            connection = self._local.connection = _connect(self.url)
+        return connection
+
+
+class PostgresTransaction(Transaction):
+    """A transaction on one connection; lists travel as arrays."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[DictRow],
+        statements: Statements,
+        constants: Mapping[str, Any],
+        origin: Origin,
+    ) -> None:
+        super().__init__(statements, constants, origin)
+        self._connection = connection
+
+    def _query(self, text: str, given: Mapping[str, Any]) -> list[Row]:
+        return list(self._connection.execute(text.encode(), given).fetchall())
+
+    def _execute(self, text: str, given: Mapping[str, Any]) -> int:
+        return self._connection.execute(text.encode(), given).rowcount
+
+    def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
+        self._connection.cursor().executemany(text.encode(), rows)
+
+
+def _spell_list(name: str, kind: str) -> str:
+    return f"(select unnest(cast(:{name} as {kind}[])))"
+
+
+def _connect(url: str) -> psycopg.Connection[DictRow]:
+    connection = psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S)
+    connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}".encode())
+    return connection
+
+
+class _translated:  # noqa: N801 - reads as a word: with _translated(url)
+    """Turns PostgreSQL's errors into ours: ``with _translated(url): ...``."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, psycopg.Error):
+            _raise_ours(error, self._url)
+
+
+def _raise_ours(error: psycopg.Error, url: str) -> NoReturn:
+    if "illegal_move" in str(error):
+        said = str(error).splitlines()[0].partition("illegal_move: ")[2]
+        raise IllegalMove("the row", "as it is", said, []) from error
+    if isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+        raise Again from error
+    where = _without_password(url)
+    if isinstance(error, psycopg.errors.LockNotAvailable):
+        raise StoreProblem(
+            f"the store {where} cannot be used: another transaction holds a lock",
+            hint="look for one that hangs, then try again",
+            code="store_locked",
+        ) from error
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.InsufficientPrivilege):
+        raise StoreProblem(
+            f"the store {where} cannot be written: {_first_line(error)}",
+            hint="give this database user the right to write",
+            code="store_read_only",
+        ) from error
+    if isinstance(error, psycopg.OperationalError):
+        raise StoreProblem(
+            f"the store {where} cannot be reached: {_first_line(error)}",
+            hint="check that the server runs and the address is right",
+            code="store_unreachable",
+        ) from error
+    raise error
+
+
+def _without_password(url: str) -> str:
+    info = psycopg.conninfo.conninfo_to_dict(url)
+    return f"postgresql://{info.get('host', '')}/{info.get('dbname', '')}"
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

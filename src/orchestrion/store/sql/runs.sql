@@ -1,0 +1,157 @@
+-- name: lane_heads
+-- The best ready task of each lane.
+select l.id as lane, l.role, l.agent, l.needs, t.id, t.rank
+from lanes l join tasks t on t.id =
+    (select h.id from tasks h where h.lane = l.id and h.state = 'ready' order by h.rank, h.id limit 1)
+where l.project = :project
+  and l.role in {roles[text]}  --? roles
+order by t.rank, t.id
+
+-- name: tagged_heads
+-- Ready tasks of a tag, best first.
+select l.id as lane, l.role, l.agent, l.needs, t.id, t.rank
+from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
+where g.tag = :tag and t.state = 'ready' and t.project = :project
+order by t.rank, t.id limit 100
+
+-- name: take_head
+-- The best ready task of one lane that nobody else is taking at this moment.
+select id, attempts, ready_at, plan from tasks where lane = :lane and state = 'ready' order by rank, id limit 1
+{for_update} {skip_locked}
+
+-- name: take_ready
+-- One named task, if it is ready.
+select t.id, t.attempts, t.ready_at, t.plan from tasks t where t.id = :id and t.state = 'ready' {for_update} {skip_locked}
+
+-- name: lane_of_task
+-- The lane of one task.
+select l.id as lane, l.role, l.agent, l.needs, t.id, t.rank, t.state, t.run
+from tasks t join lanes l on l.id = t.lane where t.id = :id and t.project = :project
+
+-- name: add_run
+-- A new attempt; it is the task's fence from now on.
+insert into runs (project, task, attempt, supervised, agent, role, actor, host, worker_pid, worker_start,
+    lease_ms, lease_until, queued_at, claimed_at)
+values (:project, :task, :attempt, :supervised, :agent, :role, :actor, :host, :worker_pid, :worker_start,
+    :lease_ms, {now} + :lease_ms, :queued_at, {now})
+returning id, lease_until
+
+-- name: run
+-- One run.
+select r.*, t.title, t.state as task_state, t.run as task_run, t.plan, t.merge, p.name as plan_name
+from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan where r.id = :id and r.project = :project
+
+-- name: held_task
+-- A run with the task it may hold, for a write in its name.
+select r.id, r.state as run_state, r.supervised, r.lease_ms, r.next_action, r.summary as run_summary,
+    t.id as task, t.state, t.run, t.unmet, t.children, t.retries, t.max_retries, t.retry_delay_s
+from runs r join tasks t on t.id = r.task where r.id = :run and r.project = :project
+
+-- name: renew_lease
+-- The run is alive.
+update runs set lease_until = {now} + lease_ms where id = :run and state in ('starting', 'running')
+returning lease_until, state
+
+-- name: run_starts
+-- The supervisor owns the run from now on.
+update runs set state = 'running', started_at = coalesce(started_at, {now}), pid = :pid, pid_start = :pid_start,
+    host = :host, lease_until = {now} + lease_ms
+where id = :run and state = 'starting'
+
+-- name: run_notes
+-- Facts about an active run, as they become known; null leaves a value as it is.
+update runs set phase = coalesce(:phase, phase), workspace = coalesce(:workspace, workspace),
+    branch = coalesce(:branch, branch), base_commit = coalesce(:base_commit, base_commit),
+    head_commit = coalesce(:head_commit, head_commit), exit_code = coalesce(:exit_code, exit_code),
+    session_id = coalesce(:session_id, session_id), files_changed = coalesce(:files_changed, files_changed),
+    lines_added = coalesce(:lines_added, lines_added), lines_removed = coalesce(:lines_removed, lines_removed),
+    summary = coalesce(:summary, summary), next_action = coalesce(:next_action, next_action),
+    lease_until = {now} + lease_ms
+where id = :run and state in ('starting', 'running')
+
+-- name: run_work_kept
+-- Where the work of an ended run was saved.
+update runs set head_commit = :head_commit, branch = :branch where id = :run
+
+-- name: run_ends
+-- The run reaches a final state; no row: it already had.
+update runs set state = :to, ended_at = {now}, code = :code, reason = :reason, summary = coalesce(:summary, summary),
+    started_at = coalesce(started_at, case when :to in ('succeeded', 'failed', 'timed_out') then claimed_at end)
+where id = :run and state = :found
+
+-- name: free_slots
+-- Slots of a run that ended.
+delete from holds where run = :run
+
+-- name: active_runs
+-- Runs that hold a task, oldest first.
+select r.*, t.title, p.name as plan_name, t.merge from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+where r.state in ('starting', 'running') and r.project = :project
+  and r.host = :host  --? host
+  and r.supervised = :supervised  --? supervised
+order by r.id
+
+-- name: expired_runs
+-- Active runs whose lease has run out.
+select r.*, p.name as plan_name, t.merge from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+where r.state in ('starting', 'running') and r.lease_until <= {now} and r.project = :project
+order by r.lease_until limit 100
+
+-- name: silent_runs
+-- Active runs that did not renew their lease for a time.
+select r.* from runs r
+where r.state in ('starting', 'running') and r.project = :project
+  and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms)
+order by r.id
+
+-- name: adopt_runs
+-- Runs of a worker that is gone belong to another from now on.
+update runs set worker_pid = :pid, worker_start = :start where id in {ids[]} and state in ('starting', 'running')
+
+-- name: list_runs
+-- Runs, newest first, bounded.
+select r.*, t.title from runs r join tasks t on t.id = r.task
+where r.project = :project
+  and r.id < :before  --? before
+  and r.task = :task  --? task
+  and r.state in {states[text]}  --? states
+order by r.id desc limit :limit
+
+-- name: count_runs
+-- How many runs list_runs would show in all.
+select count(*) as total from runs r where r.project = :project
+  and r.task = :task  --? task
+  and r.state in {states[text]}  --? states
+
+-- name: runs_of_task
+-- All attempts at a task, oldest first.
+select r.* from runs r where r.task = :task order by r.id
+
+-- name: delete_runs_of
+-- Whether a task was ever tried.
+select 1 as tried from runs where task = :task limit 1
+
+-- name: add_check
+-- Evidence: what a check said.
+insert into checks (run, stage, go, command, exit_code, output, log, at, duration_ms)
+values (:run, :stage, :go, :command, :exit_code, :output, :log, {now}, :duration_ms)
+
+-- name: checks_of
+-- Evidence of a run, in order.
+select * from checks where run = :run order by id
+
+-- name: add_artifact
+-- A result that is kept whole; a further one of the same name is its next version.
+insert into artifacts (project, task, run, name, version, type, content, size, sha256, created_at)
+select :project, :task, :run, :name,
+    coalesce((select max(version) from artifacts where task = :task and name = :name), 0) + 1,
+    :type, :content, :size, :sha256, {now}
+returning id, version
+
+-- name: artifact
+-- One artifact.
+select * from artifacts where id = :id and project = :project
+
+-- name: artifacts_of
+-- Artifacts of tasks, without their content.
+select id, task, run, name, version, type, size, sha256, created_at from artifacts where task in {ids[]} order by id

@@ -1,0 +1,34 @@
+-- name: slots
+-- All limits and how far they are used.
+select name, capacity, used from slots where project = :project order by name
+
+-- name: full_slots
+-- Names of the limits that have no room.
+select name from slots where project = :project and used >= capacity
+
+-- name: slots_named
+-- Which of these names are limited at all, in an order that all claims share.
+select name from slots where project = :project and name in {names[text]} and (used < capacity or :all = 1) order by name {for_update}
+
+-- name: add_slot
+-- A limit, unless it exists.
+insert into slots (project, name, capacity) values (:project, :name, :capacity) on conflict (project, name) do nothing
+
+-- name: set_slot
+-- A limit changes at run time.
+update slots set capacity = :capacity where project = :project and name = :name
+
+-- name: hold_slot
+-- The run takes one unit of a limit.
+insert into holds (run, project, slot) values (:run, :project, :slot)
+
+-- name: free_orphaned_slots
+-- Holds of runs that have ended are no holds.
+delete from holds where run in
+    (select h.run from holds h join runs r on r.id = h.run where r.state not in ('starting', 'running'))
+
+-- name: recount_slots
+-- Every limit's use is the number of its holds.
+update slots set used = (select count(*) from holds h where h.project = slots.project and h.slot = slots.name)
+where project = :project and used <>
+    (select count(*) from holds h where h.project = slots.project and h.slot = slots.name)

@@ -1,0 +1,391 @@
+-- The first schema. SQLite and PostgreSQL have the same tables under the same numbers;
+-- a test migrates both and compares. Times are integer milliseconds since 1970 (UTC),
+-- booleans are 0 or 1, lists and objects are JSON text.
+
+create table meta (
+    key   text primary key,
+    value text not null
+) strict;
+
+create table projects (
+    id         integer primary key autoincrement,
+    name       text not null unique,
+    paused_at  integer,
+    created_at integer not null
+) strict;
+
+create table plans (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    name       text not null,
+    title      text not null default '',
+    merge_run  integer,                       -- the run that holds the merge queue
+    created_at integer not null,
+    unique (project, name)
+) strict;
+
+-- A lane is everything about a task that a limit can refuse: its role, its agent and what it
+-- needs. There are few lanes, so the best ready task is the best of the lanes' heads.
+create table lanes (
+    id      integer primary key autoincrement,
+    project integer not null references projects (id),
+    role    text not null default '',
+    agent   text not null default '',
+    needs   text not null default '[]',
+    unique (project, role, agent, needs)
+) strict;
+
+create table tasks (
+    id            integer primary key autoincrement,
+    project       integer not null references projects (id),
+    plan          integer not null references plans (id),
+    lane          integer not null references lanes (id),
+    parent        integer references tasks (id),
+    state         text not null default 'pending' check (state in
+        ('pending', 'ready', 'in_progress', 'retrying', 'blocked', 'review', 'completed', 'failed', 'cancelled')),
+    run           integer references runs (id),
+    unmet         integer not null default 0 check (unmet >= 0),
+    dead          integer not null default 0 check (dead between 0 and unmet),
+    held          integer not null default 0 check (held between 0 and unmet),
+    children      integer not null default 0 check (children >= 0),
+    priority      integer not null default 5 check (priority between 1 and 10),
+    urgent        integer not null default 0 check (urgent in (0, 1)),
+    rank          integer not null default 0,
+    ready_at      integer,
+    retry_at      integer,
+    due_at        integer,
+    retries       integer not null default 0,
+    attempts      integer not null default 0,
+    max_retries   integer not null default 3 check (max_retries >= 0),
+    retry_delay_s real not null default 60 check (retry_delay_s >= 0),
+    timeout_s     real check (timeout_s > 0),
+    key           text,
+    title         text not null check (length(title) between 1 and 255),
+    description   text not null default '',
+    type          text not null default 'standard',
+    complexity    text not null default 'moderate',
+    effort_min    real check (effort_min >= 0),
+    command       text,
+    checks        text not null default '[]',
+    setup         text,
+    merge         text not null default 'auto' check (merge in ('auto', 'none')),
+    tags          text not null default '[]',
+    context       text not null default '{}',
+    metadata      text not null default '{}',
+    code          text,
+    reason        text,
+    error         text,
+    feedback      text,                       -- what a person said of the last attempt, for the next brief
+    summary       text,
+    result        text,
+    work_run      integer,                    -- the run whose work the task's result is
+    created_at    integer not null,
+    updated_at    integer not null,
+    started_at    integer,
+    completed_at  integer,
+    archived_at   integer,
+    check ((state = 'in_progress') = (run is not null)),
+    check (state <> 'retrying' or retry_at is not null)
+) strict;
+
+create unique index tasks_by_key on tasks (plan, key) where key is not null;
+create index tasks_to_claim on tasks (lane, rank, id) where state = 'ready';
+create index tasks_to_promote on tasks (due_at) where state = 'ready' and urgent = 0 and due_at is not null;
+create index tasks_to_retry on tasks (retry_at) where state = 'retrying';
+create index tasks_by_state on tasks (project, state, id);
+create index tasks_by_plan on tasks (plan, id);
+create index tasks_by_parent on tasks (parent) where parent is not null;
+
+create table tags (
+    task integer not null references tasks (id) on delete cascade,
+    tag  text not null,
+    primary key (tag, task)
+) strict, without rowid;
+
+create table gates (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    task       integer not null references tasks (id) on delete cascade,
+    kind       text not null check (kind in ('time', 'approval', 'question', 'external')),
+    state      text not null default 'open' check (state in ('open', 'met', 'dead')),
+    name       text not null default '',
+    opens_at   integer,
+    answer     text,
+    decided_by text,
+    decided_at integer,
+    created_at integer not null,
+    check ((kind = 'time') = (opens_at is not null))
+) strict;
+
+create index gates_to_open on gates (opens_at) where state = 'open' and kind = 'time';
+create index gates_by_task on gates (task);
+
+-- The only way a task waits. `heir_of` is the task whose dependency this is: the task itself,
+-- or an ancestor from which it is inherited.
+create table edges (
+    id           integer primary key autoincrement,
+    task         integer not null references tasks (id) on delete cascade,
+    prerequisite integer references tasks (id),
+    gate         integer references gates (id) on delete cascade,
+    kind         text not null check (kind in
+        ('blocks', 'data', 'soft', 'on_failure', 'child', 'time', 'approval', 'question', 'external')),
+    state        text not null default 'open' check (state in ('open', 'met', 'dead', 'waived')),
+    heir_of      integer not null references tasks (id) on delete cascade,
+    reason       text,
+    created_at   integer not null,
+    check ((prerequisite is null) <> (gate is null)),
+    check ((gate is not null) = (kind in ('time', 'approval', 'question', 'external'))),
+    check (prerequisite is null or prerequisite <> task)
+) strict;
+
+create unique index edges_once on edges (task, prerequisite, kind, heir_of) where prerequisite is not null;
+create unique index edges_gate_once on edges (task, gate, heir_of) where gate is not null;
+create index edges_by_prerequisite on edges (prerequisite) where prerequisite is not null;
+create index edges_by_gate on edges (gate) where gate is not null;
+
+create table runs (
+    id            integer primary key autoincrement,
+    project       integer not null references projects (id),
+    task          integer not null references tasks (id),
+    attempt       integer not null,
+    state         text not null default 'starting' check (state in
+        ('starting', 'running', 'succeeded', 'failed', 'timed_out', 'killed', 'lost')),
+    phase         text not null default 'preparing' check (phase in ('preparing', 'working', 'checking', 'merging')),
+    supervised    integer not null check (supervised in (0, 1)),
+    agent         text not null default '',
+    role          text not null default '',
+    actor         text not null default '',
+    host          text not null default '',
+    worker_pid    integer,
+    worker_start  integer,
+    pid           integer,
+    pid_start     integer,
+    lease_ms      integer not null check (lease_ms > 0),
+    lease_until   integer not null,
+    code          text,
+    reason        text,
+    workspace     text,
+    branch        text,
+    base_commit   text,
+    head_commit   text,
+    session_id    text,
+    next_action   text,
+    summary       text,
+    queued_at     integer,
+    claimed_at    integer not null,
+    started_at    integer,
+    ended_at      integer,
+    turns         integer check (turns >= 0),
+    tokens_input       integer check (tokens_input >= 0),
+    tokens_output      integer check (tokens_output >= 0),
+    tokens_cache_read  integer check (tokens_cache_read >= 0),
+    tokens_cache_write integer check (tokens_cache_write >= 0),
+    cost_usd      real check (cost_usd >= 0),
+    files_changed integer check (files_changed >= 0),
+    lines_added   integer check (lines_added >= 0),
+    lines_removed integer check (lines_removed >= 0),
+    exit_code     integer,
+    check ((ended_at is null) = (state in ('starting', 'running')))
+) strict;
+
+create unique index runs_one_active on runs (task) where state in ('starting', 'running');
+create index runs_to_reap on runs (lease_until) where state in ('starting', 'running');
+create index runs_by_task on runs (task, id);
+
+create table slots (
+    project integer not null references projects (id),
+    name    text not null,
+    capacity integer not null check (capacity >= 0),
+    used    integer not null default 0 check (used >= 0),
+    primary key (project, name)
+) strict, without rowid;
+
+create table holds (
+    run     integer not null references runs (id),
+    project integer not null,
+    slot    text not null,
+    primary key (run, slot),
+    foreign key (project, slot) references slots (project, name)
+) strict, without rowid;
+
+create index holds_by_slot on holds (project, slot);
+
+create table checks (
+    id          integer primary key autoincrement,
+    run         integer not null references runs (id),
+    stage       text not null check (stage in ('check', 'merge', 'done', 'land', 'setup')),
+    go          integer not null,
+    command     text not null,
+    exit_code   integer,
+    output      text not null,
+    log         text,
+    at          integer not null,
+    duration_ms integer not null check (duration_ms >= 0)
+) strict;
+
+create index checks_by_run on checks (run);
+
+create table artifacts (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    task       integer not null references tasks (id) on delete cascade,
+    run        integer references runs (id),
+    name       text not null,
+    version    integer not null,
+    type       text not null default 'general',
+    content    text not null,
+    size       integer not null,
+    sha256     text not null,
+    created_at integer not null,
+    unique (task, name, version)
+) strict;
+
+create table events (
+    id          integer primary key autoincrement,
+    project     integer not null,
+    at          integer not null,
+    kind        text not null,
+    task        integer,
+    run         integer,
+    from_state  text,
+    to_state    text,
+    actor       text not null default '',
+    session     text,
+    correlation text,
+    data        text
+) strict;
+
+create index events_by_task on events (task, id) where task is not null;
+create index events_by_run on events (run, id) where run is not null;
+
+-- What follows is what the database refuses by itself, whoever writes.
+
+create trigger tasks_birth before insert on tasks begin
+    select raise(abort, 'illegal_move: a task is born pending or completed')
+        where new.state not in ('pending', 'completed');
+    select raise(abort, 'illegal_move: a task is never replaced')
+        where exists (select 1 from tasks where id = new.id)
+           or (new.key is not null and exists (select 1 from tasks where plan = new.plan and key = new.key));
+end;
+
+create trigger tasks_move before update of state on tasks
+when old.state <> new.state and (old.state || '>' || new.state) not in (
+    'pending>ready', 'pending>blocked', 'pending>completed', 'pending>cancelled',
+    'ready>in_progress', 'ready>pending', 'ready>blocked', 'ready>cancelled',
+    'in_progress>completed', 'in_progress>review', 'in_progress>retrying', 'in_progress>failed',
+    'in_progress>pending', 'in_progress>cancelled',
+    'retrying>pending', 'retrying>failed', 'retrying>cancelled',
+    'blocked>pending', 'blocked>cancelled', 'blocked>failed',
+    'review>completed', 'review>pending', 'review>failed', 'review>cancelled',
+    'failed>pending', 'failed>cancelled',
+    'completed>pending')
+begin
+    select raise(abort, 'illegal_move: the transition table has no such move of a task');
+end;
+
+create trigger tasks_held before update of state, run on tasks
+when new.run is not null and new.run is not old.run and not exists
+    (select 1 from runs where id = new.run and task = new.id and state in ('starting', 'running'))
+begin
+    select raise(abort, 'illegal_move: a task is held only by an active run of its own');
+end;
+
+create trigger tasks_identity before update of id, project, plan, key on tasks
+when old.id <> new.id or old.project <> new.project
+     or (new.key is not null and (new.key is not old.key or new.plan <> old.plan)
+         and exists (select 1 from tasks where plan = new.plan and key = new.key and id <> old.id))
+begin
+    select raise(abort, 'illegal_move: a task keeps its identity and takes nobody else''s');
+end;
+
+create trigger tasks_end before delete on tasks when old.state = 'in_progress' begin
+    select raise(abort, 'illegal_move: a task in progress cannot be deleted');
+end;
+
+create trigger runs_birth before insert on runs begin
+    select raise(abort, 'illegal_move: a run is born starting') where new.state <> 'starting';
+    select raise(abort, 'illegal_move: a run is never replaced')
+        where exists (select 1 from runs where id = new.id)
+           or exists (select 1 from runs where task = new.task and state in ('starting', 'running'));
+end;
+
+create trigger runs_move before update of state on runs
+when old.state <> new.state and (old.state || '>' || new.state) not in (
+    'starting>running', 'starting>failed', 'starting>killed', 'starting>lost',
+    'running>succeeded', 'running>failed', 'running>timed_out', 'running>killed', 'running>lost')
+begin
+    select raise(abort, 'illegal_move: the transition table has no such move of a run');
+end;
+
+create trigger runs_identity before update of id, task, project on runs
+when old.id <> new.id or old.task <> new.task or old.project <> new.project
+begin
+    select raise(abort, 'illegal_move: a run keeps its identity');
+end;
+
+create trigger runs_end before delete on runs when old.state in ('starting', 'running') begin
+    select raise(abort, 'illegal_move: an active run cannot be deleted');
+end;
+
+create trigger events_append_only before update on events begin
+    select raise(abort, 'illegal_move: the journal is append-only');
+end;
+
+create trigger events_birth before insert on events when exists (select 1 from events where id = new.id) begin
+    select raise(abort, 'illegal_move: the journal is append-only');
+end;
+
+-- A task's counters change with its edge rows and with nothing else.
+
+create trigger edges_birth before insert on edges begin
+    select raise(abort, 'illegal_move: an edge is never replaced')
+        where exists (select 1 from edges where id = new.id)
+           or exists (select 1 from edges where task = new.task and prerequisite = new.prerequisite
+                          and kind = new.kind and heir_of = new.heir_of)
+           or exists (select 1 from edges where task = new.task and gate = new.gate and heir_of = new.heir_of);
+end;
+
+create trigger edges_identity before update of id, task, prerequisite, gate, kind, heir_of on edges begin
+    select raise(abort, 'illegal_move: an edge keeps its ends');
+end;
+
+create trigger edges_added after insert on edges begin
+    update tasks set
+        unmet = unmet + (new.state in ('open', 'dead')),
+        dead = dead + (new.state = 'dead'),
+        held = held + (new.state = 'open' and new.kind in ('approval', 'question')),
+        children = children + (new.kind = 'child')
+    where id = new.task;
+end;
+
+create trigger edges_changed after update of state on edges when old.state <> new.state begin
+    update tasks set
+        unmet = unmet + (new.state in ('open', 'dead')) - (old.state in ('open', 'dead')),
+        dead = dead + (new.state = 'dead') - (old.state = 'dead'),
+        held = held + (new.kind in ('approval', 'question')) * ((new.state = 'open') - (old.state = 'open'))
+    where id = new.task;
+end;
+
+create trigger edges_removed after delete on edges begin
+    update tasks set
+        unmet = unmet - (old.state in ('open', 'dead')),
+        dead = dead - (old.state = 'dead'),
+        held = held - (old.state = 'open' and old.kind in ('approval', 'question')),
+        children = children - (old.kind = 'child')
+    where id = old.task;
+end;
+
+-- A slot's use is the number of its holds.
+
+create trigger holds_birth before insert on holds
+when exists (select 1 from holds where run = new.run and slot = new.slot) begin
+    select raise(abort, 'illegal_move: a hold is never replaced');
+end;
+
+create trigger holds_added after insert on holds begin
+    update slots set used = used + 1 where project = new.project and name = new.slot;
+end;
+
+create trigger holds_removed after delete on holds begin
+    update slots set used = used - 1 where project = old.project and name = old.slot;
+end;

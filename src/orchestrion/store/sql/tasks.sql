@@ -1,0 +1,246 @@
+-- name: reserve_tasks
+-- Numbers for new tasks, from the sequence that never goes back.
+select coalesce((select seq from sqlite_sequence where name = 'tasks'), 0) + value as id
+from (with recursive n(value) as (select 1 union all select value + 1 from n where value < :count) select value from n)
+
+-- name: add_task
+-- A new task, pending or born completed; its edges follow.
+insert into tasks (
+    id, project, plan, lane, parent, state, priority, due_at, max_retries, retry_delay_s, timeout_s, key, title,
+    description, type, complexity, effort_min, command, checks, setup, merge, tags, context, metadata,
+    created_at, updated_at, completed_at)
+values (
+    :id, :project, :plan, :lane, :parent, :state, :priority, :due_at, :max_retries, :retry_delay_s, :timeout_s, :key,
+    :title, :description, :type, :complexity, :effort_min, :command, :checks, :setup, :merge, :tags, :context,
+    :metadata, {now}, {now}, case when :state = 'completed' then {now} end)
+
+-- name: add_tag
+-- A tag of a task, for finding it.
+insert into tags (task, tag) values (:task, :tag)
+
+-- name: remove_tags
+-- Takes all tags off a task.
+delete from tags where task = :task
+
+-- name: task
+-- One task with the names that its numbers stand for.
+select t.*, p.name as plan_name, l.role, l.agent, l.needs
+from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
+where t.id = :id and t.project = :project
+
+-- name: task_for_update
+-- One task's row, held against other writers until the transaction ends.
+select * from tasks where id = :id and project = :project {for_update}
+
+-- name: lock_tasks
+-- States of tasks that edges will point at, held against a change until the transaction ends.
+select id, state, parent, plan from tasks where id in {ids[]} and project = :project order by id {for_share}
+
+-- name: task_by_key
+-- The task of a key within a plan.
+select t.id, t.state from tasks t where t.plan = :plan and t.key = :key
+
+-- name: keys_of_plan
+-- All keys of a plan.
+select id, key, state from tasks where plan = :plan and key is not null
+
+-- name: list_tasks
+-- Tasks, oldest first, bounded.
+select t.*, p.name as plan_name, l.role, l.agent, l.needs
+from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
+where t.project = :project and t.id > :after
+  and t.state in {states[text]}  --? states
+  and l.role = :role  --? role
+  and t.parent = :parent  --? parent
+  and p.name = :plan  --? plan
+  and t.type = :type  --? type
+  and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
+  and (lower(t.title) like :pattern escape '\' or lower(t.description) like :pattern escape '\')  --? pattern
+  and t.archived_at is null  --? unarchived
+order by t.id limit :limit
+
+-- name: count_tasks
+-- How many tasks list_tasks would show in all.
+select count(*) as total
+from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
+where t.project = :project
+  and t.state in {states[text]}  --? states
+  and l.role = :role  --? role
+  and t.parent = :parent  --? parent
+  and p.name = :plan  --? plan
+  and t.type = :type  --? type
+  and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
+  and (lower(t.title) like :pattern escape '\' or lower(t.description) like :pattern escape '\')  --? pattern
+  and t.archived_at is null  --? unarchived
+
+-- name: count_states
+-- Number of tasks in each state.
+select t.state, count(*) as total from tasks t
+where t.project = :project and t.archived_at is null
+  and t.plan = :plan  --? plan
+group by t.state
+
+-- name: count_unneeded
+-- Number of tasks that were cancelled because nothing failed; nobody misses them.
+select count(*) as total from tasks t where t.project = :project and t.state = 'cancelled' and t.code = 'not_needed'
+  and t.plan = :plan  --? plan
+
+-- name: ready_tasks
+-- Ready tasks in the order in which they will be claimed.
+select t.*, p.name as plan_name, l.role, l.agent, l.needs
+from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
+where t.state = 'ready' and t.project = :project
+order by t.rank, t.id limit :limit
+
+-- name: count_ready
+-- Number of ready tasks.
+select count(*) as total from tasks where state = 'ready' and project = :project
+
+-- name: more_open_than
+-- Whether more tasks wait or are ready than the queue may hold.
+select 1 as full from tasks where project = :project and state in ('pending', 'ready') limit 1 offset :limit
+
+-- name: children
+-- Numbers of the direct children.
+select id from tasks where parent = :parent order by id
+
+-- name: descendants
+-- A task's children, their children, and so on; without itself.
+with recursive below(id) as (
+    select id from tasks where parent = :id
+    union
+    select t.id from tasks t join below on t.parent = below.id)
+select t.id, t.parent, t.state, t.children, t.effort_min from below join tasks t on t.id = below.id order by t.id
+
+-- name: ancestors
+-- A task's parent, its parent, and so on; nearest first.
+with recursive above(id, parent, depth) as (
+    select id, parent, 0 from tasks where id = :id
+    union all
+    select t.id, t.parent, depth + 1 from tasks t join above on t.id = above.parent)
+select id, depth from above where depth > 0 order by depth
+
+-- name: waiting_tasks
+-- What decides where waiting tasks go: their counters. Completed parents belong to them, as a child may reopen.
+select id, state, unmet, dead, held, children,
+    case when dead > 0 then exists (select 1 from edges e where e.task = tasks.id and e.kind = 'on_failure'
+                                       and e.state = 'dead') else false end as not_needed
+from tasks
+where id in {ids[]} and (state in ('pending', 'ready', 'blocked') or (state = 'completed' and children > 0 and unmet > 0))
+order by id {for_update}
+
+-- name: has_completed_child
+-- Parents of which at least one child is completed.
+select distinct e.task as id from edges e join tasks c on c.id = e.prerequisite
+where e.task in {ids[]} and e.kind = 'child' and c.state = 'completed'
+
+-- name: tasks_become_ready
+-- Tasks that may be claimed now. Rank: one step of effective priority outweighs one hour of waiting.
+update tasks set state = 'ready', ready_at = {now}, updated_at = {now}, reason = null, code = null,
+    urgent = (due_at is not null and due_at <= {now} + 3600000){as_int},
+    rank = {now} - 3600000 * {effective}
+where id in {ids[]} and state = 'pending'
+
+-- name: rerank
+-- Ready tasks whose effective priority may have changed.
+update tasks set rank = ready_at - 3600000 * {effective}, updated_at = {now} where id in {ids[]} and state = 'ready'
+
+-- name: promote_deadlines
+-- Ready tasks whose deadline is within the hour; a bounded number at a time.
+update tasks set urgent = 1, rank = rank - 2 * 3600000 where id in
+    (select id from tasks where state = 'ready' and urgent = 0 and due_at is not null
+        and due_at <= {now} + 3600000 and project = :project limit 100)
+
+-- name: tasks_become_pending
+-- Tasks that wait again for an open edge.
+update tasks set state = 'pending', updated_at = {now}, reason = null, code = null, completed_at = null
+where id in {ids[]} and state in ('ready', 'blocked', 'completed')
+
+-- name: task_becomes_blocked
+-- A task that only a decision can help.
+update tasks set state = 'blocked', updated_at = {now}, code = :code, reason = :reason
+where id = :id and state in ('pending', 'ready')
+
+-- name: parents_become_completed
+-- Parents whose children are all done.
+update tasks set state = 'completed', completed_at = {now}, updated_at = {now}, reason = null, code = null
+where id in {ids[]} and state = 'pending'
+
+-- name: tasks_become_cancelled
+-- Tasks that are not wanted any more.
+update tasks set state = 'cancelled', updated_at = {now}, completed_at = {now}, code = :code, reason = :reason, run = null,
+    retry_at = null
+where id in {ids[]} and state in ('pending', 'ready', 'in_progress', 'retrying', 'blocked', 'review', 'failed')
+
+-- name: task_becomes_in_progress
+-- The claimed task is held by its new run.
+update tasks set state = 'in_progress', run = :run, attempts = attempts + 1, updated_at = {now},
+    started_at = coalesce(started_at, {now}), completed_at = null
+where id = :id and state = 'ready'
+
+-- name: held_task_moves
+-- The task of a run leaves in_progress; refused (no row) when another run is the task's current one.
+update tasks set state = :to, run = null, updated_at = {now}, code = :code, reason = :reason, error = :error,
+    summary = coalesce(:summary, summary), result = coalesce(:result, result), work_run = coalesce(:work_run, work_run),
+    retry_at = :retry_at, retries = retries + :retried,
+    completed_at = case when :to in ('completed', 'failed') then {now} end
+where id = :id and run = :run and state = 'in_progress'
+
+-- name: decided_task_moves
+-- A person or a timer moves a task that no run holds.
+update tasks set state = :to, updated_at = {now}, code = :code, reason = :reason, feedback = coalesce(:feedback, feedback),
+    retry_at = null, retries = case when :reset = 1 then 0 else retries end,
+    completed_at = case when :to in ('completed', 'failed', 'cancelled') then {now} end
+where id = :id and state = :found and run is null
+
+-- name: due_retries
+-- Tasks whose back-off has ended.
+select id from tasks where state = 'retrying' and retry_at <= {now} and project = :project order by retry_at limit 100
+
+-- name: next_timer
+-- The next moment at which something becomes due by itself.
+select min(at) as at from (
+    select min(retry_at) as at from tasks where state = 'retrying' and project = :project
+    union all
+    select min(opens_at) from gates where state = 'open' and kind = 'time' and project = :project) as timers
+
+-- name: anything_due
+-- Whether a back-off has ended, a moment has come, or a deadline is near.
+select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {now})
+     or exists (select 1 from gates where state = 'open' and kind = 'time' and opens_at <= {now})
+     or exists (select 1 from tasks where state = 'ready' and urgent = 0 and due_at is not null
+                    and due_at <= {now} + 3600000)) as due
+
+-- name: change_task
+-- New values for what a caller may change; null leaves a value as it is.
+update tasks set updated_at = {now}, lane = :lane, title = coalesce(:title, title),
+    description = coalesce(:description, description), priority = coalesce(:priority, priority),
+    type = coalesce(:type, type), complexity = coalesce(:complexity, complexity),
+    effort_min = coalesce(:effort_min, effort_min), due_at = coalesce(:due_at, due_at),
+    max_retries = coalesce(:max_retries, max_retries), retry_delay_s = coalesce(:retry_delay_s, retry_delay_s),
+    timeout_s = coalesce(:timeout_s, timeout_s), command = coalesce(:command, command),
+    checks = coalesce(:checks, checks), setup = coalesce(:setup, setup), merge = coalesce(:merge, merge),
+    tags = coalesce(:tags, tags), context = coalesce(:context, context), metadata = coalesce(:metadata, metadata)
+where id = :id
+
+-- name: set_parent
+-- The task moves in the hierarchy.
+update tasks set parent = :parent, updated_at = {now} where id = :id
+
+-- name: archive
+-- Takes a settled task out of the lists.
+update tasks set archived_at = coalesce(archived_at, {now}), updated_at = {now} where id = :id
+
+-- name: delete_task
+-- Removes a task that nothing refers to.
+delete from tasks where id = :id
+
+-- name: delete_edges_of
+-- Removes the edges of a task that is about to go.
+delete from edges where task = :id or prerequisite = :id
+
+-- name: ready_before
+-- How many ready tasks are before one, counted up to a limit.
+select count(*) as total from (
+    select 1 from tasks where state = 'ready' and project = :project and (rank < :rank or (rank = :rank and id < :id))
+    limit :limit) as before

@@ -1,0 +1,216 @@
+"""The store in one SQLite file: the default, for one machine.
+
+WAL and ``synchronous=FULL``: a success that was reported survives a power cut. Writers
+queue on the file's one write lock; the built-in wait is unfair to patient writers, so
+after a short one we step back for a random moment and try again.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
+from orchestrion.store import migrate
+from orchestrion.store.statements import Statements
+from orchestrion.store.store import Origin, Row, Store, Transaction, missing_store
+
+Result = TypeVar("Result")
+
+OLDEST_SQLITE = (3, 37, 0)
+#: How long a writer waits for the file's write lock, in seconds.
+PATIENCE_S = 30.0
+#: How often a waiting process looks for changes of others, in seconds.
+GLANCE_S = 0.02
+
+_SPELLING = {
+    "greatest": "max",
+    "for_update": "",
+    "skip_locked": "",
+    "for_share": "",
+    "as_int": "",
+    "now": "coalesce(:now, cast((julianday('now') - 2440587.5) * 86400000 as integer))",
+}
+_PROBLEMS = {
+    sqlite3.SQLITE_BUSY: ("store_locked", "another process holds it; look for one that hangs, then try again"),
+    sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
+    sqlite3.SQLITE_READONLY: ("store_read_only", "give write permission to the file and its folder"),
+    sqlite3.SQLITE_FULL: ("disk_full", "free some disk space; nothing was half-written"),
+    sqlite3.SQLITE_CORRUPT: ("store_corrupt", "restore a backup: `orchestrion restore FILE`"),
+    sqlite3.SQLITE_NOTADB: ("store_corrupt", "this file is not a SQLite database; name another, or move it away"),
+    sqlite3.SQLITE_CANTOPEN: ("store_unreachable", "check that the folder exists and may be written"),
+    sqlite3.SQLITE_IOERR: ("store_unreachable", "check the disk"),
+}
+
+
+class SqliteStore(Store):
+    """A store in the file ``path``."""
+
+    dialect = "sqlite"
+
+    def __init__(self, path: str, *, create: bool = True, now: int | None = None) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreProblem(
+                f"SQLite {sqlite3.sqlite_version} is too old",
+                hint="use a Python whose SQLite is 3.37 or newer",
+                code="sqlite_too_old",
+            )
+        if "\0" in path:
+            raise InvalidInput("a path cannot contain a NUL character", code="invalid_path")
+        super().__init__(path, Statements("sqlite", _SPELLING, _spell_list, r":\1"), now=now)
+        self._path = Path(path)
+        self._create = create
+        self._version = -1
+        with _translated(self.url):
+            migrate.sqlite(self._connection(), create=create)
+
+    def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
+        with _translated(self.url):
+            connection = self._connection()
+            _begin(connection, PATIENCE_S)
+            try:
+                transaction = SqliteTransaction(connection, self._statements, self._constants(), origin)
+                result = work(transaction)
+                transaction.write_events()
+                connection.execute("commit")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("rollback")
+                raise
+            return result
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        with _translated(self.url):
+            connection = self._connection()
+            if connection.in_transaction:
+                raise RuntimeError("a read inside a write would wait for itself; use the write's transaction")
+            connection.execute("begin")
+            try:
+                return work(SqliteTransaction(connection, self._statements, self._constants(), self.origin))
+            finally:
+                connection.execute("rollback")
+
+    def wait_for_change(self, seconds: float) -> bool:
+        connection = self._connection()
+        end = time.monotonic() + seconds
+        while True:
+            version = connection.execute("pragma data_version").fetchone()[0]
+            if version != self._version:
+                self._version = version
+                return True
+            left = end - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(GLANCE_S, left))
+
+    def close(self) -> None:
+        connection = getattr(self._local, "connection", None)
+        if connection is not None:
+            connection.close()
+            del self._local.connection
+
+    def _connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = self._local.connection = self._connect()
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        if not self._create and not self._path.exists():
+            raise missing_store(self.url)
+        connection = sqlite3.connect(
+            self._path, timeout=GLANCE_S, isolation_level=None, cached_statements=400, check_same_thread=False
+        )
+        connection.row_factory = sqlite3.Row
+        try:
+            _configure(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+class SqliteTransaction(Transaction):
+    """A transaction on one connection; lists travel as JSON text."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, statements: Statements, constants: Mapping[str, Any], origin: Origin
+    ) -> None:
+        super().__init__(statements, constants, origin)
+        self._connection = connection
+
+    def _query(self, text: str, given: Mapping[str, Any]) -> list[Row]:
+        return self._connection.execute(text, _bindable(given)).fetchall()
+
+    def _execute(self, text: str, given: Mapping[str, Any]) -> int:
+        return self._connection.execute(text, _bindable(given)).rowcount
+
+    def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
+        self._connection.executemany(text, rows)
+
+
+def _spell_list(name: str, _type: str) -> str:
+    return f"(select value from json_each(:{name}))"
+
+
+def _bindable(given: Mapping[str, Any]) -> Mapping[str, Any]:
+    if any(isinstance(value, list) for value in given.values()):
+        return {name: json.dumps(value) if isinstance(value, list) else value for name, value in given.items()}
+    return given
+
+
+def _configure(connection: sqlite3.Connection) -> None:
+    _patiently(lambda: connection.execute("pragma journal_mode = wal"), PATIENCE_S)
+    connection.execute("pragma synchronous = full")
+    connection.execute("pragma foreign_keys = on")
+    if sys.platform == "darwin":
+        connection.execute("pragma fullfsync = on")
+
+
+def _begin(connection: sqlite3.Connection, patience_s: float) -> None:
+    _patiently(lambda: connection.execute("begin immediate"), patience_s)
+
+
+def _patiently(act: Callable[[], object], patience_s: float) -> None:
+    end = time.monotonic() + patience_s
+    pause = 0.001
+    while True:
+        try:
+            act()
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > end:
+                raise
+            time.sleep(pause * random.random())
+            pause = min(pause * 1.5, 0.05)
+        else:
+            return
+
+
+class _translated:  # noqa: N801 - reads as a word: with _translated(url)
+    """Turns SQLite's errors into ours: ``with _translated(url): ...``."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, sqlite3.Error):
+            _raise_ours(error, self._url)
+
+
+def _raise_ours(error: sqlite3.Error, url: str) -> NoReturn:
+    if "illegal_move" in str(error):
+        raise IllegalMove("the row", "as it is", str(error).partition(": ")[2], []) from error
+    code, hint = _PROBLEMS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, ("", ""))
+    if not code:
+        raise error
+    raise StoreProblem(f"the store {url} cannot be used: {error}", hint=hint, code=code) from error

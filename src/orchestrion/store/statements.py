@@ -1,0 +1,110 @@
+"""The named statements of ``sql/``, made ready for one dialect.
+
+A statement begins with ``-- name: claim_head`` and a sentence that says what it is for.
+Shared statements lie in ``sql/*.sql``; a file of the same folder named for a dialect
+overrides them and says why it differs. What the dialects spell differently is written
+as a word in braces:
+
+    {now}            the database's clock in milliseconds, or the test's ``:now``
+    {ids[]}          the list parameter ``ids`` (numbers) as a set of values, for ``in {ids[]}``
+    {states[text]}   the same for a list of texts
+    {edge_state}     state of edge ``e`` whose prerequisite is task ``p``, from the table in ``core.states``
+    {skip_locked}    passes over rows that others hold, where there can be others
+    {effective}      effective priority of the row ``tasks``
+    {for_update}, {for_share}, {as_int}, {greatest}    words that one of the dialects does without
+
+A line that ends with ``--? role`` belongs to the statement only when ``role`` is given.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from orchestrion.core.states import EDGE_RULES
+
+FOLDER = Path(__file__).parent / "sql"
+
+#: A deadline within the hour counts 2, blocking others 1, a retry takes 1 off; never below 1.
+EFFECTIVE_PRIORITY = """{greatest}(1, priority
+        + case when due_at is not null and due_at <= {now} + 3600000 then 2 else 0 end
+        + case when exists (select 1 from edges x where x.prerequisite = tasks.id
+                                and x.kind <> 'child' and x.state = 'open') then 1 else 0 end
+        - case when retries > 0 then 1 else 0 end)"""
+
+_NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
+_OPTION = re.compile(r"\s*--\? (\w+)$")
+_LIST = re.compile(r"\{(\w+)\[(text)?\]\}")
+_PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
+
+
+class Statements:
+    """All statements of one dialect, by name.
+
+    ``spell`` maps the words in braces to the dialect's text; ``spell_list`` gives its text for
+    a list parameter of a name and type; ``parameter`` is its form of ``:name``.
+    """
+
+    def __init__(
+        self, dialect: str, spell: Mapping[str, str], spell_list: Callable[[str, str], str], parameter: str
+    ) -> None:
+        self._spell = {"edge_state": edge_state_sql(), "effective": EFFECTIVE_PRIORITY, **spell}
+        self._spell_list = spell_list
+        self._parameter = parameter
+        self._source = read(FOLDER) | read(FOLDER / dialect / "override")
+        self._ready: dict[object, str] = {}
+
+    def text(self, name: str, given: Mapping[str, Any]) -> str:
+        """The statement ``name``, without the optional lines whose parameter is not in ``given``."""
+        plain = self._ready.get(name)
+        if plain is not None:
+            return plain
+        source = self._source[name]
+        if "--?" not in source:
+            return self._ready.setdefault(name, self._translate(source))
+        wanted = tuple(o for o in _options(source) if given.get(o) is not None)
+        variant = self._ready.get((name, wanted))
+        return variant or self._ready.setdefault((name, wanted), self._translate(_keep(source, wanted)))
+
+    def _translate(self, source: str) -> str:
+        text = _LIST.sub(lambda m: self._spell_list(m[1], m[2] or "bigint"), source)
+        for word, spelled in self._spell.items():
+            text = text.replace("{" + word + "}", spelled)
+        return _PARAMETER.sub(self._parameter, text)
+
+
+def read(folder: Path) -> dict[str, str]:
+    """All named statements of the ``.sql`` files of one folder, untranslated."""
+    found: dict[str, str] = {}
+    for file in sorted(folder.glob("*.sql")):
+        parts = _NAME.split(file.read_text(encoding="utf-8"))
+        found.update(zip(parts[1::2], (body.strip().rstrip(";") for body in parts[2::2]), strict=True))
+    return found
+
+
+def edge_state_sql() -> str:
+    """``core.states.edge_state`` as one SQL expression over edge ``e`` and prerequisite ``p``."""
+    cases = []
+    for kind, (met, dead) in EDGE_RULES.items():
+        for states, result in ((met, "met"), (dead, "dead")):
+            if states:
+                names = ", ".join(f"'{state}'" for state in states)
+                cases.append(f"when e.kind = '{kind}' and p.state in ({names}) then '{result}'")
+    return "case " + " ".join(cases) + " else 'open' end"
+
+
+def _options(source: str) -> list[str]:
+    return sorted({m[1] for line in source.splitlines() if (m := _OPTION.search(line))})
+
+
+def _keep(source: str, wanted: tuple[str, ...]) -> str:
+    kept = []
+    for line in source.splitlines():
+        option = _OPTION.search(line)
+        if option is None:
+            kept.append(line)
+        elif option[1] in wanted:
+            kept.append(line[: option.start()])
+    return "\n".join(kept)

@@ -1,0 +1,219 @@
+"""What a store is: one database, opened once per process, written in whole transactions.
+
+    store = open_store("orchestrion.db", project="my-app")
+    task = store.write(lambda tx: create(tx, NewTask(title="Write it")))
+
+A *transaction* knows statements by name and collects events; both reach the disk together
+or not at all. Work handed to ``write`` may be called again when the database asks for it
+(a deadlock on PostgreSQL), so it must have no effect but on the transaction.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.store.statements import Statements
+
+Result = TypeVar("Result")
+Row = Mapping[str, Any]
+
+#: How often a transaction is begun again before the database's refusal is passed on.
+TRIES = 8
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who caused a change, as the journal records it."""
+
+    #: A person, a program or a run: ``user:ada``, ``worker:host/123``, ``run:R31``.
+    actor: str = ""
+    #: The session it belongs to, if any.
+    session: str | None = None
+    #: Follows one request through every door and process.
+    correlation: str | None = None
+
+
+class Again(Exception):  # noqa: N818 - a signal between a store and its write(), never shown
+    """The database asks for the whole transaction once more."""
+
+
+class Transaction(ABC):
+    """One unit of work on a store. Ends with the ``write`` or ``read`` that began it."""
+
+    def __init__(self, statements: Statements, constants: Mapping[str, Any], origin: Origin) -> None:
+        self._statements = statements
+        self._constants = constants
+        self._events: list[dict[str, Any]] = []
+        #: Who causes the changes of this transaction.
+        self.origin = origin
+
+    @property
+    def project(self) -> int:
+        """Number of the project this store was opened for."""
+        return int(self._constants["project"])
+
+    def one(self, name: str, /, **given: Any) -> Row | None:
+        """First row of the statement ``name``, or None."""
+        rows = self._query(self._statements.text(name, given), {**self._constants, **given})
+        return rows[0] if rows else None
+
+    def the(self, name: str, /, **given: Any) -> Row:
+        """The row that the statement ``name`` always has; its absence is a bug."""
+        row = self.one(name, **given)
+        if row is None:
+            raise LookupError(f"statement {name} found no row for {given}")
+        return row
+
+    def all(self, name: str, /, **given: Any) -> list[Row]:
+        """All rows of the statement ``name``."""
+        return self._query(self._statements.text(name, given), {**self._constants, **given})
+
+    def run(self, name: str, /, **given: Any) -> int:
+        """Executes the statement ``name``; number of rows it changed."""
+        return self._execute(self._statements.text(name, given), {**self._constants, **given})
+
+    def each(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """Executes the statement ``name`` once for each of ``rows``; all rows have the same keys."""
+        if rows:
+            text = self._statements.text(name, rows[0])
+            self._execute_each(text, [{**self._constants, **row} for row in rows])
+
+    def event(
+        self,
+        kind: str,
+        *,
+        task: int | None = None,
+        run: int | None = None,
+        found: str | None = None,
+        to: str | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Adds one line to the journal; written when the transaction commits."""
+        self._events.append(
+            {
+                "kind": kind,
+                "task": task,
+                "run": run,
+                "from_state": found,
+                "to_state": to,
+                "actor": self.origin.actor,
+                "session": self.origin.session,
+                "correlation": self.origin.correlation,
+                "data": json.dumps(data) if data else None,
+            }
+        )
+
+    def write_events(self) -> None:
+        """Writes the collected events; the store calls it before it commits."""
+        self.each("add_event", self._events)
+        self._events = []
+
+    @abstractmethod
+    def _query(self, text: str, given: Mapping[str, Any]) -> list[Row]: ...
+
+    @abstractmethod
+    def _execute(self, text: str, given: Mapping[str, Any]) -> int: ...
+
+    @abstractmethod
+    def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None: ...
+
+
+class Store(ABC):
+    """One database, seen from one project. Every thread has its own connection."""
+
+    #: ``sqlite`` or ``postgres``.
+    dialect: str
+
+    def __init__(self, url: str, statements: Statements, *, now: int | None = None) -> None:
+        self.url = url
+        #: Fixed clock in milliseconds, for tests; None: the database's clock.
+        self.now = now
+        self.origin = Origin()
+        self.uuid = ""
+        self._statements = statements
+        self._project = 0
+        self._local = threading.local()
+
+    def write(self, work: Callable[[Transaction], Result], *, origin: Origin | None = None) -> Result:
+        """Does ``work`` in one transaction and commits it with its events.
+
+        Raises what ``work`` raises, after undoing everything, and StoreProblem when the
+        database cannot do it (locked, read-only, full, gone).
+        """
+        for left in reversed(range(TRIES)):
+            try:
+                return self._write_once(work, origin or self.origin)
+            except Again:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
+
+    @abstractmethod
+    def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result: ...
+
+    @abstractmethod
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Does ``work``, which only reads, on one consistent view of the database."""
+
+    @abstractmethod
+    def wait_for_change(self, seconds: float) -> bool:
+        """Waits until somebody else committed something, ``seconds`` at most; whether somebody did."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives back the calling thread's connection."""
+
+    def _constants(self) -> dict[str, Any]:
+        return {"project": self._project, "now": self.now}
+
+    def choose_project(self, name: str) -> None:
+        """Makes ``name`` the project this store works on; it is created on first use."""
+        row = self.read(lambda tx: tx.one("project_by_name", name=name))
+        if row is None:
+            row = self.write(lambda tx: tx.one("add_project", name=name) or tx.the("project_by_name", name=name))
+        self._project = row["id"]
+        self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
+
+
+def open_store(url: str, *, project: str = "default", create: bool = True, now: int | None = None) -> Store:
+    """Opens the database at ``url`` (a file's path, or ``postgresql://...``) for one project.
+
+    With ``create`` a missing database is made and an older one brought to this program's
+    schema. Raises StoreProblem (missing, locked, read-only, corrupt, too new, unreachable),
+    NotFound when there is none and ``create`` is false, InvalidInput for another scheme.
+    """
+    store = _store_at(url, create=create, now=now)
+    try:
+        store.choose_project(project)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _store_at(url: str, *, create: bool, now: int | None) -> Store:
+    if url.startswith(("postgresql://", "postgres://")):
+        from orchestrion.store.postgres import PostgresStore
+
+        return PostgresStore(url, create=create, now=now)
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme != "sqlite":
+        raise InvalidInput(
+            f"no store for {scheme}://...",
+            hint="use a file's path for SQLite, or postgresql://user@host/database",
+            code="invalid_store_url",
+        )
+    from orchestrion.store.sqlite import SqliteStore
+
+    return SqliteStore(rest if separator else url, create=create, now=now)
+
+
+def missing_store(url: str) -> NotFound:
+    """The error for a database that is not there."""
+    return NotFound(f"there is no store at {url}", hint="run `orchestrion init` in your project first", code="no_store")
