@@ -274,7 +274,8 @@ class _Work:
         """A leaf without an effort weighs as much as the mean of those with one."""
         mean = self.effort / self.known if self.known else 1.0
         total = self.effort + mean * self.unknown
-        return 100.0 * (self.effort_done + mean * self.unknown_done) / total if total else 0.0
+        # Divided first: what is done is then exactly 100.
+        return 100.0 * ((self.effort_done + mean * self.unknown_done) / total) if total else 0.0
 
 
 def progress(

@@ -366,7 +366,9 @@ def check_number(what: str, value: float | None, low: float, high: float) -> Non
     """Refuses a number outside ``low`` to ``high`` (NaN included); None is not checked."""
     if value is not None and not low <= value <= high:
         raise InvalidInput(
-            f"{what} must be from {low:g} to {high:g}, not {value}", hint="choose a number between", code=f"invalid_{what}"
+            f"{what} must be from {low:g} to {high:g}, not {value}",
+            hint="choose a number between",
+            code=f"invalid_{what}",
         )
 
 

@@ -41,7 +41,7 @@ class Claimant:
     supervised: bool = False
     host: str = ""
     worker_pid: int | None = None
-    worker_start: int | None = None
+    worker_start: float | None = None
 
 
 @dataclass(frozen=True)
@@ -120,9 +120,7 @@ def _agent(head: Row, claimant: Claimant) -> str | None:
 def _limits(head: Row, claimant: Claimant, agent: str) -> set[str]:
     needs = json.loads(head["needs"])
     return set(
-        slots.names_for(
-            host=claimant.host, agent=agent, role=head["role"], needs=needs, supervised=claimant.supervised
-        )
+        slots.names_for(host=claimant.host, agent=agent, role=head["role"], needs=needs, supervised=claimant.supervised)
     )
 
 

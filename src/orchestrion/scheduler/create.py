@@ -47,7 +47,7 @@ def create(tx: Transaction, new: NewTask, limits: Limits | None = None) -> int:
 def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = None) -> list[int]:
     """Writes many tasks at once; all or nothing. Returns their numbers in order."""
     limits = limits or Limits()
-    _refuse_when_full(tx, len(new), limits)
+    refuse_when_full(tx, len(new), limits)
     if any(task.parent for task in new):
         tx.one("lock_shape")
     parents = _parents(tx, new, limits)
@@ -56,6 +56,7 @@ def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = 
     for task, parent in zip(ids, (n.parent for n in new), strict=True):
         if parent:
             shape.adopt(tx, parent, task)
+    _refuse_cycles(tx, ids, new)
     tx.each("add_edge", [_edge(task, wait) for task, n in zip(ids, new, strict=True) for wait in n.waits])
     for task, n in zip(ids, new, strict=True):
         for gate in n.gates:
@@ -121,7 +122,7 @@ class _Lanes:
         return int(row["id"])
 
 
-def _refuse_when_full(tx: Transaction, count: int, limits: Limits) -> None:
+def refuse_when_full(tx: Transaction, count: int, limits: Limits) -> None:
     if limits.max_open is None:
         return
     if count > limits.max_open or tx.one("more_open_than", limit=limits.max_open - count):
@@ -156,6 +157,18 @@ def _prerequisites(tx: Transaction, new: Sequence[NewTask]) -> dict[int, str]:
         if one not in found:
             raise unknown_task(one)
     return found
+
+
+def _refuse_cycles(tx: Transaction, ids: Sequence[int], new: Sequence[NewTask]) -> None:
+    """A new task waits in a circle only when it waits for something that waits for its parent."""
+    starts: dict[int, dict[int, list[int]]] = {}
+    for task, n in zip(ids, new, strict=True):
+        if n.parent and n.waits:
+            starts.setdefault(n.parent, {})[task] = [wait.on for wait in n.waits]
+    for parent, children in starts.items():
+        if tx.one("reaches", starts=sorted({on for ons in children.values() for on in ons}), targets=[parent]):
+            for task, ons in children.items():
+                shape.refuse_cycle(tx, ons, [parent], task)
 
 
 def unknown_task(task: int) -> NotFound:

@@ -195,7 +195,12 @@ def _cancel_one(tx: Transaction, row: Row, reason: str) -> None:
         finish.end_with_cancelled_task(tx, row["run"], reason)
     tx.run("tasks_become_cancelled", ids=[row["id"]], code="cancelled", reason=reason)
     tx.event(
-        "task.cancelled", task=row["id"], run=row["run"], found=row["state"], to=TaskState.CANCELLED, data={"reason": reason}
+        "task.cancelled",
+        task=row["id"],
+        run=row["run"],
+        found=row["state"],
+        to=TaskState.CANCELLED,
+        data={"reason": reason},
     )
 
 

@@ -105,3 +105,13 @@ def _of_queue(tx: Transaction, row: Row) -> list[Reason]:
     place = "next" if not ahead else f"{ahead}{'+' if ahead >= 1000 else ''} ready tasks are before it"
     reasons.append(Reason("queue", f"ready; {place}. It runs when a worker has a free slot", []))
     return reasons
+
+
+def ready(tx: Transaction, limit: int) -> list[Row]:
+    """The first ``limit`` ready tasks in the order in which they will be claimed.
+
+    Each lane gives its first ones through its index; so the length of the queue does not matter.
+    """
+    first = [row for lane in tx.all("lanes") for row in tx.all("ready_of_lane", lane=lane["id"], limit=limit)]
+    first.sort(key=lambda row: (row["rank"], row["id"]))
+    return first[:limit]

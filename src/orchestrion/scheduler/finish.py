@@ -56,7 +56,7 @@ def stale(run: int, row: Row) -> StaleRun:
     )
 
 
-def start(tx: Transaction, run: int, *, pid: int, pid_start: int, host: str) -> None:
+def start(tx: Transaction, run: int, *, pid: int, pid_start: float, host: str) -> None:
     """The supervisor with this process id owns the run from now on."""
     row = held(tx, run)
     if row["run_state"] != RunState.STARTING or not tx.run(
@@ -255,9 +255,7 @@ def _end(
     if not moved:
         raise stale(row["id"], row)
     data = {"code": code} if code else None
-    tx.event(
-        f"task.{task_to}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=task_to, data=data
-    )
+    tx.event(f"task.{task_to}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=task_to, data=data)
 
 
 def _end_run(

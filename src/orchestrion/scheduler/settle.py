@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from orchestrion.core.model import name
-from orchestrion.core.states import GATE_KINDS, TaskState, waiting_state
+from orchestrion.core.states import GATE_KINDS, TaskState, is_legal_task_move, waiting_state
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -51,18 +51,19 @@ def _target(task: Row) -> TaskState:
     if task["not_needed"] and task["state"] != TaskState.COMPLETED:
         return TaskState.CANCELLED
     target = waiting_state(unmet=task["unmet"], dead=task["dead"], held=task["held"])
-    if task["state"] == TaskState.COMPLETED:
-        # A completed parent one of whose children came back: it waits again.
-        return TaskState.PENDING
     if target is TaskState.READY and task["children"]:
         return TaskState.COMPLETED
     return target
 
 
 def _leave_for_pending(tx: Transaction, moves: dict[TaskState, list[Row]]) -> list[int]:
-    """Everything that goes back goes to pending first; from there it is moved on in the same transaction."""
-    onward = moves.get(TaskState.READY, []) + moves.get(TaskState.COMPLETED, [])
-    back = moves.get(TaskState.PENDING, []) + [task for task in onward if task["state"] == TaskState.BLOCKED]
+    """What cannot go straight to where it belongs goes to pending first, and on in the same transaction."""
+    back = [
+        task
+        for target, tasks in moves.items()
+        for task in tasks
+        if target is TaskState.PENDING or not is_legal_task_move(TaskState(task["state"]), target)
+    ]
     if not back:
         return []
     tx.run("tasks_become_pending", ids=[task["id"] for task in back])
@@ -84,7 +85,7 @@ def _become_blocked(tx: Transaction, tasks: list[Row]) -> list[int]:
         tx.event(
             "task.blocked",
             task=task["id"],
-            found=task["state"],
+            found=TaskState.READY if task["state"] == TaskState.READY else TaskState.PENDING,
             to=TaskState.BLOCKED,
             data={"code": code, "reason": reason},
         )

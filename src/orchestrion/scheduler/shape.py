@@ -32,7 +32,7 @@ def add_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind = EdgeKin
     rows = _both(tx, task, on)
     _refuse_when_over(rows[task])
     heirs = [task, *(row["id"] for row in tx.all("descendants", id=task))]
-    _refuse_cycle(tx, [on], heirs, task)
+    refuse_cycle(tx, [on], heirs, task)
     tx.each("add_edge", [_edge_row(heir, on, kind, task) for heir in heirs])
     tx.event("task.dependency_added", task=task, data={"on": name("T", on), "kind": str(kind)})
     tx.run("rerank", ids=[on])
@@ -64,7 +64,9 @@ def add_gate(tx: Transaction, task: int, gate: NewGate) -> int:
     _refuse_when_over(_task(tx, task))
     number = put_gate(tx, task, gate)
     heirs = [row["id"] for row in tx.all("descendants", id=task)]
-    tx.each("add_gate_edge", [{"task": heir, "gate": number, "kind": str(gate.kind), "heir_of": task} for heir in heirs])
+    tx.each(
+        "add_gate_edge", [{"task": heir, "gate": number, "kind": str(gate.kind), "heir_of": task} for heir in heirs]
+    )
     settle(tx, waiting=[task, *heirs])
     return number
 
@@ -88,11 +90,15 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
     """
     row = tx.one("gate", gate=gate, id=gate)
     if row is None:
-        raise NotFound(f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate")
+        raise NotFound(
+            f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate"
+        )
     state = "met" if opened else "dead"
     if not tx.run("open_gate", gate=gate, state=state, answer=answer, decided_by=decided_by):
         raise Conflict(f"the gate {name('G', gate)} was decided before", hint="nothing to do", code="gate_decided")
-    tx.event("gate.opened" if opened else "gate.refused", task=row["task"], data={"gate": name("G", gate), "answer": answer})
+    tx.event(
+        "gate.opened" if opened else "gate.refused", task=row["task"], data={"gate": name("G", gate), "answer": answer}
+    )
     settle(tx, waiting=[edge["task"] for edge in tx.all("gate_edges_follow", gates=[gate], state=state)])
     return int(row["task"])
 
@@ -121,11 +127,14 @@ def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None =
     if row["parent"] == parent:
         return
     old = row["parent"]
-    subtree = [task, *(below["id"] for below in tx.all("descendants", id=task))]
+    below = tx.all("descendants", id=task)
+    subtree = [task, *(one["id"] for one in below)]
     _leave_parent(tx, task, old, subtree)
+    if parent is not None:
+        _refuse_parent(tx, task, parent, below, limits)
     tx.run("set_parent", id=task, parent=parent)
     if parent is not None:
-        _join_parent(tx, task, parent, subtree, limits)
+        _join_parent(tx, parent, subtree)
     tx.event("task.moved", task=task, data={"parent": name("T", parent) if parent else None})
     settle(tx, waiting=[*subtree, *(one for one in (old, parent) if one)])
 
@@ -138,7 +147,8 @@ def _leave_parent(tx: Transaction, task: int, old: int | None, subtree: list[int
     tx.run("remove_child_edge", parent=old, child=task)
 
 
-def _join_parent(tx: Transaction, task: int, parent: int, subtree: list[int], limits: Limits | None) -> None:
+def _refuse_parent(tx: Transaction, task: int, parent: int, below: list[Row], limits: Limits | None) -> None:
+    subtree = [task, *(one["id"] for one in below)]
     if parent in subtree:
         raise CycleRefused([name("T", task), name("T", parent), name("T", task)], hint="choose a parent outside it")
     target = _task(tx, parent)
@@ -149,22 +159,36 @@ def _join_parent(tx: Transaction, task: int, parent: int, subtree: list[int], li
             code="parent_cancelled",
         )
     if limits is not None:
-        refuse_too_deep(tx, parent, 1, limits)
-    _refuse_cycle(tx, [task], [parent], parent)
+        refuse_too_deep(tx, parent, 1, limits, height=_height(task, below))
+    refuse_cycle(tx, [task], [parent], parent)
     inherited = [row["prerequisite"] for row in tx.all("prerequisites_to_inherit", task=parent)]
-    _refuse_cycle(tx, inherited, subtree, task)
-    adopt(tx, parent, task)
+    refuse_cycle(tx, inherited, subtree, task)
+
+
+def _height(task: int, below: list[Row]) -> int:
+    """Number of levels of a subtree, its root included."""
+    children: dict[int, list[int]] = {}
+    for one in below:
+        children.setdefault(one["parent"], []).append(one["id"])
+    height, level = 0, [task]
+    while level:
+        height, level = height + 1, [child for one in level for child in children.get(one, ())]
+    return height
+
+
+def _join_parent(tx: Transaction, parent: int, subtree: list[int]) -> None:
+    adopt(tx, parent, subtree[0])
     for below in subtree[1:]:
         tx.run("inherit_edges", task=below, parent=parent)
 
 
-def refuse_too_deep(tx: Transaction, parent: int, more: int, limits: Limits) -> None:
-    """Refuses children that would break the limits of the hierarchy."""
+def refuse_too_deep(tx: Transaction, parent: int, more: int, limits: Limits, *, height: int = 1) -> None:
+    """Refuses children (``height`` levels with what is below them) that would break the limits of the hierarchy."""
     if limits.max_depth is not None:
-        depth = len(tx.all("ancestors", id=parent)) + 2
+        depth = len(tx.all("ancestors", id=parent)) + 1 + height
         if depth > limits.max_depth:
             raise InvalidInput(
-                f"a child of {name('T', parent)} would be at depth {depth}; the limit is {limits.max_depth}",
+                f"under {name('T', parent)} the hierarchy would have depth {depth}; the limit is {limits.max_depth}",
                 hint="choose a parent higher up, or raise hierarchy.max_depth",
                 code="too_deep",
             )
@@ -178,15 +202,15 @@ def refuse_too_deep(tx: Transaction, parent: int, more: int, limits: Limits) -> 
             )
 
 
-def _refuse_cycle(tx: Transaction, starts: Iterable[int], targets: list[int], via: int) -> None:
+def refuse_cycle(tx: Transaction, starts: Iterable[int], targets: list[int], via: int) -> None:
     """Refuses what would make ``via`` wait for ``starts`` while one of them waits for a target."""
+    starts = list(starts)
+    if not starts or tx.one("reaches", starts=starts, targets=targets) is None:
+        return
     for start in starts:
-        hit = start if start in targets else None
-        row = None if hit else tx.one("reaches", starts=[start], targets=targets)
-        if hit is None and row is None:
-            continue
-        goal = hit if hit is not None else int(row["id"]) if row else start
-        raise CycleRefused(_shown(_circle(tx, start, goal, via)))
+        row = tx.one("reaches", starts=[start], targets=targets)
+        if row is not None:
+            raise CycleRefused(_shown(_circle(tx, start, int(row["id"]), via)))
 
 
 def _circle(tx: Transaction, start: int, goal: int, via: int) -> list[int]:

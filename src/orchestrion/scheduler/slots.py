@@ -36,9 +36,7 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
             code="invalid_slot",
         )
     if not 0 <= capacity <= 1_000_000:
-        raise InvalidInput(
-            f"a limit must be from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot"
-        )
+        raise InvalidInput(f"a limit must be from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot")
     if not _exists(tx, slot):
         provide(tx, slot, capacity)
         _count_active(tx, slot)

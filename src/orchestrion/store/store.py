@@ -43,6 +43,14 @@ class Again(Exception):  # noqa: N818 - a signal between a store and its write()
     """The database asks for the whole transaction once more."""
 
 
+class _Curtain(Exception):  # noqa: N818 - a signal, never shown
+    """Ends a rehearsal."""
+
+    def __init__(self, result: Any) -> None:
+        super().__init__()
+        self.result = result
+
+
 class Transaction(ABC):
     """One unit of work on a store. Ends with the ``write`` or ``read`` that began it."""
 
@@ -135,7 +143,10 @@ class Store(ABC):
         #: Fixed clock in milliseconds, for tests; None: the database's clock.
         self.now = now
         self.origin = Origin()
+        #: Identifies this database among all.
         self.uuid = ""
+        #: The project it was opened for.
+        self.project_name = ""
         self._statements = statements
         self._project = 0
         self._local = threading.local()
@@ -152,6 +163,20 @@ class Store(ABC):
             except Again:
                 if not left:
                     raise
+        raise AssertionError("unreachable")
+
+    def rehearse(self, work: Callable[[Transaction], Result]) -> Result:
+        """Does ``work`` as ``write`` would, then undoes all of it. Returns and raises what ``write`` would."""
+
+        def play(tx: Transaction) -> Result:
+            result = work(tx)
+            tx.write_events()
+            raise _Curtain(result)
+
+        try:
+            self.write(play)
+        except _Curtain as curtain:
+            return curtain.result  # type: ignore[no-any-return]
         raise AssertionError("unreachable")
 
     @abstractmethod
@@ -178,6 +203,7 @@ class Store(ABC):
         if row is None:
             row = self.write(lambda tx: tx.one("add_project", name=name) or tx.the("project_by_name", name=name))
         self._project = row["id"]
+        self.project_name = name
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
 
 

@@ -85,11 +85,15 @@ group by t.state
 select count(*) as total from tasks t where t.project = :project and t.state = 'cancelled' and t.code = 'not_needed'
   and t.plan = :plan  --? plan
 
--- name: ready_tasks
--- Ready tasks in the order in which they will be claimed.
+-- name: lanes
+-- All lanes.
+select id, role, agent, needs from lanes where project = :project order by id
+
+-- name: ready_of_lane
+-- The first ready tasks of a lane, in the order in which they will be claimed.
 select t.*, p.name as plan_name, l.role, l.agent, l.needs
 from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
-where t.state = 'ready' and t.project = :project
+where t.lane = :lane and t.state = 'ready'
 order by t.rank, t.id limit :limit
 
 -- name: count_ready
@@ -121,12 +125,13 @@ with recursive above(id, parent, depth) as (
 select id, depth from above where depth > 0 order by depth
 
 -- name: waiting_tasks
--- What decides where waiting tasks go: their counters. Completed parents belong to them, as a child may reopen.
+-- What decides where waiting tasks go: their counters. Completed parents of which a child came back belong to them.
 select id, state, unmet, dead, held, children,
     case when dead > 0 then exists (select 1 from edges e where e.task = tasks.id and e.kind = 'on_failure'
                                        and e.state = 'dead') else false end as not_needed
 from tasks
-where id in {ids[]} and (state in ('pending', 'ready', 'blocked') or (state = 'completed' and children > 0 and unmet > 0))
+where id in {ids[]} and (state in ('pending', 'ready', 'blocked') or (state = 'completed' and children > 0 and unmet > 0
+    and exists (select 1 from edges e where e.task = tasks.id and e.kind = 'child' and e.state in ('open', 'dead'))))
 order by id {for_update}
 
 -- name: has_completed_child
@@ -244,3 +249,19 @@ delete from edges where task = :id or prerequisite = :id
 select count(*) as total from (
     select 1 from tasks where state = 'ready' and project = :project and (rank < :rank or (rank = :rank and id < :id))
     limit :limit) as before
+
+-- name: comes_back
+-- Whether a task will be run again by itself: its back-off has an end.
+select 1 as waits from tasks where state = 'retrying' and project = :project limit 1
+
+-- name: needs_you
+-- Tasks that only a person can move on, the oldest first.
+select t.id, t.title, t.state, t.reason, t.error from tasks t
+where t.project = :project and t.archived_at is null and t.state in ('review', 'blocked', 'failed')
+order by case t.state when 'review' then 0 when 'blocked' then 1 else 2 end, t.id limit :limit
+
+-- name: checks_of_plan
+-- Tasks of a plan whose checks hold for what was merged, one for each distinct set of checks.
+select min(t.id) as id, t.checks from tasks t join plans p on p.id = t.plan
+where t.project = :project and p.name = :plan and t.state = 'completed' and t.checks <> '[]'
+group by t.checks

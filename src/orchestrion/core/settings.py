@@ -1,0 +1,277 @@
+"""What may be set: one table, and how each kind of value is read and checked.
+
+The table is data: name, kind, default, meaning, unit, limits. The documentation, ``config
+show`` and the names of the environment variables all come from it. A value arrives either
+in its own type (from YAML, from a program) or as text that stands for it (from the
+environment, from a flag).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+#: Names of agents, roles, resources, checks and the project: some become file names.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+#: Names of plans: they become branches.
+_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+#: Numbers as text: what Python reads besides (spaces, ``1_0``, ``nan``) is a slip of the pen.
+_INTEGER = re.compile(r"[+-]?[0-9]{1,15}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?", re.ASCII)
+_SWITCHES = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+
+
+class Setting(NamedTuple):
+    """One line of the table: what a setting is called, holds and means."""
+
+    #: Dotted name, as in the files.
+    name: str
+    #: Key of ``_KINDS``: how a value is read and what is allowed.
+    kind: str
+    #: Value when nobody sets it; a setting whose default is None may be set to ``none``.
+    default: Any
+    #: One sentence.
+    meaning: str
+    #: Unit of a number.
+    unit: str = ""
+    #: Smallest number allowed.
+    least: float = 0
+    #: Largest number allowed.
+    most: float = 1_000_000_000
+    #: The words allowed, for a choice.
+    choices: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> bool:
+        """Whether it holds named things, which the layers join name by name."""
+        return isinstance(self.default, dict)
+
+    @property
+    def optional(self) -> bool:
+        """Whether ``none`` is a value."""
+        return self.default is None
+
+    @property
+    def variable(self) -> str | None:
+        """Its environment variable; things with a structure of their own have none."""
+        if self.kind in ("commands", "agents"):
+            return None
+        return "ORCHESTRION_" + self.name.upper().replace(".", "_")
+
+
+SETTINGS: tuple[Setting, ...] = (
+    Setting("project.name", "name", None, "name of the project in paths and on pages; none: that of its folder"),
+    Setting("db", "text", None, "address of the database, postgresql://... or a path; none: the project's SQLite file"),
+    Setting("agent.default", "name", "command", "agent of a task that neither it nor its role names one for"),
+    Setting("agents", "agents", {}, "agents of one's own: a name and the command that is the agent"),
+    Setting("plan.default", "slug", "default", "plan of a task that is added without one"),
+    Setting("work.slots", "integer", 4, "runs that one worker keeps going at the same time", "runs", least=1),
+    Setting("slots.global", "integer", None, "runs at the same time in all; none: no limit", "runs"),
+    Setting("slots.host", "integer", None, "runs at the same time on each host; none: no limit", "runs"),
+    Setting("slots.agents", "amounts", {}, "runs at the same time of each agent named", "runs"),
+    Setting("slots.roles", "amounts", {}, "runs at the same time of each role named", "runs"),
+    Setting("resources", "amounts", {}, "how many tasks may hold each resource named at once; 1 if not said", "tasks"),
+    Setting("lease.run_s", "number", 60, "how long a supervised run holds its task unrenewed", "s", least=1),
+    Setting("lease.client_s", "number", 900, "how long a client holds its task unrenewed", "s", least=1),
+    Setting("retry.max", "integer", 3, "retries of a task after transient failures", "retries", most=1000),
+    Setting("retry.delay_s", "number", 60, "wait before the first retry; it doubles with each", "s"),
+    Setting("retry.cap_s", "number", 3600, "longest wait before a retry", "s"),
+    Setting("retry.jitter", "number", 0, "largest share of the wait that chance may add", "share", most=1),
+    Setting("run.timeout_s", "number", 1800, "longest time of a run in all", "s", least=0.1),
+    Setting("run.stall_s", "number", None, "longest silence of an agent; none: no limit", "s", least=0.1),
+    Setting("run.feedback", "integer", 2, "further goes of an agent whose work failed a check", "goes", most=100),
+    Setting("run.grace_s", "number", 5, "time that an agent gets to end by itself before it is killed", "s"),
+    Setting(
+        "workspace.isolation",
+        "choice",
+        "clone",
+        "how a run gets its own copy: a clone of its own, or a linked worktree (shares stash and settings)",
+        choices=("clone", "worktree"),
+    ),
+    Setting("workspace.setup", "text", None, "command that prepares each new workspace; none: nothing to prepare"),
+    Setting("workspace.ports", "switch", True, "whether each workspace gets a port offset of its own"),
+    Setting("workspace.keep_days", "number", 7, "age at which a workspace without unmerged work is removed", "days"),
+    Setting("workspace.quota_gb", "number", 20, "size of all workspaces at which the oldest are removed", "GB"),
+    Setting("checks", "commands", {}, "named checks: commands that a task may name from any door"),
+    Setting("queue.max_open", "integer", None, "open tasks at which new ones are refused; none: no limit", "tasks"),
+    Setting("hierarchy.max_depth", "integer", None, "deepest level of child tasks; none: no limit", "levels", least=1),
+    Setting("hierarchy.max_children", "integer", None, "most children of a task; none: no limit", "tasks", least=1),
+)
+
+#: The table by name.
+BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
+
+
+class WrongValue(Exception):  # noqa: N818 - a value is wrong, nothing has gone wrong
+    """A value that is not allowed; the reader of the file or environment says where it was found."""
+
+    def __init__(self, name: str, found: Any, allowed: str) -> None:
+        super().__init__(name)
+        #: The setting, or the one named thing in it.
+        self.name = name
+        #: The value.
+        self.found = found
+        #: What is allowed, in words that go on from "must be".
+        self.allowed = allowed
+
+
+def valid(setting: Setting, value: Any, as_text: bool = False) -> Any:
+    """``value`` in its own type; ``as_text`` if it is text that stands for it. Raises WrongValue."""
+    if setting.optional and (value is None or (isinstance(value, str) and value.lower() == "none")):
+        return None
+    try:
+        return _KINDS[setting.kind](setting, value, as_text)
+    except WrongValue as wrong:
+        if setting.optional:
+            wrong.allowed += ", or none"
+        raise
+
+
+def described(value: Any) -> str:
+    """``value`` for an error: short, its type to be seen, no password."""
+    if isinstance(value, dict):
+        text = f"a mapping ({', '.join(value)})"
+    elif isinstance(value, list):
+        text = f"a list of {len(value)}"
+    elif value is None or isinstance(value, bool):
+        text = "nothing" if value is None else str(value).lower()
+    else:
+        text = repr(masked(value)) if isinstance(value, str) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def masked(text: str) -> str:
+    """``text`` without the password of a database's address."""
+    text = re.sub(r"(://[^:/?#\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"((?:^|[?&\s])(?:ssl)?password=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def _text(setting: Setting, value: Any, as_text: bool) -> str:
+    return _plain_text(setting.name, value)
+
+
+def _plain_text(name: str, value: Any) -> str:
+    if isinstance(value, str) and value.strip() and _is_clean(value):
+        return value
+    raise WrongValue(name, value, "text that is not empty, in UTF-8, without control characters")
+
+
+def _is_clean(text: str) -> bool:
+    return not any(c == "\x7f" or (c < " " and c not in "\t\n") or "\ud800" <= c <= "\udfff" for c in text)
+
+
+def _name(setting: Setting, value: Any, as_text: bool) -> str:
+    return _plain_name(setting.name, value)
+
+
+def _plain_name(name: str, value: Any) -> str:
+    if isinstance(value, str) and _NAME.fullmatch(value):
+        return value
+    raise WrongValue(name, value, "a name of at most 100 letters, digits and . _ -, the first a letter or a digit")
+
+
+def _slug(setting: Setting, value: Any, as_text: bool) -> str:
+    if isinstance(value, str) and _SLUG.fullmatch(value):
+        return value
+    raise WrongValue(setting.name, value, "a name of at most 64 small letters, digits and . _ -")
+
+
+def _choice(setting: Setting, value: Any, as_text: bool) -> str:
+    if value in setting.choices:
+        return str(value)
+    raise WrongValue(setting.name, value, " or ".join(setting.choices))
+
+
+def _switch(setting: Setting, value: Any, as_text: bool) -> bool:
+    switch = _SWITCHES.get(value.lower()) if as_text else value
+    if isinstance(switch, bool):
+        return switch
+    raise WrongValue(setting.name, value, "true or false")
+
+
+def _integer(setting: Setting, value: Any, as_text: bool) -> int:
+    return _whole(setting, setting.name, value, as_text)
+
+
+def _whole(setting: Setting, name: str, value: Any, as_text: bool) -> int:
+    number = int(value) if as_text and _INTEGER.fullmatch(value) else value
+    if isinstance(number, int) and _allowed(setting, number):
+        return number
+    raise WrongValue(name, value, f"a whole number {_range(setting)}")
+
+
+def _number(setting: Setting, value: Any, as_text: bool) -> float:
+    number = float(value) if as_text and _NUMBER.fullmatch(value) else value
+    if isinstance(number, int | float) and _allowed(setting, number):
+        return number
+    raise WrongValue(setting.name, value, f"a number {_range(setting)}")
+
+
+def _allowed(setting: Setting, number: float) -> bool:
+    # Python counts True as a number; NaN fails both comparisons.
+    return not isinstance(number, bool) and setting.least <= number <= setting.most
+
+
+def _range(setting: Setting) -> str:
+    unit = f" ({setting.unit})" if setting.unit else ""
+    return f"from {setting.least:,g} to {setting.most:,}{unit}"
+
+
+def _amounts(setting: Setting, value: Any, as_text: bool) -> dict[str, int]:
+    """``{claude: 2}``, or as text ``claude=2,codex=1``; a resource without a number counts 1."""
+    pairs = _pairs(setting.name, value) if as_text else _mapping(setting.name, value)
+    return {
+        _plain_name(f"a name in {setting.name}", key): 1
+        if amount is None and setting.name == "resources"
+        else _whole(setting, f"{setting.name}.{key}", amount, as_text and isinstance(amount, str))
+        for key, amount in pairs.items()
+    }
+
+
+def _pairs(name: str, text: str) -> dict[str, str | None]:
+    parts = [part.partition("=") for part in text.split(",")]
+    return {key.strip(): amount.strip() if separator else None for key, separator, amount in parts}
+
+
+def _mapping(name: str, value: Any) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if isinstance(value, dict):
+        return value
+    raise WrongValue(name, value, "names with a value each, as in `name: value`")
+
+
+def _commands(setting: Setting, value: Any, as_text: bool) -> dict[str, str]:
+    return {
+        _plain_name(f"a name in {setting.name}", key): _plain_text(f"{setting.name}.{key}", command)
+        for key, command in _mapping(setting.name, value).items()
+    }
+
+
+def _agents(setting: Setting, value: Any, as_text: bool) -> dict[str, dict[str, str]]:
+    return {
+        _plain_name(f"a name in {setting.name}", key): _agent(f"{setting.name}.{key}", agent)
+        for key, agent in _mapping(setting.name, value).items()
+    }
+
+
+def _agent(name: str, value: Any) -> dict[str, str]:
+    if isinstance(value, dict) and list(value) == ["command"]:
+        return {"command": _plain_text(f"{name}.command", value["command"])}
+    raise WrongValue(name, value, "{command: COMMAND} and nothing else")
+
+
+#: How each kind of setting is read and checked.
+_KINDS: dict[str, Callable[[Setting, Any, bool], Any]] = {
+    "text": _text,
+    "name": _name,
+    "slug": _slug,
+    "choice": _choice,
+    "switch": _switch,
+    "integer": _integer,
+    "number": _number,
+    "amounts": _amounts,
+    "commands": _commands,
+    "agents": _agents,
+}

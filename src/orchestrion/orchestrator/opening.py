@@ -1,0 +1,128 @@
+"""Finding a project and opening its store: where every use case begins."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from orchestrion.core import config as settings
+from orchestrion.core.config import Config
+from orchestrion.core.errors import NotFound
+from orchestrion.core.project import SHARED_FOLDER, Project, find_project, project_at
+from orchestrion.store import Origin, Store, open_store
+
+#: Agent programs that ``init`` looks for, and the command each is found by.
+KNOWN_AGENTS = {"claude": "claude", "codex": "codex", "gemini": "gemini", "qwen": "qwen", "opencode": "opencode"}
+
+_CONFIG = """\
+# Settings of this project, shared with the team. `orchestrion config show` lists them all,
+# with their values and where they come from.
+project:
+  name: {name}
+"""
+
+
+class Opening:
+    """A project with its settings and its open store."""
+
+    def __init__(self, project: Project, config: Config, store: Store, environ: Mapping[str, str]) -> None:
+        self.project = project
+        self.config = config
+        self.store = store
+        self.environ = environ
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path | str | None = None,
+        *,
+        db: str | None = None,
+        environ: Mapping[str, str] | None = None,
+        create: bool = True,
+        actor: str | None = None,
+    ) -> Self:
+        """Opens the project of ``folder`` (default: the current one) with its store.
+
+        A git repository or a folder with ``.orchestrion/`` is a project; its store is made
+        on first use unless ``create`` is false. ``db`` names another database.
+        Raises NotFound, InvalidInput, StoreProblem.
+        """
+        environ = os.environ if environ is None else environ
+        project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        config = settings.load(project.root, environ, {} if db is None else {"db": db})
+        url = config["db"] or str(project.store_dir / "orchestrion.db")
+        if "://" not in url:
+            _provide_folder(Path(url), create)
+        store = open_store(url, project=_project_name(project, config), create=create)
+        store.origin = Origin(actor or _actor(environ), environ.get("ORCHESTRION_SESSION"))
+        return cls(project, config, store, environ)
+
+    @classmethod
+    def init(
+        cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Makes a folder a project: its store and ``.orchestrion/config.yaml``. Doing it again changes nothing."""
+        environ = os.environ if environ is None else environ
+        project = project_at(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        shared = project.root / SHARED_FOLDER
+        shared.mkdir(exist_ok=True)
+        file = shared / "config.yaml"
+        created = not file.exists()
+        if created:
+            file.write_text(_CONFIG.format(name=_slug(project.root.name)), encoding="utf-8")
+        with cls.open(project.root, db=db, environ=environ) as opened:
+            return {
+                "project": str(project.root),
+                "db": settings.masked(opened.store.url),
+                "agents": installed_agents(environ),
+                "created": created,
+            }
+
+    def close(self) -> None:
+        """Gives the store's connections back."""
+        self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def installed_agents(environ: Mapping[str, str]) -> list[str]:
+    """Names of the known agent programs that are on the path."""
+    path = environ.get("PATH")
+    return [agent for agent, program in KNOWN_AGENTS.items() if shutil.which(program, path=path)]
+
+
+def _provide_folder(file: Path, create: bool) -> None:
+    if not create and not file.exists():
+        raise NotFound(f"there is no store at {file}", hint="run `orchestrion init` first", code="no_store")
+    if create and file.parent.parent.exists():
+        file.parent.mkdir(exist_ok=True)
+
+
+def _project_name(project: Project, config: Config) -> str:
+    return str(config["project.name"] or project.root.name or "default")
+
+
+def _slug(text: str) -> str:
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in text).strip("-._")
+    return kept[:64] or "project"
+
+
+def _actor(environ: Mapping[str, str]) -> str:
+    run = environ.get("ORCHESTRION_RUN", "")
+    if run:
+        return f"run:{run.rpartition('/')[2]}"
+    try:
+        return f"user:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return f"user:{os.getuid()}"

@@ -1,0 +1,179 @@
+"""Use cases about plans: apply a file, see the graph, know where everything stands, land it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from orchestrion.core import graph
+from orchestrion.core.errors import Conflict, NotFound
+from orchestrion.core.model import check_choice, check_plan_name, iso, name
+from orchestrion.core.states import EdgeKind, EdgeState, TaskState
+from orchestrion.orchestrator.runs import RunCases
+from orchestrion.scheduler import slots
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+FORMATS = ("tree", "mermaid", "dot", "json")
+#: A drawing has at most so many tasks and edges.
+DRAWN = 200_000
+
+
+class PlanCases(RunCases):
+    """What can be done with plans."""
+
+    def apply(self, text: bytes, source: str, *, dry_run: bool = False) -> dict[str, Any]:
+        """A plan file becomes tasks, all or nothing. ``source`` is its name, or ``-``.
+
+        With ``dry_run`` everything is done and undone. Raises PlanRefused with line and column.
+        """
+        from orchestrion.plans.apply import Defaults, apply
+        from orchestrion.plans.source import parse
+
+        document = parse(text, source)
+        roles = {task.role for task, _ in document.walk() if task.role}
+        known = {role: self.role_name(role) for role in sorted(roles)}
+        defaults = Defaults(self.config["retry.max"], self.config["retry.delay_s"], known)
+        limits = self._limits()
+        write = self.store.rehearse if dry_run else self.store.write
+        applied = write(lambda tx: apply(tx, document, defaults, limits))
+        return {**applied.as_json(), "dry_run": dry_run}
+
+    def graph(self, plan: str | None = None, format: str = "tree") -> str | dict[str, Any]:  # noqa: A002 - the option's name
+        """The graph as text, or as data with what it allows: groups, critical path, speed-up, dead ends."""
+        check_choice("format", format, FORMATS)
+        tasks, edges = self.store.read(lambda tx: _graph(tx, plan))
+        if plan and not tasks and not self.store.read(lambda tx: tx.one("plan_by_name", name=plan)):
+            raise unknown_plan(plan)
+        from orchestrion.plans import drawing
+
+        boxes = [
+            drawing.Box(name("T", t["id"]), t["title"], t["state"], name("T", t["parent"]) if t["parent"] else None)
+            for t in tasks
+        ]
+        arrows = [
+            drawing.Arrow(name("T", e["task"]), name("T", e["prerequisite"]), e["kind"], e["state"]) for e in edges
+        ]
+        if format == "json":
+            return {**drawing.as_json(boxes, arrows), **_analysis(tasks, edges)}
+        return {"tree": drawing.tree, "mermaid": drawing.mermaid, "dot": drawing.dot}[format](boxes, arrows)
+
+    def status(self) -> dict[str, Any]:
+        """Where everything stands: tasks by state, active runs, limits, plans, the queue."""
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            from orchestrion.core.model import Run
+
+            now = tx.the("clock")["now"]
+            runs = tx.all("active_runs")
+            paused = tx.the("paused")["paused_at"]
+            return {
+                "project": str(self.project.root),
+                "tasks": {row["state"]: row["total"] for row in tx.all("count_states")},
+                "paused_at": iso(paused),
+                "runs": [{**Run(run).as_json(now), "title": run["title"]} for run in runs],
+                "slots": [dict(slot) for slot in slots.all_slots(tx)],
+                "plans": [{"plan": row["name"], "tasks": row["tasks"]} for row in tx.all("plans", limit=20)],
+                "needs_you": [_needs_you(row) for row in tx.all("needs_you", limit=20)],
+            }
+
+        return self.store.read(read)
+
+    def land(self, plan: str | None = None, *, push: bool = False, pr: bool = False) -> dict[str, Any]:
+        """Brings a plan to the user's branch. The one use case that touches their checkout, because they ask.
+
+        Raises Conflict (``dirty_tree``, ...), MergeConflict, NotFound, GitProblem.
+        """
+        from orchestrion.runs import merge, workspaces
+
+        if self.project.git_root is None:
+            raise Conflict(
+                "the project is no git repository; there is nothing to land", hint="`git init` first", code="no_git"
+            )
+        chosen = plan or self.config["plan.default"]
+        check_plan_name(chosen)
+        tip = merge.plan_tip(self.project.root, chosen)
+        if tip is None:
+            raise unknown_plan(chosen)
+        home = workspaces.workspaces_home(self.project.root, self.environ)
+        landed = merge.land(self.project.root, home, chosen, self._recheck_plan(chosen), push=push or pr)
+        self.store.write(lambda tx: tx.event("plan.landed", data={"plan": chosen, "commit": landed.tip_after}))
+        result = {"plan": chosen, **asdict(landed)}
+        return {**result, "pr": self._open_pull_request(chosen)} if pr else result
+
+    def _recheck_plan(self, plan: str) -> Any:
+        """All distinct checks of the plan's completed tasks, for a tree that the user's branch was merged into."""
+        rows = self.store.read(lambda tx: tx.all("checks_of_plan", plan=plan))
+
+        def recheck(folder: Any) -> None:
+            for row in rows:
+                self.recheck(row, folder)
+
+        return recheck
+
+    def _open_pull_request(self, plan: str) -> str:
+        import shutil
+        import subprocess
+
+        from orchestrion.core.errors import EnvironmentProblem
+
+        program = shutil.which("gh", path=self.environ.get("PATH"))
+        if program is None:
+            raise EnvironmentProblem(
+                "the branch is pushed, but a pull request needs the program gh, which is not installed",
+                hint="install it, or open the pull request by hand",
+                code="gh_missing",
+            )
+        answer = subprocess.run(
+            [program, "pr", "create", "--fill"], cwd=self.project.root, capture_output=True, text=True, check=False
+        )
+        if answer.returncode:
+            raise EnvironmentProblem(
+                f"gh could not open a pull request: {answer.stderr.strip()[-400:]}",
+                hint="the branch is pushed; open it by hand",
+                code="gh_failed",
+            )
+        return answer.stdout.strip()
+
+
+def unknown_plan(plan: str) -> NotFound:
+    """The error for a plan that is not there."""
+    return NotFound(f"there is no plan {plan!r}", hint="`orchestrion status` names the plans", code="no_plan")
+
+
+def _graph(tx: Transaction, plan: str | None) -> tuple[list[Row], list[Row]]:
+    return tx.all("graph_tasks", plan=plan, limit=DRAWN), tx.all("graph_edges", plan=plan, limit=DRAWN)
+
+
+def _analysis(tasks: list[Row], edges: list[Row]) -> dict[str, Any]:
+    """What the graph allows, over the work that is left."""
+    states = {t["id"]: TaskState(t["state"]) for t in tasks}
+    left = {one for one, state in states.items() if state not in (TaskState.COMPLETED, TaskState.CANCELLED)}
+    waits: dict[int, list[int]] = {one: [] for one in left}
+    for edge in edges:
+        if edge["task"] in left and edge["prerequisite"] in left and edge["state"] != EdgeState.WAIVED:
+            waits[edge["task"]].append(edge["prerequisite"])
+    minutes = {t["id"]: t["effort_min"] for t in tasks if t["id"] in left}
+    hard: dict[int, list[int]] = {}
+    for edge in edges:
+        if edge["state"] in (EdgeState.OPEN, EdgeState.DEAD) and edge["kind"] != EdgeKind.SOFT:
+            hard.setdefault(edge["task"], []).append(edge["prerequisite"])
+    path, _ = graph.critical_path(waits, minutes)
+    return {
+        "parallel_groups": [[name("T", one) for one in group] for group in graph.levels(waits)],
+        "critical_path": [name("T", one) for one in path],
+        "speed_up": asdict(graph.speed_up(waits, minutes)),
+        "dead_ends": {
+            name("T", one): [name("T", cause) for cause in causes]
+            for one, causes in graph.dead_ends(hard, states).items()
+        },
+    }
+
+
+def _needs_you(row: Row) -> dict[str, Any]:
+    return {
+        "task": name("T", row["id"]),
+        "title": row["title"],
+        "state": row["state"],
+        "reason": row["reason"] or row["error"],
+    }

@@ -1,0 +1,484 @@
+"""Use cases about runs: claim and report, watch, stop, and keep a worker going."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_text, iso, name, number
+from orchestrion.core.states import RunState, TaskState
+from orchestrion.memory import artifacts, context
+from orchestrion.orchestrator import views
+from orchestrion.orchestrator.tasks import TaskCases, bounded
+from orchestrion.orchestrator.views import Page
+from orchestrion.scheduler import claim as claims
+from orchestrion.scheduler import decide, finish, reap, slots
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: ``done`` names so many of the tasks it made ready.
+UNBLOCKED_SHOWN = 20
+#: A client's checks renew its lease this often, in seconds.
+RENEW_EVERY_S = 10.0
+
+
+class RunCases(TaskCases):
+    """What can be done with runs."""
+
+    # -- a client's own work ----------------------------------------------------------------
+
+    def claim(
+        self,
+        task: str | None = None,
+        *,
+        roles: Sequence[str] = (),
+        agent: str | None = None,
+        tag: str | None = None,
+        lease_s: float | None = None,
+    ) -> dict[str, Any]:
+        """Takes one task and gives its brief at once.
+
+        Raises NothingReady, and for a named task NotFound, AlreadyTaken, Backpressure.
+        """
+        seconds = self.config["lease.client_s"] if lease_s is None else lease_s
+        if not 1 <= seconds <= 86_400:
+            raise InvalidInput(
+                f"a lease must be from 1 to 86400 s, not {seconds}", hint="900 is usual", code="invalid_lease"
+            )
+        claimant = claims.Claimant(
+            lease_ms=int(seconds * 1000),
+            agent=agent or "",
+            only_agent=agent,
+            roles=[self.role_name(role) for role in roles],
+            tag=tag,
+        )
+
+        def take(tx: Transaction) -> tuple[claims.Claim, str, Task]:
+            taken = claims.claim_task(tx, number(task, "T"), claimant) if task else claims.claim(tx, claimant)
+            if taken is None:
+                raise claims.nothing_ready(tx)
+            brief = context.brief(tx, taken.task, taken.run, root=self.project.root)
+            return taken, brief, views.task(tx, taken.task)
+
+        taken, brief, found = self.store.write(take)
+        return {
+            "run": name("R", taken.run),
+            "lease_until": iso(taken.lease_until),
+            "task": found.as_json(),
+            "brief": brief,
+        }
+
+    def heartbeat(self, run: str) -> Run:
+        """A sign of life: the lease is extended. Raises StaleRun."""
+        return self._on_run(run, finish.renew)
+
+    def release(self, run: str, reason: str = "given back by its holder") -> Run:
+        """Gives the task back, untouched. Raises StaleRun."""
+        return self._on_run(run, lambda tx, one: finish.release(tx, one, reason))
+
+    def done(
+        self,
+        run: str,
+        summary: str,
+        *,
+        detail: str | None = None,
+        files: Sequence[str] = (),
+        next_action: str = "complete",
+    ) -> dict[str, Any]:
+        """Reports a task as done; what becomes of it depends on ``next_action`` and on its checks.
+
+        A supervised run only leaves its report: its supervisor checks, merges and settles.
+        A client's files must exist and its checks pass, else nothing is completed.
+        Raises StaleRun, InvalidInput, Conflict (``check_failed``: the run goes on).
+        """
+        check_choice("next", next_action, NEXT_ACTIONS)
+        check_text("summary", summary)
+        if not summary.strip():
+            raise InvalidInput("done needs a summary", hint="say in a sentence what was done", code="summary_missing")
+        one = number(run, "R")
+        held = self.store.read(lambda tx: finish.held(tx, one))
+        if held["supervised"]:
+            return self._leave_report(one, summary, detail, next_action)
+        missing = self._missing_files(files)
+        if next_action in ("complete", "continue") and not missing:
+            self._check(one, held["task"])
+        return self.store.write(lambda tx: self._settle(tx, one, summary, detail, files, missing, next_action))
+
+    def _leave_report(self, run: int, summary: str, detail: str | None, next_action: str) -> dict[str, Any]:
+        def leave(tx: Transaction) -> dict[str, Any]:
+            finish.note(tx, run, summary=summary, next_action=next_action)
+            row = finish.held(tx, run)
+            if detail is not None:
+                artifacts.keep(tx, row["task"], run, detail)
+            return _outcome(tx, row["task"], run, [], recorded=True)
+
+        return self.store.write(leave)
+
+    def _settle(
+        self,
+        tx: Transaction,
+        run: int,
+        summary: str,
+        detail: str | None,
+        files: Sequence[str],
+        missing: Sequence[str],
+        next_action: str,
+    ) -> dict[str, Any]:
+        row = finish.held(tx, run)
+        if detail is not None:
+            artifacts.keep(tx, row["task"], run, detail)
+        if files:
+            tx.event("files.reported", task=row["task"], run=run, data={"files": list(files)[:200]})
+        ready: list[int] = []
+        if next_action == "blocked":
+            finish.ask(tx, run, summary)
+        elif missing:
+            reason = f"reported, but not there: {', '.join(missing[:20])}"
+            finish.hand_in(tx, run, code="verification_failed", reason=reason, summary=summary)
+        elif next_action == "needs_revision":
+            finish.hand_in(tx, run, code="needs_revision", reason=summary, summary=summary)
+        else:
+            ready = finish.complete(tx, run, summary=summary)
+        outcome = _outcome(tx, row["task"], run, ready)
+        if next_action == "continue":
+            following = claims_next(tx)
+            outcome["next"] = following.as_json() if following else None
+        return outcome
+
+    def _missing_files(self, files: Sequence[str]) -> list[str]:
+        missing = []
+        for file in files:
+            path = self._inside(file)
+            if not path.exists():
+                missing.append(file)
+        return missing
+
+    def _inside(self, file: str) -> Path:
+        """A reported file's path, which must lie in the project. Raises InvalidInput."""
+        if "\0" in file or not file.strip():
+            raise InvalidInput(f"{file[:80]!r} is not a path", hint="name a file of the project", code="invalid_path")
+        root = self.project.root.resolve()
+        path = (root / file).resolve()
+        if not path.is_relative_to(root):
+            raise InvalidInput(
+                f"{file[:200]!r} is outside the project",
+                hint="name files below the project's folder",
+                code="outside_project",
+            )
+        return path
+
+    def _check(self, run: int, task: int) -> None:
+        """The task's checks, in the project's folder; evidence is kept. Raises Conflict when one fails."""
+        import time
+
+        from orchestrion.runs import checks
+
+        row = self.store.read(lambda tx: tx.the("task", id=task))
+        renewed = time.monotonic()
+
+        def pulse() -> None:
+            nonlocal renewed
+            if time.monotonic() - renewed > RENEW_EVERY_S:
+                renewed = time.monotonic()
+                self.store.write(lambda tx: finish.renew(tx, run))
+
+        for command in self.checks_of(row):
+            evidence = checks.run_check(
+                command, self.project.root, self.environ, self.config["run.timeout_s"], pulse=pulse
+            )
+            self.store.write(lambda tx, e=evidence: _keep_evidence(tx, run, e))  # type: ignore[misc]
+            if not evidence.passed:
+                raise Conflict(
+                    f"the check `{command}` failed with exit code {evidence.exit_code}; the task is not completed",
+                    hint="mend it and report again; the run goes on",
+                    code="check_failed",
+                    command=command,
+                    exit_code=evidence.exit_code,
+                    output=evidence.output[-4000:],
+                )
+
+    def checks_of(self, row: Row) -> list[str]:
+        """Commands of a task's checks; a name that the settings know stands for its command."""
+        import json
+
+        named = self.config["checks"]
+        return [named.get(check, check) for check in json.loads(row["checks"])]
+
+    def fail(self, run: str, error: str, code: str = "client_failed") -> dict[str, Any]:
+        """Reports a task as failed: tried again or given up, by the taxonomy. Raises StaleRun, InvalidInput."""
+        check_text("error", error)
+        one = number(run, "R")
+
+        def failed(tx: Transaction) -> dict[str, Any]:
+            row = finish.held(tx, one)
+            if row["supervised"]:
+                finish.note(tx, one, summary=error, next_action="failed")
+                return {**_outcome(tx, row["task"], one, [], recorded=True), "retry_at": None}
+            at = finish.fail(tx, one, code=code, error=error, back_off=self._back_off())
+            return {**_outcome(tx, row["task"], one, []), "retry_at": iso(at)}
+
+        return self.store.write(failed)
+
+    def _back_off(self) -> finish.BackOff:
+        import random
+
+        return finish.BackOff(self.config["retry.cap_s"], self.config["retry.jitter"], random.random)
+
+    # -- watching -----------------------------------------------------------------------------
+
+    def list_runs(
+        self, *, task: str | None = None, states: Sequence[str] = (), limit: int = 20, cursor: str | None = None
+    ) -> Page:
+        """Runs, newest first."""
+        for state in states:
+            check_choice("state", state, tuple(RunState))
+        given = {"task": number(task, "T") if task else None, "states": list(states) or None}
+        before = number(cursor, "R") if cursor else None
+        bound = bounded(limit)
+
+        def read(tx: Transaction) -> Page:
+            rows = tx.all("list_runs", limit=bound + 1, before=before, **given)
+            runs = [Run(row) for row in rows[:bound]]
+            return Page(
+                runs, tx.the("count_runs", **given)["total"], name("R", runs[-1].id) if len(rows) > bound else None
+            )
+
+        return self.store.read(read)
+
+    def run(self, run: str) -> Run:
+        """One run. Raises NotFound."""
+        return self.store.read(lambda tx: _run(tx, number(run, "R")))
+
+    def run_detail(self, run: str) -> dict[str, Any]:
+        """A run with the evidence of its checks."""
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            one = _run(tx, number(run, "R"))
+            evidence = [
+                {
+                    "stage": row["stage"],
+                    "go": row["go"],
+                    "command": row["command"],
+                    "exit_code": row["exit_code"],
+                    "output": row["output"],
+                    "duration_ms": row["duration_ms"],
+                    "at": iso(row["at"]),
+                    "log": row["log"],
+                }
+                for row in tx.all("checks_of", run=one.id)
+            ]
+            return {**one.as_json(tx.the("clock")["now"]), "checks": evidence}
+
+        return self.store.read(read)
+
+    def log(self, run: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
+        """Lines of a run's log, oldest first; with ``follow`` until the run is over. Raises NotFound."""
+        from orchestrion.runs import log, order
+
+        one = number(run, "R")
+        self.store.read(lambda tx: _run(tx, one))
+        file = order.folder(self.project.store_dir, one) / "log.jsonl"
+        offset = 0
+        while True:
+            over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
+            for behind, line in log.read(file, offset):
+                offset = behind
+                yield line
+            if not follow or over:
+                return
+            self.store.wait_for_change(0.1)
+
+    def diff(self, run: str) -> str:
+        """What a run changed, as a unified diff. Raises NotFound when it has no commits."""
+        from orchestrion.runs.git import Git
+
+        row = self.run(run).row
+        if not row["head_commit"] or not row["base_commit"]:
+            raise NotFound(f"{run} has no commits", hint=f"`orchestrion show {run}` shows the run", code="no_commits")
+        git = Git(self.project.root)
+        return git.run("diff", "--no-color", "--no-ext-diff", row["base_commit"], row["head_commit"]).stdout
+
+    def artifact(self, artifact: str, offset: int = 0) -> dict[str, Any]:
+        """A page of a stored result. Raises NotFound."""
+        return self.store.read(lambda tx: artifacts.read(tx, number(artifact, "A"), offset).as_json())
+
+    # -- steering -----------------------------------------------------------------------------
+
+    def kill(self, run: str, reason: str = "killed by a person") -> Run:
+        """Ends a run; its agent is stopped within a second. Raises StaleRun when it is over."""
+        return self._on_run(run, lambda tx, one: finish.kill(tx, one, reason))
+
+    def pause(self) -> None:
+        """Workers claim nothing any more; runs go on."""
+        self.store.write(lambda tx: (tx.run("pause", paused=1), tx.event("queue.paused")))
+
+    def resume(self) -> None:
+        """Workers claim again."""
+        self.store.write(lambda tx: (tx.run("pause", paused=0), tx.event("queue.resumed")))
+
+    def slots(self, changes: dict[str, int] | None = None) -> list[dict[str, Any]]:
+        """All limits with their use; ``changes`` sets some first."""
+
+        def set_and_list(tx: Transaction) -> list[dict[str, Any]]:
+            for slot, capacity in (changes or {}).items():
+                slots.set_capacity(tx, slot, capacity)
+            return [dict(slot) for slot in slots.all_slots(tx)]
+
+        return self.store.write(set_and_list) if changes else self.store.read(set_and_list)
+
+    def cleanup_stale_locks(self, max_age_seconds: float = 3600) -> int:
+        """Ends claims without a sign of life for so long, and frees what ended runs still hold. Returns how many.
+
+        A supervised run of this machine whose supervisor lives is never touched.
+        """
+        alive = self._living_runs()
+        return self.store.write(lambda tx: reap.cleanup_stale_locks(tx, max_age_seconds, alive))
+
+    def _living_runs(self) -> set[int]:
+        from orchestrion.runs import processes
+
+        runs = self.store.read(lambda tx: tx.all("active_runs", host=socket.gethostname(), supervised=1))
+        return {r["id"] for r in runs if r["pid"] and processes.is_alive(r["pid"], r["pid_start"])}
+
+    def work(
+        self,
+        *,
+        slots: int | None = None,
+        drain: bool = False,
+        agent: str | None = None,
+        seen: Callable[[], None] = lambda: None,
+        worker: Callable[[Any], None] = lambda _: None,
+    ) -> Any:
+        """Keeps agents busy; with ``drain`` until nothing is left to run. Returns the worker's Summary.
+
+        ``worker`` is given the Worker before it starts (to stop it from a signal handler),
+        ``seen`` is called whenever it looked around.
+        """
+        from orchestrion.worker import Worker
+
+        count = self.config["work.slots"] if slots is None else slots
+        if not 1 <= count <= 1000:
+            raise InvalidInput(f"slots must be from 1 to 1000, not {count}", hint="--slots 4", code="invalid_slots")
+        one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen)
+        self.store.origin = _as_worker(self.store.origin)
+        worker(one)
+        return one.work(drain=drain)
+
+    def approve(self, task: str) -> dict[str, Any]:
+        """Accepts work in review: it is merged into the plan, then the task is completed.
+
+        Raises IllegalMove, MergeConflict (resolve it on the run's branch, then approve again).
+        """
+        one = number(task, "T")
+        row = self.store.read(lambda tx: decide.find(tx, one))
+        if row["state"] == TaskState.REVIEW and row["work_run"]:
+            self._merge_accepted(row)
+
+        def approved(tx: Transaction) -> dict[str, Any]:
+            ready = decide.approve(tx, one, tx.origin.actor)
+            return {**views.task(tx, one).as_json(), **_unblocked(ready)}
+
+        return self.store.write(approved)
+
+    def _merge_accepted(self, row: Row) -> None:
+        from orchestrion.core.errors import MergeConflict
+        from orchestrion.runs import merge, workspaces
+        from orchestrion.runs.git import Git
+
+        run = self.store.read(lambda tx: tx.the("run", id=row["work_run"]))
+        if not run["head_commit"] or row["merge"] != "auto" or self.project.git_root is None:
+            return
+        head = Git(self.project.root).tip(f"refs/heads/{run['branch']}") or run["head_commit"]
+        try:
+            merge.merge(
+                self.project.root,
+                workspaces.workspaces_home(self.project.root, self.environ),
+                run["plan_name"],
+                name("R", run["id"]),
+                head,
+                f"{row['title']} ({name('T', row['id'])})",
+                lambda folder: self.recheck(row, folder),
+            )
+        except MergeConflict as conflict:
+            conflict.hint = (
+                f"merge {merge.PLAN_REF.format(plan=run['plan_name'])} into {run['branch']}, resolve, "
+                f"and approve again; or `orchestrion reject {name('T', row['id'])} --reason TEXT`"
+            )
+            raise
+
+    def recheck(self, row: Row, folder: Path) -> None:
+        """A task's checks in a merged tree. Raises Conflict (``merge_recheck_failed``)."""
+        from orchestrion.runs import checks
+
+        for command in self.checks_of(row):
+            evidence = checks.run_check(command, folder, self.environ, self.config["run.timeout_s"])
+            if not evidence.passed:
+                raise Conflict(
+                    f"after the merge the check `{command}` failed with exit code {evidence.exit_code}",
+                    hint="mend it on the run's branch, then approve again; or reject the work",
+                    code="merge_recheck_failed",
+                    output=evidence.output[-4000:],
+                )
+
+    def _on_run(self, run: str, act: Callable[[Transaction, int], object]) -> Run:
+        one = number(run, "R")
+
+        def acted(tx: Transaction) -> Run:
+            act(tx, one)
+            return _run(tx, one)
+
+        return self.store.write(acted)
+
+
+def claims_next(tx: Transaction) -> Task | None:
+    """The task that a claim would take next; None when there is none."""
+    from orchestrion.scheduler import explain
+
+    rows = explain.ready(tx, 1)
+    return views.tasks(tx, rows)[0] if rows else None
+
+
+def _run(tx: Transaction, run: int) -> Run:
+    row = tx.one("run", id=run)
+    if row is None:
+        raise NotFound(f"there is no run {name('R', run)}", hint="`orchestrion runs` shows the runs", code="no_run")
+    return Run(row)
+
+
+def _outcome(tx: Transaction, task: int, run: int, ready: Sequence[int], *, recorded: bool = False) -> dict[str, Any]:
+    outcome: dict[str, Any] = {
+        "task": views.task(tx, task).as_json(),
+        "run": _run(tx, run).as_json(tx.the("clock")["now"]),
+        **_unblocked(ready),
+    }
+    if recorded:
+        outcome["recorded"] = "the run is supervised: its work is checked and merged when its agent ends"
+    return outcome
+
+
+def _unblocked(ready: Sequence[int]) -> dict[str, Any]:
+    return {"unblocked": [name("T", one) for one in ready[:UNBLOCKED_SHOWN]], "unblocked_total": len(ready)}
+
+
+def _keep_evidence(tx: Transaction, run: int, evidence: Any) -> None:
+    tx.run(
+        "add_check",
+        run=run,
+        stage="done",
+        go=1,
+        command=evidence.command,
+        exit_code=evidence.exit_code,
+        output=evidence.output,
+        log=None,
+        duration_ms=evidence.duration_ms,
+    )
+
+
+def _as_worker(origin: Any) -> Any:
+    from dataclasses import replace
+
+    return replace(origin, actor=f"worker:{socket.gethostname()}/{os.getpid()}")

@@ -1,0 +1,306 @@
+"""Use cases about tasks: add, find, explain, decide, shape."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, name, number
+from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
+from orchestrion.memory.roles import load_role
+from orchestrion.orchestrator import views
+from orchestrion.orchestrator.opening import Opening
+from orchestrion.orchestrator.views import Page
+from orchestrion.scheduler import create, decide, explain, shape
+from orchestrion.store import Transaction
+
+#: A list has at most so many entries at a time.
+PAGE_LIMIT = 1000
+
+
+class TaskCases(Opening):
+    """What can be done with tasks."""
+
+    def add(
+        self,
+        title: str,
+        *,
+        after: Sequence[str] = (),
+        after_failure: Sequence[str] = (),
+        soft_after: Sequence[str] = (),
+        data_after: Sequence[str] = (),
+        parent: str | None = None,
+        **values: Any,
+    ) -> Task:
+        """Creates a task. ``values`` are further fields of ``core.model.NewTask``.
+
+        Raises InvalidInput, NotFound (parent, prerequisite, role), Conflict (key), Backpressure.
+        """
+        new = NewTask(
+            title=title,
+            parent=number(parent, "T") if parent else None,
+            waits=tuple(
+                Wait(number(one, "T"), kind)
+                for kind, names in (
+                    (EdgeKind.BLOCKS, after),
+                    (EdgeKind.ON_FAILURE, after_failure),
+                    (EdgeKind.SOFT, soft_after),
+                    (EdgeKind.DATA, data_after),
+                )
+                for one in dict.fromkeys(names)
+            ),
+            **self._with_defaults(values),
+        )
+        limits = self._limits()
+        return self.store.write(lambda tx: views.task(tx, create.create(tx, new, limits)))
+
+    def _with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        given = {field: value for field, value in values.items() if value is not None}
+        given.setdefault("plan", self.config["plan.default"])
+        given.setdefault("max_retries", self.config["retry.max"])
+        given.setdefault("retry_delay_s", float(self.config["retry.delay_s"]))
+        if given.get("role"):
+            given["role"] = self.role_name(given["role"])
+        return given
+
+    def role_name(self, role: str) -> str:
+        """The name under which a role is kept; empty for ``generic``. Raises NotFound for an unknown one."""
+        known = load_role(self.project.root, role)
+        return known.name if known else ""
+
+    def _limits(self) -> create.Limits:
+        return create.Limits(
+            max_open=self.config["queue.max_open"],
+            max_depth=self.config["hierarchy.max_depth"],
+            max_children=self.config["hierarchy.max_children"],
+            resources=self.config["resources"],
+        )
+
+    # -- finding ------------------------------------------------------------------------------
+
+    def list_tasks(
+        self,
+        *,
+        states: Sequence[str] = (),
+        role: str | None = None,
+        parent: str | None = None,
+        plan: str | None = None,
+        tag: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+        search: str | None = None,
+        archived: bool = False,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        """Tasks, oldest first; ``cursor`` goes on where the last page ended."""
+        for state in states:
+            check_choice("state", state, tuple(TaskState))
+        given = {
+            "states": list(states) or None,
+            "role": role,
+            "parent": number(parent, "T") if parent else None,
+            "plan": plan,
+            "tag": tag,
+            "type": type,
+            "pattern": _pattern(search),
+            "unarchived": None if archived else 1,
+        }
+        start = number(cursor, "T") if cursor else 0
+        bound = bounded(limit)
+
+        def read(tx: Transaction) -> Page:
+            rows = tx.all("list_tasks", after=start, limit=bound + 1, **given)
+            total = tx.the("count_tasks", **given)["total"]
+            found = views.tasks(tx, rows[:bound])
+            return Page(found, total, name("T", found[-1].id) if len(rows) > bound else None)
+
+        return self.store.read(read)
+
+    def ready(self, limit: int = 20) -> Page:
+        """Tasks that may be claimed, in the order in which they will be."""
+        bound = bounded(limit)
+        return self.store.read(
+            lambda tx: Page(views.tasks(tx, explain.ready(tx, bound)), tx.the("count_ready")["total"], None)
+        )
+
+    def task(self, task: str) -> Task:
+        """One task. Raises NotFound."""
+        return self.store.read(lambda tx: views.task(tx, number(task, "T")))
+
+    def show(self, thing: str) -> dict[str, Any]:
+        """Everything about a task (T12), a run (R31), an artifact (A7)."""
+        letter = thing[:1].upper()
+        if letter == "R":
+            return self.run_detail(thing)  # type: ignore[attr-defined, no-any-return]
+        if letter == "A":
+            return self.artifact(thing)  # type: ignore[attr-defined, no-any-return]
+        return self.store.read(lambda tx: views.detail(tx, number(thing, "T")))
+
+    def why(self, task: str) -> dict[str, Any]:
+        """Why a task is not running, as CONTRACT promises it."""
+        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T")))
+        return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
+
+    # -- deciding -----------------------------------------------------------------------------
+
+    def retry(self, task: str) -> Task:
+        """A failed task gets all its attempts again."""
+        return self._decide(task, decide.retry)
+
+    def reopen(self, task: str, reason: str) -> Task:
+        """A completed task is to be done again."""
+        return self._decide(task, lambda tx, one: decide.reopen(tx, one, reason))
+
+    def cancel(self, task: str, reason: str, *, dependents: str = "block") -> Task:
+        """Nobody wants the task any more; its children neither. ``dependents``: block or cancel."""
+        check_choice("dependents", dependents, ("block", "cancel"))
+        return self._decide(
+            task, lambda tx, one: decide.cancel(tx, one, reason, cancel_dependents=dependents == "cancel")
+        )
+
+    def reject(self, task: str, reason: str) -> Task:
+        """Work in review goes back; the reason stands in the next brief."""
+        return self._decide(task, lambda tx, one: decide.reject(tx, one, reason))
+
+    def archive(self, task: str) -> Task:
+        """Takes a settled task out of the lists."""
+        return self._decide(task, decide.archive)
+
+    def delete(self, task: str) -> Task:
+        """Removes a task that was never tried and that nothing refers to; returns it as it was."""
+        one = number(task, "T")
+
+        def delete(tx: Transaction) -> Task:
+            gone = views.task(tx, one)
+            decide.delete(tx, one)
+            return gone
+
+        return self.store.write(delete)
+
+    def update(self, task: str, **changes: Any) -> Task:
+        """New values for fields of ``core.model.NewTask``; None leaves a field as it is."""
+        given = {field: value for field, value in changes.items() if value is not None}
+        if given.get("role"):
+            given["role"] = self.role_name(given["role"])
+        if not given:
+            raise InvalidInput("nothing to change was named", hint="give at least one option", code="nothing_to_change")
+        limits = self._limits()
+        return self._decide(task, lambda tx, one: decide.update(tx, one, given, limits))
+
+    def _decide(self, task: str, act: Any) -> Task:
+        one = number(task, "T")
+
+        def decided(tx: Transaction) -> Task:
+            act(tx, one)
+            return views.task(tx, one)
+
+        return self.store.write(decided)
+
+    # -- shape --------------------------------------------------------------------------------
+
+    def move(self, task: str, parent: str | None) -> Task:
+        """Puts a task, with all below it, under another parent; None: under none."""
+        under = number(parent, "T") if parent else None
+        limits = self._limits()
+        return self._decide(task, lambda tx, one: shape.move(tx, one, under, limits))
+
+    def add_dependency(self, task: str, on: str, kind: str = "blocks") -> Task:
+        """The task waits for another from now on."""
+        check_choice("kind", kind, ("blocks", "data", "soft", "on_failure"))
+        other = number(on, "T")
+        return self._decide(task, lambda tx, one: shape.add_dependency(tx, one, other, EdgeKind(kind)))
+
+    def remove_dependency(self, task: str, on: str) -> Task:
+        """The task no longer waits for another."""
+        other = number(on, "T")
+        return self._decide(task, lambda tx, one: shape.remove_dependency(tx, one, other))
+
+    def waive_dependency(self, task: str, on: str, reason: str) -> Task:
+        """The wait no longer binds, and why."""
+        other = number(on, "T")
+        return self._decide(task, lambda tx, one: shape.waive_dependency(tx, one, other, reason))
+
+    def add_gate(self, task: str, kind: str, *, called: str = "", opens_at: int | None = None) -> Task:
+        """The task waits for a moment, an approval, an answer or a fact outside."""
+        check_choice("gate", kind, GATE_KINDS)
+        gate = NewGate(EdgeKind(kind), called, opens_at)
+        return self._decide(task, lambda tx, one: shape.add_gate(tx, one, gate))
+
+    def open_gate(
+        self, thing: str, *, answer: str | None = None, called: str | None = None, refuse: bool = False
+    ) -> Task:
+        """Opens a gate (G3), or the one open gate of a task (T12); ``refuse`` decides against it."""
+
+        def opened(tx: Transaction) -> Task:
+            gate = number(thing, "G") if thing[:1].upper() == "G" else _only_gate(tx, number(thing, "T"), called)
+            task = shape.decide_gate(tx, gate, opened=not refuse, answer=answer, decided_by=tx.origin.actor)
+            return views.task(tx, task)
+
+        return self.store.write(opened)
+
+    # -- what the project has -------------------------------------------------------------------
+
+    def events(
+        self, since: int = 0, *, task: str | None = None, run: str | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """The journal after an event's number, oldest first."""
+        given = {"task": number(task, "T") if task else None, "run": number(run, "R") if run else None}
+        rows = self.store.read(lambda tx: tx.all("events", since=since, limit=bounded(limit), **given))
+        return [_event(row) for row in rows]
+
+
+def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
+    decide.find(tx, task)
+    gates = tx.all("open_gates_of", task=task, name=called)
+    decisions = [gate for gate in gates if gate["kind"] != EdgeKind.TIME] or gates
+    if not decisions:
+        raise NotFound(
+            f"{name('T', task)} has no open gate{f' called {called!r}' if called else ''} of its own",
+            hint=f"`orchestrion why {name('T', task)}` shows what it waits for",
+            code="no_gate",
+        )
+    if len(decisions) > 1:
+        names = [name("G", gate["id"]) for gate in decisions]
+        raise Conflict(
+            f"{name('T', task)} has {len(names)} open gates: {', '.join(names)}",
+            hint="name the one that is meant: `orchestrion gate open G3`",
+            code="several_gates",
+            gates=names,
+        )
+    return int(decisions[0]["id"])
+
+
+def _pattern(search: str | None) -> str | None:
+    if not search:
+        return None
+    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def bounded(limit: int) -> int:
+    """A page's size, which has bounds. Raises InvalidInput."""
+    if not 1 <= limit <= PAGE_LIMIT:
+        raise InvalidInput(
+            f"a limit must be from 1 to {PAGE_LIMIT}, not {limit}", hint="go on with --cursor", code="invalid_limit"
+        )
+    return limit
+
+
+def _event(row: Mapping[str, Any]) -> dict[str, Any]:
+    from orchestrion.core.model import iso
+
+    return {
+        "id": row["id"],
+        "at": iso(row["at"]),
+        "kind": row["kind"],
+        "task": name("T", row["task"]) if row["task"] else None,
+        "run": name("R", row["run"]) if row["run"] else None,
+        "from": row["from_state"],
+        "to": row["to_state"],
+        "actor": row["actor"],
+        "session": row["session"],
+        "correlation": row["correlation"],
+        "data": json.loads(row["data"]) if row["data"] else None,
+    }

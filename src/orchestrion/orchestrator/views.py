@@ -1,0 +1,105 @@
+"""What the use cases give back: tasks and runs with the facts that lie beside their rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrion.core.graph import progress
+from orchestrion.core.model import Run, Task, name
+from orchestrion.core.states import TaskState
+from orchestrion.scheduler.create import unknown_task
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: What a leaf's state says about its progress; None: unknown.
+_DONE: dict[str, float | None] = {TaskState.COMPLETED: 1.0, TaskState.CANCELLED: 1.0, TaskState.IN_PROGRESS: None}
+
+
+@dataclass(frozen=True)
+class Page:
+    """A bounded piece of a longer list."""
+
+    items: Sequence[Task] | Sequence[Run]
+    total: int
+    next_cursor: str | None
+
+    def as_json(self, noun: str) -> dict[str, Any]:
+        """As CONTRACT promises it; ``noun`` names the list."""
+        return {noun: [item.as_json() for item in self.items], "total": self.total, "next_cursor": self.next_cursor}
+
+
+def task(tx: Transaction, number: int) -> Task:
+    """One task. Raises NotFound."""
+    row = tx.one("task", id=number)
+    if row is None:
+        raise unknown_task(number)
+    return tasks(tx, [row])[0]
+
+
+def tasks(tx: Transaction, rows: Sequence[Row]) -> list[Task]:
+    """Tasks of rows, with what each waits for and how far it is."""
+    after: dict[int, list[int]] = {}
+    for edge in tx.all("own_prerequisites", ids=[row["id"] for row in rows]) if rows else []:
+        after.setdefault(edge["task"], []).append(edge["prerequisite"])
+    return [Task(row, tuple(after.get(row["id"], ())), _progress(tx, row)) for row in rows]
+
+
+def _progress(tx: Transaction, row: Mapping[str, Any]) -> float | None:
+    if not row["children"]:
+        return 1.0 if row["state"] == TaskState.COMPLETED else None if row["state"] == TaskState.IN_PROGRESS else 0.0
+    below = tx.all("descendants", id=row["id"])
+    children: dict[int, list[int]] = {}
+    for one in below:
+        children.setdefault(one["parent"], []).append(one["id"])
+    leaves = [one for one in below if not one["children"]]
+    share = progress(
+        children,
+        {one["id"]: one["effort_min"] for one in leaves},
+        {one["id"]: _DONE.get(one["state"], 0.0) or 0.0 for one in leaves},
+    )
+    percent = share.get(row["id"])
+    return None if percent is None else round(percent / 100, 4)
+
+
+def detail(tx: Transaction, number: int) -> dict[str, Any]:
+    """A task with its edges, gates, runs and artifacts, as JSON."""
+    from orchestrion.memory import artifacts
+
+    found = task(tx, number)
+    runs = [Run({**dict(row), "title": found.row["title"]}) for row in tx.all("runs_of_task", task=number)]
+    return {
+        **found.as_json(),
+        "children": [name("T", row["id"]) for row in tx.all("children", parent=number)],
+        "dependents": [name("T", row["id"]) for row in tx.all("dependents", ids=[number])[:50]],
+        "edges": [_edge(edge) for edge in tx.all("edges_of", task=number, limit=200)],
+        "gates": [_gate(gate) for gate in tx.all("gates_of", task=number)],
+        "runs": [run.as_json() for run in runs],
+        "artifacts": [artifacts.facts(row) for row in tx.all("artifacts_of", ids=[number])],
+    }
+
+
+def _edge(edge: Row) -> dict[str, Any]:
+    return {
+        "on": name("T", edge["prerequisite"]) if edge["prerequisite"] else name("G", edge["gate"]),
+        "kind": edge["kind"],
+        "state": edge["state"],
+        "inherited_from": name("T", edge["heir_of"]) if edge["heir_of"] != edge["task"] else None,
+        "reason": edge["reason"],
+    }
+
+
+def _gate(gate: Row) -> dict[str, Any]:
+    from orchestrion.core.model import iso
+
+    return {
+        "id": name("G", gate["id"]),
+        "kind": gate["kind"],
+        "state": gate["state"],
+        "name": gate["name"],
+        "opens_at": iso(gate["opens_at"]),
+        "answer": gate["answer"],
+        "decided_by": gate["decided_by"],
+        "decided_at": iso(gate["decided_at"]),
+    }

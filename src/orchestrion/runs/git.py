@@ -1,0 +1,316 @@
+"""Asking git, in a way that cannot depend on whom it belongs to.
+
+Every call runs without hooks, signing, background maintenance, prompts and editors,
+with an identity of its own and without the ``GIT_*`` variables that point elsewhere;
+what the user set for their own work therefore neither breaks ours nor is changed by
+it. Paths may be any bytes: they travel as ``surrogateescape`` text.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrion.core.errors import GitProblem
+
+OLDEST_GIT = (2, 30)
+NAME, EMAIL = "Orchestrion", "orchestrion@localhost"
+
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "commit.gpgsign=false",
+    "tag.gpgsign=false",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "core.fsmonitor=false",
+    "core.quotePath=false",
+    "protocol.file.allow=always",
+    "submodule.recurse=false",
+    "clone.rejectShallow=false",
+)
+_OURS = {
+    "GIT_AUTHOR_NAME": NAME,
+    "GIT_AUTHOR_EMAIL": EMAIL,
+    "GIT_COMMITTER_NAME": NAME,
+    "GIT_COMMITTER_EMAIL": EMAIL,
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_DEFAULT_REF_FORMAT": "files",
+    "GIT_LFS_SKIP_SMUDGE": "1",
+    "GIT_EDITOR": "true",
+    "GIT_MERGE_AUTOEDIT": "no",
+    "LC_ALL": "C",
+}
+#: The inherited ``GIT_*`` variables that say how to reach others, not which repository is meant.
+_KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_|VALUE_))")
+
+#: Words in git's own message -> our code and what to do.
+_KNOWN = (
+    ("not a git repository", "not_a_repository", "run git init there, or name another folder"),
+    ("dubious ownership", "not_trusted", "git config --global --add safe.directory FOLDER says that you trust it"),
+    ("No space left on device", "disk_full", "free some space and try again"),
+    ("Permission denied", "not_permitted", "check who may write to the repository"),
+    ("exists; cannot create", "name_taken", "a branch or tag is in the way of our names: rename it"),
+    (".lock': File exists", "locked", "another git is at work, or was killed: if none is, remove the file named"),
+)
+_LOCK_STALE_S = 10.0
+_LOCK_TRIES = 50
+_LOCK_PAUSE_S = 0.02
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One stored file content, measured."""
+
+    #: Its object id.
+    oid: str
+    #: SHA-256 of the content, in hex.
+    sha256: str
+    #: Its size in bytes.
+    size: int
+
+
+class Git:
+    """git, asked in one folder.
+
+    ``git_dir`` pins the repository where the folder's own ``.git`` must not be searched
+    for: if it is gone, git then refuses instead of taking a repository further up.
+    """
+
+    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None, git_dir: Path | None = None) -> None:
+        self.folder = folder
+        self._environ = _cleaned(os.environ if environ is None else environ)
+        if git_dir:
+            self._environ |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(folder)}
+
+    def run(
+        self,
+        *args: str | Path,
+        check: bool = True,
+        input: str | None = None,  # noqa: A002 - as subprocess.run names it
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run ``git ARGS``; its output comes without the last line end.
+
+        ``env`` is added to the environment, ``timeout`` is in seconds. Raises GitProblem
+        when git is missing, too old or out of time and, with ``check``, when it refuses.
+        """
+        command, environ = self._prepared(args, env)
+        try:
+            done = subprocess.run(
+                command,
+                cwd=self.folder,
+                env=environ,
+                input=None if input is None else input.encode("utf-8", "surrogateescape"),
+                stdin=subprocess.DEVNULL if input is None else None,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as problem:
+            raise GitProblem(
+                f"{_asked(args)} took longer than {timeout:g} s",
+                hint="is the disk or the network busy?",
+                code="git_timeout",
+            ) from problem
+        except (OSError, ValueError) as problem:
+            raise self._cannot_start(args, problem) from problem
+        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), _text(done.stderr))
+        if check and answer.returncode != 0:
+            raise refusal(answer)
+        return answer
+
+    def lines(self, *args: str | Path, input: str | None = None) -> list[str]:  # noqa: A002
+        """The NUL-terminated fields that ``git ARGS`` prints."""
+        return [field for field in self.run(*args, input=input).stdout.split("\0") if field]
+
+    def toplevel(self) -> Path:
+        """The root of the working tree."""
+        return Path(self.run("rev-parse", "--show-toplevel").stdout)
+
+    def common_dir(self) -> Path:
+        """The directory that all worktrees of the repository share."""
+        return Path(os.path.realpath(self.folder / self.run("rev-parse", "--git-common-dir").stdout))
+
+    def tip(self, ref: str) -> str | None:
+        """The commit that ``ref`` (any name of a commit) means, or None when there is none."""
+        found = self.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+        if found.returncode == 0:
+            return found.stdout
+        if found.stderr:
+            raise refusal(found)
+        return None
+
+    def is_ancestor(self, old: str, new: str) -> bool:
+        """Whether ``new`` contains ``old``; a commit contains itself."""
+        answer = self.run("merge-base", "--is-ancestor", old, new, check=False)
+        if answer.returncode not in (0, 1):
+            raise refusal(answer)
+        return answer.returncode == 0
+
+    def swap_ref(self, ref: str, new: str, old: str | None) -> bool:
+        """Point ``ref`` to ``new`` if it points to ``old`` now; whether it did.
+
+        None, an empty string and the zero id mean that the ref must not exist yet.
+        """
+        expected = old if old and old.strip("0") else None
+        for attempt in range(_LOCK_TRIES):
+            answer = self.run("update-ref", "--no-deref", ref, new, expected or "0" * len(new), check=False)
+            if answer.returncode == 0:
+                return True
+            if self.tip(ref) != expected:
+                return False
+            if ".lock'" not in answer.stderr:
+                break
+            self._drop_stale_lock(ref)
+            time.sleep(_LOCK_PAUSE_S if attempt else 0)
+        raise refusal(answer)
+
+    def fetch(self, folder: Path, refspec: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Take objects, and the ref if ``refspec`` names a place for it, from a repository on this disk.
+
+        Touches nothing else: no FETCH_HEAD, no tags, no pruning, no maintenance.
+        """
+        return self.run(
+            "-c", "fetch.writeCommitGraph=false", "fetch", "--quiet",
+            "--no-write-fetch-head", "--no-tags", "--no-prune", "--no-auto-maintenance", "--no-recurse-submodules",
+            folder, refspec,
+            check=check,
+        )  # fmt: skip
+
+    def checked_out_branches(self) -> set[str]:
+        """The full names of the branches that some worktree of the repository has checked out."""
+        lines = self.run("worktree", "list", "--porcelain").stdout.splitlines()
+        return {line.removeprefix("branch ") for line in lines if line.startswith("branch ")}
+
+    def is_clean(self) -> bool:
+        """Whether nothing tracked differs from HEAD and no merge or rebase is half-way.
+
+        Untracked files do not count.
+        """
+        git_dir = self.folder / self.run("rev-parse", "--git-dir").stdout
+        unfinished = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
+        if any((git_dir / name).exists() for name in unfinished):
+            return False
+        return not self.run("status", "--porcelain", "--untracked-files=no").stdout
+
+    def has_commits(self) -> bool:
+        """Whether HEAD is a commit yet."""
+        return self.tip("HEAD") is not None
+
+    def blobs(self, oids: Iterable[str]) -> Iterator[Blob]:
+        """Measure stored file contents, in the order asked, without holding them in memory."""
+        command, environ = self._prepared(("cat-file", "--batch"), None)
+        with subprocess.Popen(
+            command,
+            cwd=self.folder,
+            env=environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            for oid in oids:
+                process.stdin.write(f"{oid}\n".encode())
+                process.stdin.flush()
+                answer = process.stdout.readline().split()
+                if len(answer) != 3:
+                    raise GitProblem(
+                        f"git has no object {oid}", hint="is the repository damaged? try git fsck", oid=oid
+                    )
+                size = left = int(answer[2])
+                digest = hashlib.sha256()
+                while left:
+                    piece = process.stdout.read(min(left, 1 << 20))
+                    if not piece:
+                        raise GitProblem(f"git cat-file ended inside object {oid}", hint="try git fsck", oid=oid)
+                    left -= len(piece)
+                    digest.update(piece)
+                process.stdout.read(1)
+                yield Blob(oid, digest.hexdigest(), size)
+
+    def _prepared(
+        self, args: tuple[str | Path, ...], env: Mapping[str, str] | None
+    ) -> tuple[list[bytes], dict[str, str]]:
+        program = _program(self._environ.get("PATH", os.defpath))
+        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        return [os.fsencode(arg) for arg in (program, *settings, *args)], {**self._environ, **(env or {})}
+
+    def _cannot_start(self, args: tuple[str | Path, ...], problem: Exception) -> GitProblem:
+        if not self.folder.is_dir():
+            return GitProblem(
+                f"{_asked(args)}: the folder {self.folder} does not exist",
+                hint="name a folder that exists",
+                code="no_such_folder",
+            )
+        return GitProblem(f"{_asked(args)} cannot start: {problem}", hint="can this machine run git at all?")
+
+    def _drop_stale_lock(self, ref: str) -> None:
+        """Remove the lock that a killed git left on a ref of ours; git itself holds one for milliseconds."""
+        if not ref.startswith(("refs/orchestrion/", "refs/heads/orchestrion/")):
+            return
+        lock = self.common_dir() / f"{ref}.lock"
+        try:
+            if time.time() - lock.stat().st_mtime > _LOCK_STALE_S:
+                lock.unlink()
+        except FileNotFoundError:
+            return
+
+
+def refusal(answer: subprocess.CompletedProcess[str]) -> GitProblem:
+    """The error that says what git was asked and how it refused."""
+    said = [line for line in answer.stderr.splitlines() if line.strip()] or ["(it said nothing)"]
+    words = re.sub(r"://[^/@\s]+@", "://", next((line for line in said if "fatal:" in line), said[-1]))
+    code, hint = next(((code, hint) for found, code, hint in _KNOWN if found in answer.stderr), ("git", ""))
+    return GitProblem(
+        f"{_asked(answer.args)} failed with exit code {answer.returncode}: {words}",
+        hint=hint or "the same command in the same folder shows all of git's answer",
+        code=code,
+        exit_code=answer.returncode,
+    )
+
+
+def _asked(args: Iterable[str | Path]) -> str:
+    """What git was asked, short enough to read and without passwords in addresses."""
+    words = " ".join(os.fsencode(arg).decode(errors="replace") for arg in args)
+    return "git " + re.sub(r"://[^/@\s]+@", "://", words if len(words) <= 200 else words[:197] + "...")
+
+
+def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in environ.items() if not name.startswith("GIT_") or _KEPT.match(name)}
+    return {**kept, **_OURS}
+
+
+def _text(output: bytes) -> str:
+    text = output.decode("utf-8", "surrogateescape")
+    return text.removesuffix("\n")
+
+
+@functools.cache
+def _program(path: str) -> str:
+    """The git on ``path``, asked for its version once per process."""
+    program = shutil.which("git", path=path)
+    if program is None:
+        raise GitProblem(
+            "git is not installed, or not on the PATH", hint="install git 2.30 or newer", code="git_missing"
+        )
+    said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
+    version = re.search(r"(\d+)\.(\d+)", said)
+    if not version or (int(version[1]), int(version[2])) < OLDEST_GIT:
+        raise GitProblem(
+            f"git 2.30 or newer is needed, found {said.strip() or 'one that does not tell its version'}",
+            hint="install a newer git, or put one first in the PATH",
+            code="git_too_old",
+            found=said.strip(),
+        )
+    return program

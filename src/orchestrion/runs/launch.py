@@ -1,0 +1,46 @@
+"""Starts ``orchestrion supervise R31`` as a process of its own.
+
+The seam for cluster engines: here a supervisor is a local process in its own session, so
+that nothing that happens to the worker happens to it. It inherits no marker of another
+run, and no password on its command line.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrion.core.model import name
+from orchestrion.runs.processes import MARKER
+
+
+def launch(run: int, *, project: Path, db: str, place: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Starts the supervisor of a run; what it says about itself goes to a file in the run's folder ``place``."""
+    environment = {key: value for key, value in environ.items() if key != MARKER}
+    environment |= {"ORCHESTRION_DB": db, "ORCHESTRION_PROJECT": str(project)}
+    with (place / "supervisor.log").open("ab") as said:
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestrion", "supervise", name("R", run)],
+            cwd=project,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+            process_group=None,
+            close_fds=True,
+        )
+
+
+def without_marker(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment for our own long-lived programs: a worker started by an agent is not part of its run."""
+    return {key: value for key, value in environ.items() if key != MARKER}
+
+
+def leave_run() -> None:
+    """Restarts this very program without an inherited marker, so that a sweep of the run does not end it."""
+    if MARKER in os.environ:
+        os.execve(sys.executable, [sys.executable, "-m", "orchestrion", *sys.argv[1:]], without_marker(os.environ))

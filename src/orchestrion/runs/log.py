@@ -1,0 +1,78 @@
+"""The log of a run: one JSON line per line that the agent wrote, readable while it runs.
+
+Lines are ``{"at": ms, "stream": "out" | "err" | "note", "text": "..."}``. The log is a
+file of the run's folder, not rows of the database.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+#: A longer line is kept in pieces of this many characters.
+PIECE = 32_768
+#: A flooding agent fills the log to here; what follows is counted, not kept.
+MOST_BYTES = 256 * 1024 * 1024
+#: Lines that make an agent's "last words".
+LAST_WORDS = 12
+
+
+class RunLog:
+    """Writes the log of one run and remembers its last lines."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file.open("a", encoding="utf-8")
+        self._size = file.stat().st_size
+        self._dropped = 0
+        self._last: deque[str] = deque(maxlen=LAST_WORDS)
+
+    def add(self, stream: str, text: str) -> None:
+        """Writes one line; a very long one as several."""
+        for start in range(0, max(len(text), 1), PIECE):
+            self._write(stream, text[start : start + PIECE])
+        if stream != "note" and text.strip():
+            self._last.append(text[:2000])
+
+    def begin_go(self) -> None:
+        """The next lines belong to a new go; earlier last words are over."""
+        self._last.clear()
+
+    def last_words(self) -> str:
+        """The last lines of this go, as one text."""
+        return "\n".join(self._last)
+
+    def close(self) -> None:
+        """Ends the log; says how much a flood cost."""
+        if self._dropped:
+            self._put("note", f"{self._dropped} further lines were not kept: the log is full")
+        self._file.close()
+
+    def _write(self, stream: str, text: str) -> None:
+        if self._size > MOST_BYTES:
+            self._dropped += 1
+            return
+        self._put(stream, text)
+
+    def _put(self, stream: str, text: str) -> None:
+        line = json.dumps({"at": time.time_ns() // 1_000_000, "stream": stream, "text": text}, ensure_ascii=False)
+        self._size += self._file.write(line + "\n")
+        self._file.flush()
+
+
+def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Whole lines of a log from a byte offset on, each with the offset behind it."""
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        return
+    with stream:
+        stream.seek(offset)
+        for raw in stream:
+            if not raw.endswith(b"\n"):
+                return
+            offset += len(raw)
+            yield offset, json.loads(raw)

@@ -1,0 +1,94 @@
+"""The order of a run: everything its supervisor is told, as one value.
+
+The worker that claims a task writes it into the run's folder and launches a supervisor
+that reads it. It is an instruction, not a state: what happens is in the database alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from orchestrion.core.errors import NotFound
+from orchestrion.core.model import name
+
+
+@dataclass(frozen=True)
+class Order:
+    """What one supervisor is to do."""
+
+    run: int
+    task: int
+    attempt: int
+    title: str
+    plan: str
+    agent: str
+    #: The command of the agent.
+    command: str
+    #: (name or command, command) of each check.
+    checks: list[tuple[str, str]]
+    #: Command that makes a fresh workspace usable.
+    setup: str | None
+    #: Whether accepted work is merged into the plan.
+    merge: bool
+    #: The project's folder.
+    project: str
+    #: Its name in the store.
+    project_name: str
+    #: Where workspaces are made; None: the project is no git repository, the agent works in its folder.
+    workspaces: str | None
+    isolation: str
+    #: Identifies the store in the marker that the agent's processes carry.
+    store: str
+    timeout_s: float
+    #: Longest silence of the agent; None: any.
+    stall_s: float | None
+    #: Further goes after a failed check.
+    feedback: int
+    #: Time to end politely, before it is killed.
+    grace_s: float
+    #: Added to the port numbers that the agent's programs use; None: none.
+    port_offset: int | None
+    retry_cap_s: float
+    retry_jitter: float
+
+    @property
+    def marker(self) -> str:
+        """What the environment of every process of this run carries as ORCHESTRION_RUN."""
+        return f"{self.store}/{name('R', self.run)}"
+
+
+def folder(store_dir: Path, run: int) -> Path:
+    """The folder of a run: its order, brief, log, evidence and the record of its processes."""
+    return store_dir / "runs" / name("R", run)
+
+
+def write(order: Order, brief: str, store_dir: Path) -> Path:
+    """Makes the run's folder with its order and brief. Returns it."""
+    place = folder(store_dir, order.run)
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "brief.md").write_text(brief, encoding="utf-8")
+    _replace(place / "order.json", json.dumps(asdict(order), ensure_ascii=False, indent=1))
+    return place
+
+
+def read(store_dir: Path, run: int) -> Order:
+    """The order of a run. Raises NotFound when nobody wrote one."""
+    file = folder(store_dir, run) / "order.json"
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"{name('R', run)} has no order at {file.parent}",
+            hint="runs are started by `orchestrion work`",
+            code="no_order",
+        ) from error
+    return Order(**{**found, "checks": [(label, command) for label, command in found["checks"]]})
+
+
+def _replace(file: Path, text: str) -> None:
+    half = file.with_suffix(".half")
+    half.write_text(text, encoding="utf-8")
+    os.replace(half, file)

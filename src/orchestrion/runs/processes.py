@@ -1,0 +1,381 @@
+"""Processes by pid *and* start time: who descends from whom, and how to end all of them.
+
+An agent's tools make their own sessions and daemons, so a process group says little.
+Three things find them all the same: the tree as the kernel shows it, a marker in the
+environment that descendants inherit, and a file in the run's folder with everybody
+who was ever seen. Ending them takes two steps: a polite SIGTERM, and for those who
+stay a freeze (a stopped process cannot fork) followed by SIGKILL.
+
+On Linux all of this reads ``/proc``; elsewhere psutil answers, as well as it can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+#: A process for good: its pid and the moment it started (clock ticks since boot on
+#: Linux, seconds since 1970 elsewhere). A pid alone may already mean somebody else.
+Process = tuple[int, float]
+
+#: The variable that every process of a run inherits.
+MARKER = "ORCHESTRION_RUN"
+
+#: Children of this process that a ``Popen`` waits for. ``reap_adopted`` leaves them
+#: alone: a status collected behind Popen's back would read as exit code 0.
+OWNED: set[int] = set()
+
+_LINUX = sys.platform == "linux"
+_SET_CHILD_SUBREAPER = 36
+_POLL_S = 0.02
+_SCAN_EVERY_S = 0.1
+_KILL_S = 5.0
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One line of the process table."""
+
+    #: The process that made it, or adopted it.
+    parent: int
+    #: When it started, as in ``Process``.
+    started: float
+    #: Whether it is over and only waits to be reaped.
+    zombie: bool
+
+
+def become_subreaper() -> bool:
+    """Make orphans among our descendants our children instead of init's. Whether that worked."""
+    if not _LINUX:
+        return False
+    import ctypes
+
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def start_time(pid: int) -> float | None:
+    """When ``pid`` started, or None when there is no such process."""
+    seen = _look_up(pid)
+    return seen.started if seen else None
+
+
+def is_alive(pid: int, started: float) -> bool:
+    """Whether this very process still runs; a zombie does not."""
+    seen = _look_up(pid)
+    return seen is not None and not seen.zombie and seen.started == started
+
+
+def descendants(pid: int) -> list[Process]:
+    """Everybody below ``pid`` in the process tree who is alive."""
+    return sorted(_below({pid}, _table()))
+
+
+def marked(value: str, name: str = MARKER) -> list[Process]:
+    """Everybody alive whose environment has ``name=value``, as far as we may read it."""
+    return sorted(_carriers(f"{name}={value}", _table()))
+
+
+def of_store(store: str) -> dict[str, list[Process]]:
+    """Everybody alive who carries a marker of the store, by the name of the run (``R31``)."""
+    prefix = f"{MARKER}={store}/".encode()
+    found: dict[str, list[Process]] = {}
+    for pid, seen in _table().items():
+        for setting in _environment(pid):
+            if setting.startswith(prefix):
+                found.setdefault(setting[len(prefix) :].decode("utf-8", "replace"), []).append((pid, seen.started))
+    return found
+
+
+def end_tree(
+    roots: Iterable[Process],
+    marker: str | None = None,
+    grace_s: float = 5.0,
+    *,
+    name: str = MARKER,
+) -> list[Process]:
+    """End ``roots``, all who descend from them and all who carry the marker. Who survived.
+
+    They get SIGTERM and ``grace_s`` seconds; whoever is left is frozen and killed. Never
+    touches this process, its ancestors, or a pid that means somebody else by now.
+    """
+    return _end(_Quarry(roots, f"{name}={marker}" if marker else None), grace_s)
+
+
+def sweep(marker: str | None, record_file: Path, grace_s: float = 2.0) -> int:
+    """End what a supervisor that is gone left behind; how many processes that were."""
+    quarry = _Quarry(Record(record_file).read(), f"{MARKER}={marker}" if marker else None)
+    survivors = _end(quarry, grace_s)
+    return len(quarry.met) - len(survivors)
+
+
+@contextlib.contextmanager
+def owned(pid: int) -> Iterator[None]:
+    """Within this block the child belongs to a ``Popen``, which collects it itself."""
+    OWNED.add(pid)
+    try:
+        yield
+    finally:
+        OWNED.discard(pid)
+
+
+def reap_adopted(exclude: set[int] | frozenset[int] = frozenset()) -> list[int]:
+    """Collect adopted children that are over, one by one; their pids.
+
+    Leaves ``exclude`` and ``OWNED`` to the Popen objects that wait for them.
+    """
+    return [pid for pid in _children() if pid not in exclude and pid not in OWNED and _collected(pid)]
+
+
+class Record:
+    """The processes a run was ever seen with: a file that outlives its supervisor."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._written: set[Process] = set()
+
+    def write(self, processes: Iterable[Process]) -> None:
+        """Add those that are not in the file yet."""
+        new = [process for process in processes if process not in self._written]
+        if not new:
+            return
+        with self.file.open("a", encoding="ascii") as lines:
+            lines.write("".join(f"{pid} {started!r}\n" for pid, started in new))
+        self._written.update(new)
+
+    def read(self) -> set[Process]:
+        """Everybody in the file; a line that a kill cut short is left out."""
+        try:
+            lines = self.file.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
+        except FileNotFoundError:
+            return set()
+        return {process for line in lines if line.endswith("\n") and (process := _parsed(line))}
+
+
+def _parsed(line: str) -> Process | None:
+    try:
+        pid, started = line.split()
+        return int(pid), int(started) if started.isdigit() else float(started)
+    except ValueError:
+        return None
+
+
+class _Quarry:
+    """Those to be ended: it grows as they fork, and forgets nobody who changed parents."""
+
+    def __init__(self, roots: Iterable[Process], marker: str | None) -> None:
+        self.marker = marker
+        #: Everybody who belongs to it, dead or alive.
+        self.known: set[Process] = set(roots)
+        #: Everybody of them who was seen alive.
+        self.met: set[Process] = set()
+
+    def look(self) -> set[Process]:
+        """Read the process table anew: who of them is alive now."""
+        table = _table()
+        if self.marker:
+            self.known |= _carriers(self.marker, table)
+        self.known |= _below({pid for pid, _ in _living(self.known, table)}, table)
+        spared = _self_and_ancestors(table)
+        alive = {process for process in _living(self.known, table) if process[0] not in spared}
+        self.met |= alive
+        return alive
+
+
+def _end(quarry: _Quarry, grace_s: float) -> list[Process]:
+    if grace_s > 0 and not _ask(quarry, grace_s):
+        return []
+    return _kill(quarry)
+
+
+def _ask(quarry: _Quarry, grace_s: float) -> set[Process]:
+    """SIGTERM for everybody, newcomers too, until all are gone or the time is up; who is left."""
+    deadline = time.monotonic() + grace_s
+    asked: set[Process] = set()
+    while (alive := quarry.look()) and time.monotonic() < deadline:
+        for process in alive - asked:
+            # One who is stopped hears SIGTERM only after SIGCONT.
+            _signal(process, signal.SIGTERM, signal.SIGCONT)
+        asked |= alive
+        _wait(alive, min(deadline, time.monotonic() + _SCAN_EVERY_S))
+    return alive
+
+
+def _kill(quarry: _Quarry) -> list[Process]:
+    """Freeze everybody until a look finds nobody new, then SIGKILL; again until none is left."""
+    deadline = time.monotonic() + _KILL_S
+    while (alive := _frozen(quarry, deadline)) and time.monotonic() < deadline:
+        for process in alive:
+            _signal(process, signal.SIGKILL)
+        _wait(alive, min(deadline, time.monotonic() + 1.0))
+    return sorted(alive)
+
+
+def _frozen(quarry: _Quarry, deadline: float) -> set[Process]:
+    stopped: set[Process] = set()
+    while (alive := quarry.look()) - stopped and time.monotonic() < deadline:
+        for process in alive - stopped:
+            _signal(process, signal.SIGSTOP)
+        stopped |= alive
+    return alive
+
+
+def _wait(processes: set[Process], deadline: float) -> None:
+    """Wait until all of them are over, at most to ``deadline``."""
+    waiting = processes
+    while (waiting := {process for process in waiting if is_alive(*process)}) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+
+
+def _signal(process: Process, *signals: signal.Signals) -> None:
+    """Send ``signals`` to this very process; nothing when it is gone or not ours to end."""
+    pid, started = process
+    with contextlib.suppress(ProcessLookupError, PermissionError), _handle(pid) as handle:
+        if not is_alive(pid, started):
+            return
+        for each in signals:
+            if handle is None:
+                os.kill(pid, each)
+            else:
+                signal.pidfd_send_signal(handle, each)
+
+
+@contextlib.contextmanager
+def _handle(pid: int) -> Iterator[int | None]:
+    """A descriptor that means this one process, whatever becomes of the pid; None where there is no such thing."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        # An old kernel, or a sandbox that forbids the call.
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _living(processes: Iterable[Process], table: dict[int, _Seen]) -> set[Process]:
+    return {
+        (pid, started)
+        for pid, started in processes
+        if (seen := table.get(pid)) and not seen.zombie and seen.started == started
+    }
+
+
+def _below(roots: set[int], table: dict[int, _Seen]) -> set[Process]:
+    children: dict[int, list[int]] = {}
+    for pid, seen in table.items():
+        children.setdefault(seen.parent, []).append(pid)
+    found: set[int] = set()
+    waiting = list(roots)
+    while waiting:
+        for child in children.get(waiting.pop(), ()):
+            if child not in found:
+                found.add(child)
+                waiting.append(child)
+    return {(pid, table[pid].started) for pid in found if not table[pid].zombie}
+
+
+def _carriers(setting: str, table: dict[int, _Seen]) -> set[Process]:
+    wanted = os.fsencode(setting)
+    return {(pid, seen.started) for pid, seen in table.items() if not seen.zombie and wanted in _environment(pid)}
+
+
+def _self_and_ancestors(table: dict[int, _Seen]) -> set[int]:
+    line = {0, 1}
+    pid = os.getpid()
+    while pid not in line:
+        line.add(pid)
+        pid = table[pid].parent if pid in table else 0
+    return line
+
+
+def _children() -> list[int]:
+    """Pids of this process's children, adopted ones and zombies included."""
+    try:
+        threads = Path("/proc/self/task").iterdir()
+        return [int(pid) for thread in threads for pid in (thread / "children").read_bytes().split()]
+    except OSError:
+        # No such files: not Linux, or a kernel built without them.
+        here = os.getpid()
+        return [pid for pid, seen in _table().items() if seen.parent == here]
+
+
+def _collected(pid: int) -> bool:
+    try:
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    except ChildProcessError:
+        return False
+
+
+def _look_up(pid: int) -> _Seen | None:
+    return _read_stat(pid) if _LINUX else _psutil_table([pid]).get(pid)
+
+
+def _table() -> dict[int, _Seen]:
+    if not _LINUX:
+        return _psutil_table()
+    with os.scandir("/proc") as entries:
+        pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
+    return {pid: seen for pid in pids if (seen := _read_stat(pid))}
+
+
+def _read_stat(pid: int) -> _Seen | None:
+    try:
+        handle = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        line = os.read(handle, 4096)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    # The name, in brackets, may hold anything: fields are counted from its last bracket.
+    fields = line[line.rindex(b")") + 2 :].split()
+    return _Seen(parent=int(fields[1]), started=int(fields[19]), zombie=fields[0] in (b"Z", b"X", b"x"))
+
+
+def _environment(pid: int) -> Sequence[bytes]:
+    if not _LINUX:
+        return _psutil_environment(pid)
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ()
+
+
+def _psutil_table(pids: Iterable[int] | None = None) -> dict[int, _Seen]:
+    import psutil
+
+    table: dict[int, _Seen] = {}
+    for pid in psutil.pids() if pids is None else pids:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            with process.oneshot():
+                table[pid] = _Seen(
+                    parent=process.ppid(),
+                    started=process.create_time(),
+                    zombie=process.status() == psutil.STATUS_ZOMBIE,
+                )
+    return table
+
+
+def _psutil_environment(pid: int) -> Sequence[bytes]:
+    import psutil
+
+    try:
+        return [os.fsencode(f"{name}={value}") for name, value in psutil.Process(pid).environ().items()]
+    except (psutil.Error, OSError):
+        return ()

@@ -1,0 +1,468 @@
+"""Owns one agent: prepares its workspace, starts it, watches it, checks and merges its work, settles.
+
+A plain, synchronous program. The database knows at every moment which phase the run is
+in; a kill at any point leaves something that the reaper can recognise:
+
+    prepare   the workspace's path follows from the run, so a half-made one is found again
+    work      leftovers are committed, the branch is published; the work is never lost
+    check     evidence is recorded; a failure gives the agent another go in the same workspace
+    merge     one run of a plan at a time; the swap of the plan's tip is the point of no return
+    settle    one transaction
+
+While it works it renews its lease. A supervisor that learns that its run is over, or
+that cannot renew, stops its agent before anybody else may start on the task.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from orchestrion.core.errors import (
+    EnvironmentProblem,
+    GitProblem,
+    MergeConflict,
+    OrchestrionError,
+    StaleRun,
+    StoreProblem,
+)
+from orchestrion.core.model import name
+from orchestrion.core.states import Phase, RunState
+from orchestrion.runs import checks, merge, processes, workspaces
+from orchestrion.runs.agents.agent import Agent
+from orchestrion.runs.agents.command import CommandAgent
+from orchestrion.runs.log import RunLog
+from orchestrion.runs.order import Order
+from orchestrion.runs.points import reach
+from orchestrion.runs.watch import Ended, Silent, TimeUp, watch
+from orchestrion.runs.workspaces import Workspace
+from orchestrion.scheduler import finish
+from orchestrion.store import Origin, Store, Transaction
+
+Result = TypeVar("Result")
+
+#: The supervisor looks this often whether its run was killed, in seconds.
+LOOK_S = 0.5
+#: It stops its agent so long before a lease that it cannot renew ends, in seconds.
+MARGIN_S = 5.0
+#: How long it insists on telling a database that is away how the run ended, in seconds.
+PATIENCE_S = 3600.0
+
+
+class Failed(Exception):  # noqa: N818 - an answer, not a malfunction
+    """The attempt failed: how, by code, and in words."""
+
+    def __init__(self, code: str, text: str, state: RunState = RunState.FAILED) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.state = state
+
+
+class Over(Exception):  # noqa: N818 - an answer, not a malfunction
+    """The run is over for others already, or must be: its agent has to stop now."""
+
+
+class HandedIn(Exception):  # noqa: N818 - an answer, not a malfunction
+    """The work waits for a person."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str]) -> int:
+    """Carries out an order to its end. Returns an exit code: 0 when the run ended as it was to, whatever its result."""
+    processes.become_subreaper()
+    store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=name("R", order.run))
+    supervisor = Supervisor(store, order, place, environ)
+    signal.signal(signal.SIGTERM, supervisor.told_to_stop)
+    signal.signal(signal.SIGINT, supervisor.told_to_stop)
+    return supervisor.run()
+
+
+class Supervisor:
+    """One run from its claim to its settlement."""
+
+    def __init__(self, store: Store, order: Order, place: Path, environ: Mapping[str, str]) -> None:
+        self._store = store
+        self._order = order
+        self._place = place
+        self._environ = environ
+        self._agent: Agent = CommandAgent()
+        self._record = processes.Record(place / "processes")
+        self._log = RunLog(place / "log.jsonl")
+        self._stop_reason: str | None = None
+        self._renewed = self._looked = self._recorded = time.monotonic()
+        self._lease_s = 60.0
+        self._workspace: Workspace | None = None
+        self._head: str | None = None
+        self._summary = ""
+
+    def told_to_stop(self, _signal: int, _frame: object) -> None:
+        """Somebody ends this process politely: stop the agent, keep its work, give the task back."""
+        self._stop_reason = "its supervisor was told to stop"
+
+    def run(self) -> int:
+        """The sequence, and what becomes of each way it can be left."""
+        try:
+            self._take()
+            self._prepare()
+            self._work_until_checked()
+            self._merge()
+            self._settle()
+        except Over as over:
+            self._give_up(str(over))
+        except HandedIn as work:
+            self._hand_in(work)
+        except Failed as failure:
+            self._fail(failure)
+        except EnvironmentProblem as problem:
+            self._fail(Failed(_code_of(problem), problem.message))
+        except StaleRun as stale:
+            self._give_up(stale.message)
+        finally:
+            self._log.close()
+        return 0
+
+    # -- the steps ----------------------------------------------------------------------
+
+    def _take(self) -> None:
+        pid = os.getpid()
+        started = processes.start_time(pid) or 0.0
+        self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=socket.gethostname()))
+        row = self._store.read(lambda tx: tx.the("run", id=self._order.run))
+        self._lease_s = row["lease_ms"] / 1000
+        self._deadline = time.monotonic() + self._order.timeout_s
+        reach("supervise.started")
+
+    def _prepare(self) -> None:
+        if self._order.workspaces is None:
+            return
+        project, home = Path(self._order.project), Path(self._order.workspaces)
+        base = merge.plan_tip(project, self._order.plan)
+        if base is None:
+            base = merge.ensure_plan(project, self._order.plan, "HEAD")
+        run = name("R", self._order.run)
+        path, branch = str(home / run), f"orchestrion/run/{run}"
+        self._write(lambda tx: finish.note(tx, self._order.run, base_commit=base, workspace=path, branch=branch))
+        self._workspace = workspaces.prepare(project, home, run, base, self._order.isolation)
+        if self._order.setup:
+            self._set_up(self._order.setup, self._workspace)
+        reach("prepare.done")
+
+    def _set_up(self, command: str, workspace: Workspace) -> None:
+        evidence = self._check("setup", 1, command, workspace.path)
+        if not evidence.passed:
+            raise Failed("setup_failed", f"the set-up command failed:\n{evidence.output[-2000:]}")
+
+    def _work_until_checked(self) -> None:
+        """The agent works until its checks pass; after a failure it gets the output and another go."""
+        for go in range(1, self._order.feedback + 2):
+            self._work(go)
+            failed = self._failed_checks(go)
+            if not failed:
+                return
+            self._feed_back(go, failed)
+        raise Failed("check_failed", _told(failed))
+
+    def _work(self, go: int) -> None:
+        self._note(phase=str(Phase.WORKING))
+        self._log.add("note", f"go {go}: {self._order.agent}")
+        self._log.begin_go()
+        try:
+            exit_code = self._watched(go)
+        except TimeUp as up:
+            self._keep_work()
+            raise Failed("timed_out", str(up), RunState.TIMED_OUT) from up
+        except Silent as silent:
+            self._keep_work()
+            raise Failed("stalled", str(silent), RunState.TIMED_OUT) from silent
+        reach("work.ended")
+        self._keep_work()
+        self._note(exit_code=exit_code)
+        self._judge(exit_code)
+
+    def _watched(self, go: int) -> int:
+        folder = self._workspace.path if self._workspace else Path(self._order.project)
+        return watch(
+            self._agent.argv(self._order.command),
+            folder=folder,
+            environ=self._agent_environment(go),
+            log=self._log,
+            record=self._record,
+            marker=self._order.marker,
+            limits=Ended(self._deadline, self._order.timeout_s, self._order.stall_s, self._order.grace_s),
+            beat=self._beat,
+            started=lambda: reach("work.started"),
+        )
+
+    def _judge(self, exit_code: int) -> None:
+        verdict = self._agent.judge(exit_code, self._log.last_words())
+        if verdict.code:
+            raise Failed(verdict.code, verdict.text)
+        said = self._store.read(lambda tx: tx.the("run", id=self._order.run))
+        if said["next_action"] == "needs_revision":
+            raise HandedIn("needs_revision", said["summary"] or "the agent asks for a look")
+        if said["next_action"] == "failed":
+            raise Failed("agent_failed", said["summary"] or "the agent reported a failure")
+        if said["next_action"] == "blocked":
+            self._insist(lambda tx: finish.ask(tx, self._order.run, said["summary"] or "the agent is blocked"))
+            raise Over("the agent asked a question")
+        self._summary = said["summary"] or verdict.text[-4000:]
+
+    def _failed_checks(self, go: int) -> list[checks.Evidence]:
+        self._note(phase=str(Phase.CHECKING))
+        folder = self._workspace.path if self._workspace else Path(self._order.project)
+        failed = [e for _, command in self._order.checks if not (e := self._check("check", go, command, folder)).passed]
+        reach("check.done")
+        return failed
+
+    def _feed_back(self, go: int, failed: list[checks.Evidence]) -> None:
+        with (self._place / "brief.md").open("a", encoding="utf-8") as brief:
+            brief.write(f"\n## Your work was checked (go {go}) and not accepted yet\n\n{_told(failed)}\n")
+        self._log.add("note", f"go {go}: {len(failed)} check(s) failed")
+
+    def _merge(self) -> None:
+        """Brings the work into the plan: one run of a plan at a time, checked again if the plan moved."""
+        if self._workspace is None or not self._order.merge or self._head is None:
+            return
+        self._wait_for_merge_queue()
+        self._note(phase=str(Phase.MERGING))
+        try:
+            merge.merge(
+                Path(self._order.project),
+                Path(self._order.workspaces or ""),
+                self._order.plan,
+                name("R", self._order.run),
+                self._head,
+                f"{self._order.title} ({name('T', self._order.task)})",
+                self._recheck,
+                point=self._merge_point,
+            )
+        except MergeConflict as conflict:
+            raise HandedIn("merge_conflict", conflict.message) from conflict
+
+    def _merge_point(self, point: str) -> None:
+        if point == "merge.rechecked":
+            self._renew()
+        reach(point)
+
+    def _wait_for_merge_queue(self) -> None:
+        plan = self._store.read(lambda tx: tx.the("run", id=self._order.run))["plan"]
+        while not self._write(lambda tx: tx.run("take_merge_queue", run=self._order.run, plan=plan)):
+            self._store.wait_for_change(0.25)
+            self._beat()
+
+    def _recheck(self, folder: Path) -> None:
+        failed = [e for _, command in self._order.checks if not (e := self._check("merge", 1, command, folder)).passed]
+        if failed:
+            raise Failed("merge_recheck_failed", "after the merge with newer work:\n" + _told(failed))
+
+    def _settle(self) -> None:
+        self._insist(lambda tx: finish.complete(tx, self._order.run, summary=self._summary))
+        reach("settle.done")
+        if self._workspace is not None:
+            workspaces.remove(Path(self._order.project), self._workspace.path)
+
+    # -- what is done at several steps --------------------------------------------------
+
+    def _check(self, stage: str, go: int, command: str, folder: Path) -> checks.Evidence:
+        log = self._place / "evidence" / f"{stage}-{go}-{time.monotonic_ns()}.log"
+        log.parent.mkdir(exist_ok=True)
+        left = max(1.0, self._deadline - time.monotonic())
+        evidence = checks.run_check(command, folder, self._agent_environment(go), left, log, pulse=self._beat)
+        self._write(
+            lambda tx: tx.run(
+                "add_check",
+                run=self._order.run,
+                stage=stage,
+                go=go,
+                command=command,
+                exit_code=evidence.exit_code,
+                output=evidence.output,
+                log=str(log),
+                duration_ms=evidence.duration_ms,
+            )
+        )
+        return evidence
+
+    def _keep_work(self) -> None:
+        """Commits what the agent left, and saves its branch in the project's repository."""
+        if self._workspace is None:
+            return
+        message = f"{self._order.title}\n\nTask {name('T', self._order.task)}, run {name('R', self._order.run)}"
+        head = workspaces.commit_leftovers(self._workspace, message)
+        reach("work.committed")
+        project = Path(self._order.project)
+        workspaces.publish(project, self._workspace, head)
+        changes = workspaces.changes(self._workspace, self._workspace.base, head)
+        self._head = head
+        self._note(
+            head_commit=head,
+            files_changed=len(changes),
+            lines_added=sum(change.lines_added or 0 for change in changes),
+            lines_removed=sum(change.lines_removed or 0 for change in changes),
+        )
+        reach("work.published")
+
+    def _agent_environment(self, go: int) -> dict[str, str]:
+        order = self._order
+        environment = self._agent.environment(self._environ)
+        environment |= {
+            "ORCHESTRION_RUN": order.marker,
+            "ORCHESTRION_TASK": name("T", order.task),
+            "ORCHESTRION_ATTEMPT": str(order.attempt),
+            "ORCHESTRION_GO": str(go),
+            "ORCHESTRION_BRIEF": str(self._place / "brief.md"),
+            "ORCHESTRION_PROJECT": order.project,
+        }
+        if self._store.dialect == "sqlite":
+            environment["ORCHESTRION_DB"] = self._store.url
+        if order.port_offset is not None:
+            environment["ORCHESTRION_PORT_OFFSET"] = str(order.port_offset)
+        return _reaching_us(environment)
+
+    def _hand_in(self, work: HandedIn) -> None:
+        self._insist(
+            lambda tx: finish.hand_in(
+                tx, self._order.run, code=work.code, reason=work.text, summary=self._summary or None
+            )
+        )
+
+    def _fail(self, failure: Failed) -> None:
+        back_off = finish.BackOff(self._order.retry_cap_s, self._order.retry_jitter, _random)
+        try:
+            self._insist(
+                lambda tx: finish.fail(
+                    tx,
+                    self._order.run,
+                    code=failure.code,
+                    error=failure.text[-8000:],
+                    state=failure.state,
+                    back_off=back_off,
+                )
+            )
+        except StaleRun as stale:
+            self._give_up(stale.message)
+
+    def _give_up(self, why: str) -> None:
+        """The run is over: what the agent did is saved all the same."""
+        self._log.add("note", f"stopped: {why}")
+        try:
+            self._save_for_later()
+        except (OrchestrionError, OSError) as problem:
+            self._log.add("note", f"its work stays in the workspace: {problem}")
+        if self._stop_reason:
+            self._insist(lambda tx: finish.lose(tx, self._order.run, self._stop_reason or ""))
+
+    def _save_for_later(self) -> None:
+        if self._workspace is None or not self._workspace.path.exists():
+            return
+        message = (
+            f"{self._order.title} (unfinished)\n\nTask {name('T', self._order.task)}, run {name('R', self._order.run)}"
+        )
+        head = workspaces.commit_leftovers(self._workspace, message)
+        workspaces.publish(Path(self._order.project), self._workspace, head)
+        branch = self._workspace.branch
+        self._insist(lambda tx: tx.run("run_work_kept", run=self._order.run, head_commit=head, branch=branch))
+
+    # -- the lease ------------------------------------------------------------------------
+
+    def _beat(self) -> None:
+        """Called several times a second: renews the lease, and learns whether the run is still ours."""
+        if self._stop_reason:
+            raise Over(self._stop_reason)
+        now = time.monotonic()
+        if now - self._recorded > 1.0:
+            self._recorded = now
+            self._record.write(processes.descendants(os.getpid()))
+            processes.reap_adopted()
+        if now - self._renewed > self._lease_s / 4:
+            self._renew_or_stop(now)
+        elif now - self._looked > LOOK_S:
+            self._looked = now
+            self._look(now)
+
+    def _renew(self) -> None:
+        self._store.write(lambda tx: finish.renew(tx, self._order.run))
+        self._renewed = self._looked = time.monotonic()
+
+    def _renew_or_stop(self, now: float) -> None:
+        try:
+            self._renew()
+        except StoreProblem as problem:
+            if now - self._renewed > self._lease_s - MARGIN_S:
+                raise Over(f"the lease cannot be renewed: {problem.message}") from problem
+
+    def _look(self, now: float) -> None:
+        try:
+            run = self._store.read(lambda tx: tx.the("run", id=self._order.run))
+        except StoreProblem:
+            self._renew_or_stop(now)
+            return
+        if run["task_run"] != self._order.run:
+            raise Over(
+                f"{name('R', self._order.run)} is {run['state']}: {run['reason'] or run['code'] or 'ended by others'}"
+            )
+
+    def _note(self, **facts: object) -> None:
+        self._write(lambda tx: finish.note(tx, self._order.run, **facts))
+        self._renewed = time.monotonic()
+
+    def _write(self, work: Callable[[Transaction], Result]) -> Result:
+        """Writes, and waits for a database that is away for as long as the lease allows."""
+        while True:
+            try:
+                return self._store.write(work)
+            except StoreProblem as problem:
+                if time.monotonic() - self._renewed > self._lease_s - MARGIN_S:
+                    raise Over(f"the database is away: {problem.message}") from problem
+                time.sleep(0.2)
+
+    def _insist(self, work: Callable[[Transaction], Result]) -> Result:
+        """Tells the database how the run ended, however long it is away."""
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return self._store.write(work)
+            except StoreProblem:
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.5)
+
+
+def _told(failed: list[checks.Evidence]) -> str:
+    parts = []
+    for evidence in failed:
+        how = "did not end in time" if evidence.timed_out else f"exit code {evidence.exit_code}"
+        parts.append(f"`{evidence.command}` failed ({how}):\n\n```\n{evidence.output[-6000:].rstrip()}\n```")
+    return "\n\n".join(parts)
+
+
+def _code_of(problem: EnvironmentProblem) -> str:
+    if problem.code == "disk_full":
+        return "disk_full"
+    return "workspace_failed" if isinstance(problem, GitProblem) else "internal"
+
+
+def _reaching_us(environment: dict[str, str]) -> dict[str, str]:
+    """An agent can call back: ``orchestrion`` is found, behind everything else on its path."""
+    path = environment.get("PATH", os.defpath)
+    if shutil.which("orchestrion", path=path) is None:
+        environment["PATH"] = f"{path}{os.pathsep}{Path(sys.executable).parent}"
+    return environment
+
+
+def _random() -> float:
+    import random
+
+    return random.random()

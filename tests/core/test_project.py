@@ -1,0 +1,230 @@
+"""Real repositories, made by the real git: what is read here must agree with what git writes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from orchestrion.core.errors import GitProblem, InvalidInput, NotFound
+from orchestrion.core.project import WORKSPACE_MARK, Project, find_project, project_at
+
+
+def git(folder: Path, *arguments: str) -> str:
+    settings = ["-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "protocol.file.allow=always"]
+    environ = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1"}
+    done = subprocess.run(
+        ["git", *settings, *arguments], cwd=folder, env=environ, capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    root = tmp_path / "repo"
+    (root / "src" / "deep").mkdir(parents=True)
+    git(root, "init", "-q", "-b", "main")
+    git(root, "commit", "-q", "--allow-empty", "-m", "first")
+    return root
+
+
+def found(start: Path, explicit: Path | None = None, **environ: str) -> Project:
+    return find_project(start, explicit, environ)
+
+
+def project_of(root: Path) -> Project:
+    return Project(root, root, root / ".git", root / ".git" / "orchestrion")
+
+
+def test_a_folder_of_a_repository_leads_to_its_root(repo):
+    assert found(repo) == found(repo / "src" / "deep") == project_of(repo)
+
+
+def test_inside_the_git_directory_it_is_the_same_project(repo):
+    assert found(repo / ".git" / "hooks") == project_of(repo)
+
+
+def test_the_store_is_where_git_says_the_common_directory_is(repo, tmp_path):
+    git(repo, "worktree", "add", "-q", str(tmp_path / "linked"))
+    said = Path(git(tmp_path / "linked", "rev-parse", "--path-format=absolute", "--git-common-dir"))
+    assert found(tmp_path / "linked").store_dir == said / "orchestrion"
+
+
+def test_a_linked_worktree_leads_to_the_main_one(repo, tmp_path):
+    git(repo, "worktree", "add", "-q", str(tmp_path / "linked"))
+    (tmp_path / "linked" / "sub").mkdir()
+    assert found(tmp_path / "linked" / "sub") == project_of(repo)
+
+
+def test_a_workspace_leads_to_the_project_it_was_made_for(repo, tmp_path):
+    clone = tmp_path / "workspaces" / "R31"
+    git(tmp_path, "clone", "-q", "--shared", str(repo), str(clone))
+    assert found(clone) == project_of(clone)
+    (clone / ".git" / WORKSPACE_MARK).write_text(f"{repo}\n")
+    assert found(clone) == project_of(repo)
+
+
+def test_a_workspace_of_a_linked_worktree_leads_to_the_main_one(repo, tmp_path):
+    git(repo, "worktree", "add", "-q", str(tmp_path / "linked"))
+    clone = tmp_path / "R1"
+    git(tmp_path, "clone", "-q", str(repo), str(clone))
+    (clone / ".git" / WORKSPACE_MARK).write_text(str(tmp_path / "linked"))
+    assert found(clone) == project_of(repo)
+
+
+def test_a_workspace_of_a_project_outside_git_leads_to_it(repo, tmp_path):
+    plain = tmp_path / "plain"
+    (plain / ".orchestrion").mkdir(parents=True)
+    (repo / ".git" / WORKSPACE_MARK).write_text(str(plain))
+    assert found(repo) == Project(plain, None, None, plain / ".orchestrion")
+
+
+def test_a_workspace_whose_project_is_gone_says_so(repo, tmp_path):
+    (repo / ".git" / WORKSPACE_MARK).write_text(str(tmp_path / "gone"))
+    with pytest.raises(NotFound, match="gone"):
+        found(repo)
+
+
+@pytest.mark.parametrize("content", ["relative/path", "", "\0/etc"])
+def test_a_broken_mark_of_a_workspace_is_refused(repo, content):
+    (repo / ".git" / WORKSPACE_MARK).write_text(content)
+    with pytest.raises(InvalidInput):
+        found(repo)
+
+
+def test_a_workspace_that_leads_to_itself_is_refused(repo):
+    (repo / ".git" / WORKSPACE_MARK).write_text(str(repo))
+    with pytest.raises(InvalidInput, match="circle"):
+        found(repo)
+
+
+def test_a_submodule_is_a_project_of_its_own(repo, tmp_path):
+    part = tmp_path / "part"
+    git(tmp_path, "clone", "-q", str(repo), str(part))
+    git(repo, "submodule", "--quiet", "add", str(part), "lib")
+    common = repo / ".git" / "modules" / "lib"
+    assert found(repo / "lib") == Project(repo / "lib", repo / "lib", common, common / "orchestrion")
+    git(repo / "lib", "worktree", "add", "-q", str(tmp_path / "linked"))
+    assert found(tmp_path / "linked") == found(repo / "lib")
+
+
+def test_a_git_directory_kept_elsewhere_is_followed(tmp_path):
+    tree, kept = tmp_path / "tree", tmp_path / "kept.git"
+    tree.mkdir()
+    git(tree, "init", "-q", f"--separate-git-dir={kept}")
+    assert found(tree) == Project(tree, tree, kept, kept / "orchestrion")
+
+
+def test_a_git_directory_behind_a_link_belongs_to_the_folder_with_the_link(repo, tmp_path):
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / ".git").symlink_to(repo / ".git")
+    assert found(tree).root == tree
+
+
+def test_a_bare_repository_is_refused(tmp_path):
+    git(tmp_path, "init", "-q", "--bare", "bare.git")
+    for place in (tmp_path / "bare.git", tmp_path / "bare.git" / "hooks"):
+        with pytest.raises(GitProblem) as caught:
+            found(place)
+        assert caught.value.code == "bare_repository"
+
+
+def test_a_worktree_of_a_bare_repository_is_the_project(repo, tmp_path):
+    home = tmp_path / "home"
+    git(tmp_path, "clone", "-q", "--bare", str(repo), str(home / ".bare"))
+    (home / ".git").write_text("gitdir: ./.bare\n")
+    git(home, "worktree", "add", "-q", "trunk", "main")
+    assert found(home / "trunk") == Project(
+        home / "trunk", home / "trunk", home / ".bare", home / ".bare" / "orchestrion"
+    )
+    with pytest.raises(GitProblem, match="bare"):
+        found(home)
+
+
+@pytest.mark.parametrize(
+    "spelling", ["[core]\n\tbare = true", "[CORE] Bare = yes ; so\n", '[core]\nbare="on"', "[core]\nbare"]
+)
+def test_bare_is_understood_as_git_spells_it(tmp_path, spelling):
+    git(tmp_path, "init", "-q", "--bare", "x")
+    (tmp_path / "x" / "config").write_text(spelling)
+    assert git(tmp_path / "x", "rev-parse", "--is-bare-repository") == "true"
+    with pytest.raises(GitProblem, match="bare"):
+        found(tmp_path / "x")
+
+
+@pytest.mark.parametrize("content", ["", "gitdir:", "gitdir: \0", "nonsense", "gitdir: ../nowhere", "gitdir: ."])
+def test_a_broken_link_to_a_git_directory_is_refused(tmp_path, content):
+    (tmp_path / ".git").write_text(content)
+    with pytest.raises(GitProblem) as caught:
+        found(tmp_path)
+    assert caught.value.code == "broken_repository"
+    assert str(tmp_path / ".git") in caught.value.message
+
+
+def test_an_empty_git_folder_is_no_repository(repo):
+    (repo / "src" / ".git").mkdir()
+    assert found(repo / "src") == project_of(repo)
+
+
+def test_outside_git_the_nearest_shared_folder_is_the_project(tmp_path):
+    (tmp_path / ".orchestrion").mkdir()
+    (tmp_path / "a" / "b" / ".orchestrion").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").mkdir()
+    inner = tmp_path / "a" / "b"
+    assert found(inner / "c") == Project(inner, None, None, inner / ".orchestrion")
+    assert found(tmp_path / "a").root == tmp_path
+
+
+def test_a_repository_comes_before_a_shared_folder(repo):
+    (repo / "src" / ".orchestrion").mkdir()
+    assert found(repo / "src") == project_of(repo)
+
+
+def test_nothing_found_asks_for_init_and_makes_nothing(tmp_path):
+    with pytest.raises(NotFound) as caught:
+        found(tmp_path)
+    assert caught.value.code == "no_project"
+    assert "orchestrion init" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_takes_the_folder_itself_or_its_repository(repo, tmp_path):
+    assert project_at(tmp_path, None, {}) == Project(tmp_path, None, None, tmp_path / ".orchestrion")
+    assert project_at(repo / "src", None, {}) == project_of(repo)
+    assert project_at(tmp_path, Path("repo"), {}) == project_of(repo)
+
+
+def test_the_flag_comes_before_the_environment_and_that_before_the_folder(repo, tmp_path):
+    other, third = tmp_path / "other", tmp_path / "third"
+    (other / ".orchestrion").mkdir(parents=True)
+    (third / ".orchestrion").mkdir(parents=True)
+    assert found(repo, ORCHESTRION_PROJECT=str(other)).root == other
+    assert found(repo, third, ORCHESTRION_PROJECT=str(other)).root == third
+    assert found(repo, ORCHESTRION_PROJECT="").root == repo
+    assert found(tmp_path, Path("other")).root == other
+
+
+def test_a_folder_that_does_not_exist_is_an_error_and_is_not_made(tmp_path):
+    for ask in ({"explicit": tmp_path / "no"}, {"ORCHESTRION_PROJECT": str(tmp_path / "no")}):
+        with pytest.raises(NotFound) as caught:
+            found(tmp_path, **ask)
+        assert caught.value.code == "no_such_folder"
+    assert not (tmp_path / "no").exists()
+
+
+def test_paths_that_cannot_be_meant_are_refused(tmp_path):
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for path in ("a\0b", "loop", "loop/x", "x" * 5000, "file"):
+        with pytest.raises(InvalidInput):
+            found(tmp_path, Path(path))
+    with pytest.raises(NotFound):
+        found(tmp_path, Path("file/x"))
+
+
+def test_links_are_followed_to_the_real_folder(repo, tmp_path):
+    (tmp_path / "link").symlink_to(repo / "src")
+    assert found(tmp_path / "link") == project_of(repo)
