@@ -272,7 +272,7 @@ class Worker:
         return [run for run in runs if self._is_mine(run)]
 
     def _is_mine(self, run: Row) -> bool:
-        return run["worker_pid"] == self._pid and run["worker_start"] == self._start
+        return bool(run["worker_pid"] == self._pid and run["worker_start"] == self._start)
 
     def _worker_lives(self, run: Row) -> bool:
         return run["worker_pid"] is not None and processes.is_alive(run["worker_pid"], run["worker_start"])
@@ -330,7 +330,7 @@ class Worker:
         at, now = self.store.read(lambda tx: (reap.next_timer(tx), tx.the("clock")["now"]))
         if at is None:
             return GLANCE_S
-        return min(GLANCE_S, max(0.0, (at - now) / 1000))
+        return float(min(GLANCE_S, max(0.0, (at - now) / 1000)))
 
     def _summary(self, seconds: float) -> Summary:
         def count(tx: Transaction) -> Summary:

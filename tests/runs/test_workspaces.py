@@ -480,12 +480,13 @@ def test_repositories_inside_the_workspace_are_kept_as_files(
     }
     workspaces.publish(project, workspace, head)
     assert user("show", f"{head}:inner/code.py") == "one"
-    # Commits that exist only in the inner repository keep the workspace.
-    assert workspaces.remove(project, path) == (added == "untracked" and not (path / "empty").exists())
 
     (path / "inner" / "more.py").write_text("two")
     again = workspaces.commit_leftovers(workspace, "more")
     assert user("diff", "--name-only", head, again, at=path) == "inner/more.py"
+    workspaces.publish(project, workspace, again)
+    # Commits that exist only in the inner repository keep the workspace.
+    assert workspaces.remove(project, path) == (added == "untracked")
 
 
 def test_submodules_and_own_worktrees_are_not_taken_for_work(
@@ -501,6 +502,11 @@ def test_submodules_and_own_worktrees_are_not_taken_for_work(
 
     assert user("diff", "--name-only", base, head, at=path).splitlines() == [".gitmodules", "library"]
     assert user("ls-tree", head, "library", at=path).startswith("160000 commit")
+    workspaces.publish(project, workspace, head)
+    (path / "side" / "a.txt").write_text("work")
+    assert not workspaces.remove(project, path)
+    user("checkout", "-q", "a.txt", at=path / "side")
+    assert workspaces.remove(project, path)
 
 
 def test_a_file_that_cannot_be_read_is_named_and_the_rest_is_committed(

@@ -103,7 +103,7 @@ SETTINGS: tuple[Setting, ...] = (
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
 
 
-class WrongValue(Exception):  # noqa: N818 - a value is wrong, nothing has gone wrong
+class WrongValue(Exception):
     """A value that is not allowed; the reader of the file or environment says where it was found."""
 
     def __init__(self, name: str, found: Any, allowed: str) -> None:

@@ -314,11 +314,18 @@ class RunCases(TaskCases):
 
     def pause(self) -> None:
         """Workers claim nothing any more; runs go on."""
-        self.store.write(lambda tx: (tx.run("pause", paused=1), tx.event("queue.paused")))
+        self._set_paused(1, "queue.paused")
 
     def resume(self) -> None:
         """Workers claim again."""
-        self.store.write(lambda tx: (tx.run("pause", paused=0), tx.event("queue.resumed")))
+        self._set_paused(0, "queue.resumed")
+
+    def _set_paused(self, paused: int, event: str) -> None:
+        def set_paused(tx: Transaction) -> None:
+            tx.run("pause", paused=paused)
+            tx.event(event)
+
+        self.store.write(set_paused)
 
     def slots(self, changes: dict[str, int] | None = None) -> list[dict[str, Any]]:
         """All limits with their use; ``changes`` sets some first."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrion.core.errors import NotFound
-from orchestrion.core.model import NewGate, NewTask, Wait, name, number
+from orchestrion.core.model import NewGate, NewTask, name, number
 from orchestrion.core.states import SETTLED_TASK, EdgeKind
 from orchestrion.plans.document import PlanDocument, PlannedTask
 from orchestrion.plans.fields import PlannedWait

@@ -51,7 +51,7 @@ def commit(git: Git, branch: str, base: str, left_out: Iterable[str], message: s
     if status.head and not nested and not is_merging and not set(status.pending) - left_out:
         return status.head
     for path in nested:
-        left_out |= _take_in(git, home, path)
+        left_out |= _take_in(git, path)
     problem = _add_all(git, left_out)
     _commit(git, message, is_merging)
     if problem:
@@ -66,8 +66,8 @@ def commit(git: Git, branch: str, base: str, left_out: Iterable[str], message: s
 
 
 def pending(git: Git, left_out: Collection[str]) -> list[str]:
-    """The paths that are not committed, ignored files and ``left_out`` aside."""
-    return [path for path in _status(git).pending if path not in left_out]
+    """The paths that are not committed; ignored files, ``left_out`` and empty repositories aside."""
+    return [path for path in _status(git).pending if path not in left_out and not _is_hollow(git, path)]
 
 
 def not_ignored(git: Git, names: Collection[str]) -> list[str]:
@@ -135,12 +135,31 @@ def _stray_gitlinks(git: Git, base: str) -> list[str]:
     return [f"{path}/" for path in found if path not in submodules and git_dir(git.folder / path)]
 
 
-def _take_in(git: Git, home: Path, path: str) -> set[str]:
+def _is_hollow(git: Git, path: str) -> bool:
+    """Whether this is a nested repository that holds nothing of its own."""
+    if not path.endswith("/"):
+        return False
+    inner_dir = git_dir(git.folder / path)
+    if inner_dir is None:
+        return False
+    if _is_own_worktree(git, inner_dir):
+        return True
+    inner = Git(git.folder / path, git_dir=inner_dir)
+    has_commits = inner.run("rev-list", "--max-count=1", "--all").stdout
+    return not has_commits and not inner.run("ls-files", "--cached", "--others", "--exclude-standard").stdout
+
+
+def _is_own_worktree(git: Git, inner_dir: Path) -> bool:
+    """Whether a nested repository is a worktree of the workspace itself: then its commits are here already."""
+    home = git_dir(git.folder)
+    return home is not None and inner_dir.resolve().is_relative_to(home.resolve())
+
+
+def _take_in(git: Git, path: str) -> set[str]:
     """Put the files of a nested repository into the index; the paths that must be left out instead."""
     folder = git.folder / path
     inner_dir = git_dir(folder)
-    if inner_dir is None or inner_dir.resolve().is_relative_to(home.resolve()):
-        # A worktree of the workspace itself: its commits are here already.
+    if inner_dir is None or _is_own_worktree(git, inner_dir):
         return {path.rstrip("/")}
     inner = Git(folder, git_dir=inner_dir)
     _fetch_own_commits(git, inner, path)
@@ -151,7 +170,7 @@ def _take_in(git: Git, home: Path, path: str) -> set[str]:
     git.run("update-index", "--add", "-z", "--stdin", input="".join(f"{file}\0" for file in files))
     left_out = set() if files else {path.rstrip("/")}
     for name in deeper:
-        left_out |= _take_in(git, home, f"{path}{name.rstrip('/')}/")
+        left_out |= _take_in(git, f"{path}{name.rstrip('/')}/")
     return left_out
 
 

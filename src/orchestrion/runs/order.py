@@ -7,7 +7,6 @@ that reads it. It is an instruction, not a state: what happens is in the databas
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -91,4 +90,4 @@ def read(store_dir: Path, run: int) -> Order:
 def _replace(file: Path, text: str) -> None:
     half = file.with_suffix(".half")
     half.write_text(text, encoding="utf-8")
-    os.replace(half, file)
+    half.replace(file)

@@ -56,7 +56,7 @@ MARGIN_S = 5.0
 PATIENCE_S = 3600.0
 
 
-class Failed(Exception):  # noqa: N818 - an answer, not a malfunction
+class Failed(Exception):
     """The attempt failed: how, by code, and in words."""
 
     def __init__(self, code: str, text: str, state: RunState = RunState.FAILED) -> None:
@@ -66,11 +66,11 @@ class Failed(Exception):  # noqa: N818 - an answer, not a malfunction
         self.state = state
 
 
-class Over(Exception):  # noqa: N818 - an answer, not a malfunction
+class Over(Exception):
     """The run is over for others already, or must be: its agent has to stop now."""
 
 
-class HandedIn(Exception):  # noqa: N818 - an answer, not a malfunction
+class HandedIn(Exception):
     """The work waits for a person."""
 
     def __init__(self, code: str, text: str) -> None:

@@ -25,11 +25,11 @@ BEAT_S = 0.1
 _CHUNK = 65_536
 
 
-class TimeUp(Exception):  # noqa: N818 - an answer, not a malfunction
+class TimeUp(Exception):
     """The run's total time is over."""
 
 
-class Silent(Exception):  # noqa: N818 - an answer, not a malfunction
+class Silent(Exception):
     """The agent wrote nothing for too long."""
 
 

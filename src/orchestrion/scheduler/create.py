@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
-from orchestrion.core.model import NewGate, NewTask, Wait, name
+from orchestrion.core.model import NewTask, Wait, name
 from orchestrion.core.states import GATE_KINDS, TaskState
 from orchestrion.scheduler import shape, slots
 from orchestrion.scheduler.settle import settle
@@ -194,7 +195,7 @@ def _refuse_known_keys(tx: Transaction, new: Sequence[NewTask], plans: Mapping[s
         known[place] = 0
 
 
-def _row(task: int, new: NewTask, plan: int, lane: int) -> dict[str, object]:
+def _row(task: int, new: NewTask, plan: int, lane: int) -> dict[str, Any]:
     return {
         "id": task,
         "plan": plan,
@@ -233,6 +234,3 @@ def _edge(task: int, wait: Wait) -> dict[str, object]:
         "reason": wait.waived,
         "heir_of": task,
     }
-
-
-__all__ = ["Limits", "NewGate", "create", "create_all", "lane_number", "plan_number", "unknown_task", "write_rows"]

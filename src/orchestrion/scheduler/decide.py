@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
-from orchestrion.core.model import name
+from orchestrion.core.model import NewTask, name
 from orchestrion.core.states import (
     SETTLED_TASK,
     TASK_MOVES,
@@ -32,7 +33,7 @@ def retry(tx: Transaction, task: int) -> None:
 
 
 def reopen(tx: Transaction, task: int, reason: str) -> None:
-    """A completed task is to be done again. Dependants that did not start wait for it; the others keep what they did."""
+    """A completed task is to be done again. Dependants that did not start wait for it; the others keep their work."""
     row = find(tx, task)
     _need(reason, "reopening a task")
     if row["children"]:
@@ -113,7 +114,7 @@ def delete(tx: Transaction, task: int) -> None:
         settle(tx, waiting=[row["parent"]])
 
 
-def update(tx: Transaction, task: int, changes: Mapping[str, object], limits: create.Limits | None = None) -> list[str]:
+def update(tx: Transaction, task: int, changes: Mapping[str, Any], limits: create.Limits | None = None) -> list[str]:
     """Gives a task new values; keys as in ``core.model.NewTask``. Returns what changed.
 
     Values are checked as those of a new task. A task that was started keeps its state.
@@ -126,8 +127,8 @@ def update(tx: Transaction, task: int, changes: Mapping[str, object], limits: cr
             hint=f"what can: {', '.join(sorted(_CHANGEABLE))}",
             code="invalid_field",
         )
-    create.NewTask(**{"title": row["title"], **changes})  # type: ignore[arg-type]
-    needs = tuple(changes.get("needs", json.loads(row["needs"])))  # type: ignore[arg-type]
+    NewTask(**{"title": row["title"], **changes})
+    needs: Sequence[str] = changes.get("needs", json.loads(row["needs"]))
     lane = create.lane_number(
         tx, str(changes.get("role", row["role"])), str(changes.get("agent", row["agent"])), needs, limits
     )
@@ -142,7 +143,7 @@ def update(tx: Transaction, task: int, changes: Mapping[str, object], limits: cr
     tx.run("change_task", id=task, lane=lane, **values)
     if "tags" in changes:
         tx.run("remove_tags", task=task)
-        tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(changes["tags"]))])  # type: ignore[call-overload]
+        tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(changes["tags"]))])
     tx.run("rerank", ids=[task])
     tx.event("task.updated", task=task, data={"changed": sorted(changed)})
     return sorted(changed)

@@ -64,7 +64,7 @@ def _of_edges(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
     """Open and dead edges; for work that started or ended they only say that it is stale."""
     if not row["unmet"]:
         return []
-    edges = [e for e in tx.all("unmet_edges", task=row["id"], limit=SHOWN)]
+    edges = tx.all("unmet_edges", task=row["id"], limit=SHOWN)
     if state in (TaskState.COMPLETED, TaskState.IN_PROGRESS, TaskState.REVIEW):
         again = [name("T", e["prerequisite"]) for e in edges if e["prerequisite"] and e["kind"] != "child"]
         return [Reason("stale", "a prerequisite was reopened or failed after this was started", again)] if again else []

@@ -143,10 +143,12 @@ def hand_in(
 
 def ask(tx: Transaction, run: int, question: str, *, summary: str | None = None) -> int:
     """The run cannot go on without an answer: the task waits behind a question gate. Returns the gate."""
+    tx.one("lock_shape")
     row = held(tx, run)
     _end(tx, row, RunState.SUCCEEDED, TaskState.PENDING, code="question", reason=question, summary=summary)
-    gate = shape.put_gate(tx, row["task"], NewGate(EdgeKind.QUESTION, question))
-    settle(tx, changed=[row["task"]], waiting=[row["task"]])
+    heirs = [below["id"] for below in tx.all("descendants", id=row["task"])]
+    gate = shape.put_gate(tx, row["task"], NewGate(EdgeKind.QUESTION, question), heirs)
+    settle(tx, changed=[row["task"]], waiting=[row["task"], *heirs])
     return gate
 
 

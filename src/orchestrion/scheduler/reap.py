@@ -56,21 +56,26 @@ def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int
 
 
 def _retries(tx: Transaction) -> int:
-    ids = [row["id"] for row in tx.all("due_retries")]
+    ids = [row["id"] for row in tx.all("due_retries") if _goes_back(tx, row["id"])]
     for task in ids:
-        tx.run(
-            "decided_task_moves",
-            id=task,
-            found=str(TaskState.RETRYING),
-            to=str(TaskState.PENDING),
-            code=None,
-            reason=None,
-            feedback=None,
-            reset=0,
-        )
         tx.event("task.pending", task=task, found=TaskState.RETRYING, to=TaskState.PENDING, data={"by": "back-off"})
     settle(tx, waiting=ids)
     return len(ids)
+
+
+def _goes_back(tx: Transaction, task: int) -> bool:
+    """Moves a task whose back-off has ended; false when another claim was first."""
+    moved = tx.run(
+        "decided_task_moves",
+        id=task,
+        found=str(TaskState.RETRYING),
+        to=str(TaskState.PENDING),
+        code=None,
+        reason=None,
+        feedback=None,
+        reset=0,
+    )
+    return moved > 0
 
 
 def _time_gates(tx: Transaction) -> int:

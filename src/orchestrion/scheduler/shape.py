@@ -8,7 +8,7 @@ edges cannot close a circle behind each other's backs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
@@ -62,23 +62,21 @@ def add_gate(tx: Transaction, task: int, gate: NewGate) -> int:
     """The task and its descendants wait for the gate. Returns the gate's number."""
     tx.one("lock_shape")
     _refuse_when_over(_task(tx, task))
-    number = put_gate(tx, task, gate)
     heirs = [row["id"] for row in tx.all("descendants", id=task)]
-    tx.each(
-        "add_gate_edge", [{"task": heir, "gate": number, "kind": str(gate.kind), "heir_of": task} for heir in heirs]
-    )
+    number = put_gate(tx, task, gate, heirs)
     settle(tx, waiting=[task, *heirs])
     return number
 
 
-def put_gate(tx: Transaction, task: int, gate: NewGate) -> int:
-    """Writes a gate and the task's own edge to it; settling is the caller's."""
+def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = ()) -> int:
+    """Writes a gate and the edges of the task and its heirs to it; settling is the caller's."""
     if (gate.kind == EdgeKind.TIME) != (gate.opens_at is not None):
         raise InvalidInput(
             "a time gate needs its moment, and only a time gate has one", hint="give --until TIME", code="invalid_gate"
         )
     row = tx.the("add_gate", task=task, kind=str(gate.kind), name=gate.name, opens_at=gate.opens_at)
-    tx.run("add_gate_edge", task=task, gate=row["id"], kind=str(gate.kind), heir_of=task)
+    edges = [{"task": one, "gate": row["id"], "kind": str(gate.kind), "heir_of": task} for one in (task, *heirs)]
+    tx.each("add_gate_edge", edges)
     tx.event("gate.added", task=task, data={"gate": name("G", row["id"]), "kind": str(gate.kind), "name": gate.name})
     return int(row["id"])
 

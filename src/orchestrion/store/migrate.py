@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import StoreProblem
 
@@ -71,13 +71,14 @@ def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migratio
         raise
 
 
-def postgres(connection: psycopg.Connection[object], *, create: bool, known: list[Migration] | None = None) -> None:
+def postgres(connection: psycopg.Connection[Any], *, create: bool, known: list[Migration] | None = None) -> None:
     """Migrates a PostgreSQL database under an advisory lock; two at once do it once."""
     known = known if known is not None else scripts("postgres")
     with connection.transaction():
         connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
         connection.execute(_BOOK)
-        newest = connection.cursor(row_factory=_plain).execute(_NEWEST).fetchone()
+        row = connection.execute(_NEWEST).fetchone()
+        newest = (row["version"], row["serves_from"]) if row else None
         if _is_current(newest, known, None) or not create:
             return
         for migration in _missing(newest, known):
@@ -142,9 +143,3 @@ def _read(file: Path) -> Migration:
 
 def _line(migration: Migration) -> tuple[int, str, int, int]:
     return migration.version, migration.name, migration.serves_from, time.time_ns() // 1_000_000
-
-
-def _plain(cursor: psycopg.Cursor[object]) -> object:
-    from psycopg.rows import tuple_row
-
-    return tuple_row(cursor)

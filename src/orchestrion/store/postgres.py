@@ -45,7 +45,7 @@ class PostgresStore(Store):
         super().__init__(url, Statements("postgres", _SPELLING, _spell_list, r"%(\1)s"), now=now)
         self._listener: psycopg.Connection[DictRow] | None = None
         with _translated(url):
-            migrate.postgres(self._connection(), create=create)  # type: ignore[arg-type]
+            migrate.postgres(self._connection(), create=create)
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):

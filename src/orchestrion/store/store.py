@@ -39,11 +39,11 @@ class Origin:
     correlation: str | None = None
 
 
-class Again(Exception):  # noqa: N818 - a signal between a store and its write(), never shown
+class Again(Exception):
     """The database asks for the whole transaction once more."""
 
 
-class _Curtain(Exception):  # noqa: N818 - a signal, never shown
+class _Curtain(Exception):
     """Ends a rehearsal."""
 
     def __init__(self, result: Any) -> None:

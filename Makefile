@@ -1,0 +1,44 @@
+# `make` alone lists the targets. The first one that needs it makes .venv, with all that is used here.
+
+PYTHON ?= python3
+VENV   := .venv
+RUN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench bench-check kills docs clean
+
+help:   ## lists the targets
+	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
+
+venv: $(VENV)/ready   ## makes the virtual environment
+
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: venv   ## the main job, for real: a plan of dependent tasks becomes merged work
+	@$(RUN)/orchestrion demo
+
+test: venv lint   ## lint, types and all tests, on SQLite and PostgreSQL
+	$(RUN)/pytest -n auto
+
+lint: venv   ## style and types
+	$(RUN)/ruff format --check .
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+
+bench: venv   ## measures, and writes docs/benchmarks.md
+	$(RUN)/python -m bench
+
+bench-check: venv   ## measures, and fails where a ratio is 30 % worse than the stored one
+	$(RUN)/python -m bench --check
+
+kills: venv   ## 1,000 seeded kills of workers, supervisors and agents (some minutes)
+	$(RUN)/python -m tests.runs.kills --kills 1000
+
+docs: venv   ## writes the generated pages of docs/
+	$(RUN)/python -m orchestrion.interfaces.cli.reference
+
+clean:   ## removes what make made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
