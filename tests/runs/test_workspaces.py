@@ -506,6 +506,11 @@ def test_submodules_and_own_worktrees_are_not_taken_for_work(
     (path / "side" / "a.txt").write_text("work")
     assert not workspaces.remove(project, path)
     user("checkout", "-q", "a.txt", at=path / "side")
+    user("commit", "--allow-empty", "-qm", "in the submodule", at=path / "library")
+    user("config", "submodule.library.ignore", "all", at=path)
+    user("reset", "-q", "--hard", head, at=path)
+    assert not workspaces.remove(project, path)
+    user("reset", "-q", "--hard", "origin/main", at=path / "library")
     assert workspaces.remove(project, path)
 
 

@@ -131,6 +131,9 @@ RUN_MOVES: dict[RunState, tuple[RunState, ...]] = {
     RunState.LOST: (),
 }
 
+#: State in which a new run may be written: a supervised one, and a client's (who works already).
+RUN_BIRTH = (RunState.STARTING, RunState.RUNNING)
+
 #: A run that still holds its task.
 ACTIVE_RUN = (RunState.STARTING, RunState.RUNNING)
 #: A task that nothing will move by itself any more.

@@ -114,8 +114,10 @@ def follow(project: Path, plan: str) -> bool:
     """
     git, branch = Git(project), _ref(PLAN_BRANCH, plan)
     tip, found = git.tip(_ref(PLAN_REF, plan)), git.tip(branch)
-    if tip is None or found == tip:
-        return found == tip
+    if tip is None:
+        return False
+    if found == tip:
+        return True
     if found and (branch in git.checked_out_branches() or not git.is_ancestor(found, tip)):
         return False
     return git.swap_ref(branch, tip, found)

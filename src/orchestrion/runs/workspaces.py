@@ -385,7 +385,12 @@ def _holds_work(project: Path, path: Path, anew: Workspace | None = None) -> boo
         return any(path.iterdir())
     git = Git(path, git_dir=git_dir)
     try:
-        return _has_own_commits(Git(project), git, anew) or _has_changes(git, git_dir) or _has_busy_worktrees(git)
+        return (
+            _has_own_commits(Git(project), git, anew)
+            or _has_changes(git, git_dir)
+            or _has_busy_worktrees(git)
+            or _has_own_submodule_commits(git_dir)
+        )
     except GitProblem:
         # Broken, or cut short while it was cloned: then there is nothing but an empty .git.
         return any(entry.name != ".git" for entry in path.iterdir()) or _has_objects(git_dir)
@@ -440,6 +445,13 @@ def _has_busy_worktrees(git: Git) -> bool:
         for folder in folders
         if folder.is_dir() and not folder.samefile(git.folder)
     )
+
+
+def _has_own_submodule_commits(git_dir: Path) -> bool:
+    """Whether the agent committed in a submodule: that would be nowhere else."""
+    found = [objects.parent for objects in (git_dir / "modules").rglob("objects") if (objects.parent / "HEAD").exists()]
+    command = ("rev-list", "--max-count=1", "--all", "--not", "--remotes")
+    return any(bool(Git(folder).run(f"--git-dir={folder}", *command).stdout) for folder in found)
 
 
 def _has_objects(git_dir: Path) -> bool:

@@ -9,16 +9,20 @@ the task from then on.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NothingReady
+from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
 from orchestrion.scheduler import reap, slots
 from orchestrion.scheduler.create import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
+
+
+#: Seconds after which a caller refused for want of room may ask again.
+RETRY_AFTER_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -59,54 +63,56 @@ class Claim:
 
 def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
     """Takes the best task that ``claimant`` may have now; None when there is none."""
-    reap.due(tx)
-    if claimant.supervised and tx.the("paused")["paused_at"] is not None:
+    view = tx.the("claim_view")
+    if view["due"]:
+        reap.due(tx)
+    if claimant.supervised and view["paused_at"] is not None:
         return None
-    full = {row["name"] for row in tx.all("full_slots")}
-    for head in _heads(tx, claimant):
-        agent = _agent(head, claimant)
-        if agent is None or full.intersection(_limits(head, claimant, agent)):
+    for task in _candidates(tx, claimant):
+        agent = _agent(task, claimant)
+        if agent is None:
             continue
-        task = tx.one("take_head", lane=head["lane"]) if claimant.tag is None else tx.one("take_ready", id=head["id"])
-        if task is None:
-            continue
-        taken = _take(tx, task, head, claimant, agent)
-        if taken is not None:
-            return taken
+        limits, missing = slots.room(tx, _limits(task, claimant, agent))
+        if missing is None:
+            return _take(tx, task, claimant, agent, limits)
     return None
 
 
 def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     """Takes the named task. Raises NotFound, AlreadyTaken, NothingReady (not ready) or Backpressure."""
-    reap.due(tx)
-    head = tx.one("lane_of_task", id=task)
-    if head is None:
-        raise unknown_task(task)
+    if tx.the("claim_view")["due"]:
+        reap.due(tx)
     row = tx.one("take_ready", id=task)
     if row is None:
-        raise _refusal(head)
-    agent = _agent(head, claimant) or claimant.only_agent or ""
-    taken = _take(tx, row, head, claimant, agent)
-    if taken is None:
-        raise no_room(head, sorted(_limits(head, claimant, agent)))
-    return taken
+        raise _refusal(tx, task)
+    agent = _agent(row, claimant) or claimant.only_agent or ""
+    limits, missing = slots.room(tx, _limits(row, claimant, agent))
+    if missing is not None:
+        raise no_room(task, missing)
+    return _take(tx, row, claimant, agent, limits)
 
 
-def no_room(head: Row, limits: Sequence[str]) -> Backpressure:
-    """The refusal of a claim whose limits are used up."""
-    return Backpressure(
-        f"{name('T', head['id'])} is ready, but a limit it needs is used up ({', '.join(limits)})",
-        retry_after_s=5.0,
-        hint="wait for a run to end, or raise the limit: `orchestrion slots NAME=N`",
-        limits=list(limits),
-    )
-
-
-def _heads(tx: Transaction, claimant: Claimant) -> list[Row]:
+def _candidates(tx: Transaction, claimant: Claimant) -> Iterator[Row]:
+    """Ready tasks, best first, one of each lane: a lane whose first task is passed over is closed."""
+    roles = list(claimant.roles) or None
     if claimant.tag is not None:
-        heads = tx.all("tagged_heads", tag=claimant.tag)
-        return [head for head in heads if not claimant.roles or head["role"] in claimant.roles]
-    return tx.all("lane_heads", roles=list(claimant.roles) or None)
+        heads = tx.all("tagged_heads", tag=claimant.tag, roles=roles)
+        yield from (row for head in heads if (row := tx.one("take_ready", id=head["id"])))
+        return
+    closed: list[int] = []
+    while row := tx.one("take_best", roles=roles, closed=closed or None):
+        yield row
+        closed.append(row["lane"])
+
+
+def no_room(task: int, limit: str) -> Backpressure:
+    """The refusal of a claim for want of room under a limit."""
+    return Backpressure(
+        f"{name('T', task)} is ready, but the limit {limit} is used up",
+        retry_after_s=RETRY_AFTER_S,
+        hint=f"wait for a run to end, or raise the limit: `orchestrion slots {limit}=N`",
+        limit=limit,
+    )
 
 
 def _agent(head: Row, claimant: Claimant) -> str | None:
@@ -117,21 +123,26 @@ def _agent(head: Row, claimant: Claimant) -> str | None:
     return str(agent)
 
 
-def _limits(head: Row, claimant: Claimant, agent: str) -> set[str]:
-    needs = json.loads(head["needs"])
-    return set(
-        slots.names_for(host=claimant.host, agent=agent, role=head["role"], needs=needs, supervised=claimant.supervised)
+def _limits(task: Row, claimant: Claimant, agent: str) -> list[str]:
+    return slots.names_for(
+        host=claimant.host,
+        agent=agent,
+        role=task["role"],
+        needs=json.loads(task["needs"]),
+        supervised=claimant.supervised,
     )
 
 
-def _take(tx: Transaction, task: Row, head: Row, claimant: Claimant, agent: str) -> Claim | None:
+def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Sequence[str]) -> Claim:
+    state = RunState.STARTING if claimant.supervised else RunState.RUNNING
     run = tx.the(
         "add_run",
         task=task["id"],
         attempt=task["attempts"] + 1,
+        state=str(state),
         supervised=int(claimant.supervised),
         agent=agent,
-        role=head["role"],
+        role=task["role"],
         actor=tx.origin.actor,
         host=claimant.host,
         worker_pid=claimant.worker_pid,
@@ -139,27 +150,28 @@ def _take(tx: Transaction, task: Row, head: Row, claimant: Claimant, agent: str)
         lease_ms=claimant.lease_ms,
         queued_at=task["ready_at"],
     )
-    limits = _limits(head, claimant, agent)
-    if limits and (missing := slots.hold(tx, run["id"], limits)):
-        raise no_room({**dict(head), "id": task["id"]}, [missing])
+    slots.hold(tx, run["id"], limits)
     tx.run("task_becomes_in_progress", id=task["id"], run=run["id"])
-    tx.event("run.starting", task=task["id"], run=run["id"], to=RunState.STARTING)
+    tx.event(f"run.{state}", task=task["id"], run=run["id"], to=state)
     tx.event("task.in_progress", task=task["id"], run=run["id"], found=TaskState.READY, to=TaskState.IN_PROGRESS)
-    return Claim(run["id"], task["id"], task["attempts"] + 1, agent, head["role"], run["lease_until"])
+    return Claim(run["id"], task["id"], task["attempts"] + 1, agent, task["role"], run["lease_until"])
 
 
-def _refusal(head: Row) -> Conflict | NothingReady:
-    label = name("T", head["id"])
-    if head["run"]:
+def _refusal(tx: Transaction, task: int) -> Conflict | NothingReady | NotFound:
+    found = tx.one("task", id=task)
+    label = name("T", task)
+    if found is None:
+        return unknown_task(task)
+    if found["run"]:
         return AlreadyTaken(
-            f"{label} is held by {name('R', head['run'])}",
+            f"{label} is held by {name('R', found['run'])}",
             hint="choose another: `orchestrion ready`",
-            run=name("R", head["run"]),
+            run=name("R", found["run"]),
         )
     return NothingReady(
-        f"{label} is {head['state']}, not ready",
+        f"{label} is {found['state']}, not ready",
         hint=f"`orchestrion why {label}` says what it waits for",
-        state=head["state"],
+        state=found["state"],
     )
 
 

@@ -51,8 +51,8 @@ def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = 
     refuse_when_full(tx, len(new), limits)
     if any(task.parent for task in new):
         tx.one("lock_shape")
-    parents = _parents(tx, new, limits)
     prerequisites = _prerequisites(tx, new)
+    parents = _parents(tx, new, limits)
     ids = write_rows(tx, new, limits)
     for task, parent in zip(ids, (n.parent for n in new), strict=True):
         if parent:
@@ -152,9 +152,13 @@ def _parents(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[in
 
 
 def _prerequisites(tx: Transaction, new: Sequence[NewTask]) -> dict[int, str]:
-    wanted = sorted({wait.on for task in new for wait in task.waits})
-    found = {row["id"]: row["state"] for row in tx.all("lock_tasks", ids=wanted)} if wanted else {}
-    for one in wanted:
+    """States of all that the new tasks will wait for, held; inherited waits are held with them."""
+    wanted = {wait.on for task in new for wait in task.waits}
+    parents = sorted({task.parent for task in new if task.parent})
+    inherited = tx.all("prerequisites_to_inherit", ids=parents) if parents else []
+    held = sorted(wanted.union(row["prerequisite"] for row in inherited))
+    found = {row["id"]: row["state"] for row in tx.all("lock_tasks", ids=held)} if held else {}
+    for one in sorted(wanted):
         if one not in found:
             raise unknown_task(one)
     return found

@@ -42,20 +42,33 @@ def reopen(tx: Transaction, task: int, reason: str) -> None:
             hint="reopen the child that is to be done again",
             code="parent",
         )
-    _move(tx, row, TaskState.PENDING, only=(TaskState.COMPLETED,), code="reopened", reason=reason, reset=True)
+    _move(
+        tx,
+        row,
+        TaskState.PENDING,
+        only=(TaskState.COMPLETED,),
+        code="reopened",
+        reason=reason,
+        feedback=reason,
+        reset=True,
+    )
 
 
 def approve(tx: Transaction, task: int, by: str = "") -> list[int]:
-    """Work in review is accepted. Returns the tasks that became ready."""
+    """Work in review is accepted. Returns the tasks that became ready.
+
+    A task whose children are still open waits for them and is completed with them.
+    """
     row = find(tx, task)
-    return _move(tx, row, TaskState.COMPLETED, only=(TaskState.REVIEW,), code="approved", reason=by or None)
+    to = TaskState.PENDING if row["children"] and row["unmet"] else TaskState.COMPLETED
+    return _move(tx, row, to, only=(TaskState.REVIEW,), code="approved", reason=by or None)
 
 
 def reject(tx: Transaction, task: int, reason: str) -> None:
     """Work in review is sent back; the reason stands in the next brief."""
     row = find(tx, task)
     _need(reason, "rejecting work")
-    _move(tx, row, TaskState.PENDING, only=(TaskState.REVIEW,), code="rejected", reason=reason)
+    _move(tx, row, TaskState.PENDING, only=(TaskState.REVIEW,), code="rejected", reason=reason, feedback=reason)
 
 
 def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool = False) -> list[int]:
@@ -225,6 +238,7 @@ def _move(
     only: tuple[TaskState, ...],
     code: str | None = None,
     reason: str | None = None,
+    feedback: str | None = None,
     reset: bool = False,
 ) -> list[int]:
     _refuse_illegal(row, to, only)
@@ -235,7 +249,7 @@ def _move(
         to=str(to),
         code=code,
         reason=reason,
-        feedback=reason if to is TaskState.PENDING else None,
+        feedback=feedback,
         reset=int(reset),
     )
     if not moved:

@@ -270,18 +270,11 @@ def _end_run(
     summary: str | None = None,
 ) -> None:
     found = RunState(row["run_state"])
-    if found is RunState.STARTING and not is_legal_run_move(found, to):
-        # A client's run never announced a process; it works from its claim on.
-        found = _began(tx, row)
     if not is_legal_run_move(found, to):
         raise IllegalMove(name("R", row["id"]), found, to, RUN_MOVES[found])
     if not tx.run("run_ends", run=row["id"], found=str(found), to=str(to), code=code, reason=reason, summary=summary):
         raise stale(row["id"], row)
-    tx.run("free_slots", run=row["id"])
+    if row["holds"]:
+        tx.run("free_slots", run=row["id"])
     tx.event(f"run.{to}", task=row["task"], run=row["id"], found=found, to=to, data={"code": code} if code else None)
 
-
-def _began(tx: Transaction, row: Row) -> RunState:
-    tx.run("run_starts", run=row["id"], pid=None, pid_start=None, host="")
-    tx.event("run.running", task=row["task"], run=row["id"], found=RunState.STARTING, to=RunState.RUNNING)
-    return RunState.RUNNING

@@ -21,8 +21,6 @@ def due(tx: Transaction) -> int:
 
     Bounded: a hundred of each kind at a time, so that no claim pays for a crowd.
     """
-    if not tx.the("anything_due")["due"]:
-        return 0
     return _retries(tx) + _time_gates(tx) + tx.run("promote_deadlines")
 
 
@@ -80,8 +78,10 @@ def _goes_back(tx: Transaction, task: int) -> bool:
 
 def _time_gates(tx: Transaction) -> int:
     gates = [row["id"] for row in tx.all("due_gates")]
+    if not gates:
+        return 0
+    tx.one("lock_shape")
     for gate in gates:
         tx.run("open_gate", gate=gate, state="met", answer=None, decided_by="clock")
-    if gates:
-        settle(tx, waiting=[row["task"] for row in tx.all("gate_edges_follow", gates=gates, state="met")])
+    settle(tx, waiting=[row["task"] for row in tx.all("gate_edges_follow", gates=gates, state="met")])
     return len(gates)

@@ -86,7 +86,8 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
 
     Raises NotFound, Conflict when it was decided before.
     """
-    row = tx.one("gate", gate=gate, id=gate)
+    tx.one("lock_shape")
+    row = tx.one("gate", id=gate)
     if row is None:
         raise NotFound(
             f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate"
@@ -159,7 +160,8 @@ def _refuse_parent(tx: Transaction, task: int, parent: int, below: list[Row], li
     if limits is not None:
         refuse_too_deep(tx, parent, 1, limits, height=_height(task, below))
     refuse_cycle(tx, [task], [parent], parent)
-    inherited = [row["prerequisite"] for row in tx.all("prerequisites_to_inherit", task=parent)]
+    inherited = [row["prerequisite"] for row in tx.all("prerequisites_to_inherit", ids=[parent])]
+    tx.all("lock_tasks", ids=inherited)
     refuse_cycle(tx, inherited, subtree, task)
 
 

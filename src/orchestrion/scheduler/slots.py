@@ -44,19 +44,20 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
     tx.event("slots.set", data={"slot": slot, "capacity": capacity})
 
 
-def hold(tx: Transaction, run: int, wanted: Iterable[str]) -> str | None:
-    """The run takes a unit of each of the limits ``wanted`` that exists.
+def room(tx: Transaction, wanted: Iterable[str]) -> tuple[list[str], str | None]:
+    """Those of the limits ``wanted`` that exist, and one that has no room (None: all have).
 
-    Returns None, or the name of a limit that has no room; then nothing was taken.
+    They stay as they are until the transaction ends, so that ``hold`` cannot fail.
     """
     names = sorted(set(wanted))
-    existing = [row["name"] for row in tx.all("slots_named", names=names, all=1)]
-    room = {row["name"] for row in tx.all("slots_named", names=names, all=0)}
-    for slot in existing:
-        if slot not in room:
-            return str(slot)
-    tx.each("hold_slot", [{"run": run, "slot": slot} for slot in existing])
-    return None
+    found = tx.all("slots_named", names=names) if names else []
+    missing = next((str(row["name"]) for row in found if not row["room"]), None)
+    return [str(row["name"]) for row in found], missing
+
+
+def hold(tx: Transaction, run: int, limits: Iterable[str]) -> None:
+    """The run takes a unit of each of these limits, which have ``room``."""
+    tx.each("hold_slot", [{"run": run, "slot": slot} for slot in limits])
 
 
 def names_for(*, host: str, agent: str, role: str, needs: Iterable[str], supervised: bool) -> list[str]:
@@ -88,7 +89,7 @@ def refuse_unknown(tx: Transaction, slot: str) -> None:
 
 
 def _exists(tx: Transaction, slot: str) -> bool:
-    return bool(tx.all("slots_named", names=[slot], all=1))
+    return bool(tx.all("slots_named", names=[slot]))
 
 
 def _count_active(tx: Transaction, slot: str) -> None:
@@ -96,4 +97,4 @@ def _count_active(tx: Transaction, slot: str) -> None:
     for run in tx.all("active_runs", supervised=1):
         bound = names_for(host=run["host"], agent=run["agent"], role=run["role"], needs=(), supervised=True)
         if slot in bound:
-            tx.run("hold_slot", run=run["id"], slot=slot)
+            tx.run("hold_slot_if_active", run=run["id"], slot=slot)

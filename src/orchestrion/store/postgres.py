@@ -28,9 +28,9 @@ CONNECT_TIMEOUT_S = 10
 
 _SPELLING = {
     "greatest": "greatest",
-    "for_update": "for update",
+    "for_update": "for no key update",
     "skip_locked": "skip locked",
-    "for_share": "for share",
+    "for_update_of_t": "for update of t",
     "as_int": "::int",
     "now": "coalesce(:now::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)",
 }
@@ -101,10 +101,10 @@ class PostgresTransaction(Transaction):
         super().__init__(statements, constants, origin)
         self._connection = connection
 
-    def _query(self, text: str, given: Mapping[str, Any]) -> list[Row]:
+    def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return list(self._connection.execute(text.encode(), given).fetchall())
 
-    def _execute(self, text: str, given: Mapping[str, Any]) -> int:
+    def _execute(self, text: str, given: dict[str, Any]) -> int:
         return self._connection.execute(text.encode(), given).rowcount
 
     def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:

@@ -33,7 +33,7 @@ _SPELLING = {
     "greatest": "max",
     "for_update": "",
     "skip_locked": "",
-    "for_share": "",
+    "for_update_of_t": "",
     "as_int": "",
     "now": "coalesce(:now, cast((julianday('now') - 2440587.5) * 86400000 as integer))",
 }
@@ -145,10 +145,10 @@ class SqliteTransaction(Transaction):
         super().__init__(statements, constants, origin)
         self._connection = connection
 
-    def _query(self, text: str, given: Mapping[str, Any]) -> list[Row]:
+    def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return self._connection.execute(text, _bindable(given)).fetchall()
 
-    def _execute(self, text: str, given: Mapping[str, Any]) -> int:
+    def _execute(self, text: str, given: dict[str, Any]) -> int:
         return self._connection.execute(text, _bindable(given)).rowcount
 
     def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
@@ -159,9 +159,10 @@ def _spell_list(name: str, _type: str) -> str:
     return f"(select value from json_each(:{name}))"
 
 
-def _bindable(given: Mapping[str, Any]) -> Mapping[str, Any]:
-    if any(isinstance(value, list) for value in given.values()):
-        return {name: json.dumps(value) if isinstance(value, list) else value for name, value in given.items()}
+def _bindable(given: dict[str, Any]) -> dict[str, Any]:
+    for name, value in given.items():
+        if type(value) is list:
+            given[name] = json.dumps(value)
     return given
 
 

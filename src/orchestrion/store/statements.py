@@ -11,7 +11,7 @@ as a word in braces:
     {edge_state}     state of edge ``e`` whose prerequisite is task ``p``, from the table in ``core.states``
     {skip_locked}    passes over rows that others hold, where there can be others
     {effective}      effective priority of the row ``tasks``
-    {for_update}, {for_share}, {as_int}, {greatest}    words that one of the dialects does without
+    {for_update}, {for_update_of_t}, {for_share}, {as_int}, {greatest}    words that one of the dialects does without
 
 A line that ends with ``--? role`` belongs to the statement only when ``role`` is given.
 """
@@ -54,6 +54,7 @@ class Statements:
         self._spell_list = spell_list
         self._parameter = parameter
         self._source = read(FOLDER) | read(FOLDER / dialect / "override")
+        self._options: dict[str, tuple[str, ...]] = {}
         self._ready: dict[object, str] = {}
 
     def text(self, name: str, given: Mapping[str, Any]) -> str:
@@ -61,12 +62,14 @@ class Statements:
         plain = self._ready.get(name)
         if plain is not None:
             return plain
-        source = self._source[name]
-        if "--?" not in source:
-            return self._ready.setdefault(name, self._translate(source))
-        wanted = tuple(o for o in _options(source) if given.get(o) is not None)
+        options = self._options.get(name)
+        if options is None:
+            options = self._options[name] = _options(self._source[name])
+        if not options:
+            return self._ready.setdefault(name, self._translate(self._source[name]))
+        wanted = tuple(option for option in options if given.get(option) is not None)
         variant = self._ready.get((name, wanted))
-        return variant or self._ready.setdefault((name, wanted), self._translate(_keep(source, wanted)))
+        return variant or self._ready.setdefault((name, wanted), self._translate(_keep(self._source[name], wanted)))
 
     def _translate(self, source: str) -> str:
         text = _LIST.sub(lambda m: self._spell_list(m[1], m[2] or "bigint"), source)
@@ -95,8 +98,8 @@ def edge_state_sql() -> str:
     return "case " + " ".join(cases) + " else 'open' end"
 
 
-def _options(source: str) -> list[str]:
-    return sorted({m[1] for line in source.splitlines() if (m := _OPTION.search(line))})
+def _options(source: str) -> tuple[str, ...]:
+    return tuple(sorted({m[1] for line in source.splitlines() if (m := _OPTION.search(line))}))
 
 
 def _keep(source: str, wanted: tuple[str, ...]) -> str:

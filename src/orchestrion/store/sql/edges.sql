@@ -17,10 +17,19 @@ values (:project, :task, :kind, :name, :opens_at, {now}) returning id
 insert into edges (task, gate, kind, state, heir_of, created_at) values (:task, :gate, :kind, 'open', :heir_of, {now})
 
 -- name: inherit_edges
--- A child waits for whatever its parent waits for, the parent's children excepted.
+-- A child waits for whatever its parent waits for, the parent's children excepted. The prerequisites are held, so that
+-- none of them changes without this edge; gates are decided under the same lock as shapes.
 insert into edges (task, prerequisite, gate, kind, state, heir_of, reason, created_at)
-select :task, e.prerequisite, e.gate, e.kind, e.state, e.heir_of, e.reason, {now}
-from edges e where e.task = :parent and e.kind <> 'child' and e.prerequisite is distinct from :task
+select :task, e.prerequisite, e.gate, e.kind, case when e.state = 'waived' then 'waived' else {edge_state} end,
+    e.heir_of, e.reason, {now}
+from edges e join
+    (select id, state from tasks where id in
+        (select w.prerequisite from edges w where w.task = :parent and w.kind <> 'child' and w.prerequisite is not null)
+     order by id {for_update}) p on p.id = e.prerequisite
+where e.task = :parent and e.kind <> 'child' and e.prerequisite <> :task
+union all
+select :task, g.prerequisite, g.gate, g.kind, g.state, g.heir_of, g.reason, {now}
+from edges g where g.task = :parent and g.gate is not null
 
 -- name: edges_follow
 -- Edges whose prerequisite changed take the state that follows from it; the tasks they belong to.
@@ -80,8 +89,8 @@ delete from edges where task in {ids[]} and heir_of in {ancestors[]} and kind <>
 delete from edges where task = :parent and prerequisite = :child and kind = 'child'
 
 -- name: prerequisites_to_inherit
--- Tasks that a task's children wait for because it does.
-select distinct prerequisite from edges where task = :task and prerequisite is not null and kind <> 'child'
+-- Tasks that children of these tasks wait for because their parents do.
+select distinct prerequisite from edges where task in {ids[]} and prerequisite is not null and kind <> 'child'
 
 -- name: edges_of
 -- Everything a task waits for, with the state of each prerequisite.

@@ -68,5 +68,5 @@ values (:project, {now}, :kind, :task, :run, :from_state, :to_state, :actor, :se
 -- The journal after a line, oldest first.
 select * from events where project = :project and id > :since
   and task = :task  --? task
-  and run = :run  --? run
+  and task = (select r.task from runs r where r.id = :run) and run = :run  --? run
 order by id limit :limit

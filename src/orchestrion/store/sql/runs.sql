@@ -1,27 +1,34 @@
--- name: lane_heads
--- The best ready task of each lane.
-select l.id as lane, l.role, l.agent, l.needs, t.id, t.rank
+-- name: claim_view
+-- What a claim must know first: whether a timer is due, the queue is paused, a limit is used up.
+select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {now})
+     or exists (select 1 from gates where state = 'open' and kind = 'time' and opens_at <= {now})
+     or exists (select 1 from tasks where state = 'ready' and urgent = 0 and due_at is not null
+                    and due_at <= {now} + 3600000)) as due,
+    (select paused_at from projects where id = :project) as paused_at,
+    exists (select 1 from slots where project = :project and used >= capacity) as any_full
+
+-- name: take_best
+-- The best ready task of the lanes that are open, and that nobody else is taking at this moment.
+select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs
 from lanes l join tasks t on t.id =
     (select h.id from tasks h where h.lane = l.id and h.state = 'ready' order by h.rank, h.id limit 1)
 where l.project = :project
   and l.role in {roles[text]}  --? roles
-order by t.rank, t.id
+  and l.id not in {closed[]}  --? closed
+order by t.rank, t.id limit 1
 
 -- name: tagged_heads
 -- Ready tasks of a tag, best first.
-select l.id as lane, l.role, l.agent, l.needs, t.id, t.rank
+select t.id, l.id as lane, l.role, l.agent, l.needs
 from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
 where g.tag = :tag and t.state = 'ready' and t.project = :project
+  and l.role in {roles[text]}  --? roles
 order by t.rank, t.id limit 100
 
--- name: take_head
--- The best ready task of one lane that nobody else is taking at this moment.
-select id, attempts, ready_at, plan from tasks where lane = :lane and state = 'ready' order by rank, id limit 1
-{for_update} {skip_locked}
-
 -- name: take_ready
--- One named task, if it is ready.
-select t.id, t.attempts, t.ready_at, t.plan from tasks t where t.id = :id and t.state = 'ready' {for_update} {skip_locked}
+-- One named task, if it is ready and nobody else is taking it at this moment.
+select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs
+from tasks t join lanes l on l.id = t.lane where t.id = :id and t.state = 'ready' {for_update_of_t} {skip_locked}
 
 -- name: lane_of_task
 -- The lane of one task.
@@ -30,10 +37,10 @@ from tasks t join lanes l on l.id = t.lane where t.id = :id and t.project = :pro
 
 -- name: add_run
 -- A new attempt; it is the task's fence from now on.
-insert into runs (project, task, attempt, supervised, agent, role, actor, host, worker_pid, worker_start,
-    lease_ms, lease_until, queued_at, claimed_at)
-values (:project, :task, :attempt, :supervised, :agent, :role, :actor, :host, :worker_pid, :worker_start,
-    :lease_ms, {now} + :lease_ms, :queued_at, {now})
+insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, worker_pid, worker_start,
+    lease_ms, lease_until, queued_at, claimed_at, started_at)
+values (:project, :task, :attempt, :state, :supervised, :agent, :role, :actor, :host, :worker_pid, :worker_start,
+    :lease_ms, {now} + :lease_ms, :queued_at, {now}, case when :state = 'running' then {now} end)
 returning id, lease_until
 
 -- name: run
@@ -44,7 +51,8 @@ from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan where r.
 -- name: held_task
 -- A run with the task it may hold, for a write in its name.
 select r.id, r.state as run_state, r.supervised, r.lease_ms, r.next_action, r.summary as run_summary,
-    t.id as task, t.state, t.run, t.unmet, t.children, t.retries, t.max_retries, t.retry_delay_s
+    t.id as task, t.state, t.run, t.unmet, t.children, t.retries, t.max_retries, t.retry_delay_s,
+    exists (select 1 from holds h where h.run = r.id) as holds
 from runs r join tasks t on t.id = r.task where r.id = :run and r.project = :project
 
 -- name: renew_lease
@@ -75,8 +83,7 @@ update runs set head_commit = :head_commit, branch = :branch where id = :run
 
 -- name: run_ends
 -- The run reaches a final state; no row: it already had.
-update runs set state = :to, ended_at = {now}, code = :code, reason = :reason, summary = coalesce(:summary, summary),
-    started_at = coalesce(started_at, case when :to in ('succeeded', 'failed', 'timed_out') then claimed_at end)
+update runs set state = :to, ended_at = {now}, code = :code, reason = :reason, summary = coalesce(:summary, summary)
 where id = :run and state = :found
 
 -- name: free_slots

@@ -7,8 +7,9 @@ select name, capacity, used from slots where project = :project order by name
 select name from slots where project = :project and used >= capacity
 
 -- name: slots_named
--- Which of these names are limited at all, in an order that all claims share.
-select name from slots where project = :project and name in {names[text]} and (used < capacity or :all = 1) order by name {for_update}
+-- Those of these names that are limited at all, held against other claims, in an order that all claims share.
+select name, used < capacity as room from slots
+where project = :project and name in {names[text]} order by name {for_update}
 
 -- name: add_slot
 -- A limit, unless it exists.
@@ -21,6 +22,11 @@ update slots set capacity = :capacity where project = :project and name = :name
 -- name: hold_slot
 -- The run takes one unit of a limit.
 insert into holds (run, project, slot) values (:run, :project, :slot)
+
+-- name: hold_slot_if_active
+-- The run takes one unit of a limit that was made while it ran, unless it has just ended.
+insert into holds (run, project, slot)
+select r.id, r.project, :slot from runs r where r.id = :run and r.state in ('starting', 'running') {for_update}
 
 -- name: free_orphaned_slots
 -- Holds of runs that have ended are no holds.

@@ -34,7 +34,7 @@ select * from tasks where id = :id and project = :project {for_update}
 
 -- name: lock_tasks
 -- States of tasks that edges will point at, held against a change until the transaction ends.
-select id, state, parent, plan from tasks where id in {ids[]} and project = :project order by id {for_share}
+select id, state, parent, plan from tasks where id in {ids[]} and project = :project order by id {for_update}
 
 -- name: task_by_key
 -- The task of a key within a plan.
@@ -208,13 +208,6 @@ select min(at) as at from (
     select min(retry_at) as at from tasks where state = 'retrying' and project = :project
     union all
     select min(opens_at) from gates where state = 'open' and kind = 'time' and project = :project) as timers
-
--- name: anything_due
--- Whether a back-off has ended, a moment has come, or a deadline is near.
-select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {now})
-     or exists (select 1 from gates where state = 'open' and kind = 'time' and opens_at <= {now})
-     or exists (select 1 from tasks where state = 'ready' and urgent = 0 and due_at is not null
-                    and due_at <= {now} + 3600000)) as due
 
 -- name: change_task
 -- New values for what a caller may change; null leaves a value as it is.

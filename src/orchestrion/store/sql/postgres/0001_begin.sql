@@ -257,7 +257,6 @@ create table events (
 );
 
 create index events_by_task on events (task, id) where task is not null;
-create index events_by_run on events (run, id) where run is not null;
 
 -- What follows is what the database refuses by itself, whoever writes.
 
@@ -310,8 +309,9 @@ create trigger tasks_end before delete on tasks for each row execute function or
 
 create function orchestrion_runs_birth() returns trigger language plpgsql as $$
 begin
-    if new.state <> 'starting' then
-        raise exception 'illegal_move: a run is born starting' using errcode = 'check_violation';
+    if new.state <> case new.supervised when 1 then 'starting' else 'running' end then
+        raise exception 'illegal_move: a run is born starting, a client''s run running'
+            using errcode = 'check_violation';
     end if;
     return new;
 end $$;
@@ -335,8 +335,9 @@ create trigger runs_move before update of id, task, project, state on runs
 
 create function orchestrion_runs_end() returns trigger language plpgsql as $$
 begin
-    if old.state in ('starting', 'running') then
-        raise exception 'illegal_move: an active run cannot be deleted' using errcode = 'check_violation';
+    if old.state in ('starting', 'running') or old.id = (select max(id) from runs) then
+        raise exception 'illegal_move: an active run, or the newest, cannot be deleted'
+            using errcode = 'check_violation';
     end if;
     return old;
 end $$;

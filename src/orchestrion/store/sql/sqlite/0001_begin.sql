@@ -143,8 +143,9 @@ create unique index edges_gate_once on edges (task, gate, heir_of) where gate is
 create index edges_by_prerequisite on edges (prerequisite) where prerequisite is not null;
 create index edges_by_gate on edges (gate) where gate is not null;
 
+-- Runs and events are numbered upwards by their largest number, which is never deleted.
 create table runs (
-    id            integer primary key autoincrement,
+    id            integer primary key,
     project       integer not null references projects (id),
     task          integer not null references tasks (id),
     attempt       integer not null,
@@ -241,7 +242,7 @@ create table artifacts (
 ) strict;
 
 create table events (
-    id          integer primary key autoincrement,
+    id          integer primary key,
     project     integer not null,
     at          integer not null,
     kind        text not null,
@@ -256,7 +257,6 @@ create table events (
 ) strict;
 
 create index events_by_task on events (task, id) where task is not null;
-create index events_by_run on events (run, id) where run is not null;
 
 -- What follows is what the database refuses by itself, whoever writes.
 
@@ -303,7 +303,8 @@ create trigger tasks_end before delete on tasks when old.state = 'in_progress' b
 end;
 
 create trigger runs_birth before insert on runs begin
-    select raise(abort, 'illegal_move: a run is born starting') where new.state <> 'starting';
+    select raise(abort, 'illegal_move: a run is born starting, a client''s run running')
+        where new.state <> case new.supervised when 1 then 'starting' else 'running' end;
     select raise(abort, 'illegal_move: a run is never replaced')
         where exists (select 1 from runs where id = new.id)
            or exists (select 1 from runs where task = new.task and state in ('starting', 'running'));
@@ -323,8 +324,9 @@ begin
     select raise(abort, 'illegal_move: a run keeps its identity');
 end;
 
-create trigger runs_end before delete on runs when old.state in ('starting', 'running') begin
-    select raise(abort, 'illegal_move: an active run cannot be deleted');
+create trigger runs_end before delete on runs
+when old.state in ('starting', 'running') or old.id = (select max(id) from runs) begin
+    select raise(abort, 'illegal_move: an active run, or the newest, cannot be deleted');
 end;
 
 create trigger events_append_only before update on events begin
