@@ -65,7 +65,7 @@ tasks:
 class TestTheWholePlan:
     def test_of_the_contract(self) -> None:
         document = parse(CONTRACT, "plan.yaml")
-        shared = {"agent": "command", "timeout": 600, "max_retries": 1, "retry_delay": 60}
+        shared: dict[str, Any] = {"agent": "command", "timeout": 600, "max_retries": 1, "retry_delay": 60}
         assert document.name == document.title == "text-tools"
         assert document.defaults == shared
         guide = PlannedTask("the-guide", "The guide", after=(PlannedWait("slugify", EdgeKind.DATA),), **shared)

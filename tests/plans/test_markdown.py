@@ -328,7 +328,7 @@ texts = (marked | st.text(max_size=40)).filter(lambda text: not UNPRINTABLE.sear
 titles = texts.map(lambda text: " ".join(text.split())).filter(lambda title: 0 < len(title) <= 255)
 descriptions = texts.map(lambda text: text.replace("\r\n", "\n").replace("\r", "\n").strip())
 commands = descriptions.filter(bool)
-moments = st.integers(0, 4_000_000_000_000)
+moments = st.integers(0, 4_000_000_000).map(lambda seconds: seconds * 1000)
 scalars = (
     st.none()
     | st.booleans()

@@ -117,7 +117,7 @@ def test_a_tree_that_is_stopped_hears_sigterm(start: Callable[..., subprocess.Po
 def test_those_who_ignore_sigterm_and_hide_in_sessions_end_too(
     start: Callable[..., subprocess.Popen[bytes]], marker: str, tmp_path: Path
 ) -> None:
-    stubborn = "trap \"\" TERM HUP INT; echo $$ > {}; while :; do sleep 0.05; done"
+    stubborn = 'trap "" TERM HUP INT; echo $$ > {}; while :; do sleep 0.05; done'
     process = start(
         f"(setsid sh -c '{stubborn.format(tmp_path / 'a')}' &)\n"
         f"setsid sh -c '{stubborn.format(tmp_path / 'b')}' &\n"

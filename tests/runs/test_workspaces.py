@@ -657,6 +657,7 @@ def test_commits_on_a_side_branch_or_in_the_stash_keep_a_workspace(
         "R2": (["stash", "-q"],),
         "R3": (["commit", "-qam", "tagged"], ["tag", "t"], ["reset", "-q", "--hard", base]),
         "R4": (["worktree", "add", "-q", "-b", "x", "../elsewhere"], ["checkout", "-q", "a.txt"]),
+        "R5": (["checkout", "-q", "a.txt"],),
     }.items():
         path = workspaces.prepare(project, home, run, base).path
         (path / "a.txt").write_text("work")
@@ -664,6 +665,8 @@ def test_commits_on_a_side_branch_or_in_the_stash_keep_a_workspace(
             user(*command, at=path)
         if run == "R4":
             (home / "elsewhere" / "a.txt").write_text("more")
+        if run == "R5":
+            (path / ".git" / "lfs" / "objects" / "ab").mkdir(parents=True)
         assert user("status", "--porcelain", at=path) == ""
         assert not workspaces.remove(project, path), run
 

@@ -18,6 +18,7 @@ from orchestrion.core.states import (
     ACTIVE_RUN,
     DECISION_GATES,
     GATE_KINDS,
+    TASK_BIRTH,
     WAITING_TASK,
     EdgeKind,
     EdgeState,
@@ -229,9 +230,9 @@ def _journal_is_unbroken(now: Moment) -> list[str]:
         elif event["to_state"] is None:
             continue
         elif noun == "task":
-            found += _step(event, "task", task_now, "created", TaskState, is_legal_task_move)
+            found += _step(event, "task", task_now, TASK_BIRTH, TaskState, is_legal_task_move)
         elif noun == "run":
-            found += _step(event, "run", run_now, "starting", RunState, is_legal_run_move)
+            found += _step(event, "run", run_now, ACTIVE_RUN, RunState, is_legal_run_move)
     for noun, known, rows in (("task", task_now, now.tasks), ("run", run_now, now.runs)):
         for number in known.keys() | rows.keys():
             said, is_now = known.get(number), rows[number]["state"] if number in rows else None
@@ -240,14 +241,14 @@ def _journal_is_unbroken(now: Moment) -> list[str]:
     return found
 
 
-def _step(event: Row, noun: str, known: dict[int, str | None], birth: str, kind: Any, legal: Any) -> list[str]:
+def _step(event: Row, noun: str, known: dict[int, str | None], birth: Any, kind: Any, legal: Any) -> list[str]:
     number, found, to = event[noun], event["from_state"], event["to_state"]
     before = known.get(number)
     known[number] = to
-    if event["kind"] == f"{noun}.{birth}":
-        return [] if before is None and found is None else [f"{noun} {number} is born twice"]
     if found != before:
         return [f"{noun} {number} was {before}, event {event['id']} says it went from {found} to {to}"]
+    if found is None:
+        return [] if to in birth else [f"{noun} {number} was born {to}"]
     if not legal(kind(found), kind(to)):
         return [f"{noun} {number} went from {found} to {to}"]
     return []

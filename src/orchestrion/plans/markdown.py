@@ -80,6 +80,9 @@ class _Block:
             block = block.above
 
 
+_NOWHERE = _Block({}, 0, 0)
+
+
 @dataclass(frozen=True, slots=True)
 class _Line:
     """A line, without its indentation."""
@@ -242,13 +245,13 @@ class _Reader:
     def _name_plan(self, line: _Line, text: str, before: int) -> None:
         self.named = True
         plan = self.plan
-        plan.text += [""] if plan.text else []
         plan.line, plan.column = line.number, line.before + 1
         _fill(plan, text, line.number, before, _PLAN_FIELDS)
         if "plan" not in plan.entries and "title" in plan.entries:
             title = plan.entries["title"]
             plan.entries["plan"] = title._replace(value=slug(str(title.value)))
-        self.last, self.last_was_text = plan, False
+        # Not the plan: what stands before and after its heading are two paragraphs.
+        self.last, self.last_was_text = _NOWHERE, False
 
     def _fill_item(self, block: _Block, text: str, before: int) -> None:
         if _FENCE.match(text):
@@ -277,7 +280,9 @@ class _Reader:
 
     def _add(self, block: _Block, line: _Line) -> None:
         if block is not self.last and block.text:
-            block.text.append("")
+            if not line.text:
+                return
+            _end_paragraph(block.text)
         block.text_line = block.text_line or (line.number if line.text else 0)
         block.text.append(_dedented(line.raw, block.content))
         self.last, self.last_was_text = block, True
@@ -401,6 +406,13 @@ def _width(space: str) -> int:
     return columns
 
 
+def _end_paragraph(text: list[str]) -> None:
+    """Leaves one blank line at the end."""
+    while text and not text[-1].strip():
+        text.pop()
+    text.append("")
+
+
 def _dedented(raw: str, columns: int) -> str:
     """The line without its first columns, as far as they are space."""
     width = 0
@@ -462,7 +474,7 @@ def _rendered(marker: str, indent: str, title: str, description: str, attributes
     # A paragraph below a heading has a blank line before it.
     gap = [""] if marker.startswith("#") else []
     below = [*gap, *(indent + line if line else "" for line in description.split("\n"))] if description else []
-    if _read_back(marker, title, []) != (title, ""):
+    if _OPENING.search(title) or _read_back(marker, title, []) != (title, ""):
         attributes = {"title": title, **attributes}
         title = ""
     if _read_back(marker, "x", below) != ("x", description):

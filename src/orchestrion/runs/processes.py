@@ -220,7 +220,7 @@ def _frozen(quarry: _Quarry, deadline: float) -> set[Process]:
     stopped: set[Process] = set()
     while (alive := quarry.look()) - stopped and time.monotonic() < deadline:
         for process in alive - stopped:
-            pass
+            _signal(process, signal.SIGSTOP)
         stopped |= alive
     return alive
 

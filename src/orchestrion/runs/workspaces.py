@@ -179,7 +179,8 @@ def sweep(
     if not home.is_dir():
         return []
     _sweep_removed(home)
-    there = sorted((_last_used(path), path) for path in home.iterdir() if path.is_dir() and not path.is_symlink())
+    folders = [path for path in home.iterdir() if path.is_dir() and not path.is_symlink() and path.name[0] != "."]
+    there = sorted((_last_used(path), path) for path in folders)
     removed = []
     excess = 0 if quota_bytes is None else sum(_size(path) for _, path in there) - quota_bytes
     for used, path in there:
@@ -390,6 +391,8 @@ def _holds_work(project: Path, path: Path, anew: Workspace | None = None) -> boo
             or _has_changes(git, git_dir)
             or _has_busy_worktrees(git)
             or _has_own_submodule_commits(git_dir)
+            # Large files that LFS took in: publishing brings their pointers only.
+            or any((git_dir / "lfs" / "objects").glob("*"))
         )
     except GitProblem:
         # Broken, or cut short while it was cloned: then there is nothing but an empty .git.
