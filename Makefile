@@ -38,7 +38,7 @@ kills: venv   ## 1,000 seeded kills of workers, supervisors and agents (some min
 	$(RUN)/python -m tests.runs.kills --kills 1000
 
 docs: venv   ## writes the generated pages of docs/
-	$(RUN)/python -m orchestrion.interfaces.cli.reference
+	$(RUN)/python docs/generate.py
 
 clean:   ## removes what make made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -19,11 +19,19 @@ from orchestrion.store import Origin, Store, open_store
 #: Agent programs that ``init`` looks for, and the command each is found by.
 KNOWN_AGENTS = {"claude": "claude", "codex": "codex", "gemini": "gemini", "qwen": "qwen", "opencode": "opencode"}
 
+#: All comments: as long as nobody sets anything, no call has to read YAML.
 _CONFIG = """\
-# Settings of this project, shared with the team. `orchestrion config show` lists them all,
-# with their values and where they come from.
-project:
-  name: {name}
+# Settings of this project, shared with the team: commit this file. `orchestrion config show`
+# lists all settings with their values and where they come from.
+#
+# project:
+#   name: {name}       # set it when several machines share one PostgreSQL database
+# work:
+#   slots: 4
+# workspace:
+#   setup: make deps
+# checks:
+#   test: make test
 """
 
 

@@ -25,17 +25,27 @@ class RunLog:
     """Writes the log of one run and remembers its last lines."""
 
     def __init__(self, file: Path) -> None:
-        self._file = file.open("a", encoding="utf-8")
+        # Names of files may come in as bytes that are no text; they are shown, not refused.
+        self._file = file.open("a", encoding="utf-8", errors="backslashreplace")
         self._size = file.stat().st_size
         self._dropped = 0
         self._last: deque[str] = deque(maxlen=LAST_WORDS)
 
     def add(self, stream: str, text: str) -> None:
-        """Writes one line; a very long one as several."""
+        """Writes one line; a very long one as several. It can be read after ``flush``."""
         for start in range(0, max(len(text), 1), PIECE):
             self._write(stream, text[start : start + PIECE])
         if stream != "note" and text.strip():
             self._last.append(text[:2000])
+
+    def note(self, text: str) -> None:
+        """Writes a line of our own."""
+        self.add("note", text)
+        self.flush()
+
+    def flush(self) -> None:
+        """Lets readers see what was written."""
+        self._file.flush()
 
     def begin_go(self) -> None:
         """The next lines belong to a new go; earlier last words are over."""
@@ -60,11 +70,13 @@ class RunLog:
     def _put(self, stream: str, text: str) -> None:
         line = json.dumps({"at": time.time_ns() // 1_000_000, "stream": stream, "text": text}, ensure_ascii=False)
         self._size += self._file.write(line + "\n")
-        self._file.flush()
 
 
 def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Whole lines of a log from a byte offset on, each with the offset behind it."""
+    """Whole lines of a log from a byte offset on, each with the offset behind it.
+
+    A line that a kill or a full disk cut short, and another was written behind, is left out.
+    """
     try:
         stream = file.open("rb")
     except FileNotFoundError:
@@ -75,4 +87,13 @@ def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)
-            yield offset, json.loads(raw)
+            if (line := _parsed(raw)) is not None:
+                yield offset, line
+
+
+def _parsed(raw: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(raw)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None

@@ -16,28 +16,21 @@ that cannot renew, stops its agent before anybody else may start on the task.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
-import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrion.core.errors import (
-    EnvironmentProblem,
-    GitProblem,
-    MergeConflict,
-    OrchestrionError,
-    StaleRun,
-    StoreProblem,
-)
+from orchestrion.core.errors import Conflict, MergeConflict, NotFound, OrchestrionError, StaleRun, StoreProblem
 from orchestrion.core.model import name
 from orchestrion.core.states import Phase, RunState
 from orchestrion.runs import checks, merge, processes, workspaces
 from orchestrion.runs.agents.agent import Agent
 from orchestrion.runs.agents.command import CommandAgent
+from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.order import Order
 from orchestrion.runs.points import reach
@@ -59,11 +52,15 @@ PATIENCE_S = 3600.0
 class Failed(Exception):
     """The attempt failed: how, by code, and in words."""
 
-    def __init__(self, code: str, text: str, state: RunState = RunState.FAILED) -> None:
+    def __init__(
+        self, code: str, text: str, state: RunState = RunState.FAILED, *, transient: bool | None = None
+    ) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
         self.state = state
+        #: Whether it is tried again; None: as the taxonomy says.
+        self.transient = transient
 
 
 class Over(Exception):
@@ -82,6 +79,9 @@ class HandedIn(Exception):
 def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str]) -> int:
     """Carries out an order to its end. Returns an exit code: 0 when the run ended as it was to, whatever its result."""
     processes.become_subreaper()
+    # What this process starts belongs to the run, our own git included: whoever ends the
+    # run in our place must be able to wait until all of it is over.
+    os.environ[processes.MARKER] = order.marker
     store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=name("R", order.run))
     supervisor = Supervisor(store, order, place, environ)
     signal.signal(signal.SIGTERM, supervisor.told_to_stop)
@@ -115,6 +115,20 @@ class Supervisor:
         """The sequence, and what becomes of each way it can be left."""
         try:
             self._take()
+        except (StaleRun, Conflict, NotFound) as refused:
+            # Cancelled, or reaped, before we came; or another supervisor has it. Not ours to end.
+            self._log.note(f"not started: {refused.message}")
+            return 0
+        try:
+            self._carry_out()
+        except StaleRun as stale:
+            self._give_up(stale.message)
+        finally:
+            self._log.close()
+        return 0
+
+    def _carry_out(self) -> None:
+        try:
             self._prepare()
             self._work_until_checked()
             self._merge()
@@ -125,22 +139,22 @@ class Supervisor:
             self._hand_in(work)
         except Failed as failure:
             self._fail(failure)
-        except EnvironmentProblem as problem:
-            self._fail(Failed(_code_of(problem), problem.message))
-        except StaleRun as stale:
-            self._give_up(stale.message)
-        finally:
-            self._log.close()
-        return 0
+        except StaleRun:
+            raise
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the task must not hang on it
+            traceback.print_exc()
+            hopeless = False if is_hopeless(problem) else None
+            self._fail(Failed(code_of(problem), words_of(problem), transient=hopeless))
 
     # -- the steps ----------------------------------------------------------------------
 
     def _take(self) -> None:
         pid = os.getpid()
         started = processes.start_time(pid) or 0.0
-        self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=socket.gethostname()))
-        row = self._store.read(lambda tx: tx.the("run", id=self._order.run))
+        row = self._store.read(lambda tx: finish.held(tx, self._order.run))
         self._lease_s = row["lease_ms"] / 1000
+        host = os.uname().nodename
+        self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=host))
         self._deadline = time.monotonic() + self._order.timeout_s
         reach("supervise.started")
 
@@ -154,6 +168,7 @@ class Supervisor:
         run = name("R", self._order.run)
         path, branch = str(home / run), f"orchestrion/run/{run}"
         self._write(lambda tx: finish.note(tx, self._order.run, base_commit=base, workspace=path, branch=branch))
+        reach("prepare.begun")
         self._workspace = workspaces.prepare(project, home, run, base, self._order.isolation)
         if self._order.setup:
             self._set_up(self._order.setup, self._workspace)
@@ -176,9 +191,11 @@ class Supervisor:
 
     def _work(self, go: int) -> None:
         self._note(phase=str(Phase.WORKING))
-        self._log.add("note", f"go {go}: {self._order.agent}")
+        self._log.note(f"go {go}: {self._order.agent}")
         self._log.begin_go()
         try:
+            if time.monotonic() > self._deadline:
+                raise TimeUp(f"it ran longer than {self._order.timeout_s:g} s")
             exit_code = self._watched(go)
         except TimeUp as up:
             self._keep_work()
@@ -217,7 +234,7 @@ class Supervisor:
         if said["next_action"] == "blocked":
             self._insist(lambda tx: finish.ask(tx, self._order.run, said["summary"] or "the agent is blocked"))
             raise Over("the agent asked a question")
-        self._summary = said["summary"] or verdict.text[-4000:]
+        self._summary = printable(said["summary"] or verdict.text[-4000:])
 
     def _failed_checks(self, go: int) -> list[checks.Evidence]:
         self._note(phase=str(Phase.CHECKING))
@@ -229,14 +246,16 @@ class Supervisor:
     def _feed_back(self, go: int, failed: list[checks.Evidence]) -> None:
         with (self._place / "brief.md").open("a", encoding="utf-8") as brief:
             brief.write(f"\n## Your work was checked (go {go}) and not accepted yet\n\n{_told(failed)}\n")
-        self._log.add("note", f"go {go}: {len(failed)} check(s) failed")
+        self._log.note(f"go {go}: {len(failed)} check(s) failed")
 
     def _merge(self) -> None:
         """Brings the work into the plan: one run of a plan at a time, checked again if the plan moved."""
         if self._workspace is None or not self._order.merge or self._head is None:
             return
         self._wait_for_merge_queue()
-        self._note(phase=str(Phase.MERGING))
+        reach("merge.queued")
+        # From here on whoever finds this run dead looks whether its work is in the plan.
+        self._note(phase=str(Phase.MERGING), summary=self._summary or None)
         try:
             merge.merge(
                 Path(self._order.project),
@@ -250,17 +269,21 @@ class Supervisor:
             )
         except MergeConflict as conflict:
             raise HandedIn("merge_conflict", conflict.message) from conflict
+        reach("merge.done")
 
     def _merge_point(self, point: str) -> None:
-        if point == "merge.rechecked":
+        if point in ("merge.begun", "merge.rechecked"):
             self._renew()
         reach(point)
 
     def _wait_for_merge_queue(self) -> None:
         plan = self._store.read(lambda tx: tx.the("run", id=self._order.run))["plan"]
+        began = time.monotonic()
         while not self._write(lambda tx: tx.run("take_merge_queue", run=self._order.run, plan=plan)):
             self._store.wait_for_change(0.25)
             self._beat()
+        # Others took this time, not this run.
+        self._deadline += time.monotonic() - began
 
     def _recheck(self, folder: Path) -> None:
         failed = [e for _, command in self._order.checks if not (e := self._check("merge", 1, command, folder)).passed]
@@ -288,7 +311,7 @@ class Supervisor:
                 go=go,
                 command=command,
                 exit_code=evidence.exit_code,
-                output=evidence.output,
+                output=printable(evidence.output),
                 log=str(log),
                 duration_ms=evidence.duration_ms,
             )
@@ -332,37 +355,33 @@ class Supervisor:
         return _reaching_us(environment)
 
     def _hand_in(self, work: HandedIn) -> None:
+        reason, summary = printable(work.text), self._summary or None
+        self._insist(lambda tx: finish.hand_in(tx, self._order.run, code=work.code, reason=reason, summary=summary))
+
+    def _fail(self, failure: Failed) -> None:
+        self._log.note(f"failed: {failure.code}")
+        back_off = finish.BackOff(self._order.retry_cap_s, self._order.retry_jitter, _random)
         self._insist(
-            lambda tx: finish.hand_in(
-                tx, self._order.run, code=work.code, reason=work.text, summary=self._summary or None
+            lambda tx: finish.fail(
+                tx,
+                self._order.run,
+                code=failure.code,
+                error=printable(failure.text[-8000:]),
+                state=failure.state,
+                back_off=back_off,
+                transient=failure.transient,
             )
         )
 
-    def _fail(self, failure: Failed) -> None:
-        back_off = finish.BackOff(self._order.retry_cap_s, self._order.retry_jitter, _random)
-        try:
-            self._insist(
-                lambda tx: finish.fail(
-                    tx,
-                    self._order.run,
-                    code=failure.code,
-                    error=failure.text[-8000:],
-                    state=failure.state,
-                    back_off=back_off,
-                )
-            )
-        except StaleRun as stale:
-            self._give_up(stale.message)
-
     def _give_up(self, why: str) -> None:
         """The run is over: what the agent did is saved all the same."""
-        self._log.add("note", f"stopped: {why}")
+        self._log.note(f"stopped: {why}")
         try:
             self._save_for_later()
         except (OrchestrionError, OSError) as problem:
-            self._log.add("note", f"its work stays in the workspace: {problem}")
+            self._log.note(f"its work stays in the workspace: {words_of(problem)}")
         if self._stop_reason:
-            self._insist(lambda tx: finish.lose(tx, self._order.run, self._stop_reason or ""))
+            self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
 
     def _save_for_later(self) -> None:
         if self._workspace is None or not self._workspace.path.exists():
@@ -448,16 +467,10 @@ def _told(failed: list[checks.Evidence]) -> str:
     return "\n\n".join(parts)
 
 
-def _code_of(problem: EnvironmentProblem) -> str:
-    if problem.code == "disk_full":
-        return "disk_full"
-    return "workspace_failed" if isinstance(problem, GitProblem) else "internal"
-
-
 def _reaching_us(environment: dict[str, str]) -> dict[str, str]:
     """An agent can call back: ``orchestrion`` is found, behind everything else on its path."""
     path = environment.get("PATH", os.defpath)
-    if shutil.which("orchestrion", path=path) is None:
+    if not any(os.access(f"{folder}/orchestrion", os.X_OK) for folder in path.split(os.pathsep)):
         environment["PATH"] = f"{path}{os.pathsep}{Path(sys.executable).parent}"
     return environment
 

@@ -7,6 +7,7 @@ all that descends from it has ended too when it is over.
 
 from __future__ import annotations
 
+import codecs
 import os
 import selectors
 import subprocess
@@ -117,7 +118,9 @@ class _Lines:
     def __init__(self, process: subprocess.Popen[bytes], log: RunLog) -> None:
         self._log = log
         self._selector = selectors.DefaultSelector()
-        self._half = {"out": b"", "err": b""}
+        decoder = codecs.getincrementaldecoder("utf-8")
+        self._decoders = {"out": decoder("replace"), "err": decoder("replace")}
+        self._half = {"out": "", "err": ""}
         for name, stream in (("out", process.stdout), ("err", process.stderr)):
             assert stream is not None
             os.set_blocking(stream.fileno(), False)
@@ -145,18 +148,21 @@ class _Lines:
         while self._selector.get_map() and self.read(0):
             continue
         for stream, half in self._half.items():
-            if half:
-                self._log.add(stream, half.decode("utf-8", "replace"))
+            if half := half + self._decoders[stream].decode(b"", final=True):
+                self._log.add(stream, half)
+        self._log.flush()
         self._selector.close()
 
     def _take(self, stream: str, chunk: bytes) -> None:
-        *lines, half = (self._half[stream] + chunk).split(b"\n")
+        """The whole lines of a chunk; what is behind the last line end waits for the next chunk."""
+        *lines, half = (self._half[stream] + self._decoders[stream].decode(chunk)).split("\n")
         for line in lines:
-            self._log.add(stream, line.decode("utf-8", "replace").rstrip("\r"))
+            self._log.add(stream, line.removesuffix("\r"))
         if len(half) > PIECE:
-            self._log.add(stream, half.decode("utf-8", "replace"))
-            half = b""
+            self._log.add(stream, half)
+            half = ""
         self._half[stream] = half
+        self._log.flush()
 
 
 def _read(fd: int) -> bytes | None:

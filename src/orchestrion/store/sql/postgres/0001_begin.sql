@@ -309,7 +309,7 @@ create trigger tasks_end before delete on tasks for each row execute function or
 
 create function orchestrion_runs_birth() returns trigger language plpgsql as $$
 begin
-    if new.state <> case new.supervised when 1 then 'starting' else 'running' end then
+    if new.state <> (array['running', 'starting'])[new.supervised + 1] then
         raise exception 'illegal_move: a run is born starting, a client''s run running'
             using errcode = 'check_violation';
     end if;

@@ -1,0 +1,96 @@
+"""Every command there is: where it lies, and what it does in a few words.
+
+The one table of the command line. A call imports only the module of its own command; help,
+completion and the reference page come from here without importing any other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Entry(NamedTuple):
+    """One command."""
+
+    #: As people type it.
+    name: str
+    #: Module of this folder that holds it, in a variable of the same name (``config`` in ``config_``).
+    module: str
+    #: What it does, as one goes on from "orchestrion NAME: ...".
+    summary: str
+
+
+class Section(NamedTuple):
+    """Commands that belong together in the help."""
+
+    title: str
+    commands: tuple[Entry, ...]
+
+
+SECTIONS: tuple[Section, ...] = (
+    Section(
+        "Plan",
+        (
+            Entry("init", "project", "make a folder a project"),
+            Entry("add", "tasks", "create a task"),
+            Entry("apply", "plans", "turn a plan file into tasks"),
+            Entry("list", "tasks", "list tasks"),
+            Entry("ready", "tasks", "list what may be claimed now, in that order"),
+            Entry("show", "tasks", "show all about a task, a run or an artifact"),
+            Entry("why", "tasks", "say why a task is not running"),
+            Entry("graph", "plans", "draw the graph of tasks"),
+            Entry("update", "tasks", "change a task"),
+            Entry("move", "shape", "put a task under another parent"),
+            Entry("dep", "shape", "add, remove and waive dependencies"),
+            Entry("gate", "shape", "let a task wait for a person, a time or a fact"),
+            Entry("archive", "decisions", "take a settled task out of the lists"),
+            Entry("delete", "decisions", "remove a task that was never tried"),
+        ),
+    ),
+    Section(
+        "Run",
+        (
+            Entry("work", "work", "keep agents busy"),
+            Entry("status", "plans", "show where everything stands"),
+            Entry("claim", "claims", "take a task and get its brief"),
+            Entry("heartbeat", "claims", "say that a run is alive"),
+            Entry("done", "claims", "report a task as done"),
+            Entry("fail", "claims", "report a task as failed"),
+            Entry("release", "claims", "give a task back untouched"),
+            Entry("approve", "decisions", "accept work in review"),
+            Entry("reject", "decisions", "send work in review back"),
+            Entry("retry", "decisions", "try a failed task again"),
+            Entry("reopen", "decisions", "have a completed task done again"),
+            Entry("cancel", "decisions", "give up a task that nobody wants any more"),
+            Entry("runs", "runs", "list runs"),
+            Entry("log", "runs", "show what a run's agent wrote"),
+            Entry("diff", "runs", "show what a run changed"),
+            Entry("kill", "runs", "end a run"),
+            Entry("pause", "runs", "let workers claim nothing"),
+            Entry("resume", "runs", "let workers claim again"),
+            Entry("slots", "runs", "show and set limits"),
+            Entry("land", "plans", "bring a plan's work to your branch"),
+        ),
+    ),
+    Section(
+        "Remember",
+        (
+            Entry("artifact", "runs", "print a stored result"),
+            Entry("events", "project", "read the journal"),
+            Entry("roles", "project", "list the roles a task can have"),
+        ),
+    ),
+    Section(
+        "Operate",
+        (
+            Entry("config", "project", "show settings and where they come from"),
+            Entry("cleanup", "project", "free what dead claims still hold"),
+            Entry("migrate", "project", "bring the store to this program's schema"),
+            Entry("completion", "project", "print the completion script of a shell"),
+            Entry("demo", "project", "watch a plan become merged work"),
+        ),
+    ),
+)
+
+#: The table by name.
+BY_NAME: dict[str, Entry] = {entry.name: entry for section in SECTIONS for entry in section.commands}

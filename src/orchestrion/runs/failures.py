@@ -1,0 +1,45 @@
+"""What went wrong, by its code in the failure taxonomy: our own errors and the system's."""
+
+from __future__ import annotations
+
+import errno
+
+from orchestrion.core.errors import GitProblem, InvalidInput, NotFound, OrchestrionError
+from orchestrion.core.retry import FAILURES
+
+_BY_NUMBER = {
+    errno.ENOSPC: "disk_full",
+    errno.EDQUOT: "disk_full",
+    errno.ENOMEM: "host_exhausted",
+    errno.EAGAIN: "host_exhausted",
+    errno.EMFILE: "host_exhausted",
+    errno.ENFILE: "host_exhausted",
+}
+
+
+def code_of(problem: BaseException) -> str:
+    """The code of the taxonomy for an exception that ended a run, its causes considered."""
+    if isinstance(problem, OSError):
+        return _BY_NUMBER.get(problem.errno or 0, "internal")
+    if isinstance(problem, OrchestrionError) and problem.code in FAILURES:
+        return problem.code
+    if isinstance(problem.__cause__, OSError) and problem.__cause__.errno in _BY_NUMBER:
+        return code_of(problem.__cause__)
+    return "workspace_failed" if isinstance(problem, GitProblem | NotFound) else "internal"
+
+
+def is_hopeless(problem: BaseException) -> bool:
+    """Whether trying again cannot help, whatever the taxonomy says of the code: the request itself is wrong."""
+    return isinstance(problem, InvalidInput | NotFound)
+
+
+def words_of(problem: BaseException) -> str:
+    """The exception in words that every database and log can hold."""
+    if isinstance(problem, OrchestrionError):
+        return printable(problem.message)
+    return printable(f"{type(problem).__name__}: {problem}")
+
+
+def printable(text: str) -> str:
+    """``text`` without what UTF-8 or PostgreSQL cannot hold: bytes that were no text, and NUL."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\ufffd")
