@@ -37,6 +37,8 @@ from bench.graph import Graph
 
 #: kind, from_state, to_state
 Line = tuple[str, str | None, str | None]
+#: at, kind, task, run, from_state, to_state
+EventRow = tuple[int, str, int, int | None, str | None, str | None]
 
 LEASE_MS = 900_000
 #: One step of priority, in milliseconds of waiting.
@@ -79,10 +81,13 @@ class Bound(ABC):
     def close(self) -> None:
         """Ends the connection."""
 
-    def drain(self) -> None:
-        """Claims and finishes until nothing is ready."""
-        while taken := self.claim():
-            self.finish(*taken)
+    def step(self) -> bool:
+        """Claims and finishes one task; whether there was one."""
+        taken = self.claim()
+        if taken is None:
+            return False
+        self.finish(*taken)
+        return True
 
 
 _TABLES = """
@@ -190,7 +195,7 @@ class SqliteBound(Bound):
         )
         if ended.rowcount != 1 or moved.rowcount != 1:
             raise RuntimeError(f"run {number} does not hold task {task}")
-        lines = [(now, kind, task, number, found, to) for kind, found, to in self._journal.finish]
+        lines: list[EventRow] = [(now, kind, task, number, found, to) for kind, found, to in self._journal.finish]
         if run("update edges set state = 'met' where prerequisite = ? and state = 'open'", (task,)).rowcount:
             kind, found, to = self._journal.ready
             lines += [(now, kind, one, None, found, to) for one in self._count_down(task, now)]
@@ -207,7 +212,7 @@ class SqliteBound(Bound):
         ).fetchall()
         return [one for one, state in rows if state == "ready"]
 
-    def _write(self, lines: list[tuple[object, ...]]) -> None:
+    def _write(self, lines: list[EventRow]) -> None:
         self._db.executemany(f"insert into events ({_EVENT_COLUMNS}) values (1,?,?,?,?,?,?,'')", lines)
 
     def counts(self) -> dict[str, int]:
@@ -221,8 +226,9 @@ class SqliteBound(Bound):
 class PostgresBound(Bound):
     """On one PostgreSQL database."""
 
-    def __init__(self, url: str, journal: Journal) -> None:
+    def __init__(self, url: str, journal: Journal, *, durable: bool) -> None:
         self._db = psycopg.connect(url, autocommit=True)
+        self._db.execute(f"set synchronous_commit = {'on' if durable else 'off'}".encode())
         self._claim = _CLAIM.format(lines=_values(journal.claim), lease=LEASE_MS, now=_CLOCK).encode()
         kind, found, to = map(_quoted, journal.ready)
         self._finish = _FINISH.format(
@@ -242,7 +248,7 @@ class PostgresBound(Bound):
                     copy.write_row(row)
 
     def claim(self) -> tuple[int, int] | None:
-        return self._db.execute(self._claim, prepare=True).fetchone()  # type: ignore[return-value]
+        return self._db.execute(self._claim, prepare=True).fetchone()
 
     def finish(self, run: int, task: int) -> None:
         row = self._db.execute(self._finish, {"run": run, "task": task}, prepare=True).fetchone()

@@ -2,15 +2,19 @@
 
 The product drains through its public path, two transactions a task: ``claim`` and
 ``finish.complete``, each in ``store.write``. ``bound`` says what it is compared with.
-Both start from a fresh database; they take turns.
+Both start from a fresh database and take turns, a hundred tasks each, so that a slow
+moment of the machine hits both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
 from bench.bound import Bound, Journal, Line, PostgresBound, SqliteBound
 from bench.databases import Databases
-from bench.graph import PARENTS, Graph, random_graph, write_graph
-from bench.measure import Cost, Measurement, cost_of, median
+from bench.graph import Graph, random_graph, write_graph
+from bench.measure import Cost, Measurement, median
 from orchestrion.core.model import NewTask, Wait
 from orchestrion.scheduler import finish
 from orchestrion.scheduler.claim import Claimant, claim
@@ -18,9 +22,8 @@ from orchestrion.scheduler.create import create
 from orchestrion.store import Store
 
 CLAIMANT = Claimant(lease_ms=900_000)
-#: Drain of so many tasks, so often; and sizes between which the cost per task must not grow.
-FULL = (10_000, 3, (1_000, 10_000, 100_000))
-QUICK = (2_000, 1, (1_000, 5_000))
+#: Tasks that one side drains before it is the other's turn.
+TURN = 100
 
 WALL_TARGET = 1.5
 CPU_TARGET = 3.0
@@ -28,16 +31,46 @@ CPU_TARGET = 3.0
 GROWTH_TARGET = 1.5
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    #: Tasks of the graph that both sides drain.
+    tasks: int
+    #: How often.
+    rounds: int
+    #: Sizes of graph between which the cost of a task must not grow.
+    growth: tuple[int, ...]
+
+
+FULL = Sizes(10_000, 3, (1_000, 10_000, 100_000))
+QUICK = Sizes(2_000, 1, (1_000, 5_000))
+
+
+@dataclass
+class Contender:
+    """One side of the race on its own database."""
+
+    url: str
+    step: Callable[[], bool]
+    close: Callable[[], None]
+    #: Ends the program if the drain left other rows than it should.
+    verify: Callable[[], None]
+    cost: Cost = field(default_factory=Cost)
+
+    def turn(self) -> bool:
+        """Drains some tasks; whether there are more."""
+        return self.cost.add(lambda: all(self.step() for _ in range(TURN)))
+
+
 def measure(databases: Databases, *, quick: bool = False) -> list[Measurement]:
     """The measurements of row 1 on one kind of database."""
-    size, rounds, sizes = QUICK if quick else FULL
+    sizes = QUICK if quick else FULL
     journal = learn_journal(databases)
-    durable = _compare(databases, journal, size, rounds, durable=True)
-    found = [_wall(databases, size, durable)]
+    found = [_wall(databases, sizes, race(databases, journal, sizes, durable=True))]
     if databases.dialect == "sqlite":
-        relaxed = _compare(databases, journal, size, rounds, durable=False)
-        found.append(_cpu(databases, size, relaxed))
-    return [*found, _growth(databases, sizes, rounds)]
+        found.append(_cpu(databases, sizes, race(databases, journal, sizes, durable=False)))
+    return [*found, _growth(databases, sizes)]
 
 
 def learn_journal(databases: Databases) -> Journal:
@@ -51,68 +84,71 @@ def learn_journal(databases: Databases) -> Journal:
     assert taken is not None
     claimed = _lines(store)
     store.write(lambda tx: finish.complete(tx, taken.run))
-    finished = _lines(store)
+    ended = _lines(store)[len(claimed) :]
     store.close()
     databases.drop(url)
-    ended = finished[len(claimed) :]
     ready = [line for line in ended if line[0] == "task.ready"]
     return Journal(claimed[len(before) :], [line for line in ended if line not in ready], ready[0])
 
 
-def product(databases: Databases, graph: Graph, *, durable: bool) -> Cost:
-    """What the drain costs the product."""
+def race(databases: Databases, journal: Journal, sizes: Sizes, *, durable: bool) -> tuple[list[Cost], list[Cost]]:
+    """What the drain costs the product, and what the bare driver, once for each round."""
+    graph = random_graph(sizes.tasks)
+    ours, theirs = [], []
+    for _ in range(sizes.rounds):
+        sides = [product(databases, graph, durable=durable), bound(databases, journal, graph, durable=durable)]
+        _take_turns(databases, sides)
+        ours.append(sides[0].cost)
+        theirs.append(sides[1].cost)
+    return ours, theirs
+
+
+def product(databases: Databases, graph: Graph, *, durable: bool) -> Contender:
+    """The product before a full graph."""
     url = databases.fresh()
     store = databases.open(url, durable=durable)
     write_graph(store, graph)
     databases.analyse(url)
-    cost = cost_of(lambda: drain(store))
-    _refuse_unfinished(store, len(graph))
-    store.close()
-    databases.drop(url)
-    return cost
+    return Contender(url, lambda: _step(store), store.close, lambda: _refuse_unfinished(store, len(graph)))
 
 
-def bound(databases: Databases, journal: Journal, graph: Graph, *, durable: bool) -> Cost:
-    """What the drain costs the bare driver."""
+def bound(databases: Databases, journal: Journal, graph: Graph, *, durable: bool) -> Contender:
+    """The bare driver before the same graph."""
     url = databases.fresh()
     program: Bound
     if databases.dialect == "sqlite":
         program = SqliteBound(url, journal, durable=durable)
     else:
-        program = PostgresBound(url, journal)
+        program = PostgresBound(url, journal, durable=durable)
     program.load(graph)
     databases.analyse(url)
-    cost = cost_of(program.drain)
-    _refuse_other_rows(program.counts(), journal, graph)
-    program.close()
-    databases.drop(url)
-    return cost
+    return Contender(url, program.step, program.close, lambda: _refuse_other_rows(program.counts(), journal, graph))
 
 
-def drain(store: Store) -> None:
-    """Claims and completes until nothing is ready."""
-    while taken := store.write(lambda tx: claim(tx, CLAIMANT)):
-        run = taken.run
-        store.write(lambda tx: finish.complete(tx, run))  # noqa: B023 - called at once
+def _step(store: Store) -> bool:
+    taken = store.write(lambda tx: claim(tx, CLAIMANT))
+    if taken is None:
+        return False
+    store.write(lambda tx: finish.complete(tx, taken.run))
+    return True
 
 
-def _compare(
-    databases: Databases, journal: Journal, size: int, rounds: int, *, durable: bool
-) -> tuple[list[Cost], list[Cost]]:
-    graph = random_graph(size)
-    ours, theirs = [], []
-    for _ in range(rounds):
-        ours.append(product(databases, graph, durable=durable))
-        theirs.append(bound(databases, journal, graph, durable=durable))
-    return ours, theirs
+def _take_turns(databases: Databases, sides: list[Contender]) -> None:
+    left = list(sides)
+    while left:
+        left = [side for side in left if side.turn()]
+    for side in sides:
+        side.verify()
+        side.close()
+        databases.drop(side.url)
 
 
-def _wall(databases: Databases, size: int, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
+def _wall(databases: Databases, sizes: Sizes, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
     ours, theirs = ([cost.wall for cost in side] for side in costs)
     return Measurement(
         row=1,
         key=f"drain.{databases.dialect}.durable",
-        what=f"{databases.title}, durable: drain {size:,} tasks",
+        what=f"{databases.title}, durable: drain {sizes.tasks:,} tasks",
         value=median(ours),
         unit="s",
         bound=median(theirs),
@@ -121,12 +157,12 @@ def _wall(databases: Databases, size: int, costs: tuple[list[Cost], list[Cost]])
     )
 
 
-def _cpu(databases: Databases, size: int, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
+def _cpu(databases: Databases, sizes: Sizes, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
     ours, theirs = ([cost.cpu for cost in side] for side in costs)
     return Measurement(
         row=1,
         key=f"drain.{databases.dialect}.cpu",
-        what=f"{databases.title}, {databases.relaxed}: client CPU to drain {size:,} tasks",
+        what=f"{databases.title}, {databases.relaxed}: client CPU to drain {sizes.tasks:,} tasks",
         value=median(ours),
         unit="s CPU",
         bound=median(theirs),
@@ -135,25 +171,32 @@ def _cpu(databases: Databases, size: int, costs: tuple[list[Cost], list[Cost]]) 
     )
 
 
-def _growth(databases: Databases, sizes: tuple[int, ...], rounds: int) -> Measurement:
-    """Cost per task of the largest graph as a multiple of the smallest, without waiting for the disk."""
-    per_task = {}
-    for size in sizes:
-        graph = random_graph(size)
-        # A small drain is soon done and easily disturbed; a large one disturbs itself evenly.
-        costs = [product(databases, graph, durable=False).wall for _ in range(1 if size > 10_000 else rounds)]
-        per_task[size] = median(costs) / size * 1000
-    shown = ", ".join(f"{size:,}: {per_task[size]:.2f}" for size in sizes)
+def _growth(databases: Databases, sizes: Sizes) -> Measurement:
+    """Cost of a task in the largest graph as a multiple of that in the smallest, without waiting for the disk."""
+    cost = {size: median(_costs_per_task(databases, size, sizes)) for size in sizes.growth}
+    smallest, largest = sizes.growth[0], sizes.growth[-1]
+    between = "".join(f", {cost[size]:.2f} ms of {size:,}" for size in sizes.growth[1:-1])
     return Measurement(
         row=1,
         key=f"drain.{databases.dialect}.growth",
-        what=f"{databases.title}, {databases.relaxed}: per task of {sizes[-1]:,} ({shown})",
-        value=per_task[sizes[-1]],
+        what=f"{databases.title}, {databases.relaxed}: a task of {largest:,}",
+        value=cost[largest],
         unit="ms",
-        bound=per_task[sizes[0]],
-        bound_is=f"per task of {sizes[0]:,}",
+        bound=cost[smallest],
+        bound_is=f"a task of {smallest:,}{between}",
         target=GROWTH_TARGET,
     )
+
+
+def _costs_per_task(databases: Databases, size: int, sizes: Sizes) -> list[float]:
+    # A small drain is soon done and easily disturbed; a large one takes the average of its own disturbances.
+    rounds = 1 if size > sizes.tasks else sizes.rounds
+    costs = []
+    for _ in range(rounds):
+        side = product(databases, random_graph(size), durable=False)
+        _take_turns(databases, [side])
+        costs.append(side.cost.wall / size * 1000)
+    return costs
 
 
 def _lines(store: Store) -> list[Line]:
@@ -178,6 +221,3 @@ def _refuse_other_rows(counts: dict[str, int], journal: Journal, graph: Graph) -
     }
     if counts != expected:
         raise SystemExit(f"bench: the bound left {counts} instead of {expected}")
-
-
-__all__ = ["PARENTS", "bound", "drain", "learn_journal", "measure", "product"]

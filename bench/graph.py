@@ -1,4 +1,4 @@
-"""The random graph of row 1, and how it gets into a store."""
+"""The graphs that are measured, and how they get into a store."""
 
 from __future__ import annotations
 
@@ -22,15 +22,22 @@ def random_graph(size: int) -> Graph:
     return [chance.sample(range(place), min(place, PARENTS)) for place in range(size)]
 
 
-def write_graph(store: Store, graph: Graph) -> None:
-    """Writes the graph as a plan file is written: rows, edges, settled once; one transaction."""
+def pairs(size: int) -> Graph:
+    """``size`` tasks of which the first half is ready, and each of the others waits for one of them."""
+    half = (size + 1) // 2
+    return [[] if place < half else [place - half] for place in range(size)]
 
-    def work(tx: Transaction) -> None:
+
+def write_graph(store: Store, graph: Graph) -> list[int]:
+    """Writes the graph as a plan file is written: rows, edges, settled once. The tasks' numbers, by place."""
+
+    def work(tx: Transaction) -> list[int]:
         ids = write_rows(tx, [NewTask(f"Task {place}") for place in range(len(graph))], Limits())
         tx.each("add_edge", [_edge(ids[place], ids[one]) for place, parents in enumerate(graph) for one in parents])
         settle(tx, waiting=ids)
+        return ids
 
-    store.write(work)
+    return store.write(work)
 
 
 def _edge(task: int, prerequisite: int) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -44,28 +44,29 @@ class Measurement:
         return (self.ratio if self.judged == "ratio" else self.value) <= self.target
 
 
-@dataclass(frozen=True)
+@dataclass
 class Cost:
-    """What a piece of work took."""
+    """What a piece of work took, added up."""
 
     #: Seconds on the wall clock.
-    wall: float
+    wall: float = 0.0
     #: Seconds of this process's CPU time, kernel included.
-    cpu: float
+    cpu: float = 0.0
+
+    def add(self, work: Callable[[], bool]) -> bool:
+        """Does ``work`` once and adds what it took; gives what it gives."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        result = work()
+        self.wall += time.perf_counter() - wall
+        self.cpu += time.process_time() - cpu
+        return result
 
 
-def cost_of(work: Callable[[], object]) -> Cost:
-    """Does ``work`` once."""
-    wall, cpu = time.perf_counter(), _cpu()
-    work()
-    return Cost(time.perf_counter() - wall, _cpu() - cpu)
-
-
-def seconds_of(work: Callable[[], object]) -> float:
-    """Seconds on the wall clock that ``work`` takes, once."""
+def milliseconds_of(work: Callable[[], object]) -> float:
+    """Milliseconds on the wall clock that ``work`` takes, once."""
     start = time.perf_counter()
     work()
-    return time.perf_counter() - start
+    return (time.perf_counter() - start) * 1000
 
 
 def median(samples: Sequence[float]) -> float:
@@ -76,7 +77,7 @@ def median(samples: Sequence[float]) -> float:
 def percentile(samples: Sequence[float], share: float) -> float:
     """The smallest sample that at least ``share`` (0..1) of the samples do not exceed."""
     ordered = sorted(samples)
-    return ordered[min(len(ordered) - 1, max(0, -(-round(share * len(ordered) * 1e6) // 1_000_000) - 1))]
+    return ordered[max(0, math.ceil(round(share * len(ordered), 6)) - 1)]
 
 
 def alternate(rounds: int, contenders: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
@@ -86,8 +87,3 @@ def alternate(rounds: int, contenders: dict[str, Callable[[], float]]) -> dict[s
         for name, sample in contenders.items():
             samples[name].append(sample())
     return samples
-
-
-def _cpu() -> float:
-    times = os.times()
-    return times.user + times.system

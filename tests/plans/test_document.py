@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import PlanRefused
@@ -124,6 +124,13 @@ class TestTheWholePlan:
             ),
             completed=True,
         )
+
+    @pytest.mark.parametrize("gate", ["approval", "[approval]", "{approval: null}", "[{approval: }]"])
+    def test_approval_in_every_spelling(self, gate: str) -> None:
+        assert only(f"gates: {gate}").gates == (PlannedGate(EdgeKind.APPROVAL),)
+
+    def test_approval_of_something(self) -> None:
+        assert only("gates: {approval: Is it good?}").gates == (PlannedGate(EdgeKind.APPROVAL, "Is it good?"),)
 
     def test_null_is_nothing_said(self) -> None:
         every = "key role agent run check priority type complexity effort_min due max_retries retry_delay timeout needs"
@@ -310,6 +317,10 @@ class TestPlanNames:
         assert place(error.value) == (1, 7)
         assert f"'{better}' would work" in error.value.hint
 
+    def test_that_are_no_text(self) -> None:
+        with pytest.raises(PlanRefused, match="plan must be text, found the number 5"):
+            parse("plan: 5\ntasks: [{title: A}]", "p.yaml")
+
     @pytest.mark.parametrize("text", ["tasks: [{title: A}]", "plan:\ntasks: [{title: A}]"])
     def test_there_must_be_one(self, text: str) -> None:
         with pytest.raises(PlanRefused, match="the plan has no name"):
@@ -320,6 +331,7 @@ class TestPlanNames:
         with pytest.raises(PlanRefused, match="the plan has no tasks"):
             parse(f"plan: p{tasks}\n", "p.yaml")
 
+    @settings(deadline=None)
     @given(st.text(max_size=300))
     def test_a_slug_is_always_a_good_name_and_key(self, title: str) -> None:
         made = slug(title)
@@ -343,7 +355,7 @@ class TestKeys:
         before = time.process_time()
         made = keys(plan(",\n".join(["{title: Same}"] * 10_000)))
         assert len(set(made)) == 10_000
-        assert time.process_time() - before < 20
+        assert time.process_time() - before < 40
 
     def test_said_twice_are_refused_with_both_lines(self) -> None:
         error = refused("{key: a, title: A},\n{title: B, children: [\n{key: a, title: C}]}")

@@ -92,39 +92,40 @@ class Actor:
     def _claim(self, tx: Transaction, rng: random.Random) -> None:
         supervised = rng.random() < 0.5
         who = claim.Claimant(
-            lease_ms=rng.choice((1, 50, 60_000)), agent="claude", supervised=supervised, host="here", roles=_roles(rng)
+            lease_ms=rng.choice((50, 60_000, 60_000, 60_000)), agent="claude", supervised=supervised, host="here", roles=_roles(rng)
         )
         taken = claim.claim(tx, who)
-        self._runs = [*self._runs[-10:], *([taken.run] if taken else [])]
+        if taken:
+            self._hold(taken.run)
 
     def _claim_task(self, tx: Transaction, rng: random.Random) -> None:
         taken = claim.claim_task(tx, _any(tx, rng), claim.Claimant(lease_ms=60_000))
-        self._runs = [*self._runs[-10:], taken.run]
+        self._hold(taken.run)
 
     def _start(self, tx: Transaction, rng: random.Random) -> None:
-        finish.start(tx, self._run(rng), pid=rng.randrange(1, 1000), pid_start=1, host="here")
+        finish.start(tx, self._run(tx, rng), pid=rng.randrange(1, 1000), pid_start=1, host="here")
 
     def _renew(self, tx: Transaction, rng: random.Random) -> None:
-        finish.renew(tx, self._run(rng))
+        finish.renew(tx, self._run(tx, rng))
 
     def _note(self, tx: Transaction, rng: random.Random) -> None:
-        finish.note(tx, self._run(rng), phase="working", summary="so")
+        finish.note(tx, self._run(tx, rng), phase="working", summary="so")
 
     def _complete(self, tx: Transaction, rng: random.Random) -> None:
-        finish.complete(tx, self._run(rng), summary="so")
+        finish.complete(tx, self._run(tx, rng), summary="so")
 
     def _hand_in(self, tx: Transaction, rng: random.Random) -> None:
-        finish.hand_in(tx, self._run(rng), code="merge_conflict", reason="so")
+        finish.hand_in(tx, self._run(tx, rng), code="merge_conflict", reason="so")
 
     def _ask(self, tx: Transaction, rng: random.Random) -> None:
-        finish.ask(tx, self._run(rng), "so?")
+        finish.ask(tx, self._run(tx, rng), "so?")
 
     def _fail(self, tx: Transaction, rng: random.Random) -> None:
         state = rng.choice((RunState.FAILED, RunState.TIMED_OUT))
-        finish.fail(tx, self._run(rng), code=rng.choice(CODES), error="so", state=state)
+        finish.fail(tx, self._run(tx, rng), code=rng.choice(CODES), error="so", state=state)
 
     def _release(self, tx: Transaction, rng: random.Random) -> None:
-        finish.release(tx, self._run(rng))
+        finish.release(tx, self._run(tx, rng))
 
     def _kill(self, tx: Transaction, rng: random.Random) -> None:
         active = [run["id"] for run in tx.all("active_runs")]
@@ -172,11 +173,16 @@ class Actor:
     def _limit(self, tx: Transaction, rng: random.Random) -> None:
         slots.set_capacity(tx, rng.choice(LIMITS), rng.randrange(1, 6))
 
-    def _run(self, rng: random.Random) -> int:
-        """One of its own runs (it may be over by now), now and then somebody else's."""
-        if self._runs and rng.random() < 0.9:
-            return rng.choice(self._runs[-4:])
-        return rng.randrange(1, 100)
+    def _hold(self, run: int) -> None:
+        self._runs = [*self._runs[-3:], run]
+
+    def _run(self, tx: Transaction, rng: random.Random) -> int:
+        """One of its own runs (it may be over by now), or of whoever holds a task now, or of anybody."""
+        active = [run["id"] for run in tx.all("active_runs")]
+        chance = rng.random()
+        if active and chance < 0.6:
+            return rng.choice(active)
+        return rng.choice(self._runs) if self._runs and chance < 0.95 else rng.randrange(1, 100)
 
 
 _CHANCES: dict[Callable[[Actor, Transaction, random.Random], None], int] = {

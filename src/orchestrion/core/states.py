@@ -33,6 +33,20 @@ class TaskState(StrEnum):
     CANCELLED = "cancelled"
 
 
+#: A sign for each state, for trees and lists.
+MARKS: dict[TaskState, str] = {
+    TaskState.PENDING: "○",
+    TaskState.READY: "◎",
+    TaskState.IN_PROGRESS: "▶",
+    TaskState.RETRYING: "↻",
+    TaskState.BLOCKED: "■",
+    TaskState.REVIEW: "◆",
+    TaskState.COMPLETED: "✓",
+    TaskState.FAILED: "✗",
+    TaskState.CANCELLED: "–",
+}
+
+
 class RunState(StrEnum):
     """Where a run is. The last five are final."""
 

@@ -126,7 +126,7 @@ def frequency(note):
     return 440.0 * 2 ** ((number(note) - 69) / 12)
 '''
 
-_TEST_NOTES_FIRST = '''\
+_TEST_NOTES_FIRST = """\
 import unittest
 
 from musicbox import notes
@@ -138,11 +138,11 @@ class NotesTest(unittest.TestCase):
 
     def test_octave_doubles(self):
         self.assertAlmostEqual(notes.frequency("C5"), 2 * notes.frequency("C4"))
-'''
+"""
 
 _TEST_NOTES = (
     _TEST_NOTES_FIRST
-    + '''
+    + """
     def test_flat_is_the_sharp_below(self):
         self.assertEqual(notes.number("Bb3"), notes.number("A#3"))
 
@@ -153,7 +153,7 @@ _TEST_NOTES = (
     def test_nonsense_is_refused(self):
         with self.assertRaisesRegex(ValueError, "not a note"):
             notes.number("H4")
-'''
+"""
 )
 
 _ODE = """\

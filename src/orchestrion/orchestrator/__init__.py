@@ -5,17 +5,24 @@
         orchestrion.work(slots=4, drain=True)
 
 Use cases are grouped by noun, each file on top of the one before: ``opening`` finds the
-project and opens its store, then ``tasks``, ``runs``, ``plans``. Names (``T12``) come in and go out;
-numbers stay inside.
+project and opens its store, then ``finding`` (tasks), ``tasks``, ``runs``, ``plans``, and all of
+them in ``whole``. Names (``T12``) come in and go out; numbers stay inside.
 """
 
 from __future__ import annotations
 
-from orchestrion.orchestrator.plans import PlanCases
+from typing import TYPE_CHECKING
 
-
-class Orchestrator(PlanCases):
-    """One project, open: its tasks, their runs, its plans."""
-
+if TYPE_CHECKING:
+    from orchestrion.orchestrator.whole import Orchestrator
 
 __all__ = ["Orchestrator"]
+
+
+def __getattr__(name: str) -> object:
+    # Agents ask for ready tasks at every turn: that needs ``finding``, not the rest.
+    if name == "Orchestrator":
+        from orchestrion.orchestrator.whole import Orchestrator
+
+        return Orchestrator
+    raise AttributeError(f"module 'orchestrion.orchestrator' has no attribute {name!r}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -63,12 +62,22 @@ class Opening:
         environ = os.environ if environ is None else environ
         project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
         config = settings.load(project.root, environ, {} if db is None else {"db": db})
-        url = config["db"] or str(project.store_dir / "orchestrion.db")
+        url = _address(project, config)
         if "://" not in url:
             _provide_folder(Path(url), create)
+            create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
         store = open_store(url, project=_project_name(project, config), create=create)
         store.origin = Origin(actor or _actor(environ), environ.get("ORCHESTRION_SESSION"))
         return cls(project, config, store, environ)
+
+    @classmethod
+    def settings_in_force(
+        cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> list[settings.Row]:
+        """Every setting in force and where it was set; opens no store. Raises what ``open`` raises before."""
+        environ = os.environ if environ is None else environ
+        project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        return settings.load(project.root, environ, {} if db is None else {"db": db}).rows()
 
     @classmethod
     def init(
@@ -91,6 +100,11 @@ class Opening:
                 "created": created,
             }
 
+    def schema(self) -> dict[str, Any]:
+        """The store's address and the number of its schema, which opening brought up to date."""
+        row = self.store.read(lambda tx: tx.the("schema"))
+        return {"db": settings.masked(self.store.url), "schema": row["version"], "name": row["name"]}
+
     def close(self) -> None:
         """Gives the store's connections back."""
         self.store.close()
@@ -106,8 +120,21 @@ class Opening:
 
 def installed_agents(environ: Mapping[str, str]) -> list[str]:
     """Names of the known agent programs that are on the path."""
+    import shutil
+
     path = environ.get("PATH")
     return [agent for agent, program in KNOWN_AGENTS.items() if shutil.which(program, path=path)]
+
+
+def _address(project: Project, config: Config) -> str:
+    """The database's address; a path is made absolute, for supervisors are started in other folders."""
+    url = config["db"]
+    if not url:
+        return str(project.store_dir / "orchestrion.db")
+    if "://" in url:
+        return str(url)
+    base = project.root if config.origin("db").startswith(("project", "user")) else Path.cwd()
+    return str(base / url)
 
 
 def _provide_folder(file: Path, create: bool) -> None:

@@ -79,6 +79,30 @@ class PlanCases(RunCases):
 
         return self.store.read(read)
 
+    def overview(self, limit: int = 500) -> dict[str, Any]:
+        """What a live view needs, in one look: ``status`` with the tasks to draw and what is awaited.
+
+        Of more than ``limit`` tasks, those that move or need somebody.
+        """
+        found = self.status()
+        moving = ("in_progress", "retrying", "review", "failed", "blocked")
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            if sum(found["tasks"].values()) <= limit:
+                rows = tx.all("graph_tasks", limit=limit)
+            else:
+                rows = tx.all("list_tasks", after=0, limit=limit, states=list(moving), unarchived=1)
+            return {
+                "tree": [_leaf(row) for row in rows],
+                "retrying": [
+                    {"task": name("T", row["id"]), "retry_at": iso(row["retry_at"])}
+                    for row in tx.all("list_tasks", after=0, limit=20, states=["retrying"])
+                ],
+                "gates": [_awaited_gate(row) for row in tx.all("open_gates", limit=20)],
+            }
+
+        return {**found, **self.store.read(read)}
+
     def land(self, plan: str | None = None, *, push: bool = False, pr: bool = False) -> dict[str, Any]:
         """Brings a plan to the user's branch. The one use case that touches their checkout, because they ask.
 
@@ -167,6 +191,26 @@ def _analysis(tasks: list[Row], edges: list[Row]) -> dict[str, Any]:
             name("T", one): [name("T", cause) for cause in causes]
             for one, causes in graph.dead_ends(hard, states).items()
         },
+    }
+
+
+def _leaf(row: Row) -> dict[str, Any]:
+    return {
+        "id": name("T", row["id"]),
+        "title": row["title"],
+        "state": row["state"],
+        "parent": name("T", row["parent"]) if row["parent"] else None,
+        "code": row["code"],
+    }
+
+
+def _awaited_gate(row: Row) -> dict[str, Any]:
+    return {
+        "gate": name("G", row["id"]),
+        "task": name("T", row["task"]),
+        "kind": row["kind"],
+        "name": row["name"],
+        "opens_at": iso(row["opens_at"]),
     }
 
 

@@ -13,7 +13,8 @@ from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_
 from orchestrion.core.states import RunState, TaskState
 from orchestrion.memory import artifacts, context
 from orchestrion.orchestrator import views
-from orchestrion.orchestrator.tasks import TaskCases, bounded
+from orchestrion.orchestrator.finding import bounded
+from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler import decide, finish, reap, slots

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
-from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, name, number
-from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
-from orchestrion.memory.roles import load_role
+from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
+from orchestrion.core.states import GATE_KINDS, EdgeKind
+from orchestrion.memory.roles import load_role, load_roles
 from orchestrion.orchestrator import views
-from orchestrion.orchestrator.opening import Opening
-from orchestrion.orchestrator.views import Page
-from orchestrion.scheduler import create, decide, explain, shape
+from orchestrion.orchestrator.finding import Finding, bounded
+from orchestrion.scheduler import create, decide, shape
 from orchestrion.store import Transaction
 
-#: A list has at most so many entries at a time.
-PAGE_LIMIT = 1000
 
-
-class TaskCases(Opening):
+class TaskCases(Finding):
     """What can be done with tasks."""
 
     def add(
@@ -80,55 +77,6 @@ class TaskCases(Opening):
 
     # -- finding ------------------------------------------------------------------------------
 
-    def list_tasks(
-        self,
-        *,
-        states: Sequence[str] = (),
-        role: str | None = None,
-        parent: str | None = None,
-        plan: str | None = None,
-        tag: str | None = None,
-        type: str | None = None,  # noqa: A002 - the field's name
-        search: str | None = None,
-        archived: bool = False,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        """Tasks, oldest first; ``cursor`` goes on where the last page ended."""
-        for state in states:
-            check_choice("state", state, tuple(TaskState))
-        given = {
-            "states": list(states) or None,
-            "role": role,
-            "parent": number(parent, "T") if parent else None,
-            "plan": plan,
-            "tag": tag,
-            "type": type,
-            "pattern": _pattern(search),
-            "unarchived": None if archived else 1,
-        }
-        start = number(cursor, "T") if cursor else 0
-        bound = bounded(limit)
-
-        def read(tx: Transaction) -> Page:
-            rows = tx.all("list_tasks", after=start, limit=bound + 1, **given)
-            total = tx.the("count_tasks", **given)["total"]
-            found = views.tasks(tx, rows[:bound])
-            return Page(found, total, name("T", found[-1].id) if len(rows) > bound else None)
-
-        return self.store.read(read)
-
-    def ready(self, limit: int = 20) -> Page:
-        """Tasks that may be claimed, in the order in which they will be."""
-        bound = bounded(limit)
-        return self.store.read(
-            lambda tx: Page(views.tasks(tx, explain.ready(tx, bound)), tx.the("count_ready")["total"], None)
-        )
-
-    def task(self, task: str) -> Task:
-        """One task. Raises NotFound."""
-        return self.store.read(lambda tx: views.task(tx, number(task, "T")))
-
     def show(self, thing: str) -> dict[str, Any]:
         """Everything about a task (T12), a run (R31), an artifact (A7)."""
         letter = thing[:1].upper()
@@ -137,11 +85,6 @@ class TaskCases(Opening):
         if letter == "A":
             return self.artifact(thing)  # type: ignore[attr-defined, no-any-return]
         return self.store.read(lambda tx: views.detail(tx, number(thing, "T")))
-
-    def why(self, task: str) -> dict[str, Any]:
-        """Why a task is not running, as CONTRACT promises it."""
-        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T")))
-        return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
 
     # -- deciding -----------------------------------------------------------------------------
 
@@ -247,8 +190,17 @@ class TaskCases(Opening):
     ) -> list[dict[str, Any]]:
         """The journal after an event's number, oldest first."""
         given = {"task": number(task, "T") if task else None, "run": number(run, "R") if run else None}
+        check_number("since", since, 0, 2**62)
         rows = self.store.read(lambda tx: tx.all("events", since=since, limit=bounded(limit), **given))
         return [_event(row) for row in rows]
+
+    def last_event(self) -> int:
+        """Number of the journal's last event; ``events(since=...)`` goes on from there."""
+        return int(self.store.read(lambda tx: tx.the("last_event"))["id"])
+
+    def roles(self) -> list[dict[str, Any]]:
+        """All roles that a task can have, by name."""
+        return [asdict(role) for _, role in sorted(load_roles(self.project.root).items())]
 
 
 def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
@@ -270,22 +222,6 @@ def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
             gates=names,
         )
     return int(decisions[0]["id"])
-
-
-def _pattern(search: str | None) -> str | None:
-    if not search:
-        return None
-    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    return f"%{escaped}%"
-
-
-def bounded(limit: int) -> int:
-    """A page's size, which has bounds. Raises InvalidInput."""
-    if not 1 <= limit <= PAGE_LIMIT:
-        raise InvalidInput(
-            f"a limit must be from 1 to {PAGE_LIMIT}, not {limit}", hint="go on with --cursor", code="invalid_limit"
-        )
-    return limit
 
 
 def _event(row: Mapping[str, Any]) -> dict[str, Any]:

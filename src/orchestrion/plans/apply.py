@@ -184,13 +184,16 @@ def _update(
 def _update_waits(tx: Transaction, one: int, task: PlannedTask, tasks: Mapping[str, int]) -> bool:
     wanted = {(_target(tx, wait, tasks), str(wait.kind)): wait for wait in task.after}
     found = {(edge["prerequisite"], edge["kind"]) for edge in _own_waits(tx, one)}
-    ours = set(tasks.values())
-    for on, kind in sorted(found - wanted.keys()):
-        if on in ours:
-            shape.remove_dependency(tx, one, on, EdgeKind(kind))
-    for on, kind in sorted(wanted.keys() - found):
+    extra, lacking = sorted(found - wanted.keys()), sorted(wanted.keys() - found)
+    if extra:
+        # A wait for a task of another plan was added by hand; the file knows nothing of it.
+        ours = set(tasks.values())
+        extra = [(on, kind) for on, kind in extra if on in ours]
+    for on, kind in extra:
+        shape.remove_dependency(tx, one, on, EdgeKind(kind))
+    for on, kind in lacking:
         shape.add_dependency(tx, one, on, EdgeKind(kind))
-    return any(on in ours for on, _ in found - wanted.keys()) or bool(wanted.keys() - found)
+    return bool(extra or lacking)
 
 
 def _own_waits(tx: Transaction, one: int) -> list[Row]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from orchestrion.core.states import EdgeKind, EdgeState, TaskState
+from orchestrion.core.states import MARKS, EdgeKind, EdgeState, TaskState
 
 #: A longer title is cut in pictures; JSON has all of it.
 TITLE_WIDTH = 80
@@ -61,15 +61,15 @@ class _Look(NamedTuple):
 
 
 _LOOKS: Mapping[str, _Look] = {
-    TaskState.PENDING: _Look("○", "#f4f4f5", "#a1a1aa"),
-    TaskState.READY: _Look("◎", "#e0f2fe", "#0284c7"),
-    TaskState.IN_PROGRESS: _Look("▶", "#dbeafe", "#1d4ed8"),
-    TaskState.RETRYING: _Look("↻", "#fef3c7", "#d97706"),
-    TaskState.BLOCKED: _Look("■", "#ffedd5", "#c2410c"),
-    TaskState.REVIEW: _Look("◆", "#f3e8ff", "#7e22ce"),
-    TaskState.COMPLETED: _Look("✓", "#dcfce7", "#15803d"),
-    TaskState.FAILED: _Look("✗", "#fee2e2", "#b91c1c"),
-    TaskState.CANCELLED: _Look("–", "#e4e4e7", "#71717a"),
+    TaskState.PENDING: _Look(MARKS[TaskState.PENDING], "#f4f4f5", "#a1a1aa"),
+    TaskState.READY: _Look(MARKS[TaskState.READY], "#e0f2fe", "#0284c7"),
+    TaskState.IN_PROGRESS: _Look(MARKS[TaskState.IN_PROGRESS], "#dbeafe", "#1d4ed8"),
+    TaskState.RETRYING: _Look(MARKS[TaskState.RETRYING], "#fef3c7", "#d97706"),
+    TaskState.BLOCKED: _Look(MARKS[TaskState.BLOCKED], "#ffedd5", "#c2410c"),
+    TaskState.REVIEW: _Look(MARKS[TaskState.REVIEW], "#f3e8ff", "#7e22ce"),
+    TaskState.COMPLETED: _Look(MARKS[TaskState.COMPLETED], "#dcfce7", "#15803d"),
+    TaskState.FAILED: _Look(MARKS[TaskState.FAILED], "#fee2e2", "#b91c1c"),
+    TaskState.CANCELLED: _Look(MARKS[TaskState.CANCELLED], "#e4e4e7", "#71717a"),
 }
 
 
@@ -207,7 +207,9 @@ def _mermaid_arrow(arrow: Arrow) -> str:
 
 def _in_mermaid(text: str) -> str:
     """Text inside of double quotes. Whatever Mermaid, Markdown or HTML could take for a sign becomes a number."""
-    return _MERMAID_SIGNS.sub(lambda found: "".join(f"#{ord(sign)};" for sign in found[0]), _one_line(text))
+    escaped = _MERMAID_SIGNS.sub(lambda found: "".join(f"#{ord(sign)};" for sign in found[0]), _one_line(text))
+    # Mermaid takes the last ; from lines that look like "style x:#fff;", also within quotes.
+    return escaped.replace(":", "#58;") if "style" in text or "classDef" in text else escaped
 
 
 # --- DOT --------------------------------------------------------------------------------------------------------------

@@ -176,8 +176,6 @@ def text(name: str, found: Found) -> str:
         hint = "put quotes around it" if isinstance(found.value, bool | int | float) else "write one piece of text"
         raise refused(found, f"{name} must be text, found {shown(found)}", hint=hint)
     value = found.value.replace("\r\n", "\n").replace("\r", "\n").strip()
-    if bad := UNPRINTABLE.search(value):
-        raise refused(found, f"{name} holds the control character U+{ord(bad[0]):04X}", hint="leave it out")
     _checked(found, model.check_text, name, value)
     return value
 

@@ -61,7 +61,12 @@ class Order:
 
 def folder(store_dir: Path, run: int) -> Path:
     """The folder of a run: its order, brief, log, evidence and the record of its processes."""
-    return store_dir / "runs" / name("R", run)
+    return folder_named(store_dir, name("R", run))
+
+
+def folder_named(store_dir: Path, run: str) -> Path:
+    """The folder of a run that goes by its name, ``R31``."""
+    return store_dir / "runs" / run
 
 
 def write(order: Order, brief: str, store_dir: Path) -> Path:

@@ -36,6 +36,7 @@ _SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
 _SCAN_EVERY_S = 0.1
 _KILL_S = 5.0
+_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -174,9 +175,12 @@ class _Quarry:
         self.known: set[Process] = set(roots)
         #: Everybody of them who was seen alive.
         self.met: set[Process] = set()
+        #: Whether nobody on this machine forked during the last look, so that it missed nobody.
+        self.is_sure = False
 
     def look(self) -> set[Process]:
         """Read the process table anew: who of them is alive now."""
+        newest = _newest()
         table = _table()
         if self.marker:
             self.known |= _carriers(self.marker, table)
@@ -184,17 +188,18 @@ class _Quarry:
         spared = _self_and_ancestors(table)
         alive = {process for process in _living(self.known, table) if process[0] not in spared}
         self.met |= alive
+        self.is_sure = newest is not None and newest == _newest()
         return alive
 
 
 def _end(quarry: _Quarry, grace_s: float) -> list[Process]:
-    if grace_s > 0 and not _ask(quarry, grace_s):
-        return []
+    if grace_s > 0:
+        _ask(quarry, grace_s)
     return _kill(quarry)
 
 
-def _ask(quarry: _Quarry, grace_s: float) -> set[Process]:
-    """SIGTERM for everybody, newcomers too, until all are gone or the time is up; who is left."""
+def _ask(quarry: _Quarry, grace_s: float) -> None:
+    """SIGTERM for everybody, newcomers too, until all are gone or the time is up."""
     deadline = time.monotonic() + grace_s
     asked: set[Process] = set()
     while (alive := quarry.look()) and time.monotonic() < deadline:
@@ -203,11 +208,10 @@ def _ask(quarry: _Quarry, grace_s: float) -> set[Process]:
             _signal(process, signal.SIGTERM, signal.SIGCONT)
         asked |= alive
         _wait(alive, min(deadline, time.monotonic() + _SCAN_EVERY_S))
-    return alive
 
 
 def _kill(quarry: _Quarry) -> list[Process]:
-    """Freeze everybody until a look finds nobody new, then SIGKILL; again until none is left."""
+    """Freeze everybody, then SIGKILL; again until none is left."""
     deadline = time.monotonic() + _KILL_S
     while (alive := _frozen(quarry, deadline)) and time.monotonic() < deadline:
         for process in alive:
@@ -217,12 +221,20 @@ def _kill(quarry: _Quarry) -> list[Process]:
 
 
 def _frozen(quarry: _Quarry, deadline: float) -> set[Process]:
+    """Stop everybody, until a look finds nobody who still moves and is sure to have missed nobody.
+
+    Where others fork all the time no look is sure; then several in a row must agree.
+    """
     stopped: set[Process] = set()
-    while (alive := quarry.look()) - stopped and time.monotonic() < deadline:
+    agreed = 0
+    while True:
+        alive = quarry.look()
+        agreed = 0 if alive - stopped else agreed + 1
+        if (agreed and quarry.is_sure) or agreed >= _LOOKS or time.monotonic() >= deadline:
+            return alive
         for process in alive - stopped:
             _signal(process, signal.SIGSTOP)
         stopped |= alive
-    return alive
 
 
 def _wait(processes: set[Process], deadline: float) -> None:
@@ -290,6 +302,14 @@ def _below(roots: set[int], table: dict[int, _Seen]) -> set[Process]:
 def _carriers(setting: str, table: dict[int, _Seen]) -> set[Process]:
     wanted = os.fsencode(setting)
     return {(pid, seen.started) for pid, seen in table.items() if not seen.zombie and wanted in _environment(pid)}
+
+
+def _newest() -> bytes | None:
+    """The pid that was given out last: if it has changed, somebody forked."""
+    try:
+        return Path("/proc/loadavg").read_bytes().split()[-1]
+    except OSError:
+        return None
 
 
 def _self_and_ancestors(table: dict[int, _Seen]) -> set[int]:

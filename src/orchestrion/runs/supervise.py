@@ -21,6 +21,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -115,9 +116,9 @@ class Supervisor:
         """The sequence, and what becomes of each way it can be left."""
         try:
             self._take()
-        except (StaleRun, Conflict, NotFound) as refused:
+        except (Conflict, NotFound, Over) as refused:
             # Cancelled, or reaped, before we came; or another supervisor has it. Not ours to end.
-            self._log.note(f"not started: {refused.message}")
+            self._log.note(f"not started: {refused}")
             return 0
         try:
             self._carry_out()
@@ -143,8 +144,8 @@ class Supervisor:
             raise
         except Exception as problem:  # noqa: BLE001 - whatever it is, the task must not hang on it
             traceback.print_exc()
-            hopeless = False if is_hopeless(problem) else None
-            self._fail(Failed(code_of(problem), words_of(problem), transient=hopeless))
+            transient = False if is_hopeless(problem) else None
+            self._fail(Failed(code_of(problem), words_of(problem), transient=transient))
 
     # -- the steps ----------------------------------------------------------------------
 
@@ -381,7 +382,8 @@ class Supervisor:
         except (OrchestrionError, OSError) as problem:
             self._log.note(f"its work stays in the workspace: {words_of(problem)}")
         if self._stop_reason:
-            self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
+            with suppress(StaleRun):
+                self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
 
     def _save_for_later(self) -> None:
         if self._workspace is None or not self._workspace.path.exists():

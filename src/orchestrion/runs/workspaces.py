@@ -22,6 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput
+from orchestrion.core.project import WORKSPACE_MARK
 from orchestrion.runs import leftovers
 from orchestrion.runs.changes import FileChange as FileChange
 from orchestrion.runs.changes import changes as _changes
@@ -297,6 +298,8 @@ def _free_name(path: Path) -> Path:
 def _clone(project: Git, workspace: Workspace) -> None:
     git = borrow(project, workspace.path)
     _write_note(workspace.path, _Note(workspace.base, workspace.branch, finished=False))
+    # Whoever stands in the workspace is led back to the project.
+    (workspace.path / ".git" / WORKSPACE_MARK).write_text(f"{project.folder.resolve()}\n", encoding="utf-8")
     git.run("checkout", "--quiet", "--no-track", "-B", workspace.branch, workspace.base)
 
 

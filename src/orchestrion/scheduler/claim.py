@@ -82,6 +82,8 @@ def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     """Takes the named task. Raises NotFound, AlreadyTaken, NothingReady (not ready) or Backpressure."""
     if tx.the("claim_view")["due"]:
         reap.due(tx)
+    # Waits for whoever is about to take it, so that the refusal can say who did.
+    tx.one("task_for_update", id=task)
     row = tx.one("take_ready", id=task)
     if row is None:
         raise _refusal(tx, task)

@@ -120,9 +120,12 @@ def delete(tx: Transaction, task: int) -> None:
             code="in_use",
             dependents=[name("T", d) for d in dependents[:20]],
         )
+    prerequisites = [edge["prerequisite"] for edge in tx.all("prerequisites_to_inherit", ids=[task])]
+    tx.all("lock_tasks", ids=prerequisites)
     tx.run("delete_edges_of", id=task)
     tx.run("delete_task", id=task)
     tx.event("task.deleted", task=task, found=row["state"], data={"title": row["title"]})
+    tx.run("rerank", ids=prerequisites)
     if row["parent"]:
         settle(tx, waiting=[row["parent"]])
 

@@ -84,7 +84,7 @@ def note(tx: Transaction, run: int, **facts: object) -> None:
     if not tx.run("run_notes", run=run, **{**known, **facts}):
         held(tx, run)
     if "phase" in facts:
-        tx.event("run.phase", run=run, data={"phase": str(facts["phase"])})
+        tx.event("run.phase", task=held(tx, run)["task"], run=run, data={"phase": str(facts["phase"])})
 
 
 _FACTS = (
@@ -109,11 +109,8 @@ def complete(tx: Transaction, run: int, *, summary: str | None = None, result: s
     A task whose children are still open waits for them and is completed with them.
     """
     row = held(tx, run)
-    to = TaskState.PENDING if row["children"] and row["unmet"] else TaskState.COMPLETED
-    _end(tx, row, RunState.SUCCEEDED, to, summary=summary, result=result, work_run=run)
-    if to is TaskState.PENDING:
-        return settle(tx, changed=[row["task"]], waiting=[row["task"]])
-    return settle(tx, changed=[row["task"]])
+    to = _end(tx, row, RunState.SUCCEEDED, TaskState.COMPLETED, summary=summary, result=result, work_run=run)
+    return settle(tx, changed=[row["task"]], waiting=[row["task"]] if to is TaskState.PENDING else [])
 
 
 def hand_in(
@@ -237,10 +234,10 @@ def _end(
     work_run: int | None = None,
     retry_at: int | None = None,
     retried: int = 0,
-) -> None:
-    """The run's end and its task's move, both guarded by the state and the run that were found."""
+) -> TaskState:
+    """The run's end and its task's move, both guarded by the state and the run that were found. Where it went."""
     _end_run(tx, row, run_to, code=code, reason=reason or error, summary=summary)
-    moved = tx.run(
+    moved = tx.one(
         "held_task_moves",
         id=row["task"],
         run=row["id"],
@@ -254,10 +251,12 @@ def _end(
         retry_at=retry_at,
         retried=retried,
     )
-    if not moved:
+    if moved is None:
         raise stale(row["id"], row)
+    went = TaskState(moved["state"])
     data = {"code": code} if code else None
-    tx.event(f"task.{task_to}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=task_to, data=data)
+    tx.event(f"task.{went}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=went, data=data)
+    return went
 
 
 def _end_run(

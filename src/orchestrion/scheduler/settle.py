@@ -27,6 +27,9 @@ def settle(tx: Transaction, *, changed: Iterable[int] = (), waiting: Iterable[in
     while frontier or waiters:
         if frontier:
             waiters.update(row["task"] for row in tx.all("edges_follow", ids=sorted(frontier)))
+            if unblocked := became_ready.intersection(frontier):
+                # What waited softly for a blocked task waits for it again: it blocks others, and counts more.
+                tx.run("rerank", ids=sorted(unblocked))
         frontier = _place(tx, waiters, became_ready) if waiters else []
         waiters = set()
     return sorted(became_ready)
@@ -39,6 +42,7 @@ def _place(tx: Transaction, ids: Collection[int], became_ready: set[int]) -> lis
         target = _target(task)
         if target != task["state"]:
             moves.setdefault(target, []).append(task)
+    became_ready.difference_update(task["id"] for tasks in moves.values() for task in tasks)
     matters = _leave_for_pending(tx, moves)
     matters += _become_blocked(tx, moves.get(TaskState.BLOCKED, []))
     matters += _become_unneeded(tx, moves.get(TaskState.CANCELLED, []))

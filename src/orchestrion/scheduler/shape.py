@@ -55,6 +55,7 @@ def waive_dependency(tx: Transaction, task: int, on: int, reason: str) -> None:
     edges = _dependency(tx, task, on, None)
     tx.run("waive_edges", ids=[edge["id"] for edge in edges], reason=reason)
     tx.event("task.dependency_waived", task=task, data={"on": name("T", on), "reason": reason})
+    tx.run("rerank", ids=[on])
     settle(tx, waiting=[edge["task"] for edge in edges])
 
 

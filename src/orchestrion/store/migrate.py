@@ -49,11 +49,12 @@ def scripts(dialect: str) -> list[Migration]:
     return [_read(file) for file in sorted((FOLDER / dialect).glob("[0-9]*.sql"))]
 
 
-def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migration] | None = None) -> None:
-    """Migrates a SQLite database under its write lock; two at once do it once."""
+def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migration] | None = None) -> bool:
+    """Migrates a SQLite database under its write lock; two at once do it once. Returns whether there is a store."""
     known = known if known is not None else scripts("sqlite")
-    if _is_current(_sqlite_version(connection), known, connection) or not create:
-        return
+    newest = _sqlite_version(connection)
+    if _is_current(newest, known) or not create:
+        return newest is not None
     connection.execute("begin immediate")
     try:
         connection.execute(_BOOK)
@@ -69,23 +70,24 @@ def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migratio
         if connection.in_transaction:
             connection.execute("rollback")
         raise
+    return True
 
 
-def postgres(connection: psycopg.Connection[Any], *, create: bool, known: list[Migration] | None = None) -> None:
-    """Migrates a PostgreSQL database under an advisory lock; two at once do it once."""
+def postgres(connection: psycopg.Connection[Any], *, create: bool, known: list[Migration] | None = None) -> bool:
+    """Migrates a PostgreSQL database under an advisory lock; two at once do it once. Returns whether there is a store."""
     known = known if known is not None else scripts("postgres")
+    newest = _postgres_version(connection)
+    if _is_current(newest, known) or not create:
+        return newest is not None
     with connection.transaction():
         connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
         connection.execute(_BOOK)
-        row = connection.execute(_NEWEST).fetchone()
-        newest = (row["version"], row["serves_from"]) if row else None
-        if _is_current(newest, known, None) or not create:
-            return
-        for migration in _missing(newest, known):
+        for migration in _missing(_postgres_version(connection), known):
             connection.execute(migration.script.encode())
             connection.execute(f"{_WRITE} (%s, %s, %s, %s)".encode(), _line(migration))
             if migration.version == 1:
                 connection.execute("insert into meta (key, value) values ('uuid', %s)", (str(uuid.uuid4()),))
+    return True
 
 
 def split(script: str) -> Iterator[str]:
@@ -98,7 +100,7 @@ def split(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _is_current(newest: tuple[int, int] | None, known: list[Migration], connection: object) -> bool:
+def _is_current(newest: tuple[int, int] | None, known: list[Migration]) -> bool:
     if newest is None:
         return False
     version, serves_from = newest
@@ -119,10 +121,10 @@ def _missing(newest: tuple[int, int] | None, known: list[Migration]) -> list[Mig
     return [migration for migration in known if migration.version > have]
 
 
-def _sqlite_version(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    tables = connection.execute("select name from sqlite_master where type = 'table'").fetchall()
-    if not tables:
-        return None
+def refuse_foreign(connection: sqlite3.Connection) -> bool:
+    """Refuses a SQLite file of another program, which it only reads. Returns whether there is anything in it."""
+    if connection.execute("select name from sqlite_master where type = 'table' limit 1").fetchone() is None:
+        return False
     owner = connection.execute("pragma application_id").fetchone()[0]
     if owner != APPLICATION_ID:
         raise StoreProblem(
@@ -130,8 +132,20 @@ def _sqlite_version(connection: sqlite3.Connection) -> tuple[int, int] | None:
             hint="name another file with --db",
             code="store_foreign",
         )
-    row = connection.execute(_NEWEST).fetchone()
+    return True
+
+
+def _sqlite_version(connection: sqlite3.Connection) -> tuple[int, int] | None:
+    row = connection.execute(_NEWEST).fetchone() if refuse_foreign(connection) else None
     return tuple(row) if row else None
+
+
+def _postgres_version(connection: psycopg.Connection[Any]) -> tuple[int, int] | None:
+    from psycopg.rows import tuple_row
+
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        known = cursor.execute("select to_regclass('migrations') is not null").fetchone()
+        return cursor.execute(_NEWEST).fetchone() if known and known[0] else None
 
 
 def _read(file: Path) -> Migration:

@@ -13,12 +13,22 @@ from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import psycopg
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
-from orchestrion.core.errors import IllegalMove, StoreProblem
+from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.store import migrate
 from orchestrion.store.statements import Statements
-from orchestrion.store.store import Again, Origin, Row, Store, Transaction
+from orchestrion.store.store import (
+    Again,
+    Origin,
+    Row,
+    Store,
+    Transaction,
+    missing_store,
+    refuse_nested,
+    unstorable,
+)
 
 Result = TypeVar("Result")
 
@@ -30,10 +40,16 @@ _SPELLING = {
     "greatest": "greatest",
     "for_update": "for no key update",
     "skip_locked": "skip locked",
-    "for_update_of_t": "for update of t",
+    "for_update_of_t": "for no key update of t",
     "as_int": "::int",
     "now": "coalesce(:now::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)",
 }
+#: Somebody was first, between our look and our write: looking again shows it.
+_LOST_RACES = (
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+    psycopg.errors.UniqueViolation,
+)
 
 
 class PostgresStore(Store):
@@ -43,13 +59,20 @@ class PostgresStore(Store):
 
     def __init__(self, url: str, *, create: bool = True, now: int | None = None) -> None:
         super().__init__(url, Statements("postgres", _SPELLING, _spell_list, r"%(\1)s"), now=now)
-        self._listener: psycopg.Connection[DictRow] | None = None
-        with _translated(url):
-            migrate.postgres(self._connection(), create=create)
+        _refuse_broken(url)
+        try:
+            with _translated(url):
+                found = migrate.postgres(self._connection(), create=create)
+            if not found:
+                raise missing_store(_without_password(url))
+        except BaseException:
+            self.close()
+            raise
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):
             connection = self._connection()
+            refuse_nested(_in_transaction(connection))
             with connection.transaction():
                 transaction = PostgresTransaction(connection, self._statements, self._constants(), origin)
                 result = work(transaction)
@@ -59,27 +82,25 @@ class PostgresStore(Store):
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         with _translated(self.url):
             connection = self._connection()
+            refuse_nested(_in_transaction(connection))
             with connection.transaction():
                 connection.execute("set transaction isolation level repeatable read read only")
                 return work(PostgresTransaction(connection, self._statements, self._constants(), self.origin))
 
     def wait_for_change(self, seconds: float) -> bool:
         with _translated(self.url):
-            if self._listener is None or self._listener.closed:
-                self._listener = _connect(self.url)
-                self._listener.execute("listen orchestrion")
+            listener: psycopg.Connection[DictRow] | None = getattr(self._local, "listener", None)
+            if listener is None or listener.closed:
+                self._local.listener = _connect(self.url)
+                self._local.listener.execute("listen orchestrion")
                 return True
-            heard = list(self._listener.notifies(timeout=seconds, stop_after=1))
-            return bool(heard)
+            return bool(list(listener.notifies(timeout=seconds, stop_after=1)))
 
     def close(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            del self._local.connection
-        if self._listener is not None:
-            self._listener.close()
-            self._listener = None
+        for connection in (getattr(self._local, "connection", None), getattr(self._local, "listener", None)):
+            if connection is not None:
+                connection.close()
+        self._local.connection = self._local.listener = None
 
     def _connection(self) -> psycopg.Connection[DictRow]:
         connection: psycopg.Connection[DictRow] | None = getattr(self._local, "connection", None)
@@ -121,6 +142,22 @@ def _connect(url: str) -> psycopg.Connection[DictRow]:
     return connection
 
 
+def _in_transaction(connection: psycopg.Connection[DictRow]) -> bool:
+    return connection.info.transaction_status in (TransactionStatus.INTRANS, TransactionStatus.ACTIVE)
+
+
+def _refuse_broken(url: str) -> None:
+    """Refuses what is no address at all; what libpq says of it would show the password."""
+    try:
+        psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        raise InvalidInput(
+            "this is not the address of a PostgreSQL database",
+            hint="it looks like postgresql://user@host:5432/database",
+            code="invalid_store_url",
+        ) from None
+
+
 class _translated:  # noqa: N801 - reads as a word: with _translated(url)
     """Turns PostgreSQL's errors into ours: ``with _translated(url): ...``."""
 
@@ -131,6 +168,8 @@ class _translated:  # noqa: N801 - reads as a word: with _translated(url)
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, psycopg.DataError | UnicodeEncodeError):
+            raise unstorable(error) from error
         if isinstance(error, psycopg.Error):
             _raise_ours(error, self._url)
 
@@ -139,7 +178,7 @@ def _raise_ours(error: psycopg.Error, url: str) -> NoReturn:
     if "illegal_move" in str(error):
         said = str(error).splitlines()[0].partition("illegal_move: ")[2]
         raise IllegalMove("the row", "as it is", said, []) from error
-    if isinstance(error, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+    if isinstance(error, _LOST_RACES):
         raise Again from error
     where = _without_password(url)
     if isinstance(error, psycopg.errors.LockNotAvailable):

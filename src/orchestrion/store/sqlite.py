@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.store import migrate
 from orchestrion.store.statements import Statements
-from orchestrion.store.store import Origin, Row, Store, Transaction, missing_store
+from orchestrion.store.store import Origin, Row, Store, Transaction, missing_store, refuse_nested, unstorable
 
 Result = TypeVar("Result")
 
@@ -64,16 +64,23 @@ class SqliteStore(Store):
         if "\0" in path:
             raise InvalidInput("a path cannot contain a NUL character", code="invalid_path")
         super().__init__(path, Statements("sqlite", _SPELLING, _spell_list, r":\1"), now=now)
-        self._path = Path(path)
+        self._path = Path(path).absolute()
         self._create = create
-        self._version = -1
-        with _translated(self.url):
-            migrate.sqlite(self._connection(), create=create)
+        try:
+            with _translated(self.url):
+                connection = self._connection()
+                found = _patiently(lambda: migrate.sqlite(connection, create=create), PATIENCE_S)
+            if not found:
+                raise missing_store(path)
+        except BaseException:
+            self.close()
+            raise
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):
             connection = self._connection()
-            _begin(connection, PATIENCE_S)
+            refuse_nested(connection.in_transaction)
+            _patiently(lambda: connection.execute("begin immediate"), PATIENCE_S)
             try:
                 transaction = SqliteTransaction(connection, self._statements, self._constants(), origin)
                 result = work(transaction)
@@ -88,8 +95,7 @@ class SqliteStore(Store):
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         with _translated(self.url):
             connection = self._connection()
-            if connection.in_transaction:
-                raise RuntimeError("a read inside a write would wait for itself; use the write's transaction")
+            refuse_nested(connection.in_transaction)
             connection.execute("begin")
             try:
                 return work(SqliteTransaction(connection, self._statements, self._constants(), self.origin))
@@ -97,23 +103,28 @@ class SqliteStore(Store):
                 connection.execute("rollback")
 
     def wait_for_change(self, seconds: float) -> bool:
-        connection = self._connection()
         end = time.monotonic() + seconds
-        while True:
-            version = connection.execute("pragma data_version").fetchone()[0]
-            if version != self._version:
-                self._version = version
-                return True
+        while not self._has_changed():
             left = end - time.monotonic()
             if left <= 0:
                 return False
             time.sleep(min(GLANCE_S, left))
+        return True
+
+    def _has_changed(self) -> bool:
+        """Whether another connection committed since this thread asked last; the number means nothing to others."""
+        with _translated(self.url):
+            version = self._connection().execute("pragma data_version").fetchone()[0]
+        before = getattr(self._local, "version", None)
+        self._local.version = version
+        return bool(version != before)
 
     def close(self) -> None:
         connection = getattr(self._local, "connection", None)
         if connection is not None:
             connection.close()
             del self._local.connection
+            self._local.version = None
 
     def _connection(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
@@ -129,6 +140,7 @@ class SqliteStore(Store):
         )
         connection.row_factory = sqlite3.Row
         try:
+            _patiently(lambda: migrate.refuse_foreign(connection), PATIENCE_S)
             _configure(connection)
         except BaseException:
             connection.close()
@@ -174,24 +186,18 @@ def _configure(connection: sqlite3.Connection) -> None:
         connection.execute("pragma fullfsync = on")
 
 
-def _begin(connection: sqlite3.Connection, patience_s: float) -> None:
-    _patiently(lambda: connection.execute("begin immediate"), patience_s)
-
-
-def _patiently(act: Callable[[], object], patience_s: float) -> None:
+def _patiently(act: Callable[[], Result], patience_s: float) -> Result:
     end = time.monotonic() + patience_s
     pause = 0.001
     while True:
         try:
-            act()
+            return act()
         except sqlite3.OperationalError as error:
             busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
             if not busy or time.monotonic() > end:
                 raise
             time.sleep(pause * random.random())
             pause = min(pause * 1.5, 0.05)
-        else:
-            return
 
 
 class _translated:  # noqa: N801 - reads as a word: with _translated(url)
@@ -206,6 +212,8 @@ class _translated:  # noqa: N801 - reads as a word: with _translated(url)
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.Error):
             _raise_ours(error, self._url)
+        if isinstance(error, UnicodeEncodeError | OverflowError):
+            raise unstorable(error) from error
 
 
 def _raise_ours(error: sqlite3.Error, url: str) -> NoReturn:

@@ -11,7 +11,7 @@ as a word in braces:
     {edge_state}     state of edge ``e`` whose prerequisite is task ``p``, from the table in ``core.states``
     {skip_locked}    passes over rows that others hold, where there can be others
     {effective}      effective priority of the row ``tasks``
-    {for_update}, {for_update_of_t}, {for_share}, {as_int}, {greatest}    words that one of the dialects does without
+    {for_update}, {for_update_of_t}, {as_int}, {greatest}    words that one of the dialects does without
 
 A line that ends with ``--? role`` belongs to the statement only when ``role`` is given.
 """

@@ -11,13 +11,15 @@ or not at all. Work handed to ``write`` may be called again when the database as
 from __future__ import annotations
 
 import json
+import random
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.errors import InvalidInput, NotFound, StoreProblem
 from orchestrion.store.statements import Statements
 
 Result = TypeVar("Result")
@@ -25,6 +27,8 @@ Row = Mapping[str, Any]
 
 #: How often a transaction is begun again before the database's refusal is passed on.
 TRIES = 8
+#: After a refusal it waits a random share of this, longer each time, so that rivals do not meet again; in seconds.
+PAUSE_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -160,9 +164,14 @@ class Store(ABC):
         for left in reversed(range(TRIES)):
             try:
                 return self._write_once(work, origin or self.origin)
-            except Again:
+            except Again as again:
                 if not left:
-                    raise
+                    raise StoreProblem(
+                        f"the store is so busy that a change was begun {TRIES} times in vain",
+                        hint="nothing was written; try again",
+                        code="store_busy",
+                    ) from again
+            time.sleep(PAUSE_S * (TRIES - left) * random.random())
         raise AssertionError("unreachable")
 
     def rehearse(self, work: Callable[[Transaction], Result]) -> Result:
@@ -238,6 +247,21 @@ def _store_at(url: str, *, create: bool, now: int | None) -> Store:
     from orchestrion.store.sqlite import SqliteStore
 
     return SqliteStore(rest if separator else url, create=create, now=now)
+
+
+def refuse_nested(active: bool) -> None:
+    """Refuses a transaction within a transaction of the same thread: it would wait for itself, or see halves."""
+    if active:
+        raise RuntimeError("a read or write inside another one; use the transaction that is there")
+
+
+def unstorable(error: Exception) -> InvalidInput:
+    """The error for a value that no database holds: broken UTF-8, a NUL, a number beyond 64 bits."""
+    return InvalidInput(
+        f"a value cannot be stored: {str(error).splitlines()[0][:200]}",
+        hint="leave out what is not text, and keep numbers below 2^63",
+        code="invalid_value",
+    )
 
 
 def missing_store(url: str) -> NotFound:

@@ -32,7 +32,9 @@ def main() -> None:
 def survey(module: Path) -> list[str]:
     """One line for each public function of a module."""
     name = "musicbox" if module.stem == "__init__" else f"musicbox.{module.stem}"
-    functions = [node for node in ast.parse(module.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    functions = [
+        node for node in ast.parse(module.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)
+    ]
     return [
         f"- `{name}.{function.name}({ast.unparse(function.args)})`: {_first_line(function)}"
         for function in functions

@@ -22,7 +22,7 @@ TEST = Path("tests/test_second_voice.py")
 
 HEADING = "# The second voice of the ode\n"
 
-TESTS = '''\
+TESTS = """\
 import unittest
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class SecondVoiceTest(unittest.TestCase):
     def test_stays_a_third_below(self):
         for above, below in zip(self.first, self.second):
             self.assertIn(notes.number(above.note) - notes.number(below.note), (3, 4))
-'''
+"""
 
 _KEPT = re.compile(r"Its work is kept on the branch `([^`]+)`")
 

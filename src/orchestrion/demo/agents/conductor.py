@@ -28,9 +28,7 @@ def main() -> None:
 def _play(instrument: str, file: Path) -> str:
     time.sleep(PACE / 3)
     command = [sys.executable, "-m", "musicbox", "play", *VOICES, "--instrument", instrument, "--output", str(file)]
-    said = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True, check=False
-    )
+    said = subprocess.run(command, env={**os.environ, "PYTHONPATH": "src"}, capture_output=True, text=True, check=False)
     if said.returncode:
         sys.exit(said.stderr)
     facts = said.stdout.strip().rpartition(": ")[2]

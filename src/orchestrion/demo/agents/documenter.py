@@ -18,7 +18,7 @@ PACE = float(os.environ.get("DEMO_PACE", "0.7"))
 
 _SURVEYED = re.compile(r"^- `(musicbox[\w.]*)\.(\w+\(.*\))`: (.*)$", re.MULTILINE)
 
-TEST_DOCS = '''\
+TEST_DOCS = """\
 import ast
 import unittest
 from pathlib import Path
@@ -33,7 +33,7 @@ class DocsTest(unittest.TestCase):
             for node in ast.parse(module.read_text()).body:
                 if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
                     self.assertIn(f"`{node.name}(", api, f"{module.name}: {node.name}")
-'''
+"""
 
 USAGE = """
 ## Use

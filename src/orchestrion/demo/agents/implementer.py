@@ -48,7 +48,7 @@ def square(phase):
 WAVES = {"sine": sine, "triangle": triangle, "square": square}
 '''
 
-TEST_WAVES = '''\
+TEST_WAVES = """\
 import unittest
 
 from musicbox.waves import WAVES
@@ -68,7 +68,7 @@ class WavesTest(unittest.TestCase):
     def test_soft_ones_begin_at_rest(self):
         for name in ("sine", "triangle"):
             self.assertAlmostEqual(WAVES[name](0.0), 0.0, msg=name)
-'''
+"""
 
 TUNES = '''\
 """Tunes as text: read and written. docs/tunes.md says how they look."""
@@ -113,7 +113,7 @@ def _word(tone):
     return tone.note if tone.beats == 1 else f"{tone.note}:{tone.beats:g}"
 '''
 
-TEST_TUNES = '''\
+TEST_TUNES = """\
 import unittest
 from pathlib import Path
 
@@ -134,7 +134,7 @@ class TunesTest(unittest.TestCase):
     def test_nonsense_is_refused(self):
         with self.assertRaises(ValueError):
             tunes.parse("C4 X4")
-'''
+"""
 
 WAV = '''\
 """WAV files: one channel, 16 bits."""
@@ -162,7 +162,7 @@ def seconds(path):
         return file.getnframes() / file.getframerate()
 '''
 
-TEST_WAV = '''\
+TEST_WAV = """\
 import tempfile
 import unittest
 import wave
@@ -186,7 +186,7 @@ class WavTest(unittest.TestCase):
         with wave.open(str(self.file), "rb") as file:
             frames = file.readframes(2)
         self.assertEqual(frames, (32767).to_bytes(2, "little") + (-32767).to_bytes(2, "little", signed=True))
-'''
+"""
 
 SYNTH = '''\
 """Sound from notes: every tone is a sum of swings that fade."""
@@ -214,7 +214,8 @@ def tone(note, seconds, instrument="music-box", rate=RATE):
 
 def voice(bars, instrument="music-box", tempo=TEMPO, rate=RATE):
     """The samples of a whole voice; ``tempo`` in beats per minute."""
-    return [sample for bar in bars for one in bar for sample in tone(one.note, one.beats * 60 / tempo, instrument, rate)]
+    tones = [one for bar in bars for one in bar]
+    return [sample for one in tones for sample in tone(one.note, one.beats * 60 / tempo, instrument, rate)]
 
 
 def mix(voices):
@@ -226,7 +227,7 @@ def mix(voices):
     return [0.9 * sample / peak for sample in mixed]
 '''
 
-TEST_SYNTH = '''\
+TEST_SYNTH = """\
 import unittest
 
 from musicbox import synth
@@ -251,7 +252,7 @@ class SynthTest(unittest.TestCase):
     def test_a_mix_is_never_too_loud(self):
         mixed = synth.mix([synth.voice(parse("C4")), synth.voice(parse("E4 G4"))])
         self.assertLessEqual(max(map(abs, mixed)), 0.9001)
-'''
+"""
 
 COMMAND = '''\
 """The command: ``python -m musicbox play tunes/ode.txt --output ode.wav``."""
@@ -295,7 +296,7 @@ if __name__ == "__main__":
     sys.exit(main())
 '''
 
-TEST_COMMAND = '''\
+TEST_COMMAND = """\
 import contextlib
 import io
 import tempfile
@@ -325,7 +326,7 @@ class CommandTest(unittest.TestCase):
         with contextlib.redirect_stdout(io.StringIO()) as said:
             main(["instruments"])
         self.assertIn("music-box", said.getvalue())
-'''
+"""
 
 PIECES = {
     "waves": {"src/musicbox/waves.py": WAVES, "tests/test_waves.py": TEST_WAVES},

@@ -22,7 +22,7 @@ INSTRUMENTS = {
     "bell": ("struck", 'Instrument("sine", (1.0, 0.5, 0.0, 0.3), 0.6)'),
 }
 
-TEST = '''\
+TEST = """\
 import unittest
 
 from musicbox.instruments import INSTRUMENTS
@@ -39,7 +39,7 @@ class {title}Test(unittest.TestCase):
     def test_is_loudest_at_its_own_pitch(self):
         partials = INSTRUMENTS["{name}"].partials
         self.assertEqual(max(partials), partials[0])
-'''
+"""
 
 
 def main(name: str) -> None:

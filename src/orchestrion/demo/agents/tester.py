@@ -11,7 +11,7 @@ PACE = float(os.environ.get("DEMO_PACE", "0.7"))
 
 FILE = Path("tests/test_scales.py")
 
-TESTS = '''\
+TESTS = """\
 import unittest
 
 from musicbox.scales import below, scale
@@ -30,7 +30,7 @@ class ScalesTest(unittest.TestCase):
     def test_a_note_outside_of_the_scale_is_refused(self):
         with self.assertRaisesRegex(ValueError, "F#4"):
             below("F#4", 2)
-'''
+"""
 
 
 def main() -> None:

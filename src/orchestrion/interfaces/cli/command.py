@@ -19,6 +19,24 @@ WIDEST = 110
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
 
 
+class PathType(click.ParamType):
+    """A path as it was typed, whatever bytes it has; whoever opens it says what is wrong with it."""
+
+    name = "path"
+
+    def __init__(self, kind: str) -> None:
+        #: ``file`` or ``dir``: what a shell completes.
+        self.kind = kind
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(incomplete, type=self.kind)]
+
+
+FILE, FOLDER = PathType("file"), PathType("dir")
+
+
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Keeps a global option on the call, wherever it stood; the last one counts."""
     call = context.ensure_object(Call)
@@ -33,7 +51,7 @@ def global_options() -> list[click.Parameter]:
         click.Option(
             ["-C", "folder"],
             metavar="DIR",
-            type=click.Path(),
+            type=FOLDER,
             help="The project's folder, instead of the current one.",
             **common,
         ),
@@ -45,8 +63,8 @@ def global_options() -> list[click.Parameter]:
 class Command(click.Command):
     """A command that takes the global options too, and shows examples."""
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(*args, context_settings=_SETTINGS, **settings)
+    def __init__(self, name: str | None, *, examples: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(name, context_settings=_SETTINGS, **settings)
         self.examples = examples
         self._global_options = global_options()
 
@@ -58,7 +76,7 @@ class Command(click.Command):
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        own = [option.get_help_record(ctx) for option in super().get_params(ctx)]
+        own = [one.get_help_record(ctx) for one in super().get_params(ctx) if isinstance(one, click.Option)]
         with formatter.section("Options"):
             formatter.write_dl([record for record in own if record])
 
@@ -72,8 +90,8 @@ class Group(click.Group):
 
     command_class = Command
 
-    def __init__(self, *args: Any, examples: Sequence[str] = (), **settings: Any) -> None:
-        super().__init__(*args, context_settings=_SETTINGS, **settings)
+    def __init__(self, name: str | None, *, examples: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(name, context_settings=_SETTINGS, **settings)
         self.examples = examples
         self._global_options = global_options()
 
@@ -148,7 +166,8 @@ def write_examples(formatter: click.HelpFormatter, examples: Sequence[str]) -> N
 
 def task_argument(name: str = "task", *, required: bool = True, metavar: str = "T") -> Callable[[Any], Any]:
     """A task by its id."""
-    return click.argument(name, metavar=metavar if required else f"[{metavar}]", required=required, shell_complete=tasks)
+    shown = metavar if required else f"[{metavar}]"
+    return click.argument(name, metavar=shown, required=required, shell_complete=tasks)
 
 
 def run_argument() -> Callable[[Any], Any]:
@@ -165,7 +184,7 @@ def _run_or_own(context: click.Context, argument: click.Parameter, value: str | 
     import os
 
     if value is None and not os.environ.get(RUN_VARIABLE) and not context.resilient_parsing:
-        raise click.UsageError(f"which run? Name it (R31), or set {RUN_VARIABLE}.", ctx=context)
+        raise usage(f"which run? Name it (R31), or set {RUN_VARIABLE}.")
     return value
 
 
@@ -207,6 +226,11 @@ def plans(context: click.Context, parameter: click.Parameter, incomplete: str) -
 # -- refusals ---------------------------------------------------------------------------------
 
 
+def usage(message: str) -> click.UsageError:
+    """The error for options that do not go together."""
+    return click.UsageError(message, ctx=click.get_current_context())
+
+
 def _unknown_command(context: click.Context, asked: str, known: Sequence[str]) -> click.UsageError:
     import difflib
 
@@ -220,7 +244,7 @@ def _refuse_broken_text(context: click.Context) -> None:
     from orchestrion.core.errors import InvalidInput
 
     for parameter in context.command.params:
-        if isinstance(parameter.type, click.Path):
+        if isinstance(parameter.type, PathType):
             continue
         value = context.params.get(parameter.name or "")
         for text in value if isinstance(value, tuple) else (value,):

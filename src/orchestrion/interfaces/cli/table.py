@@ -14,7 +14,7 @@ class Entry(NamedTuple):
 
     #: As people type it.
     name: str
-    #: Module of this folder that holds it, in a variable of the same name (``config`` in ``config_``).
+    #: Module of this folder that has it in its ``COMMANDS``.
     module: str
     #: What it does, as one goes on from "orchestrion NAME: ...".
     summary: str

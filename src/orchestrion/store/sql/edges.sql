@@ -153,3 +153,9 @@ select e.*, p.state as prerequisite_state, p.title as prerequisite_title, g.name
 from edges e left join tasks p on p.id = e.prerequisite left join gates g on g.id = e.gate
 where e.task = :task and e.state in ('open', 'dead')
 order by e.state, e.id limit :limit
+
+-- name: open_gates
+-- Gates that are still open, with the task each belongs to; those of settled tasks are awaited by nobody.
+select g.id, g.kind, g.name, g.opens_at, g.task, t.title from gates g join tasks t on t.id = g.task
+where g.project = :project and g.state = 'open' and t.state in ('pending', 'blocked')
+order by g.id limit :limit

@@ -46,10 +46,6 @@ update plans set merge_run = :run where id = :plan and
     (merge_run is null or merge_run = :run or not exists
         (select 1 from runs r where r.id = plans.merge_run and r.state in ('starting', 'running')))
 
--- name: leave_merge_queue
--- The run no longer merges.
-update plans set merge_run = null where merge_run = :run
-
 -- name: lane_by_value
 -- The lane of a role, an agent and needs.
 select id from lanes where project = :project and role = :role and agent = :agent and needs = :needs
@@ -70,3 +66,11 @@ select * from events where project = :project and id > :since
   and task = :task  --? task
   and task = (select r.task from runs r where r.id = :run) and run = :run  --? run
 order by id limit :limit
+
+-- name: last_event
+-- Where the journal ends now.
+select coalesce(max(id), 0) as id from events where project = :project
+
+-- name: schema
+-- The newest migration that this database has.
+select version, name from migrations order by version desc limit 1

@@ -30,11 +30,6 @@ order by t.rank, t.id limit 100
 select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs
 from tasks t join lanes l on l.id = t.lane where t.id = :id and t.state = 'ready' {for_update_of_t} {skip_locked}
 
--- name: lane_of_task
--- The lane of one task.
-select l.id as lane, l.role, l.agent, l.needs, t.id, t.rank, t.state, t.run
-from tasks t join lanes l on l.id = t.lane where t.id = :id and t.project = :project
-
 -- name: add_run
 -- A new attempt; it is the task's fence from now on.
 insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, worker_pid, worker_start,

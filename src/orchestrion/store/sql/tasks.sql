@@ -36,10 +36,6 @@ select * from tasks where id = :id and project = :project {for_update}
 -- States of tasks that edges will point at, held against a change until the transaction ends.
 select id, state, parent, plan from tasks where id in {ids[]} and project = :project order by id {for_update}
 
--- name: task_by_key
--- The task of a key within a plan.
-select t.id, t.state from tasks t where t.plan = :plan and t.key = :key
-
 -- name: keys_of_plan
 -- All keys of a plan.
 select id, key, state from tasks where plan = :plan and key is not null
@@ -148,11 +144,13 @@ where id in {ids[]} and state = 'pending'
 
 -- name: rerank
 -- Ready tasks whose effective priority may have changed.
-update tasks set rank = ready_at - 3600000 * {effective}, updated_at = {now} where id in {ids[]} and state = 'ready'
+update tasks set rank = ready_at - 3600000 * {effective}, updated_at = {now},
+    urgent = (due_at is not null and due_at <= {now} + 3600000){as_int}
+where id in {ids[]} and state = 'ready'
 
 -- name: promote_deadlines
 -- Ready tasks whose deadline is within the hour; a bounded number at a time.
-update tasks set urgent = 1, rank = rank - 2 * 3600000 where id in
+update tasks set urgent = 1, rank = ready_at - 3600000 * {effective} where id in
     (select id from tasks where state = 'ready' and urgent = 0 and due_at is not null
         and due_at <= {now} + 3600000 and project = :project limit 100)
 
@@ -184,12 +182,14 @@ update tasks set state = 'in_progress', run = :run, attempts = attempts + 1, upd
 where id = :id and state = 'ready'
 
 -- name: held_task_moves
--- The task of a run leaves in_progress; refused (no row) when another run is the task's current one.
-update tasks set state = :to, run = null, updated_at = {now}, code = :code, reason = :reason, error = :error,
+-- The task of a run leaves in_progress; refused (no row) when another run is the task's current one. A task whose
+-- children are open waits for them instead of being completed: one may have been added since we looked.
+update tasks set state = case when :to = 'completed' and children > 0 and unmet > 0 then 'pending' else :to end, run = null, updated_at = {now}, code = :code, reason = :reason, error = :error,
     summary = coalesce(:summary, summary), result = coalesce(:result, result), work_run = coalesce(:work_run, work_run),
     retry_at = :retry_at, retries = retries + :retried,
-    completed_at = case when :to in ('completed', 'failed') then {now} end
+    completed_at = case when :to = 'failed' or :to = 'completed' and (children = 0 or unmet = 0) then {now} end
 where id = :id and run = :run and state = 'in_progress'
+returning state
 
 -- name: decided_task_moves
 -- A person or a timer moves a task that no run holds.

@@ -1,0 +1,116 @@
+"""Row 6: the most memory that a supervisor ever holds, for a run with workspace, check and merge.
+
+There is one supervisor for each agent at work. The bound is an empty Python. RSS counts
+shared pages in full; PSS, shown beside it, counts each process's share of them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.databases import Databases
+from bench.measure import Measurement, median
+from bench.project import BenchProject, until
+from orchestrion import Orchestrator
+from orchestrion.core.model import NewTask
+from orchestrion.scheduler.create import create
+
+FULL_ROUNDS, QUICK_ROUNDS = 5, 2
+FILES = 100
+#: Megabytes (10^6 bytes).
+TARGET = 40.0
+GLANCE_S = 0.005
+
+
+@dataclass
+class Peak:
+    """The most that was seen of a process, in megabytes."""
+
+    rss: float = 0.0
+    pss: float = 0.0
+
+    def look(self, pid: int) -> bool:
+        """Looks at the process once; whether there was anything to see."""
+        status = _sizes(Path(f"/proc/{pid}/status"))
+        rollup = _sizes(Path(f"/proc/{pid}/smaps_rollup"))
+        self.rss = max(self.rss, status.get("VmHWM", 0.0))
+        self.pss = max(self.pss, rollup.get("Pss", 0.0))
+        return bool(status.get("VmHWM"))
+
+
+def measure(databases: Databases, folder: Path, *, quick: bool = False) -> list[Measurement]:
+    """The measurement of row 6 on one kind of database; none where there is no /proc."""
+    if not Path("/proc/self/smaps_rollup").exists():
+        return []
+    rounds = QUICK_ROUNDS if quick else FULL_ROUNDS
+    project = BenchProject(folder / f"memory-{databases.dialect}", databases)
+    project.make_repository(FILES)
+    project.call("init")
+    with project.open() as opened, project.worker():
+        ours = [_peak_of_supervisor(opened, number) for number in range(rounds)]
+    project.drop()
+    empty = [_peak_of_empty_python() for _ in range(rounds)]
+    return [_measurement(databases, ours, empty)]
+
+
+def _peak_of_supervisor(opened: Orchestrator, number: int) -> Peak:
+    new = NewTask(
+        f"Write file {number}",
+        command=f"sleep 0.5; echo {number} > written{number}.txt",
+        checks=(f"test -f written{number}.txt",),
+        max_retries=0,
+    )
+    task = opened.store.write(lambda tx: create(tx, new))
+    until(lambda: _supervisor(opened) is not None, "a supervisor")
+    pid = _supervisor(opened)
+    assert pid is not None
+    peak = Peak()
+    while peak.look(pid):
+        time.sleep(GLANCE_S)
+    state = opened.store.read(lambda tx: tx.the("task", id=task))["state"]
+    if state != "completed":
+        raise SystemExit(f"bench: the task of the supervisor that was watched is {state}")
+    return peak
+
+
+def _supervisor(opened: Orchestrator) -> int | None:
+    runs = opened.store.read(lambda tx: tx.all("active_runs"))
+    return next((int(run["pid"]) for run in runs if run["pid"]), None)
+
+
+def _peak_of_empty_python() -> Peak:
+    peak = Peak()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as python:
+        time.sleep(0.2)
+        peak.look(python.pid)
+        python.communicate(b"\n")
+    return peak
+
+
+def _sizes(file: Path) -> dict[str, float]:
+    """The lines ``Name:  123 kB`` of a file below /proc, in megabytes; nothing of a process that is gone."""
+    try:
+        lines = file.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return {}
+    parts = (line.replace(":", " ").split() for line in lines)
+    return {part[0]: int(part[1]) * 1024 / 1e6 for part in parts if len(part) == 3 and part[2] == "kB"}
+
+
+def _measurement(databases: Databases, ours: list[Peak], empty: list[Peak]) -> Measurement:
+    pss, empty_pss = median([peak.pss for peak in ours]), median([peak.pss for peak in empty])
+    return Measurement(
+        row=6,
+        key=f"memory.{databases.dialect}.supervisor",
+        what=f"{databases.title}: peak RSS of a supervisor (PSS {pss:.1f} MB)",
+        value=median([peak.rss for peak in ours]),
+        unit="MB",
+        bound=median([peak.rss for peak in empty]),
+        bound_is=f"an empty Python (PSS {empty_pss:.1f} MB)",
+        target=TARGET,
+        judged="value",
+    )

@@ -1,0 +1,162 @@
+"""How the demo is introduced, and what it says at its end."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.text import Text
+
+from orchestrion.core.states import MARKS, TaskState
+from orchestrion.demo import repository
+from orchestrion.demo.live import COLOURS
+from orchestrion.demo.page import Page, Row
+from orchestrion.demo.play import SLOTS, Played
+from orchestrion.demo.proof import Proof
+from orchestrion.demo.stage import Stage
+from orchestrion.demo.story import Attempt, Line, Story
+from orchestrion.orchestrator import Orchestrator
+from orchestrion.orchestrator.opening import installed_agents
+from orchestrion.runs.git import Git
+
+#: So many lines of git's graph are shown.
+_GRAPH_LINES = 16
+#: How each known agent program does a task on its own, as a command.
+_AGENT_COMMANDS = {
+    "claude": 'claude -p "$(cat "$ORCHESTRION_BRIEF")" --permission-mode acceptEdits',
+    "codex": 'codex exec --sandbox workspace-write "$(cat "$ORCHESTRION_BRIEF")"',
+    "gemini": 'gemini -p "$(cat "$ORCHESTRION_BRIEF")" --yolo',
+    "qwen": 'qwen -p "$(cat "$ORCHESTRION_BRIEF")" --yolo',
+    "opencode": 'opencode run "$(cat "$ORCHESTRION_BRIEF")"',
+}
+
+
+def opening(page: Page, stage: Stage, opened: Orchestrator) -> None:
+    """Says what is going to happen, and where."""
+    authors = {step.author.name for step in repository.HISTORY}
+    total = opened.list_tasks(plan=stage.plan_name, limit=1).total
+    page.line(Text("Orchestrion demo: a plan of dependent tasks becomes merged work", style="bold"))
+    page.line("")
+    facts = [
+        ("Folder", str(stage.folder)),
+        ("Repository", f"{repository.NAME}, {len(repository.HISTORY)} commits by {len(authors)} people"),
+        ("Plan", f"plan.yaml, {total} tasks; {SLOTS} agents at a time; the store is SQLite"),
+        ("Agents", "plain Python scripts that take their time: no model, no key, no network"),
+    ]
+    page.rows([((label, "dim"), (text, "")) for label, text in facts])
+    page.heading("What happens")
+
+
+def closing(
+    page: Page,
+    stage: Stage,
+    played: Played,
+    told: Story,
+    proven: Proof,
+    environ: Mapping[str, str],
+    *,
+    is_kept: bool,
+) -> None:
+    """Tells what happened, shows the branch, and says what to try next."""
+    page.heading("Tasks and attempts")
+    page.rows([_row(line) for line in told.lines])
+    page.heading("What the store, the journal and git say about it")
+    for chapter in told.chapters:
+        page.paragraph(chapter.text, f"{chapter.heading}.")
+    _show_branch(page, stage)
+    if proven.passed:
+        _show_success(page, played)
+        _show_next(page, stage, told, environ, is_kept=is_kept)
+    else:
+        _show_failure(page, stage, proven)
+
+
+def _row(line: Line) -> Row:
+    state = TaskState(line.state)
+    title = ("   " if line.is_child else "") + line.title
+    cells = [_attempt(attempt) for attempt in line.attempts] or [_without_attempt(line)]
+    return ((f"{MARKS[state]} {line.task}", COLOURS[state]), (title, ""), (", then ".join(cells), ""))
+
+
+def _attempt(attempt: Attempt) -> str:
+    seconds = "" if attempt.seconds is None else f" ({attempt.seconds:.1f} s)"
+    return f"{attempt.run} {attempt.result}{seconds}"
+
+
+def _without_attempt(line: Line) -> str:
+    if line.code == "not_needed":
+        return "not needed"
+    return "with its children" if line.state == TaskState.COMPLETED else line.state
+
+
+def _show_branch(page: Page, stage: Stage) -> None:
+    branch = f"orchestrion/{stage.plan_name}"
+    page.heading(f"The merged branch, {branch}")
+    log = Git(stage.repository).run("log", "--graph", "--oneline", "--no-decorate", "--no-color", branch).stdout
+    lines = log.splitlines()
+    for line in lines[:_GRAPH_LINES]:
+        page.line(f"  {line.rstrip()}")
+    if len(lines) > _GRAPH_LINES:
+        page.line(f"  ... {len(lines) - _GRAPH_LINES} more lines: git log --graph --oneline {branch}")
+
+
+def _show_success(page: Page, played: Played) -> None:
+    page.heading(f"Done in {played.summary['seconds']:.0f} s: everything was completed, merged, and tested once more.")
+
+
+def _show_failure(page: Page, stage: Stage, proven: Proof) -> None:
+    page.heading("This demo failed:")
+    for finding in proven.findings:
+        if not finding.passed:
+            page.paragraph(f"✗ {finding.text}")
+    page.paragraph(f"The folder {stage.folder} is kept; worker.log in it has what the worker said.")
+
+
+def _show_next(page: Page, stage: Stage, told: Story, environ: Mapping[str, str], *, is_kept: bool) -> None:
+    page.heading("Try next")
+    if not is_kept:
+        page.paragraph("The folder is removed now. `orchestrion demo --keep` keeps it, to look around in.")
+    else:
+        page.rows([((command, ""), (f"# {said}", "dim")) for command, said in _commands(stage, told)])
+        page.line(f"  {_listen(stage)}")
+    _show_agents(page, installed_agents(environ))
+
+
+def _commands(stage: Stage, told: Story) -> list[tuple[str, str]]:
+    """Commands to copy, with what they show."""
+    program = f"{_program()} -C {shlex.quote(str(stage.repository))}"
+    chapters = [(chapter.command, chapter.heading.lower()) for chapter in told.chapters if chapter.command]
+    landing = (f"land {stage.plan_name}", "bring the work to main; then listen to it:")
+    commands = [("graph", "the plan as a tree"), *chapters, landing]
+    return [(f"{program} {command}", said) for command, said in commands]
+
+
+def _listen(stage: Stage) -> str:
+    """Plays what the agents built; works when the plan has landed."""
+    play = "-m musicbox play tunes/ode.txt tunes/ode-second.txt --output ode.wav"
+    return f"cd {shlex.quote(str(stage.repository))} && PYTHONPATH=src {shlex.quote(sys.executable)} {play}"
+
+
+def _program() -> str:
+    """How this program is called here."""
+    if shutil.which("orchestrion"):
+        return "orchestrion"
+    beside = Path(sys.executable).with_name("orchestrion")
+    return shlex.quote(str(beside)) if beside.exists() else f"{shlex.quote(sys.executable)} -m orchestrion"
+
+
+def _show_agents(page: Page, installed: Sequence[str]) -> None:
+    page.line("")
+    page.paragraph(
+        "In your own repository: `orchestrion init`, then a plan file as above. This version has one kind of agent, "
+        "`command`: what it runs may be any program, so also one that asks a model."
+    )
+    if not installed:
+        page.paragraph("None of claude, codex, gemini, qwen, opencode is on your PATH; with one, a task could say:")
+    else:
+        page.paragraph(f"Installed here: {', '.join(installed)}. A task could say (the demo has not tried it):")
+    agent = next((one for one in installed if one in _AGENT_COMMANDS), "claude")
+    page.line(f"    run: {_AGENT_COMMANDS[agent]}")

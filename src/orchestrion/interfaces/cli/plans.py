@@ -1,0 +1,174 @@
+"""Commands about plans: apply, graph, status, land."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import click
+
+from orchestrion.interfaces.cli import output
+from orchestrion.interfaces.cli.call import Call
+from orchestrion.interfaces.cli.command import FILE, command, plans
+from orchestrion.interfaces.cli.source import read_bytes
+
+#: ``apply`` names so many keys with their tasks.
+_NAMED = 40
+#: What a graph of more tasks allows is only computed for --format json.
+_ANALYSED = 2_000
+#: States in the order in which people want to hear of them.
+_STATES = ("completed", "in_progress", "ready", "pending", "retrying", "review", "blocked", "failed", "cancelled")
+
+
+@command("apply", "orchestrion apply plan.yaml --dry-run", "cat plan.md | orchestrion apply -")
+@click.argument("file", metavar="FILE|-", type=FILE)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+def apply(call: Call, file: str, dry_run: bool) -> None:
+    """YAML, JSON or Markdown; all of it or nothing. A key that is known updates its task, a task that was
+    started keeps its state, a key that is gone is left alone and named.
+    """
+    text = read_bytes(file)
+    with call.open(create=True) as orchestrion:
+        applied = orchestrion.apply(text, file, dry_run=dry_run)
+    call.answer(applied, lambda: _applied(applied))
+
+
+@command("graph", "orchestrion graph text-tools", "orchestrion graph --format mermaid > graph.mmd")
+@click.argument("plan", required=False, shell_complete=plans)
+@click.option(
+    "--format", "form", metavar="FORMAT", default="tree", show_default=True, help="tree, mermaid, dot or json."
+)
+def graph(call: Call, plan: str | None, form: str) -> None:
+    """Without PLAN all tasks are drawn. JSON also has what may run side by side, the critical path, the
+    expected speed-up and dead ends.
+    """
+    with call.open() as orchestrion:
+        drawn = orchestrion.graph(plan, "json" if call.json else form)
+        small = form == "tree" and isinstance(drawn, str) and drawn.count("\n") < _ANALYSED
+        facts = orchestrion.graph(plan, "json") if small else None
+    if not isinstance(drawn, str):
+        output.document(drawn)
+        return
+    output.lines([drawn.rstrip("\n") or "no tasks; `orchestrion add` creates one"])
+    if isinstance(facts, dict):
+        output.lines(_allowed(facts))
+
+
+@command("status", "orchestrion status", "orchestrion status --json")
+def status(call: Call) -> None:
+    """Tasks by state, active runs, limits, plans, and what needs you."""
+    with call.open() as orchestrion:
+        found = orchestrion.status()
+    call.answer(found, lambda: _status(found))
+
+
+@command(
+    "land", "orchestrion land text-tools", "orchestrion land text-tools --push", "orchestrion land text-tools --pr"
+)
+@click.argument("plan", required=False, shell_complete=plans)
+@click.option("--push", is_flag=True, help="Push your branch afterwards.")
+@click.option("--pr", is_flag=True, help="Open a pull request, with the program gh.")
+def land(call: Call, plan: str | None, push: bool, pr: bool) -> None:
+    """Merges the plan's branch into the branch you are on, and runs the checks again first if yours has
+    moved. The only command that touches your checkout; it must have no uncommitted changes.
+    """
+    with call.open() as orchestrion:
+        landed = orchestrion.land(plan, push=push, pr=pr)
+    call.answer(landed, lambda: _landed(landed))
+
+
+COMMANDS = {"apply": apply, "graph": graph, "status": status, "land": land}
+
+
+def _applied(applied: Mapping[str, Any]) -> Iterator[str]:
+    would = "would be " if applied["dry_run"] else ""
+    counts = ", ".join(f"{applied[what]} {would}{what}" for what in ("created", "updated"))
+    yield f"{output.heading(applied['plan'])}: {counts}, {applied['unchanged']} unchanged"
+    known = [(task, output.plain(key)) for key, task in applied["tasks"].items()]
+    yield from (f"  {line}" for line in output.table(known[:_NAMED]))
+    if len(known) > _NAMED:
+        yield output.faint(f"  … and {len(known) - _NAMED} more")
+    if applied["missing"]:
+        names = ", ".join(output.plain(key) for key in applied["missing"][:_NAMED])
+        yield f"  left alone, not in the file any more: {names}"
+    if applied["dry_run"]:
+        yield "nothing was done; leave --dry-run out to do it"
+    elif applied["created"]:
+        yield "`orchestrion work --drain` has it done"
+
+
+def _allowed(facts: Mapping[str, Any]) -> Iterator[str]:
+    """What the shape of the work that is left allows."""
+    groups: Sequence[Sequence[str]] = facts["parallel_groups"]
+    if len(groups) < 2 and not facts["dead_ends"]:
+        return
+    path = facts["critical_path"]
+    named = " → ".join(path if len(path) <= 12 else [*path[:6], "…", *path[-5:]])
+    yield ""
+    yield from output.fields(
+        [
+            ("critical path", named),
+            ("side by side", f"up to {max(map(len, groups), default=0)} tasks, in {len(groups)} steps{_faster(facts)}"),
+            ("never", ", ".join(f"{one} (because of {', '.join(c[:5])})" for one, c in _first(facts["dead_ends"]))),
+        ],
+        indent="",
+    )
+
+
+def _faster(facts: Mapping[str, Any]) -> str:
+    factor = facts["speed_up"].get("factor") or 0
+    return f", {factor:.1f} times as fast as one after the other" if factor > 1 else ""
+
+
+def _first(dead_ends: Mapping[str, Sequence[str]]) -> list[tuple[str, Sequence[str]]]:
+    return list(islice(dead_ends.items(), 10))
+
+
+def _status(found: Mapping[str, Any]) -> Iterator[str]:
+    yield output.heading(output.plain(found["project"]))
+    if found["paused_at"]:
+        yield output.paint(f"paused since {output.moment(found['paused_at'])}; `orchestrion resume` goes on", "yellow")
+    total = sum(found["tasks"].values())
+    yield f"{output.count(total, 'task')}: {output.tally(found['tasks'], _STATES)}" if total else "no tasks yet"
+    yield from _part("Runs", [_active(run) for run in found["runs"]])
+    yield from _part("Limits", [(s["name"], f"{s['used']} of {s['capacity']} used") for s in found["slots"]])
+    yield from _part("Plans", [(plan["plan"], output.count(plan["tasks"], "task")) for plan in found["plans"]])
+    yield from _part("Needs you", [_needs(task) for task in found["needs_you"]])
+
+
+def _part(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    if rows:
+        yield ""
+        yield output.heading(title)
+        yield from (f"  {line}" for line in output.table(rows))
+
+
+def _active(run: Mapping[str, Any]) -> tuple[str, ...]:
+    phase = run["phase"] or run["state"]
+    return (
+        run["id"],
+        run["task"],
+        phase,
+        output.seconds(run["duration_s"]),
+        run["agent"] or "client",
+        output.plain(run["title"]),
+    )
+
+
+def _needs(task: Mapping[str, Any]) -> tuple[str, ...]:
+    todo = {
+        "review": f"`orchestrion approve {task['task']}`",
+        "blocked": f"`orchestrion why {task['task']}`",
+        "failed": f"`orchestrion retry {task['task']}`",
+    }
+    why = output.plain(task["reason"] or task["title"]).strip()
+    return task["task"], output.state(task["state"]), todo.get(task["state"], ""), output.shorten(why, 80)
+
+
+def _landed(landed: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{output.heading(landed['plan'])} is on your branch"
+    shown = [(name.replace("_", " "), value) for name, value in landed.items() if name != "plan"]
+    yield from output.fields(
+        (name, output.plain(value)) for name, value in shown if value not in (None, False, "", (), [])
+    )

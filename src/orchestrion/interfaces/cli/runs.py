@@ -1,0 +1,224 @@
+"""Commands about runs: runs, log, diff, kill; and what steers them: pause, resume, slots; and artifact."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.interfaces.cli import output
+from orchestrion.interfaces.cli.call import Call, own_run
+from orchestrion.interfaces.cli.command import command, reason_option, run_argument, split, tasks
+
+if TYPE_CHECKING:
+    from orchestrion.orchestrator import Orchestrator
+
+#: ``runs --watch`` looks this often even if nothing changes, in seconds.
+GLANCE_S = 1.0
+
+
+@command("runs", "orchestrion runs --state running", "orchestrion runs --watch", "orchestrion runs --task T12 --json")
+@click.option("--task", metavar="T", help="Only attempts at this task.", shell_complete=tasks)
+@click.option("--state", "states", metavar="STATE", multiple=True, help="Only runs in this state. Repeatable.")
+@click.option("--limit", metavar="N", type=int, default=20, show_default=True, help="At most so many.")
+@click.option("--cursor", metavar="R", help="Go on behind this run.")
+@click.option("--watch", is_flag=True, help="Stay, and show changes as they happen, until Ctrl-C.")
+def runs(call: Call, states: tuple[str, ...], watch: bool, **filters: Any) -> None:
+    """Newest first. On a terminal --watch draws the list anew; elsewhere, and with --json, it prints a
+    line for each run that changed.
+    """
+    with call.open() as orchestrion:
+        asked = {"states": split(states), **filters}
+        if watch:
+            _watch(call, orchestrion, asked)
+        page = orchestrion.list_runs(**asked).as_json("runs")
+    call.answer(page, lambda: _list(page))
+
+
+@command("log", "orchestrion log R31", "orchestrion log R31 --follow", "orchestrion log R31 --json")
+@run_argument()
+@click.option("--follow", "-f", is_flag=True, help="Stay until the run is over.")
+def log(call: Call, run: str | None, follow: bool) -> None:
+    """Lines marked `--` are notes of orchestrion itself. With --json each line is a document."""
+    with call.open() as orchestrion:
+        one = own_run(run, orchestrion.store.uuid)
+        silent = True
+        for line in orchestrion.log(one, follow=follow):
+            silent = False
+            _log_line(call, line, follow)
+    if silent and not call.json:
+        output.note(f"{output.plain(one)} has written nothing")
+
+
+@command("diff", "orchestrion diff R31", "orchestrion diff R31 | git apply")
+@run_argument()
+def diff(call: Call, run: str | None) -> None:
+    """A unified diff from the commit it started from to what it made of it. Into a pipe it goes exactly
+    as it is, on a terminal without control characters.
+    """
+    with call.open() as orchestrion:
+        one = own_run(run, orchestrion.store.uuid)
+        text = orchestrion.diff(one)
+    if call.json:
+        output.document({"run": one.rpartition("/")[2].upper(), "diff": text})
+    elif output.is_terminal(sys.stdout):
+        output.lines(_coloured(text))
+    elif text:
+        output.exactly(f"{text}\n")
+
+
+@command("kill", "orchestrion kill R31 --reason 'wrong branch'")
+@run_argument()
+@reason_option("Why; it is kept.", required=False)
+def kill(call: Call, run: str | None, reason: str | None) -> None:
+    """Its agent is stopped within a second. The task fails and waits for `orchestrion retry`."""
+    with call.open() as orchestrion:
+        given = {"reason": reason} if reason else {}
+        found = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given).as_json()
+    call.answer(
+        found, lambda: [f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"]
+    )
+
+
+@command("pause", "orchestrion pause")
+def pause(call: Call) -> None:
+    """Runs that are active go on; clients can still claim."""
+    with call.open() as orchestrion:
+        orchestrion.pause()
+    call.answer({"paused": True}, lambda: ["paused: workers claim nothing until `orchestrion resume`"])
+
+
+@command("resume", "orchestrion resume")
+def resume(call: Call) -> None:
+    """The end of `orchestrion pause`."""
+    with call.open() as orchestrion:
+        orchestrion.resume()
+    call.answer({"paused": False}, lambda: ["resumed: workers claim again"])
+
+
+@command("slots", "orchestrion slots", "orchestrion slots global=8 agent:claude=2 resource:gpu=1")
+@click.argument("changes", metavar="[NAME=N]...", nargs=-1)
+def slots(call: Call, changes: tuple[str, ...]) -> None:
+    """Names are global, host:NAME, agent:NAME, role:NAME and resource:NAME. A change holds at once; runs
+    that are active stay, even if they are more than it allows.
+    """
+    wanted = dict(_change(change) for change in changes)
+    with call.open() as orchestrion:
+        found = orchestrion.slots(wanted)
+    call.answer({"slots": found}, lambda: _slots(found))
+
+
+@command("artifact", "orchestrion artifact A7", "orchestrion artifact A7 --json --offset 16000")
+@click.argument("artifact", metavar="A")
+@click.option("--offset", metavar="N", type=int, default=0, help="Begin at this character.")
+def artifact(call: Call, artifact: str, offset: int) -> None:
+    """All of it; with --json a page, and where the next one begins. Into a pipe it goes exactly as it is."""
+    with call.open() as orchestrion:
+        page = orchestrion.artifact(artifact, offset)
+        if call.json:
+            output.document(page)
+            return
+        for text in _pages(orchestrion, artifact, page):
+            output.exactly(output.block(text) if output.is_terminal(sys.stdout) else text)
+
+
+COMMANDS = {
+    "runs": runs,
+    "log": log,
+    "diff": diff,
+    "kill": kill,
+    "pause": pause,
+    "resume": resume,
+    "slots": slots,
+    "artifact": artifact,
+}
+
+
+# -- watching ---------------------------------------------------------------------------------
+
+
+def _watch(call: Call, orchestrion: Orchestrator, asked: Mapping[str, Any]) -> None:
+    """Never returns: Ctrl-C ends it."""
+    if output.is_terminal(sys.stdout) and not call.json:
+        from orchestrion.interfaces.cli.progress import watch_runs
+
+        watch_runs(orchestrion, lambda: _list(orchestrion.list_runs(**asked).as_json("runs")))
+    seen: dict[str, tuple[str, ...]] = {}
+    while True:
+        for run in reversed(orchestrion.list_runs(**asked).as_json("runs")["runs"]):
+            now = (run["state"], run["phase"] or "-", run["code"] or "-")
+            if seen.get(run["id"]) != now:
+                seen[run["id"]] = now
+                _changed(call, run, now)
+        orchestrion.store.wait_for_change(GLANCE_S)
+
+
+def _changed(call: Call, run: Mapping[str, Any], now: Sequence[str]) -> None:
+    if call.json:
+        output.record(run)
+    else:
+        output.lines([" ".join([run["id"], run["task"], *now])])
+        sys.stdout.flush()
+
+
+# -- for people -------------------------------------------------------------------------------
+
+
+def _list(page: Mapping[str, Any]) -> Iterator[str]:
+    if not page["runs"]:
+        yield "no run matches; `orchestrion work` starts some"
+        return
+    yield from output.table([_row(run) for run in page["runs"]], right=(3,))
+    shown, total = len(page["runs"]), page["total"]
+    if page["next_cursor"]:
+        yield output.faint(f"{shown} of {total} runs; go on with --cursor {page['next_cursor']}")
+
+
+def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
+    active = run["ended_at"] is None
+    what = (run["phase"] or "") if active else (run["code"] or "")
+    said = output.plain(run["reason"] or run["summary"] or "")
+    took = "" if active else output.seconds(run["duration_s"])
+    return run["id"], run["task"], output.state(run["state"]), took, run["agent"] or "client", what, said
+
+
+def _log_line(call: Call, line: Mapping[str, Any], at_once: bool) -> None:
+    if call.json:
+        output.record(line)
+        return
+    text = output.block(line["text"])
+    output.lines([output.faint(f"-- {text}") if line["stream"] == "note" else text])
+    if at_once:
+        sys.stdout.flush()
+
+
+def _coloured(text: str) -> Iterator[str]:
+    styles = {"+": "green", "-": "red", "@": "cyan"}
+    for line in text.split("\n"):
+        head = line.startswith(("diff ", "index ", "--- ", "+++ "))
+        yield output.paint(output.block(line), "bold" if head else styles.get(line[:1], ""))
+
+
+def _change(text: str) -> tuple[str, int]:
+    name, separator, number = text.rpartition("=")
+    if separator and number.isascii() and number.isdigit() and len(number) < 10:
+        return name, int(number)
+    raise InvalidInput(f"{text[:80]!r} is not NAME=N", hint="for example global=8", code="invalid_slot")
+
+
+def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not slots:
+        yield "no limits are set; `orchestrion slots global=8` sets one"
+        return
+    rows = [(slot["name"], f"{slot['used']} used", f"{slot['free']} free", f"of {slot['capacity']}") for slot in slots]
+    yield from output.table(rows, right=(1, 2, 3))
+
+
+def _pages(orchestrion: Orchestrator, artifact: str, page: Mapping[str, Any]) -> Iterator[str]:
+    yield page["text"]
+    while page["next_offset"] is not None:
+        page = orchestrion.artifact(artifact, page["next_offset"])
+        yield page["text"]

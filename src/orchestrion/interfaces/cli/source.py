@@ -1,0 +1,44 @@
+"""Files that are named on the command line, and ``-`` for what is piped in."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from orchestrion.core.errors import InvalidInput, NotFound
+
+#: What is piped in or read has at most so many bytes.
+MOST_BYTES = 64 * 1024 * 1024
+
+
+def read_bytes(file: str) -> bytes:
+    """The content of ``file``, or of stdin for ``-``. Raises NotFound, InvalidInput, and OSError for the rest."""
+    try:
+        if file == "-":
+            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+        else:
+            with Path(file).open("rb") as stream:
+                content = stream.read(MOST_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise NotFound(f"there is no file {file[:200]!r}", hint="check the path", code="no_file") from error
+    except (IsADirectoryError, ValueError) as error:
+        raise InvalidInput(
+            f"{file[:200]!r} is not a file", hint="name a file, or - for stdin", code="not_a_file"
+        ) from error
+    if len(content) > MOST_BYTES:
+        raise InvalidInput(
+            f"{file[:200]!r} is larger than {MOST_BYTES} bytes", hint="keep it as a file", code="too_long"
+        )
+    return content
+
+
+def read_text(file: str) -> str:
+    """The same as text. Raises InvalidInput for anything but UTF-8."""
+    try:
+        return read_bytes(file).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidInput(
+            f"{file[:200]!r} is not UTF-8: byte {error.start} is 0x{error.object[error.start]:02x}",
+            hint="save it as UTF-8",
+            code="invalid_text",
+        ) from error

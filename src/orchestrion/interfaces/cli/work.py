@@ -1,0 +1,95 @@
+"""The command that keeps agents busy. How it shows what happens is in ``progress.py``."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrion.interfaces.cli import output
+from orchestrion.interfaces.cli.call import Call
+from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
+
+if TYPE_CHECKING:
+    from orchestrion.interfaces.cli.progress import Progress
+    from orchestrion.worker import Worker
+
+
+@command("work", "orchestrion work --drain", "orchestrion work --slots 8", "orchestrion work --agent claude")
+@click.option("--slots", metavar="N", type=int, help="Runs at the same time; the setting work.slots if not said.")
+@click.option("--drain", is_flag=True, help="End when nothing is left that it could run.")
+@click.option("--agent", metavar="NAME", help="Only tasks of this agent.")
+def work(call: Call, slots: int | None, drain: bool, agent: str | None) -> int:
+    """Claims ready tasks and runs each in its own copy of the repository, until it is told to stop. What
+    it starts goes on without it: SIGTERM or Ctrl-C stops claiming, a second Ctrl-C ends at once.
+
+    With --drain it waits for its own runs and for retries, not for people, gates or other
+    holders' leases; it ends with 8 if not everything is completed.
+    """
+    from orchestrion.interfaces.cli.progress import progress
+    from orchestrion.runs.launch import leave_run
+
+    leave_run()
+    with call.open() as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
+        summary = orchestrion.work(slots=slots, drain=drain, agent=agent, seen=shown.look, worker=stop.watch)
+        shown.look()
+        left = [] if call.json else orchestrion.status()["needs_you"]
+    call.answer(summary.as_json(), lambda: _summary(summary.as_json(), left))
+    return NOT_ALL_COMPLETED if drain and not summary.all_completed else OK
+
+
+COMMANDS = {"work": work}
+
+
+class Stop:
+    """Turns signals into a worker that claims no more, between ``with`` and its end."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+        self._worker: Worker | None = None
+        self._asked = False
+        self._before: dict[int, Any] = {}
+
+    def watch(self, worker: Worker) -> None:
+        """The worker to stop; it may have been asked for already."""
+        self._worker = worker
+        if self._asked:
+            worker.stop()
+
+    def __enter__(self) -> Stop:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not self._asked:
+            self._shown.say("stopping: claims nothing more, runs go on; Ctrl-C once more ends at once")
+        self._asked = True
+        if self._worker is not None:
+            self._worker.stop()
+
+
+def _summary(summary: Mapping[str, Any], left: list[Mapping[str, Any]]) -> Iterator[str]:
+    parts = [f"{summary['completed']} completed"]
+    parts += [
+        f"{summary[what]} {words}" for what, words in (("failed", "failed"), ("blocked", "left")) if summary[what]
+    ]
+    verdict = output.paint(", ".join(parts), "green" if len(parts) == 1 else "yellow")
+    yield f"{verdict}; {output.count(summary['runs'], 'run')} in {output.seconds(summary['seconds'])}"
+    for task in left[:5]:
+        said = output.plain(task["reason"] or task["title"]).strip()
+        yield f"  {task['task']} {output.state(task['state'])}: {output.shorten(said, 90)}"
+    if left:
+        yield f"`orchestrion status` says what needs you, `orchestrion why {left[0]['task']}` why"
+    elif summary["completed"]:
+        yield "`orchestrion land` brings the work to your branch"

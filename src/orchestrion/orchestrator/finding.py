@@ -1,0 +1,92 @@
+"""Use cases that find tasks and explain them: the ones that are called most, and need least."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.core.model import Task, check_choice, name, number
+from orchestrion.core.states import TaskState
+from orchestrion.orchestrator import views
+from orchestrion.orchestrator.opening import Opening
+from orchestrion.orchestrator.views import Page
+from orchestrion.scheduler import explain
+from orchestrion.store import Transaction
+
+#: A list has at most so many entries at a time.
+PAGE_LIMIT = 1000
+
+
+class Finding(Opening):
+    """What can be asked about tasks."""
+
+    def list_tasks(
+        self,
+        *,
+        states: Sequence[str] = (),
+        role: str | None = None,
+        parent: str | None = None,
+        plan: str | None = None,
+        tag: str | None = None,
+        type: str | None = None,  # noqa: A002 - the field's name
+        search: str | None = None,
+        archived: bool = False,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        """Tasks, oldest first; ``cursor`` goes on where the last page ended."""
+        for state in states:
+            check_choice("state", state, tuple(TaskState))
+        given = {
+            "states": list(states) or None,
+            "role": role,
+            "parent": number(parent, "T") if parent else None,
+            "plan": plan,
+            "tag": tag,
+            "type": type,
+            "pattern": _pattern(search),
+            "unarchived": None if archived else 1,
+        }
+        start = number(cursor, "T") if cursor else 0
+        bound = bounded(limit)
+
+        def read(tx: Transaction) -> Page:
+            rows = tx.all("list_tasks", after=start, limit=bound + 1, **given)
+            total = tx.the("count_tasks", **given)["total"]
+            found = views.tasks(tx, rows[:bound])
+            return Page(found, total, name("T", found[-1].id) if len(rows) > bound else None)
+
+        return self.store.read(read)
+
+    def ready(self, limit: int = 20) -> Page:
+        """Tasks that may be claimed, in the order in which they will be."""
+        bound = bounded(limit)
+        return self.store.read(
+            lambda tx: Page(views.tasks(tx, explain.ready(tx, bound)), tx.the("count_ready")["total"], None)
+        )
+
+    def task(self, task: str) -> Task:
+        """One task. Raises NotFound."""
+        return self.store.read(lambda tx: views.task(tx, number(task, "T")))
+
+    def why(self, task: str) -> dict[str, Any]:
+        """Why a task is not running, as CONTRACT promises it."""
+        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T")))
+        return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
+
+
+def _pattern(search: str | None) -> str | None:
+    if not search:
+        return None
+    escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return f"%{escaped}%"
+
+
+def bounded(limit: int) -> int:
+    """A page's size, which has bounds. Raises InvalidInput."""
+    if not 1 <= limit <= PAGE_LIMIT:
+        raise InvalidInput(
+            f"a limit must be from 1 to {PAGE_LIMIT}, not {limit}", hint="go on with --cursor", code="invalid_limit"
+        )
+    return limit

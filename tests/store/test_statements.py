@@ -1,0 +1,129 @@
+"""Every named statement can be prepared on both databases, in every variant, and is used somewhere."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import orchestrion
+from orchestrion.core.states import TASK_EDGES, TaskState, edge_state
+from orchestrion.store import Store, open_store, statements
+from orchestrion.store.statements import FOLDER, edge_state_sql, read
+
+SOURCE = Path(orchestrion.__file__).parent
+SHARED = read(FOLDER)
+OVERRIDES = {dialect: read(FOLDER / dialect / "override") for dialect in ("sqlite", "postgres")}
+NAMES = sorted(SHARED.keys() | OVERRIDES["sqlite"].keys() | OVERRIDES["postgres"].keys())
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def any_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One database for all statements: nothing is executed."""
+    if request.param == "sqlite":
+        opened = open_store(str(tmp_path_factory.mktemp("statements") / "a.db"))
+    else:
+        opened = open_store(request.getfixturevalue("postgres").new())
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_can_be_prepared_in_every_variant(any_store: Store, name: str) -> None:
+    for given in _variants(any_store, name):
+        text = any_store._statements.text(name, given)
+        assert "{" not in text, text
+        assert "--?" not in text, text
+        _prepare(any_store, text)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_is_used(name: str) -> None:
+    used = re.compile(rf'"{name}"')
+    assert any(used.search(file.read_text(encoding="utf-8")) for file in SOURCE.rglob("*.py")), f"nobody uses {name}"
+
+
+def test_every_statement_that_is_asked_for_exists() -> None:
+    asked = re.compile(r'\btx\.(?:one|the|all|run|each)\(\s*"(\w+)"')
+    found = {n for file in SOURCE.rglob("*.py") for n in asked.findall(file.read_text(encoding="utf-8"))}
+    assert found
+    assert found - set(NAMES) == set()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_statement_says_in_a_sentence_what_it_is_for(name: str) -> None:
+    sources = [SHARED.get(name), *(override.get(name) for override in OVERRIDES.values())]
+    for source in filter(None, sources):
+        assert re.match(r"-- [A-Z].*\.\n", source) or re.match(r"(-- .*\n)+-- .*\.\n", source), source
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shared_sql_has_nothing_that_a_driver_reads_otherwise(name: str) -> None:
+    """A percent sign is a parameter to one driver, a colon in a text to the other."""
+    if name in SHARED:
+        code = re.sub(r"--.*", "", SHARED[name])
+        assert "%" not in code
+        assert not [text for text in re.findall(r"'[^']*'", code) if ":" in text]
+
+
+def test_no_name_is_given_twice() -> None:
+    for folder in (FOLDER, FOLDER / "sqlite" / "override", FOLDER / "postgres" / "override"):
+        names = re.findall(r"^-- name: (\w+)$", "".join(f.read_text() for f in sorted(folder.glob("*.sql"))), re.MULTILINE)
+        assert sorted(names) == sorted(set(names))
+
+
+def test_an_override_overrides_something_and_takes_the_same_values() -> None:
+    parameter = re.compile(r"(?<![:\w]):(\w+)|\{(\w+)\[(?:text)?\]\}|--\? (\w+)")
+    for dialect, override in OVERRIDES.items():
+        for name, source in override.items():
+            assert name in SHARED, f"{dialect} overrides {name}, which nobody has"
+            takes, shared = ({"".join(m) for m in parameter.findall(text)} for text in (source, SHARED[name]))
+            assert takes - {"project", "now"} <= shared | {"project", "now"}, name
+
+
+def test_an_optional_line_is_there_only_when_its_value_is(any_store: Store) -> None:
+    text = any_store._statements.text
+    without, with_tag = text("list_tasks", {"tag": None}), text("list_tasks", {"tag": "x", "role": None})
+    assert "tags" not in without.partition("where")[2]
+    assert "g.tag" in with_tag
+    assert text("list_tasks", {}) == without
+
+
+def test_the_edge_rules_in_sql_are_those_of_the_table(any_store: Store) -> None:
+    cases = [(kind, state) for kind in TASK_EDGES for state in TaskState]
+    rows = ", ".join(f"('{kind}', '{state}')" for kind, state in cases)
+    sql = (
+        f"with given(kind, state) as (values {rows}) select e.kind, p.state, {edge_state_sql()} as result"
+        " from (select kind, state as of from given) e join given p on p.kind = e.kind and p.state = e.of"
+    )
+    found = any_store.read(lambda tx: tx._query(sql, {}))
+    assert {(row["kind"], row["state"]): row["result"] for row in found} == {
+        (str(kind), str(state)): str(edge_state(kind, state)) for kind, state in cases
+    }
+
+
+def _variants(store: Store, name: str) -> Iterator[dict[str, Any]]:
+    """Each optional line alone, none of them, and all."""
+    source = store._statements._source[name]
+    options = statements._options(source)
+    given: list[tuple[str, ...]] = [(), *((option,) for option in options), tuple(options)]
+    if len(options) <= 3:
+        given = [chosen for size in range(len(options) + 1) for chosen in itertools.combinations(options, size)]
+    for chosen in given:
+        yield dict.fromkeys(chosen, 1)
+
+
+def _prepare(store: Store, text: str) -> None:
+    if store.dialect == "sqlite":
+        values = dict.fromkeys(re.findall(r"(?<![:\w]):(\w+)", text), "[]")
+        store._connection().execute(f"explain {text}", values).fetchall()  # type: ignore[attr-defined]
+        return
+    numbers: dict[str, str] = {}
+    text = re.sub(r"%\((\w+)\)s", lambda m: numbers.setdefault(m[1], f"${len(numbers) + 1}"), text)
+    connection = store._connection()  # type: ignore[attr-defined]
+    connection.execute(f"prepare a_statement as {text}".encode())
+    connection.execute("deallocate a_statement")
