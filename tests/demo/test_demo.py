@@ -31,7 +31,7 @@ GITCONFIG = """\
     program = /bin/false
 [core]
     hooksPath = /nonexistent/hooks
-    excludesFile = ~/ignored
+    autocrlf = true
 [init]
     defaultBranch = trunk
 """
@@ -71,7 +71,6 @@ def _environment(folder: Path) -> dict[str, str]:
     home = folder / "home"
     home.mkdir()
     (home / ".gitconfig").write_text(GITCONFIG)
-    (home / "ignored").write_text("*.txt\n")
     return {
         "PATH": os.environ["PATH"],
         "HOME": str(home),
@@ -96,7 +95,7 @@ def show(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
     folder, environ = place / "the demo", _environment(place)
     began = time.monotonic()
     done = subprocess.run(
-        _command(folder, keep=True), env=environ, cwd=place, capture_output=True, text=True, timeout=110, check=False
+        _command(folder, keep=True), env=environ, cwd=place, capture_output=True, text=True, timeout=180, check=False
     )
     seconds = time.monotonic() - began
     with Orchestrator.open(folder / "music-box", environ={}) as opened:
@@ -105,7 +104,7 @@ def show(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Show]:
 
 def test_ends_well_in_time(show: Show) -> None:
     assert (show.exit_code, show.errors) == (0, "")
-    assert show.seconds < 60
+    assert show.seconds < 120
     states = [task.row["state"] for task in show.opened.list_tasks(limit=100).items]
     assert (states.count("completed"), states.count("cancelled"), len(states)) == (17, 1, 18)
 
@@ -212,7 +211,7 @@ def test_no_process_is_left(show: Show) -> None:
 
 def test_nothing_outside_of_the_folder_changed(show: Show) -> None:
     assert (show.home / ".gitconfig").read_text() == GITCONFIG
-    assert sorted(path.name for path in show.home.iterdir()) == [".gitconfig", "ignored"]
+    assert sorted(path.name for path in show.home.iterdir()) == [".gitconfig"]
     beside = sorted(path.name for path in show.folder.parent.iterdir())
     assert beside == ["home", "the demo", "the demo python"]
     git = Git(show.repository)
@@ -235,6 +234,7 @@ def test_broken_off_it_leaves_no_process(tmp_path: Path) -> None:
 
 
 def test_a_demo_that_did_not_work_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    # A plan on which nobody worked: every look finds what is missing.
     summary = {"completed": 0, "failed": 0, "blocked": 18, "runs": 0, "seconds": 0.0}
     monkeypatch.setattr(play, "play", lambda *_: play.Played(8, summary))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -249,7 +249,7 @@ def test_a_demo_that_did_not_work_says_so(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_a_worker_that_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(play, "_command", lambda _: ["/bin/sh", "-c", "echo alas >&2; exit 7"])
-    with pytest.raises(OrchestrionError, match="exit code 7.*alas"):
+    with pytest.raises(OrchestrionError, match=r"exit code 7.*alas"):
         demo.run(tmp_path / "demo", keep=True, out=StringIO())
 
 

@@ -412,7 +412,7 @@ def test_done_in_a_supervised_run_only_leaves_the_summary(stage: Stage) -> None:
     assert stage.drain().all_completed
     assert stage.task()["summary"] == "all well"
     assert stage.run()["state"] == "succeeded"
-    assert stage.orchestrion.artifact("A1")["content"] == "in detail"
+    assert stage.orchestrion.artifact("A1")["text"] == "in detail"
     assert stage.merged("b.txt") == "b\n"
 
 

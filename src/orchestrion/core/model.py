@@ -273,7 +273,7 @@ def moment(text: str) -> int:
     try:
         parsed = datetime.fromisoformat(text)
         aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-        return int(aware.timestamp() * 1000)
+        return round(aware.timestamp() * 1000)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(
             f"{text[:60]!r} is not a time",

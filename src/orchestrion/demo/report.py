@@ -93,10 +93,11 @@ def _without_attempt(line: Line) -> str:
 
 
 def _show_branch(page: Page, stage: Stage) -> None:
-    branch = f"orchestrion/{stage.plan_name}"
+    branch, git = f"orchestrion/{stage.plan_name}", Git(stage.repository)
+    if git.tip(branch) is None:
+        return
     page.heading(f"The merged branch, {branch}")
-    log = Git(stage.repository).run("log", "--graph", "--oneline", "--no-decorate", "--no-color", branch).stdout
-    lines = log.splitlines()
+    lines = git.run("log", "--graph", "--oneline", "--no-decorate", "--no-color", branch).stdout.splitlines()
     for line in lines[:_GRAPH_LINES]:
         page.line(f"  {line.rstrip()}")
     if len(lines) > _GRAPH_LINES:

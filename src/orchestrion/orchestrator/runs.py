@@ -101,7 +101,7 @@ class RunCases(TaskCases):
         if not summary.strip():
             raise InvalidInput("done needs a summary", hint="say in a sentence what was done", code="summary_missing")
         one = number(run, "R")
-        held = self.store.read(lambda tx: finish.held(tx, one))
+        held = self.store.read(lambda tx: finish.held(tx, one, write=False))
         if held["supervised"]:
             return self._leave_report(one, summary, detail, next_action)
         missing = self._missing_files(files)
@@ -382,7 +382,7 @@ class RunCases(TaskCases):
         Raises IllegalMove, MergeConflict (resolve it on the run's branch, then approve again).
         """
         one = number(task, "T")
-        row = self.store.read(lambda tx: decide.find(tx, one))
+        row = self.store.read(lambda tx: views.task(tx, one).row)
         if row["state"] == TaskState.REVIEW and row["work_run"]:
             self._merge_accepted(row)
 

@@ -36,7 +36,7 @@ def is_hopeless(problem: BaseException) -> bool:
 def words_of(problem: BaseException) -> str:
     """The exception in words that every database and log can hold."""
     if isinstance(problem, OrchestrionError):
-        return printable(problem.message)
+        return printable(f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
     return printable(f"{type(problem).__name__}: {problem}")
 
 

@@ -10,6 +10,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,10 @@ class RunLog:
             self._last.append(text[:2000])
 
     def note(self, text: str) -> None:
-        """Writes a line of our own."""
-        self.add("note", text)
-        self.flush()
+        """Writes a line of our own, if it can be written: a full disk must not keep a run from being settled."""
+        with suppress(OSError):
+            self.add("note", text)
+            self.flush()
 
     def flush(self) -> None:
         """Lets readers see what was written."""
@@ -59,7 +61,8 @@ class RunLog:
         """Ends the log; says how much a flood cost."""
         if self._dropped:
             self._put("note", f"{self._dropped} further lines were not kept: the log is full")
-        self._file.close()
+        with suppress(OSError):
+            self._file.close()
 
     def _write(self, stream: str, text: str) -> None:
         if self._size > MOST_BYTES:

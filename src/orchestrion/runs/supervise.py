@@ -125,6 +125,7 @@ class Supervisor:
         except StaleRun as stale:
             self._give_up(stale.message)
         finally:
+            processes.reap_adopted()
             self._log.close()
         return 0
 
@@ -152,7 +153,7 @@ class Supervisor:
     def _take(self) -> None:
         pid = os.getpid()
         started = processes.start_time(pid) or 0.0
-        row = self._store.read(lambda tx: finish.held(tx, self._order.run))
+        row = self._store.read(lambda tx: finish.held(tx, self._order.run, write=False))
         self._lease_s = row["lease_ms"] / 1000
         host = os.uname().nodename
         self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=host))
@@ -304,6 +305,7 @@ class Supervisor:
         log.parent.mkdir(exist_ok=True)
         left = max(1.0, self._deadline - time.monotonic())
         evidence = checks.run_check(command, folder, self._agent_environment(go), left, log, pulse=self._beat)
+        processes.reap_adopted()
         self._write(
             lambda tx: tx.run(
                 "add_check",
@@ -425,6 +427,8 @@ class Supervisor:
                 raise Over(f"the lease cannot be renewed: {problem.message}") from problem
 
     def _look(self, now: float) -> None:
+        if not self._place.exists():
+            raise Over("its folder is gone: somebody deleted the project")
         try:
             run = self._store.read(lambda tx: tx.the("run", id=self._order.run))
         except StoreProblem:

@@ -33,9 +33,12 @@ class BackOff:
     random: Random | None = None
 
 
-def held(tx: Transaction, run: int) -> Row:
-    """The run with the task it holds. Raises NotFound, or StaleRun when it holds it no longer."""
-    row = tx.one("held_task", run=run)
+def held(tx: Transaction, run: int, *, write: bool = True) -> Row:
+    """The run with the task it holds. Raises NotFound, or StaleRun when it holds it no longer.
+
+    With ``write`` the task's row stays as it is until the transaction ends.
+    """
+    row = tx.one("held_task", run=run, write=write or None)
     if row is None:
         raise NotFound(f"there is no run {name('R', run)}", hint="`orchestrion runs` shows the runs", code="no_run")
     if row["run"] != run or row["run_state"] not in ACTIVE_RUN:
@@ -202,7 +205,7 @@ def lose(tx: Transaction, run: int, reason: str) -> TaskState | None:
 
     Returns where the task went, or None when the run was over before.
     """
-    row = tx.one("held_task", run=run)
+    row = tx.one("held_task", run=run, write=True)
     if row is None or row["run_state"] not in ACTIVE_RUN:
         return None
     if row["retries"] >= row["max_retries"]:

@@ -19,7 +19,7 @@ WIDEST = 110
 _SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": WIDEST}
 
 
-class PathType(click.ParamType):
+class PathType(click.ParamType):  # type: ignore[type-arg] # generic in some versions only
     """A path as it was typed, whatever bytes it has; whoever opens it says what is wrong with it."""
 
     name = "path"

@@ -58,7 +58,11 @@ def roles(call: Call) -> None:
     call.answer({"roles": found, "total": len(found)}, lambda: _roles(found))
 
 
-config = group("config", "A value comes from a flag, the environment, the project's file, the user's, or the default.")
+config = group(
+    "config",
+    "A value comes from a flag, the environment, the project's file, the user's, or the default.",
+    "orchestrion config show",
+)
 
 
 @command(

@@ -22,10 +22,10 @@ _WIDTH = 100
 _INTRO = """\
 # Command line
 
-`orchestrion` has the short name `orch`. Answers go to stdout, everything else to stderr. With `--json`, before or after
-the command, the answer is one JSON document (`log`, `events` and `runs --watch`: one on each line) and an error is
-`{"error": {"code", "message", "hint", "details"}}` on stderr. `orchestrion completion bash` (or `zsh`, `fish`) prints the
-script that completes commands, ids and plans.
+`orchestrion` has the short name `orch`. Answers go to stdout, everything else to stderr. With `--json`, before or
+after the command, the answer is one JSON document (`log`, `events` and `runs --watch`: one on each line) and an error
+is `{"error": {"code", "message", "hint", "details"}}` on stderr. `orchestrion completion bash` (or `zsh`, `fish`)
+prints the script that completes commands, ids and plans.
 
 """
 

@@ -62,7 +62,9 @@ class Stop:
 
     def __enter__(self) -> Stop:
         for number in (signal.SIGTERM, signal.SIGINT):
-            self._before[number] = signal.signal(number, self._on_signal)
+            # A program in the background of a shell script is started with Ctrl-C ignored; so it stays.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:

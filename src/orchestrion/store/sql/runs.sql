@@ -44,11 +44,12 @@ select r.*, t.title, t.state as task_state, t.run as task_run, t.plan, t.merge, 
 from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan where r.id = :id and r.project = :project
 
 -- name: held_task
--- A run with the task it may hold, for a write in its name.
+-- A run with the task it may hold. For a write the task's row is taken first, then the run's: all do so.
 select r.id, r.state as run_state, r.supervised, r.lease_ms, r.next_action, r.summary as run_summary,
     t.id as task, t.state, t.run, t.unmet, t.children, t.retries, t.max_retries, t.retry_delay_s,
     exists (select 1 from holds h where h.run = r.id) as holds
 from runs r join tasks t on t.id = r.task where r.id = :run and r.project = :project
+{for_update_of_t}  --? write
 
 -- name: renew_lease
 -- The run is alive.

@@ -1,0 +1,516 @@
+"""The worker: it fills slots, looks after the dead, adopts the orphaned, and knows when it is done."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrion import Orchestrator
+from orchestrion.core.errors import StoreProblem
+from orchestrion.runs import points, processes
+from orchestrion.scheduler import claim as claims
+from orchestrion.store import sqlite
+from stage import Direct, Stage, python, wait_for
+
+#: Points that only a worker comes past.
+OF_WORKERS = ("claim.done", "launch.done", "dead.swept", "dead.saved", "dead.settled")
+
+
+def counting(stage: Stage, seconds: float = 0.3) -> str:
+    """A command that writes down when it begins and ends."""
+    diary = stage.folder / "diary"
+    return f"echo + >> {diary}; sleep {seconds}; echo - >> {diary}"
+
+
+def most_at_once(stage: Stage) -> int:
+    """How many of the ``counting`` ran at the same time."""
+    now = most = 0
+    for line in (stage.folder / "diary").read_text().split():
+        now += 1 if line == "+" else -1
+        most = max(most, now)
+    assert now == 0
+    return most
+
+
+def database(stage: Stage) -> Direct:
+    return Direct(stage.orchestrion.project.store_dir / "orchestrion.db")
+
+
+# -- limits ------------------------------------------------------------------------------------------
+
+
+def test_no_more_runs_than_slots(stage: Stage) -> None:
+    for _ in range(5):
+        stage.add(counting(stage))
+    assert stage.drain(slots=2).all_completed
+    assert most_at_once(stage) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "values", "most"),
+    [
+        ({"slots__global": 2}, {}, 2),
+        ({"slots__host": 1}, {}, 1),
+        ({"slots__agents": {"command": 2}}, {}, 2),
+        ({"slots__roles": {"tester": 1}}, {"role": "tester"}, 1),
+        ({"resources": {"gpu": 2}}, {"needs": ("gpu",)}, 2),
+        ({}, {"needs": ("gpu",)}, 1),
+    ],
+)
+def test_every_limit_holds_over_two_workers(stage: Stage, settings: Any, values: Any, most: int) -> None:
+    stage.close()
+    stage.open(**settings)
+    for _ in range(4):
+        stage.add(counting(stage), **values)
+    with stage.worker(slots=4) as one, stage.worker(slots=4) as other:
+        assert {one.wait(100), other.wait(100)} <= {0, 8}
+    assert stage.drain().all_completed
+    assert most_at_once(stage) == most
+    assert all(slot["used"] == 0 for slot in stage.orchestrion.slots())
+
+
+def test_a_limit_that_was_set_by_hand_outlives_the_settings(stage: Stage) -> None:
+    stage.close()
+    stage.open(slots__global=4)
+    stage.orchestrion.slots({"global": 1})
+    for _ in range(3):
+        stage.add(counting(stage))
+    assert stage.drain(slots=3).all_completed
+    assert most_at_once(stage) == 1
+
+
+def test_two_workers_share_the_work_and_nothing_is_done_twice(stage: Stage) -> None:
+    for number in range(8):
+        stage.add(f"echo {number} >> f{number}.txt; {counting(stage, 0.1)}")
+    with stage.worker(slots=2) as one, stage.worker(slots=2) as other:
+        one.wait(100)
+        other.wait(100)
+    assert [run["state"] for run in (r.as_json() for r in stage.orchestrion.list_runs().items)] == ["succeeded"] * 8
+    assert most_at_once(stage) <= 4
+    assert [stage.merged(f"f{number}.txt") for number in range(8)] == [f"{number}\n" for number in range(8)]
+    with database(stage) as direct:
+        assert len(direct.rows("select distinct worker_pid from runs")) == 2
+
+
+# -- when a drain ends ---------------------------------------------------------------------------------
+
+
+def test_it_does_not_wait_for_people_gates_or_other_holders(stage: Stage) -> None:
+    stage.add("true", title="for a person")
+    stage.orchestrion.add_gate("T1", "approval")
+    stage.add("true", title="later")
+    now = stage.orchestrion.store.read(lambda tx: tx.the("clock")["now"])
+    stage.orchestrion.add_gate("T2", "time", opens_at=now + 3_600_000)
+    stage.add("true", title="held by a client")
+    stage.orchestrion.claim("T3")
+    stage.add("true", title="behind the held one", after=["T3"])
+    stage.add("true", title="possible")
+    summary = stage.drain()
+    assert (summary.completed, summary.failed, summary.blocked, summary.runs) == (1, 0, 4, 1)
+    assert not summary.all_completed
+
+
+def test_it_waits_for_retries(stage: Stage) -> None:
+    stage.add("test $ORCHESTRION_ATTEMPT = 2 || exit 75", retry_delay_s=1.0)
+    began = time.monotonic()
+    assert stage.drain().all_completed
+    assert time.monotonic() - began > 1
+
+
+def test_an_empty_project_is_drained_at_once(stage: Stage) -> None:
+    assert stage.drain().as_json() | {"seconds": 0} == {
+        "completed": 0,
+        "failed": 0,
+        "blocked": 0,
+        "runs": 0,
+        "seconds": 0,
+    }
+
+
+def test_a_paused_queue_is_not_drained_by_force(stage: Stage) -> None:
+    stage.add("true")
+    stage.orchestrion.pause()
+    summary = stage.drain()
+    assert (summary.runs, summary.blocked) == (0, 1)
+    stage.orchestrion.resume()
+    assert stage.drain().all_completed
+
+
+def test_only_one_agent_s_tasks(stage: Stage) -> None:
+    stage.close()
+    stage.open(agents={"mine": {"command": "echo mine"}})
+    stage.add("echo other")
+    stage.orchestrion.add("for mine", agent="mine")
+    done = stage.orchestrion.work(slots=2, drain=True, agent="mine")
+    assert (done.completed, done.blocked) == (1, 1)
+    assert stage.lines("R1") == ["mine"]
+
+
+def test_a_failed_dependency_blocks_and_on_failure_runs(stage: Stage) -> None:
+    stage.add("exit 1")
+    stage.add("true", after=["T1"])
+    stage.add("echo b > b.txt", after_failure=["T1"])
+    summary = stage.drain()
+    assert (summary.completed, summary.failed, summary.blocked) == (1, 1, 1)
+    assert stage.task("T2")["state"] == "blocked"
+
+
+def test_parents_complete_with_their_children_and_hold_no_slot(stage: Stage) -> None:
+    stage.orchestrion.add("parent")
+    stage.add("true", parent="T1")
+    stage.add("true", parent="T1")
+    assert stage.drain(slots=1).completed == 3
+    assert len(stage.orchestrion.list_runs().items) == 2
+
+
+def test_an_agent_that_nobody_defined(stage: Stage) -> None:
+    stage.orchestrion.add("no command at all")
+    stage.drain()
+    task = stage.task()
+    assert (task["state"], task["code"]) == ("failed", "agent_missing")
+    assert "no command" in task["error"]
+    assert stage.runs()[0]["state"] == "failed"
+
+
+def test_the_summary_and_exit_code_of_a_worker_process(stage: Stage) -> None:
+    stage.add("true")
+    stage.add("exit 1")
+    with stage.worker() as worker:
+        said = worker.communicate(timeout=100)[0].splitlines()
+    summary = json.loads(said[-1])
+    assert (summary["completed"], summary["failed"], summary["runs"]) == (1, 1, 2)
+    assert worker.returncode == 8
+
+
+# -- workers that stop or die ---------------------------------------------------------------------------
+
+
+def test_sigterm_stops_claiming_and_the_run_goes_on(stage: Stage) -> None:
+    stage.add(f"echo on; while [ ! -f {stage.folder}/go ]; do sleep 0.05; done; echo b > b.txt")
+    stage.add("true", after=["T1"])
+    with stage.worker(drain=False) as worker:
+        stage.await_lines()
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(60) == 8
+    assert stage.run()["state"] == "running"
+    (stage.folder / "go").touch()
+    wait_for(lambda: stage.task()["state"] == "completed", "the run settles without any worker")
+    assert stage.merged("b.txt") == "b\n"
+    assert stage.task("T2")["state"] == "ready"
+    assert stage.drain().all_completed
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_a_new_worker_adopts_and_waits_for_the_runs_of_the_old(stage: Stage, end: signal.Signals) -> None:
+    stage.add(f"echo on; while [ ! -f {stage.folder}/go ]; do sleep 0.05; done; echo b > b.txt")
+    with stage.worker() as first:
+        stage.await_lines()
+        first.send_signal(end)
+        first.wait(60)
+    with stage.worker() as second:
+        wait_for(lambda: "run.adopted" in stage.kinds(), "the run is adopted")
+        assert second.poll() is None
+        (stage.folder / "go").touch()
+        assert second.wait(60) == 0
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]
+    assert stage.kinds().count("run.adopted") == 1
+
+
+def test_adopted_runs_count_for_the_slots(stage: Stage) -> None:
+    stage.add(f"echo on; while [ ! -f {stage.folder}/go ]; do sleep 0.05; done")
+    stage.add("true")
+    with stage.worker(slots=1) as first:
+        stage.await_lines()
+        first.kill()
+    with stage.worker(slots=1) as second:
+        wait_for(lambda: "run.adopted" in stage.kinds(), "the run is adopted")
+        time.sleep(1)
+        assert len(stage.orchestrion.list_runs().items) == 1
+        (stage.folder / "go").touch()
+        assert second.wait(60) == 0
+
+
+def test_a_run_whose_supervisor_has_not_announced_itself_is_not_taken_for_dead(stage: Stage) -> None:
+    """The old worker is killed right behind the launch; the new one knows the supervisor all the same."""
+    stage.add("echo b > b.txt")
+    accident = {points.VARIABLE: "launch.done:once", points.DIARY: str(stage.folder / "accidents")}
+    with stage.worker(**accident) as first:
+        first.wait(60)
+    assert first.returncode == -signal.SIGKILL
+    assert stage.drain().all_completed
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]
+
+
+def test_a_claim_whose_worker_died_is_lost_and_done_again(stage: Stage) -> None:
+    stage.add("echo b > b.txt")
+    accident = {points.VARIABLE: "claim.done:once", points.DIARY: str(stage.folder / "accidents")}
+    with stage.worker(**accident) as first:
+        first.wait(60)
+    assert stage.run()["state"] == "starting"
+    assert stage.drain().all_completed
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+    assert stage.task()["retries"] == 1
+
+
+# -- supervisors that die -----------------------------------------------------------------------------------
+
+#: In the background: own session, no marker, deaf to SIGTERM.
+ESCAPED = python(
+    "import os, signal, time; signal.signal(15, signal.SIG_IGN); print('pid', os.getpid(), flush=True); time.sleep(300)"
+)
+
+
+def test_a_dead_supervisor_leaves_no_process_and_its_work_is_kept(stage: Stage) -> None:
+    wait = f"test $ORCHESTRION_ATTEMPT = 2 && cat $ORCHESTRION_BRIEF && exit; (env -i setsid {ESCAPED} &) ; sleep 300"
+    stage.add(f"echo $ORCHESTRION_ATTEMPT > n.txt; {wait}")
+    with stage.worker() as worker:
+        pid = int(stage.await_lines()[0].split()[1])
+        recorded = stage.run_folder() / "processes"
+        wait_for(lambda: any(line.split()[0] == str(pid) for line in recorded.read_text().splitlines()), "it is seen")
+        os.kill(stage.supervisor(), signal.SIGKILL)
+        assert worker.wait(60) == 0
+    assert not Path(f"/proc/{pid}").exists() or processes.start_time(pid) is None or not _lives(pid)
+    first, second = stage.runs()
+    assert (first["state"], first["code"], second["state"]) == ("lost", "lost", "succeeded")
+    assert stage.on_branch("n.txt") == "1"
+    assert first["head_commit"] == stage.git("rev-parse", "orchestrion/run/R1")
+    assert "orchestrion/run/R1" in "\n".join(stage.lines("R2"))
+    assert stage.merged("n.txt") == "2\n"
+
+
+def test_a_poison_task_ends(stage: Stage) -> None:
+    """It kills its supervisor every time."""
+    stage.add("kill -9 $PPID; sleep 300", max_retries=2)
+    summary = stage.drain()
+    assert summary.failed == 1
+    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "lost_repeatedly")
+    assert [run["state"] for run in stage.runs()] == ["lost"] * 3
+
+
+@pytest.mark.parametrize("point", [point for point in points.POINTS if point not in OF_WORKERS])
+def test_a_supervisor_killed_at_any_point(stage: Stage, point: str) -> None:
+    """Once at each: afterwards the work is in the plan exactly once, and nobody is left."""
+    stage.add("true")
+    stage.drain()
+    # The plan has moved on from the base when it merges, so that there is something to merge and to recheck.
+    stage.add(
+        "echo c > c.txt; while ! git -C $ORCHESTRION_PROJECT cat-file -e orchestrion/default:d.txt; do sleep 0.05; done"
+    )
+    stage.add("echo d > d.txt")
+    stage.add("echo e >> e.txt", after=["T2"], checks=("test -f e.txt",))
+    accident = {points.VARIABLE: f"{point}:once", points.DIARY: str(stage.folder / "accidents")}
+    with stage.worker(slots=2, **accident) as worker:
+        assert worker.wait(100) == 0
+    assert (stage.folder / "accidents").read_text() == f"{point}\n"
+    assert [stage.merged(file) for file in ("c.txt", "d.txt", "e.txt")] == ["c\n", "d\n", "e\n"]
+    lost = [run.as_json() for run in stage.orchestrion.list_runs(states=["lost"]).items]
+    settled_all_the_same = point in ("merge.swapped", "merge.done", "settle.done")
+    assert len(lost) == (0 if settled_all_the_same else 1)
+    kept = point not in ("supervise.started", "prepare.begun", "prepare.done")
+    assert all((run["head_commit"] is not None) is kept for run in lost)
+
+
+@pytest.mark.parametrize("point", ["dead.swept", "dead.saved", "dead.settled"])
+def test_a_worker_killed_while_it_looks_after_the_dead(stage: Stage, point: str) -> None:
+    stage.add("echo $ORCHESTRION_ATTEMPT > n.txt; test $ORCHESTRION_ATTEMPT = 2 || kill -9 $PPID; sleep 0.2")
+    accident = {points.VARIABLE: f"{point}:once", points.DIARY: str(stage.folder / "accidents")}
+    with stage.worker(**accident) as worker:
+        worker.wait(60)
+    assert worker.returncode == -signal.SIGKILL
+    assert stage.drain().all_completed
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+    assert stage.on_branch("n.txt") == "1"
+
+
+def test_two_workers_find_the_same_dead_run(stage: Stage) -> None:
+    stage.add("echo $ORCHESTRION_ATTEMPT > n.txt; echo on; test $ORCHESTRION_ATTEMPT = 2 || sleep 300")
+    with stage.worker() as one, stage.worker() as other:
+        stage.await_lines()
+        os.kill(stage.supervisor(), signal.SIGKILL)
+        one.wait(60)
+        other.wait(60)
+    assert stage.drain().all_completed
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+
+
+def test_a_run_that_went_on_after_it_was_seen_is_judged_by_its_last_word(stage: Stage) -> None:
+    """Seen while it was checked, it swapped the plan's tip and died before it was found dead."""
+    stage.add("echo b > b.txt")
+    stage.add("true")
+    accident = {points.VARIABLE: "merge.swapped:once", points.DIARY: str(stage.folder / "accidents")}
+    seen = _all_active(stage)
+    with stage.worker(slots=1, drain=False, **accident) as worker:
+        wait_for((stage.folder / "accidents").exists, "the supervisor died behind the swap")
+        worker.kill()
+    stage.orchestrion.store.write(lambda tx: tx.run("run_notes", **{**_no_facts(), "run": 1, "phase": "checking"}))
+    worker_of = _worker(stage)
+    stale = stage.orchestrion.store.read(lambda tx: tx.the("run", id=1))
+    stage.orchestrion.store.write(lambda tx: tx.run("run_notes", **{**_no_facts(), "run": 1, "phase": "merging"}))
+    assert (stale["phase"], seen) == ("checking", [])
+    worker_of._settle_dead(stale["id"], "its supervisor died")
+    assert stage.task()["state"] == "completed"
+    assert stage.drain().all_completed
+
+
+# -- the clock, other machines, clients -----------------------------------------------------------------------
+
+
+def test_a_client_s_lease_that_ran_out(stage: Stage) -> None:
+    stage.add("echo b > b.txt")
+    stage.orchestrion.claim("T1", lease_s=1)
+    with stage.worker(drain=False):
+        wait_for(lambda: stage.task()["state"] == "completed", "a worker takes over")
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+
+
+def test_another_machine_s_run_is_left_alone_until_its_lease_is_over(stage: Stage) -> None:
+    stage.add("echo b > b.txt")
+    elsewhere = claims.Claimant(lease_ms=2000, agent="command", supervised=True, host="elsewhere", worker_pid=1)
+    stage.orchestrion.store.write(lambda tx: claims.claim(tx, elsewhere))
+    summary = stage.drain()
+    assert (summary.completed, summary.blocked) == (0, 1)
+    with stage.worker(drain=False):
+        wait_for(lambda: stage.task()["state"] == "completed", "its lease is over")
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+
+
+def test_a_suspended_supervisor_loses_nothing(stage: Stage) -> None:
+    """Its lease is long over, but its process lives: on its own machine that is what counts."""
+    stage.close()
+    stage.open(lease__run_s=1)
+    stage.add("echo on; sleep 1; echo b > b.txt")
+    with stage.worker() as worker:
+        stage.await_lines()
+        pid = stage.supervisor()
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(3)
+        assert stage.run()["state"] == "running"
+        os.kill(pid, signal.SIGCONT)
+        assert worker.wait(60) == 0
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]
+
+
+def test_a_timer_that_is_due_while_all_slots_are_taken_spins_nothing(stage: Stage) -> None:
+    stage.add("sleep 2")
+    stage.add("true")
+    now = stage.orchestrion.store.read(lambda tx: tx.the("clock")["now"])
+    stage.orchestrion.add_gate("T2", "time", opens_at=now + 200)
+    looks: list[float] = []
+    done = stage.orchestrion.work(slots=1, drain=True, seen=lambda: looks.append(time.monotonic()))
+    assert done.completed == 2 or done.blocked == 1
+    assert len(looks) < 100
+
+
+# -- sweeping ------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_ends_what_a_settled_run_left_running(stage: Stage) -> None:
+    stage.add("true")
+    stage.drain()
+    marker = {processes.MARKER: f"{stage.orchestrion.store.uuid}/R1"}
+    with subprocess.Popen(["sleep", "300"], env={**os.environ, **marker}, start_new_session=True) as orphan:
+        stage.drain()
+        assert orphan.wait(30) == -signal.SIGTERM
+
+
+def test_a_strange_marker_is_nothing_to_stumble_over(stage: Stage) -> None:
+    marker = {processes.MARKER: f"{stage.orchestrion.store.uuid}/../../etc"}
+    with subprocess.Popen(["sleep", "300"], env={**os.environ, **marker}, start_new_session=True) as orphan:
+        stage.add("true")
+        assert stage.drain().all_completed
+        orphan.kill()
+
+
+def test_old_workspaces_go_unless_they_hold_unmerged_work(stage: Stage) -> None:
+    stage.close()
+    stage.open(workspace__keep_days=0)
+    stage.add("echo saved > b.txt; exit 1")
+    stage.drain()
+    workspace = stage.workspace()
+    assert workspace.exists()
+    (workspace / "unsaved.txt").write_text("a person looked around")
+    stage.drain()
+    assert (workspace / "unsaved.txt").exists()
+    (workspace / "unsaved.txt").unlink()
+    stage.drain()
+    assert not workspace.exists()
+    assert stage.on_branch("b.txt") == "saved"
+
+
+# -- the database -------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_outlives_a_database_that_is_locked(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "PATIENCE_S", 0.05)
+    stage.add("echo b > b.txt")
+    locked, release = threading.Event(), threading.Event()
+
+    def lock() -> None:
+        with database(stage) as direct:
+            direct.run("begin immediate")
+            locked.set()
+            release.wait(30)
+            direct.run("rollback")
+
+    locker = threading.Thread(target=lock)
+    locker.start()
+    locked.wait()
+    threading.Timer(1.5, release.set).start()
+    assert stage.drain().all_completed
+    locker.join()
+
+
+def test_a_database_that_is_broken_is_no_reason_to_wait(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def corrupt(*_: Any) -> None:
+        raise StoreProblem("the file is damaged", code="store_corrupt")
+
+    stage.add("true")
+    monkeypatch.setattr(claims, "claim", corrupt)
+    with pytest.raises(StoreProblem):
+        stage.drain()
+
+
+def test_a_whole_plan_on_postgresql(stage: Stage, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres").new()
+    with Orchestrator.open(stage.root, db=url) as orchestrion:
+        orchestrion.add("b", command="printf 'a\\0b\\n'; echo b > b.txt", checks=("printf 'x\\0y'; test -f b.txt",))
+        orchestrion.add("c", command="cat b.txt > c.txt; test $ORCHESTRION_ATTEMPT = 2 || kill -9 $PPID", after=["T1"])
+        orchestrion.add("d", command="env | grep ORCHESTRION_DB; exit 1", after=["T1"])
+        done = orchestrion.work(slots=2, drain=True)
+        assert (done.completed, done.failed) == (2, 1)
+        states = [run.as_json()["state"] for run in orchestrion.list_runs().items]
+        assert sorted(states) == ["failed", "lost", "succeeded", "succeeded"]
+    assert stage.merged("c.txt") == "b\n"
+
+
+# -- helpers ---------------------------------------------------------------------------------------------------
+
+
+def _lives(pid: int) -> bool:
+    return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+
+
+def _all_active(stage: Stage) -> list[Any]:
+    return stage.orchestrion.store.read(lambda tx: tx.all("active_runs", host=socket.gethostname(), supervised=1))
+
+
+def _no_facts() -> dict[str, None]:
+    from orchestrion.scheduler import finish
+
+    return dict.fromkeys(finish._FACTS)
+
+
+def _worker(stage: Stage) -> Any:
+    from orchestrion.worker import Worker
+
+    one = stage.orchestrion
+    return Worker(one.store, one.project, one.config, one.environ, 1)
