@@ -40,6 +40,8 @@ GLANCE_S = 1.0
 CHILDREN_S = 0.1
 #: Old workspaces are swept this often, in seconds.
 SWEEP_EVERY_S = 600.0
+#: And measured this often, by one worker for all: that reads every folder in them.
+MEASURE_EVERY_S = 3600.0
 #: How long it waits for a database that is away, in seconds, and what passes by itself.
 PATIENCE_S = 3600.0
 PASSING = ("store_locked", "store_unreachable", "disk_full")
@@ -119,13 +121,13 @@ class Worker:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
         self._look_after_runs()
         busy = self._fill_slots()
-        if time.monotonic() - self._swept > SWEEP_EVERY_S:
-            self._sweep()
         self.seen()
-        if drain and not busy and not self._children and self._is_drained():
-            return True
-        self._wait()
-        return False
+        drained = drain and not busy and not self._children and self._is_drained()
+        if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
+            self._sweep()
+        if not drained:
+            self._wait()
+        return drained
 
     def _patiently(self, act: Callable[[], bool]) -> bool:
         """What ``act`` says; False while the database is away. A worker outlives that, its runs do anyway."""
@@ -169,6 +171,7 @@ class Worker:
             agent_of_role={role.name: role.agent for role in self._roles.values() if role.agent},
             only_agent=self.agent,
             supervised=True,
+            self_sufficient=frozenset(self.config["agents"]),
             host=self._host,
             worker_pid=self._pid,
             worker_start=self._start,
@@ -388,9 +391,17 @@ class Worker:
             self._home,
             active,
             self.config["workspace.keep_days"] * 86_400,
-            int(self.config["workspace.quota_gb"] * 1_000_000_000),
+            int(self.config["workspace.quota_gb"] * 1_000_000_000) if self._measures(time.time()) else None,
             time.time(),
         )
+
+    def _measures(self, now: float) -> bool:
+        """Whether the size of all workspaces is to be measured now."""
+        stamp = self._home / ".measured"
+        if stamp.exists() and now - stamp.stat().st_mtime < MEASURE_EVERY_S:
+            return False
+        stamp.touch()
+        return True
 
     def _is_drained(self) -> bool:
         """Nothing runs here, nothing may be claimed, and nothing comes back by itself."""

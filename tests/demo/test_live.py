@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from orchestrion.demo.live import Words
+from orchestrion import Orchestrator
+from orchestrion.demo.live import Live, Words
 from orchestrion.demo.page import Page
+from orchestrion.demo.stage import set_up
 
 
 def event(kind: str, second: int = 0, **facts: Any) -> dict[str, Any]:
@@ -74,3 +78,20 @@ def test_a_terminal_without_our_signs_gets_others() -> None:
     page = Page(io.TextIOWrapper(raw, encoding="ascii", write_through=True))
     page.line("✓ done")
     assert raw.getvalue() == b"? done\n"
+
+
+def test_the_tree_says_what_each_task_waits_for(tmp_path: Path) -> None:
+    stage = set_up(tmp_path / "demo", {})
+    out = io.StringIO()
+    page = Page(out)
+    page.console = Console(file=out, force_terminal=True, width=100, height=50, no_color=True)
+    with Orchestrator.open(stage.repository, environ=stage.environ) as opened, Live(opened, page) as live:
+        opened.claim(stage.tasks["waves"])
+        live.update()
+    lines = Console(file=io.StringIO(), width=100).render_str(out.getvalue()).plain.splitlines()
+    [waves] = {line.strip() for line in lines if "T2 " in line and "▶" in line}
+    assert "Write the wave forms" in waves
+    assert any("○ T11" in line and "waits for T1, T7" in line for line in lines)
+    assert any("○ T15" in line and "waits for T12, T14" in line for line in lines), "its own wait and its parent's"
+    assert any("○ T1 " in line and "waits for its children" in line for line in lines)
+    assert any("0 of 18 tasks, agents at work: 1" in line for line in lines)

@@ -11,7 +11,6 @@ May import everything below the doors; only the command line imports it.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TextIO
 
@@ -20,8 +19,8 @@ def run(folder: Path | None, *, keep: bool, out: TextIO) -> int:
     """Plays the demo and tells what happened. Returns the exit code: 0 only if all of it is proven.
 
     ``folder`` is used if it is empty or not there; by default it is a new one for temporary
-    files, which goes again unless it is to be kept or something went wrong.
-    Raises Conflict, EnvironmentProblem, GitProblem.
+    files. It stays, for everything in it can be looked at; unless it is to be kept, the page
+    also says how to remove it. Raises Conflict, EnvironmentProblem, GitProblem.
     """
     import os
 
@@ -37,8 +36,5 @@ def run(folder: Path | None, *, keep: bool, out: TextIO) -> int:
         played = play.play(stage, opened, page)
         told = story.tell(opened, stage.plan_name)
         proven = proof.prove(stage, opened, page)
-    is_kept = keep or folder is not None or not proven.passed
-    report.closing(page, stage, played, told, proven, os.environ, is_kept=is_kept)
-    if not is_kept:
-        shutil.rmtree(stage.folder)
+    report.closing(page, stage, played, told, proven, os.environ, keep=keep)
     return 0 if proven.passed else 8

@@ -135,12 +135,22 @@ def _tasks(opened: Orchestrator) -> list[Task]:
 
 def _tree(tasks: Sequence[Task], runs: Sequence[Mapping[str, Any]]) -> Group:
     working = {run["task"]: run for run in runs}
+    known = {task.id: task for task in tasks}
     done = {task.id for task in tasks if task.state in (TaskState.COMPLETED, TaskState.CANCELLED)}
-    lines = [_line(task, working.get(name("T", task.id)), done) for task in tasks]
-    return Group(*lines, Text(f"\n  {len(done)} of {len(tasks)} tasks, {len(runs)} agents at work", style="dim"))
+    lines = [_line(task, working.get(name("T", task.id)), _awaited(task, known) - done) for task in tasks]
+    return Group(*lines, Text(f"\n  {len(done)} of {len(tasks)} tasks, agents at work: {len(runs)}", style="dim"))
 
 
-def _line(task: Task, run: Mapping[str, Any] | None, done: set[int]) -> Text:
+def _awaited(task: Task, known: Mapping[int, Task]) -> set[int]:
+    """What a task waits for: by itself, and because it is part of something that waits."""
+    awaited = set(task.after)
+    while task.row["parent"] in known:
+        task = known[task.row["parent"]]
+        awaited |= set(task.after)
+    return awaited
+
+
+def _line(task: Task, run: Mapping[str, Any] | None, awaited: set[int]) -> Text:
     style = COLOURS[task.state]
     indent = "     " if task.row["parent"] else "  "
     line = Text.assemble((f"{indent}{MARKS[task.state]} {name('T', task.id):<4}", style), f" {task.row['title']}")
@@ -149,7 +159,7 @@ def _line(task: Task, run: Mapping[str, Any] | None, done: set[int]) -> Text:
     if run:
         line.append(f"{run['id']:<4} {run['phase']:<9} {run['duration_s'] or 0:5.1f} s", style)
     elif task.state == TaskState.PENDING:
-        waits = [name("T", one) for one in task.after if one not in done]
+        waits = [name("T", one) for one in sorted(awaited)]
         line.append(f"waits for {', '.join(waits) or 'its children'}", "dim")
     elif task.state != TaskState.COMPLETED:
         line.append("not needed" if task.row["code"] == "not_needed" else str(task.state), style)

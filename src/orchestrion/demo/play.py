@@ -90,7 +90,7 @@ def _worker(stage: Stage) -> Iterator[subprocess.Popen[str]]:
 
 def _command(stage: Stage) -> list[str]:
     """As anybody would type it."""
-    program = [sys.executable, "-m", "orchestrion", "-C", str(stage.repository)]
+    program = [sys.executable, "-P", "-m", "orchestrion", "-C", str(stage.repository)]
     return [*program, "work", "--slots", str(SLOTS), "--drain", "--json"]
 
 

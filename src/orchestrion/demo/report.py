@@ -58,7 +58,7 @@ def closing(
     proven: Proof,
     environ: Mapping[str, str],
     *,
-    is_kept: bool,
+    keep: bool,
 ) -> None:
     """Tells what happened, shows the branch, and says what to try next."""
     page.heading("Tasks and attempts")
@@ -69,7 +69,7 @@ def closing(
     _show_branch(page, stage)
     if proven.passed:
         _show_success(page, played)
-        _show_next(page, stage, told, environ, is_kept=is_kept)
+        _show_next(page, stage, told, environ, keep=keep)
     else:
         _show_failure(page, stage, proven)
 
@@ -116,13 +116,12 @@ def _show_failure(page: Page, stage: Stage, proven: Proof) -> None:
     page.paragraph(f"The folder {stage.folder} is kept; worker.log in it has what the worker said.")
 
 
-def _show_next(page: Page, stage: Stage, told: Story, environ: Mapping[str, str], *, is_kept: bool) -> None:
+def _show_next(page: Page, stage: Stage, told: Story, environ: Mapping[str, str], *, keep: bool) -> None:
     page.heading("Try next")
-    if not is_kept:
-        page.paragraph("The folder is removed now. `orchestrion demo --keep` keeps it, to look around in.")
-    else:
-        page.rows([((command, ""), (f"# {said}", "dim")) for command, said in _commands(stage, told)])
-        page.line(f"  {_listen(stage)}")
+    page.rows([((command, ""), (f"# {said}", "dim")) for command, said in _commands(stage, told)])
+    page.line(f"  {_listen(stage)}")
+    if not keep:
+        page.line(Text.assemble(f"  rm -r {shlex.quote(str(stage.folder))}", ("  # when you have seen enough", "dim")))
     _show_agents(page, installed_agents(environ))
 
 

@@ -19,12 +19,16 @@ from orchestrion.runs import processes
 from orchestrion.runs.processes import MARKER
 
 
+#: This very program, whatever is in the folder it is started in: a repository may have a ``yaml.py``.
+OURSELVES = (sys.executable, "-P", "-m", "orchestrion")
+
+
 def launch(run: int, *, project: Path, db: str, place: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Starts the supervisor of a run; what it says about itself goes to a file in the run's folder ``place``."""
     environment = without_marker(environ) | {"ORCHESTRION_DB": db, "ORCHESTRION_PROJECT": str(project)}
     with (place / "supervisor.log").open("ab") as said:
         child = subprocess.Popen(
-            [sys.executable, "-m", "orchestrion", "supervise", name("R", run)],
+            [*OURSELVES, "supervise", name("R", run)],
             cwd=project,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -49,7 +53,7 @@ def without_marker(environ: Mapping[str, str]) -> dict[str, str]:
 def leave_run() -> None:
     """Restarts this very program without an inherited marker, so that a sweep of the run does not end it."""
     if MARKER in os.environ:
-        os.execve(sys.executable, [sys.executable, "-m", "orchestrion", *sys.argv[1:]], without_marker(os.environ))
+        os.execve(sys.executable, [*OURSELVES, *sys.argv[1:]], without_marker(os.environ))
 
 
 def _record(place: Path) -> processes.Record:

@@ -35,8 +35,8 @@ _LINUX = sys.platform == "linux"
 _SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.02
 _SCAN_EVERY_S = 0.1
-_KILL_S = 5.0
-_LOOKS = 5
+_KILL_S = 10.0
+_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,8 @@ def is_alive(pid: int, started: float) -> bool:
 
 def descendants(pid: int) -> list[Process]:
     """Everybody below ``pid`` in the process tree who is alive."""
-    return sorted(_below({pid}, _table()))
+    table = _table()
+    return sorted(_living(_below({pid}, table), table))
 
 
 def marked(value: str, name: str = MARKER) -> list[Process]:
@@ -103,7 +104,8 @@ def end_tree(
     """End ``roots``, all who descend from them and all who carry the marker. Who survived.
 
     They get SIGTERM and ``grace_s`` seconds; whoever is left is frozen and killed. Never
-    touches this process, its ancestors, or a pid that means somebody else by now.
+    touches this process, its ancestors, or a pid that means somebody else by now. Roots
+    and ``OWNED`` children are left for the caller to wait for, adopted ones are collected.
     """
     return _end(_Quarry(roots, f"{name}={marker}" if marker else None), grace_s)
 
@@ -173,14 +175,18 @@ class _Quarry:
         self.marker = marker
         #: Everybody who belongs to it, dead or alive.
         self.known: set[Process] = set(roots)
+        #: The caller may wait for these with a Popen.
+        self.roots = frozenset(pid for pid, _ in self.known)
         #: Everybody of them who was seen alive.
         self.met: set[Process] = set()
+        #: Whether the last look met nobody new, dead or alive.
+        self.is_known = False
         #: Whether nobody on this machine forked during the last look, so that it missed nobody.
         self.is_sure = False
 
     def look(self) -> set[Process]:
-        """Read the process table anew: who of them is alive now."""
-        newest = _newest()
+        """Read the process table anew: who of them is alive now. Collects the dead we adopted."""
+        newest, number = _newest(), len(self.known)
         table = _table()
         if self.marker:
             self.known |= _carriers(self.marker, table)
@@ -188,8 +194,19 @@ class _Quarry:
         spared = _self_and_ancestors(table)
         alive = {process for process in _living(self.known, table) if process[0] not in spared}
         self.met |= alive
-        self.is_sure = newest is not None and newest == _newest()
+        self.is_known = len(self.known) == number
+        self.is_sure = self.is_known and newest is not None and newest == _newest()
+        self._collect(table)
         return alive
+
+    def _collect(self, table: dict[int, _Seen]) -> None:
+        """Those who fork and die fast would fill the table, until reading it takes longer than they live."""
+        here = os.getpid()
+        for pid, started in self.known:
+            seen = table.get(pid)
+            is_ours = seen and seen.zombie and seen.parent == here and seen.started == started
+            if is_ours and pid not in OWNED and pid not in self.roots:
+                _collected(pid)
 
 
 def _end(quarry: _Quarry, grace_s: float) -> list[Process]:
@@ -211,13 +228,15 @@ def _ask(quarry: _Quarry, grace_s: float) -> None:
 
 
 def _kill(quarry: _Quarry) -> list[Process]:
-    """Freeze everybody, then SIGKILL; again until none is left."""
+    """Freeze everybody, then SIGKILL; again until none is left. Who is left when the time is up."""
     deadline = time.monotonic() + _KILL_S
-    while (alive := _frozen(quarry, deadline)) and time.monotonic() < deadline:
+    while alive := _frozen(quarry, deadline):
         for process in alive:
             _signal(process, signal.SIGKILL)
-        _wait(alive, min(deadline, time.monotonic() + 1.0))
-    return sorted(alive)
+        _wait(alive, time.monotonic() + 1.0)
+        if time.monotonic() >= deadline:
+            break
+    return sorted(process for process in alive if is_alive(*process))
 
 
 def _frozen(quarry: _Quarry, deadline: float) -> set[Process]:
@@ -229,7 +248,7 @@ def _frozen(quarry: _Quarry, deadline: float) -> set[Process]:
     agreed = 0
     while True:
         alive = quarry.look()
-        agreed = 0 if alive - stopped else agreed + 1
+        agreed = agreed + 1 if quarry.is_known and alive <= stopped else 0
         if (agreed and quarry.is_sure) or agreed >= _LOOKS or time.monotonic() >= deadline:
             return alive
         for process in alive - stopped:
@@ -296,7 +315,7 @@ def _below(roots: set[int], table: dict[int, _Seen]) -> set[Process]:
             if child not in found:
                 found.add(child)
                 waiting.append(child)
-    return {(pid, table[pid].started) for pid in found if not table[pid].zombie}
+    return {(pid, table[pid].started) for pid in found}
 
 
 def _carriers(setting: str, table: dict[int, _Seen]) -> set[Process]:
@@ -348,7 +367,8 @@ def _table() -> dict[int, _Seen]:
         return _psutil_table()
     with os.scandir("/proc") as entries:
         pids = [int(entry.name) for entry in entries if entry.name.isdigit()]
-    return {pid: seen for pid in pids if (seen := _read_stat(pid))}
+    # The youngest first: they are the likeliest to be gone in a moment.
+    return {pid: seen for pid in reversed(pids) if (seen := _read_stat(pid))}
 
 
 def _read_stat(pid: int) -> _Seen | None:

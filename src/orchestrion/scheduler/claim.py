@@ -43,6 +43,8 @@ class Claimant:
     only_agent: str | None = None
     #: A worker's claim, for a supervisor to run; the limits on runs bind it.
     supervised: bool = False
+    #: Agents that need no command of the task's own; None: it does not matter who has one.
+    self_sufficient: frozenset[str] | None = None
     host: str = ""
     worker_pid: int | None = None
     worker_start: float | None = None
@@ -70,7 +72,7 @@ def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
         return None
     for task in _candidates(tx, claimant):
         agent = _agent(task, claimant)
-        if agent is None:
+        if agent is None or not _can_do(task, claimant, agent):
             continue
         limits, missing = slots.room(tx, _limits(task, claimant, agent))
         if missing is None:
@@ -123,6 +125,11 @@ def _agent(head: Row, claimant: Claimant) -> str | None:
     if claimant.only_agent and agent != claimant.only_agent:
         return None
     return str(agent)
+
+
+def _can_do(task: Row, claimant: Claimant, agent: str) -> bool:
+    """A task that says nothing of what is to be run waits for a client, or for an agent that knows by itself."""
+    return bool(task["command"]) or claimant.self_sufficient is None or agent in claimant.self_sufficient
 
 
 def _limits(task: Row, claimant: Claimant, agent: str) -> list[str]:

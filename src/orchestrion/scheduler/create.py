@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
-from orchestrion.core.model import NewTask, Wait, name
+from orchestrion.core.model import NewTask, Wait, check_text, name
 from orchestrion.core.states import GATE_KINDS, TaskState
 from orchestrion.scheduler import shape, slots
 from orchestrion.scheduler.settle import settle
@@ -79,7 +79,7 @@ def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[
     for task, n in zip(ids, new, strict=True):
         if n.plan not in plans:
             plans[n.plan] = plan_number(tx, n.plan)
-        rows.append(_row(task, n, plans[n.plan], lanes.number(n.role, n.agent, n.needs)))
+        rows.append(_row(task, n, plans[n.plan], lanes.number(n.role, n.agent, n.needs, n.command is not None)))
     _refuse_known_keys(tx, new, plans)
     tx.each("add_task", rows)
     tx.each("add_tag", [{"task": task, "tag": tag} for task, n in zip(ids, new, strict=True) for tag in set(n.tags)])
@@ -94,9 +94,17 @@ def plan_number(tx: Transaction, plan: str, title: str = "") -> int:
     return int((row or tx.the("plan_by_name", name=plan))["id"])
 
 
-def lane_number(tx: Transaction, role: str, agent: str, needs: Sequence[str], limits: Limits | None = None) -> int:
+def lane_number(
+    tx: Transaction,
+    role: str,
+    agent: str,
+    needs: Sequence[str],
+    limits: Limits | None = None,
+    *,
+    has_command: bool = False,
+) -> int:
     """Number of the lane for a role, an agent and needs; made if need be, with its resources' slots."""
-    return _Lanes(tx, limits or Limits()).number(role, agent, tuple(needs))
+    return _Lanes(tx, limits or Limits()).number(role, agent, tuple(needs), has_command)
 
 
 class _Lanes:
@@ -105,16 +113,16 @@ class _Lanes:
     def __init__(self, tx: Transaction, limits: Limits) -> None:
         self._tx = tx
         self._limits = limits
-        self._known: dict[tuple[str, str, tuple[str, ...]], int] = {}
+        self._known: dict[tuple[str, str, tuple[str, ...], bool], int] = {}
 
-    def number(self, role: str, agent: str, needs: tuple[str, ...]) -> int:
-        value = (role, agent, tuple(sorted(set(needs))))
+    def number(self, role: str, agent: str, needs: tuple[str, ...], has_command: bool) -> int:
+        value = (role, agent, tuple(sorted(set(needs))), has_command)
         if value not in self._known:
             self._known[value] = self._find(*value)
         return self._known[value]
 
-    def _find(self, role: str, agent: str, needs: tuple[str, ...]) -> int:
-        given = {"role": role, "agent": agent, "needs": json.dumps(needs)}
+    def _find(self, role: str, agent: str, needs: tuple[str, ...], has_command: bool) -> int:
+        given = {"role": role, "agent": agent, "needs": json.dumps(needs), "command": int(has_command)}
         row = self._tx.one("lane_by_value", **given)
         if row is None:
             for need in needs:
@@ -228,6 +236,7 @@ def _row(task: int, new: NewTask, plan: int, lane: int) -> dict[str, Any]:
 
 
 def _edge(task: int, wait: Wait) -> dict[str, object]:
+    check_text("reason", wait.waived or "")
     if wait.on == task or wait.kind in GATE_KINDS:
         raise InvalidInput(f"{name('T', task)} cannot wait for itself", hint="leave this dependency out", code="cycle")
     return {

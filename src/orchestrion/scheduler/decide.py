@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
-from orchestrion.core.model import NewTask, name
+from orchestrion.core.model import NewTask, check_text, name
 from orchestrion.core.states import (
     SETTLED_TASK,
     TASK_MOVES,
@@ -78,6 +78,7 @@ def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool =
     ``cancel_dependents`` they are cancelled too, and theirs. Raises IllegalMove when it is over.
     """
     row = find(tx, task)
+    check_text("reason", reason)
     _refuse_illegal(row, TaskState.CANCELLED, tuple(s for s in TaskState if is_legal_task_move(s, TaskState.CANCELLED)))
     wanted = deque([row, *(find(tx, below["id"]) for below in tx.all("descendants", id=task))])
     cancelled: dict[int, Row] = {}
@@ -146,7 +147,12 @@ def update(tx: Transaction, task: int, changes: Mapping[str, Any], limits: creat
     NewTask(**{"title": row["title"], **changes})
     needs: Sequence[str] = changes.get("needs", json.loads(row["needs"]))
     lane = create.lane_number(
-        tx, str(changes.get("role", row["role"])), str(changes.get("agent", row["agent"])), needs, limits
+        tx,
+        str(changes.get("role", row["role"])),
+        str(changes.get("agent", row["agent"])),
+        needs,
+        limits,
+        has_command=changes.get("command", row["command"]) is not None,
     )
     values: dict[str, object] = {
         field: json.dumps(changes[field]) if field in _JSON and field in changes else changes.get(field)
@@ -244,6 +250,7 @@ def _move(
     feedback: str | None = None,
     reset: bool = False,
 ) -> list[int]:
+    check_text("reason", reason or "")
     _refuse_illegal(row, to, only)
     moved = tx.run(
         "decided_task_moves",

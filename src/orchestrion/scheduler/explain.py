@@ -21,7 +21,7 @@ SHOWN = 50
 class Reason:
     """One thing that keeps a task where it is."""
 
-    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, queue, review, ended, stale
+    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, command, queue, review, ended, stale
     kind: str
     detail: str
     ids: list[str] = field(default_factory=list)
@@ -101,9 +101,13 @@ def _of_queue(tx: Transaction, row: Row) -> list[Reason]:
     for slot in tx.all("full_slots"):
         if slot["name"] in wanted:
             reasons.append(Reason("limit", f"the limit {slot['name']} is used up", []))
+    if row["command"] is None:
+        reasons.append(
+            Reason("command", "it has no command: somebody claims it, or an agent that needs none is its agent", [])
+        )
     ahead = tx.the("ready_before", rank=row["rank"], id=row["id"], limit=1000)["total"]
     place = "next" if not ahead else f"{ahead}{'+' if ahead >= 1000 else ''} ready tasks are before it"
-    reasons.append(Reason("queue", f"ready; {place}. It runs when a worker has a free slot", []))
+    reasons.append(Reason("queue", f"ready; {place}. It runs when somebody who may has room", []))
     return reasons
 
 

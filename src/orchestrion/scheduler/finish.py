@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from orchestrion.core import retry
 from orchestrion.core.errors import Conflict, IllegalMove, NotFound, StaleRun
-from orchestrion.core.model import NewGate, name
+from orchestrion.core.model import TEXT_LIMIT, NewGate, name
 from orchestrion.core.states import ACTIVE_RUN, RUN_MOVES, EdgeKind, RunState, TaskState, is_legal_run_move
 from orchestrion.scheduler import shape
 from orchestrion.scheduler.settle import settle
@@ -84,6 +84,7 @@ def note(tx: Transaction, run: int, **facts: object) -> None:
     unknown = facts.keys() - known.keys()
     if unknown:
         raise TypeError(f"no such facts of a run: {sorted(unknown)}")
+    facts = {fact: _text(value) if isinstance(value, str) else value for fact, value in facts.items()}
     if not tx.run("run_notes", run=run, **{**known, **facts}):
         held(tx, run)
     if "phase" in facts:
@@ -143,6 +144,7 @@ def hand_in(
 
 def ask(tx: Transaction, run: int, question: str, *, summary: str | None = None) -> int:
     """The run cannot go on without an answer: the task waits behind a question gate. Returns the gate."""
+    question = _text(question) or ""
     tx.one("lock_shape")
     row = held(tx, run)
     _end(tx, row, RunState.SUCCEEDED, TaskState.PENDING, code="question", reason=question, summary=summary)
@@ -246,10 +248,10 @@ def _end(
         run=row["id"],
         to=str(task_to),
         code=code,
-        reason=reason,
-        error=error,
-        summary=summary if summary is not None else row["run_summary"],
-        result=result,
+        reason=_text(reason),
+        error=_text(error),
+        summary=_text(summary) if summary is not None else row["run_summary"],
+        result=_text(result),
         work_run=work_run,
         retry_at=retry_at,
         retried=retried,
@@ -274,9 +276,16 @@ def _end_run(
     found = RunState(row["run_state"])
     if not is_legal_run_move(found, to):
         raise IllegalMove(name("R", row["id"]), found, to, RUN_MOVES[found])
-    if not tx.run("run_ends", run=row["id"], found=str(found), to=str(to), code=code, reason=reason, summary=summary):
+    said = {"reason": _text(reason), "summary": _text(summary)}
+    if not tx.run("run_ends", run=row["id"], found=str(found), to=str(to), code=code, **said):
         raise stale(row["id"], row)
     if row["holds"]:
         tx.run("free_slots", run=row["id"])
     tx.event(f"run.{to}", task=row["task"], run=row["id"], found=found, to=to, data={"code": code} if code else None)
 
+
+def _text(said: str | None) -> str | None:
+    """What an agent said, as every database can keep it: a stray byte must not prevent the end of its run."""
+    if said is None:
+        return None
+    return said[:TEXT_LIMIT].replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
 from orchestrion.core.graph import path
-from orchestrion.core.model import NewGate, name
+from orchestrion.core.model import NewGate, check_text, name
 from orchestrion.core.states import EdgeKind, TaskState
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
@@ -52,6 +52,7 @@ def waive_dependency(tx: Transaction, task: int, on: int, reason: str) -> None:
     """The wait for ``on`` no longer binds, for a reason that is kept; this is final."""
     if not reason.strip():
         raise InvalidInput("waiving a dependency needs a reason", hint="give --reason TEXT", code="reason_missing")
+    check_text("reason", reason)
     edges = _dependency(tx, task, on, None)
     tx.run("waive_edges", ids=[edge["id"] for edge in edges], reason=reason)
     tx.event("task.dependency_waived", task=task, data={"on": name("T", on), "reason": reason})
@@ -71,6 +72,7 @@ def add_gate(tx: Transaction, task: int, gate: NewGate) -> int:
 
 def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = ()) -> int:
     """Writes a gate and the edges of the task and its heirs to it; settling is the caller's."""
+    check_text("gate's name", gate.name)
     if (gate.kind == EdgeKind.TIME) != (gate.opens_at is not None):
         raise InvalidInput(
             "a time gate needs its moment, and only a time gate has one", hint="give --until TIME", code="invalid_gate"
@@ -87,6 +89,8 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
 
     Raises NotFound, Conflict when it was decided before.
     """
+    check_text("answer", answer or "")
+    check_text("name of who decides", decided_by)
     tx.one("lock_shape")
     row = tx.one("gate", id=gate)
     if row is None:

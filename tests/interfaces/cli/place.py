@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,15 @@ class Place:
         """The document that a call with ``--json`` prints."""
         return self(*arguments, "--json", **given).json
 
+    @contextmanager
+    def running(self, *arguments: str | bytes, **given: Any) -> Iterator[subprocess.Popen[bytes]]:
+        """Runs the program for a block; a test that fails leaves no process behind."""
+        with self.start(*arguments, **given) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
     def start(self, *arguments: str | bytes, **given: Any) -> subprocess.Popen[bytes]:
         """Starts the program as a process of its own."""
         settings: dict[str, Any] = {
@@ -78,7 +88,7 @@ class Place:
 
     def process(self, *arguments: str | bytes, **given: Any) -> Answer:
         """Runs the program as a process of its own."""
-        with self.start(*arguments, **given) as process:
+        with self.running(*arguments, **given) as process:
             out, err = process.communicate(timeout=60)
         return Answer(process.returncode, (out or b"").decode(), (err or b"").decode())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,9 +68,8 @@ def test_every_command_explains_itself_with_an_example(name: str, command: click
             assert option.help, f"{name} {option.name} says nothing"
 
 
-def test_every_example_can_be_typed(bare: Place) -> None:
-    import shlex
-
+def test_every_example_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRION_RUN", "R1")
     for name, command in every_command():
         for example in getattr(command, "examples", ()):
             words = shlex.split(
@@ -183,7 +183,7 @@ def test_after_two_dashes_nothing_is_an_option(project: Place) -> None:
 def test_a_reader_that_has_read_enough_is_no_error(project: Place) -> None:
     for number in range(40):
         project("add", f"{number} " + "x" * 240)
-    with project.start("list", "--limit", "1000", "--json") as process:
+    with project.running("list", "--limit", "1000", "--json") as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.read(1)
@@ -214,7 +214,7 @@ def test_no_encoding_can_break_the_output(project: Place) -> None:
 
 def test_ctrl_c_ends_quietly(project: Place) -> None:
     project("add", "x")
-    with project.start("runs", "--watch") as process:
+    with project.running("runs", "--watch") as process:
         project("claim")
         assert process.stdout is not None
         assert process.stderr is not None

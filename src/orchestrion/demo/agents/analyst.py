@@ -45,7 +45,7 @@ def survey(module: Path) -> list[str]:
 def report(detail: str, summary: str) -> None:
     """Hands the result to orchestrion, as any agent would."""
     run = os.environ["ORCHESTRION_RUN"].rpartition("/")[2]
-    command = [sys.executable, "-m", "orchestrion", "done", run, "--summary", summary, "--detail", "-"]
+    command = [sys.executable, "-P", "-m", "orchestrion", "done", run, "--summary", summary, "--detail", "-"]
     told = subprocess.run(command, input=detail, text=True, capture_output=True, check=False)
     if told.returncode:
         sys.exit(f"could not report: {told.stderr.strip()}")

@@ -187,14 +187,16 @@ def faint(text: str) -> str:
 def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), cut: bool = True) -> Iterator[str]:
     """Columns under each other; the last one is as long as it is, or as the terminal has room.
 
-    ``right`` are the columns set to the right, ``cut`` whether a terminal's lines may be shortened.
+    ``right`` are the columns set to the right, ``cut`` whether a terminal's lines may be
+    shortened. A column that is empty in every row is left out.
     """
     columns = max((len(row) for row in rows), default=0)
     widths = [max((width(row[c]) for row in rows if c < len(row)), default=0) for c in range(columns)]
     room = _room() if cut else None
     for row in rows:
-        cells = [_set(cell, widths[c], c in right, last=c == len(row) - 1) for c, cell in enumerate(row)]
-        line = "  ".join(cells).rstrip()
+        cells = [(c, cell) for c, cell in enumerate(row) if widths[c]]
+        texts = [_set(cell, widths[c], c in right, last=c == len(row) - 1) for c, cell in cells]
+        line = "  ".join(texts).rstrip()
         yield line if room is None else shorten(line, room)
 
 

@@ -43,6 +43,10 @@ def graph(call: Call, plan: str | None, form: str) -> None:
     """Without PLAN all tasks are drawn. JSON also has what may run side by side, the critical path, the
     expected speed-up and dead ends.
     """
+    from orchestrion.core.model import check_choice
+    from orchestrion.orchestrator.plans import FORMATS
+
+    check_choice("format", form, FORMATS)
     with call.open() as orchestrion:
         drawn = orchestrion.graph(plan, "json" if call.json else form)
         small = form == "tree" and isinstance(drawn, str) and drawn.count("\n") < _ANALYSED
@@ -145,7 +149,7 @@ def _part(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _active(run: Mapping[str, Any]) -> tuple[str, ...]:
-    phase = run["phase"] or run["state"]
+    phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
     return (
         run["id"],
         run["task"],

@@ -190,7 +190,8 @@ def _tree(found: Mapping[str, Any], since: float) -> Iterator[_Row]:
         line.append(output.plain(task["title"]), "" if task["state"] in ("in_progress", "completed") else "dim")
         run = runs.get(task["id"])
         if run:
-            line.append(f"  {run['id']} {run['agent'] or 'client'} {run['phase'] or run['state']} ", "blue")
+            phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
+            line.append(f"  {run['id']} {run['agent'] or 'client'} {phase} ", "blue")
             line.append(output.seconds(run["duration_s"] + since), "blue")
         elif task["state"] in ("failed", "review", "retrying", "blocked") and task["code"]:
             line.append(f"  {task['code']}", look)

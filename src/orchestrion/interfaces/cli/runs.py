@@ -149,7 +149,8 @@ def _watch(call: Call, orchestrion: Orchestrator, asked: Mapping[str, Any]) -> N
     seen: dict[str, tuple[str, ...]] = {}
     while True:
         for run in reversed(orchestrion.list_runs(**asked).as_json("runs")["runs"]):
-            now = (run["state"], run["phase"] or "-", run["code"] or "-")
+            phase = run["phase"] if run["supervised"] else None
+            now = (run["state"], phase or "-", run["code"] or "-")
             if seen.get(run["id"]) != now:
                 seen[run["id"]] = now
                 _changed(call, run, now)
@@ -179,10 +180,10 @@ def _list(page: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
     active = run["ended_at"] is None
-    what = (run["phase"] or "") if active else (run["code"] or "")
+    what = (run["phase"] if run["supervised"] else "held") if active else run["code"]
     said = output.plain(run["reason"] or run["summary"] or "")
     took = "" if active else output.seconds(run["duration_s"])
-    return run["id"], run["task"], output.state(run["state"]), took, run["agent"] or "client", what, said
+    return run["id"], run["task"], output.state(run["state"]), took, run["agent"] or "client", what or "", said
 
 
 def _log_line(call: Call, line: Mapping[str, Any], at_once: bool) -> None:

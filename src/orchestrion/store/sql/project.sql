@@ -47,13 +47,14 @@ update plans set merge_run = :run where id = :plan and
         (select 1 from runs r where r.id = plans.merge_run and r.state in ('starting', 'running')))
 
 -- name: lane_by_value
--- The lane of a role, an agent and needs.
-select id from lanes where project = :project and role = :role and agent = :agent and needs = :needs
+-- The lane of a role, an agent, needs, and with a command or without.
+select id from lanes
+where project = :project and role = :role and agent = :agent and needs = :needs and command = :command
 
 -- name: add_lane
 -- A new lane, unless another process was first (then: no row).
-insert into lanes (project, role, agent, needs) values (:project, :role, :agent, :needs)
-on conflict (project, role, agent, needs) do nothing returning id
+insert into lanes (project, role, agent, needs, command) values (:project, :role, :agent, :needs, :command)
+on conflict (project, role, agent, needs, command) do nothing returning id
 
 -- name: add_event
 -- One line of the journal.

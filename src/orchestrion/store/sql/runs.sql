@@ -9,7 +9,7 @@ select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {no
 
 -- name: take_best
 -- The best ready task of the lanes that are open, and that nobody else is taking at this moment.
-select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs
+select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
 from lanes l join tasks t on t.id =
     (select h.id from tasks h where h.lane = l.id and h.state = 'ready' order by h.rank, h.id limit 1)
 where l.project = :project
@@ -19,7 +19,7 @@ order by t.rank, t.id limit 1
 
 -- name: tagged_heads
 -- Ready tasks of a tag, best first.
-select t.id, l.id as lane, l.role, l.agent, l.needs
+select t.id, l.id as lane, l.role, l.agent, l.needs, l.command
 from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
 where g.tag = :tag and t.state = 'ready' and t.project = :project
   and l.role in {roles[text]}  --? roles
@@ -27,7 +27,7 @@ order by t.rank, t.id limit 100
 
 -- name: take_ready
 -- One named task, if it is ready and nobody else is taking it at this moment.
-select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs
+select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
 from tasks t join lanes l on l.id = t.lane where t.id = :id and t.state = 'ready' {for_update_of_t} {skip_locked}
 
 -- name: add_run

@@ -24,15 +24,17 @@ create table plans (
     unique (project, name)
 ) strict;
 
--- A lane is everything about a task that a limit can refuse: its role, its agent and what it
--- needs. There are few lanes, so the best ready task is the best of the lanes' heads.
+-- A lane is everything about a task for which a claim may pass it over: its role, its agent, what
+-- it needs, and whether it has a command. There are few lanes, so the best ready task is the best
+-- of the lanes' heads.
 create table lanes (
     id      integer primary key autoincrement,
     project integer not null references projects (id),
     role    text not null default '',
     agent   text not null default '',
     needs   text not null default '[]',
-    unique (project, role, agent, needs)
+    command integer not null default 0 check (command in (0, 1)),
+    unique (project, role, agent, needs, command)
 ) strict;
 
 create table tasks (

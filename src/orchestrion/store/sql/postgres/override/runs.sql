@@ -1,7 +1,7 @@
 -- name: take_best
 -- PostgreSQL finds each lane's head through its index only when asked laterally; and here others may be
 -- taking heads at the same moment, so the best lane's first task that nobody holds is locked.
-select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs
+select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
 from tasks t join lanes l on l.id = t.lane
 where t.state = 'ready' and t.lane = (
     select b.id from lanes b cross join lateral
@@ -11,4 +11,4 @@ where t.state = 'ready' and t.lane = (
       and b.role in {roles[text]}  --? roles
       and b.id not in {closed[]}  --? closed
     order by h.rank, h.head limit 1)
-order by t.rank, t.id limit 1 for update of t skip locked
+order by t.rank, t.id limit 1 for no key update of t skip locked

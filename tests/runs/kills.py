@@ -1,0 +1,313 @@
+"""A plan of many small tasks that is worked on while everything is being killed.
+
+    python -m tests.runs.kills --kills 1000 --seed 7
+
+Supervisors and workers end by SIGKILL at named points of the settling sequence, by chance;
+agents, their git, supervisors and workers also at any moment. Whoever was killed is started
+again, as a person or a service manager would. When enough have died the rest is worked off,
+and what is left must be as if nobody had ever been killed: every task completed, its change
+in the plan exactly once, no commit lost, no process left, no lock in the way, the database
+sound, the user's checkout untouched.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from orchestrion.runs import launch, points
+from stage import Stage, python, wait_for
+
+CHAPTERS = 30
+#: Tasks that are open at least, while there are kills left.
+OPEN = 14
+WORKERS = 2
+#: How a task may end when a program inside its agent or check is killed; nothing else ends one for good.
+KILLED_INSIDE = ("agent_failed", "check_failed", "merge_recheck_failed")
+#: Nothing completed for so long: something is stuck, in seconds.
+STUCK_S = 180.0
+
+_STUBBORN = python("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(300)")
+
+
+class Kills:
+    """One such play."""
+
+    def __init__(self, folder: Path, kills: int, seed: int, chance: float) -> None:
+        self.wanted = kills
+        self.seed = seed
+        self.chance = chance
+        self.random = random.Random(seed)
+        self.diary = folder / "accidents"
+        self.killed: collections.Counter[str] = collections.Counter()
+        self.workers: list[subprocess.Popen[str]] = []
+        self.started = 0
+        self.retried = 0
+        self.stage = Stage(folder / "stage", os.environ)
+        self._write_book()
+        self.stage.open(retry__delay_s=0, retry__max=1000, run__grace_s=0.5)
+        self.before = self.stage.user_sees()
+
+    def _write_book(self) -> None:
+        pages = [f"chapter {number}: nothing yet\n\n\n\n\n" for number in range(CHAPTERS)]
+        (self.stage.root / "book.txt").write_text("".join(pages))
+        self.stage.git("add", ".")
+        self.stage.git("commit", "-qm", "an empty book")
+
+    # -- the play ------------------------------------------------------------------------------------
+
+    def play(self) -> None:
+        """Kills until there were enough, then lets the rest be worked off."""
+        self._progress, self._since = 0, time.monotonic()
+        while self.total() < self.wanted:
+            self._add_tasks()
+            self._keep_workers(accidents=True)
+            time.sleep(self.random.uniform(0.02, 0.3))
+            self._kill_somebody()
+            self._retry_failed()
+            self._refuse_to_be_stuck()
+        self._end_workers()
+        while not self._all_completed():
+            self._keep_workers(accidents=False)
+            self._retry_failed()
+            time.sleep(0.2)
+            self._refuse_to_be_stuck()
+        self._end_workers()
+
+    def total(self) -> int:
+        """Kills so far."""
+        return sum(self.killed.values()) + len(self._accidents())
+
+    def _accidents(self) -> list[str]:
+        return self.diary.read_text().split() if self.diary.exists() else []
+
+    def _states(self) -> dict[str, int]:
+        return dict(self.stage.orchestrion.status()["tasks"])
+
+    def _all_completed(self) -> bool:
+        return set(self._states()) <= {"completed"}
+
+    def _add_tasks(self) -> None:
+        states = self._states()
+        missing = OPEN - sum(total for state, total in states.items() if state != "completed")
+        last = sum(states.values())
+        for number in range(last + 1, last + 1 + missing):
+            recent = range(max(1, number - 8), number)
+            waits = self.random.sample(recent, min(len(recent), self.random.choice((0, 0, 1, 2))))
+            command, checks = self._work(number)
+            self.stage.add(command, title=f"task {number}", checks=checks, after=[f"T{one}" for one in waits])
+
+    def _work(self, number: int) -> tuple[str, tuple[str, ...]]:
+        """What a task does: a file of its own, named after the attempt, and a line of the book."""
+        own = "done/$ORCHESTRION_TASK-$ORCHESTRION_ATTEMPT"
+        chapter = number % CHAPTERS
+        steps = ["mkdir -p done", f"echo $ORCHESTRION_RUN > {own}"]
+        if number > CHAPTERS:
+            # Two tasks of the same chapter at the same time would be a conflict: this one has its own page.
+            steps.append(f"echo $ORCHESTRION_ATTEMPT > page-{number}.txt")
+        else:
+            steps.append(f"sed -i 's/^chapter {chapter}:.*/chapter {chapter}: task {number}/' book.txt")
+        check = f"test -f {own}"
+        match self.random.randrange(6):
+            case 0:
+                steps.append("git add -A && git -c user.name=A -c user.email=a@b commit -qm 'by the agent'")
+            case 1:
+                steps.append(f"(setsid {_STUBBORN} > /dev/null 2>&1 &)")
+            case 2:
+                steps.append("sleep 0.3")
+            case 3:
+                steps.append(f"test $ORCHESTRION_GO = 1 || touch second-{number}")
+                check = f"test -f second-{number}"
+            case 4:
+                steps.append("test $ORCHESTRION_ATTEMPT != 1 || exit 75")
+        return "; ".join(steps), (check,)
+
+    def _keep_workers(self, *, accidents: bool) -> None:
+        for worker in [worker for worker in self.workers if worker.poll() is not None]:
+            assert worker.returncode in (0, 8, -signal.SIGKILL), f"a worker ended with {worker.returncode}"
+            self.workers.remove(worker)
+            worker.communicate()
+        while len(self.workers) < WORKERS:
+            self.started += 1
+            wish = f"any:{self.chance}:{self.seed}-{self.started}"
+            extra = {points.VARIABLE: wish, points.DIARY: str(self.diary)} if accidents else {}
+            self.workers.append(self.stage.start_worker(slots=2, **extra))
+
+    def _end_workers(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+            worker.communicate()
+        self.workers.clear()
+
+    def _kill_somebody(self) -> None:
+        kind = self.random.choices(("agent", "supervisor", "worker", "nobody"), (4, 3, 1, 3))[0]
+        pids = sorted(self._candidates(kind))
+        if pids:
+            pid = self.random.choice(pids)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+                self.killed[kind] += 1
+
+    def _retry_failed(self) -> None:
+        """A program that died in the middle of an agent or check is a failure like any other: a person tries again."""
+        for task in self.stage.orchestrion.list_tasks(states=["failed"], limit=100).items:
+            assert task.row["code"] in KILLED_INSIDE, f"T{task.row['id']}: {task.row['code']}, {task.row['error']}"
+            self.stage.orchestrion.retry(f"T{task.row['id']}")
+            self.retried += 1
+
+    def _candidates(self, kind: str) -> list[int]:
+        if kind == "agent":
+            return [pid for carriers in self.stage.carriers().values() for pid, _ in carriers]
+        if kind == "supervisor":
+            runs = self.stage.orchestrion.status()["runs"]
+            return [run["pid"] for run in runs if run["pid"] and self._is_supervisor(run["pid"])]
+        return [worker.pid for worker in self.workers if worker.poll() is None] if kind == "worker" else []
+
+    def _is_supervisor(self, pid: int) -> bool:
+        try:
+            return b"supervise" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    def _refuse_to_be_stuck(self) -> None:
+        done = self._states().get("completed", 0)
+        if done > self._progress:
+            self._progress, self._since = done, time.monotonic()
+        if time.monotonic() - self._since > STUCK_S:
+            raise AssertionError(f"stuck: {self._states()}, {self._unsettled()}")
+
+    def _unsettled(self) -> list[Any]:
+        tasks = self.stage.orchestrion.list_tasks(limit=1000).items
+        return [
+            (f"T{task.row['id']}", task.row["state"], task.row["code"], task.row["error"], task.row["reason"])
+            for task in tasks
+            if task.row["state"] != "completed"
+        ][:20]
+
+    # -- what is left ------------------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Everything that is not as it should be."""
+        wrong: list[str] = []
+        if not self._all_completed():
+            wrong.append(f"not completed: {self._unsettled()}")
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda: not self._still_running(), "nobody is left", 10)
+        wrong += [f"still running: {left}" for left in self._still_running()]
+        try:
+            self.stage.check(self.before)
+        except AssertionError as violated:
+            wrong.append(f"database or checkout: {violated}")
+        return wrong + self._wrong_in_plan() + self._lost_commits() + self._locks() + self._held()
+
+    def _still_running(self) -> list[str]:
+        runs = sorted(self.stage.run_folder().parent.iterdir())
+        return [*self.stage.carriers(), *(run.name for run in runs if launch.is_supervised(run))]
+
+    def _wrong_in_plan(self) -> list[str]:
+        tip = "refs/orchestrion/plans/default"
+        files = self.stage.git("ls-tree", "-r", "--name-only", tip).splitlines()
+        done = collections.Counter(file.split("/")[1].split("-")[0] for file in files if file.startswith("done/"))
+        titles = collections.Counter(self.stage.git("log", "--format=%s", tip).splitlines())
+        wrong = []
+        for task in self.stage.orchestrion.list_tasks(limit=1000).items:
+            name, title = f"T{task.row['id']}", task.row["title"]
+            run = self.stage.orchestrion.run(f"R{task.row['work_run']}").row if task.row["work_run"] else None
+            if done[name] != 1:
+                wrong.append(f"{name} is {done[name]} times in the plan")
+            elif run is None or f"done/{name}-{run['attempt']}" not in files:
+                wrong.append(f"{name} is in the plan by another run than the one that completed it")
+            if titles[f"{title} ({name})"] > 1 or titles[title] > 1:
+                wrong.append(f"{name} was merged twice")
+        return wrong
+
+    def _lost_commits(self) -> list[str]:
+        wrong = []
+        for run in self._runs():
+            if not run["head_commit"]:
+                continue
+            branch = f"refs/heads/{run['branch']}"
+            found = subprocess.run(
+                ["git", "merge-base", "--is-ancestor", run["head_commit"], branch],
+                cwd=self.stage.root, env=self.stage.environ, capture_output=True, check=False,
+            )  # fmt: skip
+            if found.returncode:
+                wrong.append(f"R{run['id']}: {run['head_commit']} is not on {branch}")
+        return wrong
+
+    def _runs(self) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.stage.orchestrion.store.read(lambda tx: tx.all("list_runs", limit=100_000))]
+
+    def _locks(self) -> list[str]:
+        """Locks of git that nobody holds any more; they must not keep the next task from being merged."""
+        before = len(self._runs())
+        self.stage.add("mkdir -p done; echo 1 > done/$ORCHESTRION_TASK-$ORCHESTRION_ATTEMPT", title="the last one")
+        self.stage.drain(slots=1)
+        ran = self._runs()[: len(self._runs()) - before]
+        return [] if [run["state"] for run in ran] == ["succeeded"] else [f"the last task took {ran}"]
+
+    def _held(self) -> list[str]:
+        wrong = [f"{slot}" for slot in self.stage.orchestrion.slots() if slot["used"]]
+        return [f"slots are still held: {wrong}"] if wrong else []
+
+
+def play(kills: int, seed: int, chance: float, folder: Path) -> dict[str, Any]:
+    """Plays once; what there is to tell, with ``wrong`` empty when all is well."""
+    began = time.monotonic()
+    one = Kills(folder, kills, seed, chance)
+    try:
+        one.play()
+        wrong = one.check()
+    finally:
+        one._end_workers()
+    states = collections.Counter(run["state"] for run in one._runs())
+    told = {
+        "seed": seed,
+        "kills": one.total(),
+        "at points": dict(collections.Counter(one._accidents())),
+        "at any moment": dict(one.killed),
+        "tasks": one._states(),
+        "runs": dict(states),
+        "workers started": one.started,
+        "retried by hand": one.retried,
+        "seconds": round(time.monotonic() - began, 1),
+        "wrong": wrong,
+    }
+    one.stage.close()
+    return told
+
+
+def main() -> int:
+    """Plays as the command line asks; 0 when all is well."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
+    parser.add_argument("--chance", type=float, default=0.05, help="of an accident at each point")
+    parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
+    asked = parser.parse_args()
+    seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
+    folder = Path(tempfile.mkdtemp(prefix="orchestrion-kills-"))
+    print(f"seed {seed}, folder {folder}", file=sys.stderr, flush=True)
+    told = play(asked.kills, seed, asked.chance, folder)
+    print(json.dumps(told, indent=1))
+    if not asked.keep and not told["wrong"]:
+        subprocess.run(["rm", "-rf", folder], check=True)
+    return 1 if told["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
