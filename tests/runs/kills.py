@@ -18,6 +18,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import secrets
 import signal
 import subprocess
@@ -222,16 +223,18 @@ class Kills:
         tip = "refs/orchestrion/plans/default"
         files = self.stage.git("ls-tree", "-r", "--name-only", tip).splitlines()
         done = collections.Counter(file.split("/")[1].split("-")[0] for file in files if file.startswith("done/"))
-        titles = collections.Counter(self.stage.git("log", "--format=%s", tip).splitlines())
+        messages = self.stage.git("log", "--format=%B", tip)
+        merges = collections.Counter(re.findall(r"\((T\d+)\)$", messages, re.MULTILINE))
+        authors = collections.Counter(task for task, _ in set(re.findall(r"Task (T\d+), run (R\d+)", messages)))
         wrong = []
         for task in self.stage.orchestrion.list_tasks(limit=1000).items:
-            name, title = f"T{task.row['id']}", task.row["title"]
+            name = f"T{task.row['id']}"
             run = self.stage.orchestrion.run(f"R{task.row['work_run']}").row if task.row["work_run"] else None
             if done[name] != 1:
                 wrong.append(f"{name} is {done[name]} times in the plan")
             elif run is None or f"done/{name}-{run['attempt']}" not in files:
                 wrong.append(f"{name} is in the plan by another run than the one that completed it")
-            if titles[f"{title} ({name})"] > 1 or titles[title] > 1:
+            if merges[name] > 1 or authors[name] > 1:
                 wrong.append(f"{name} was merged twice")
         return wrong
 

@@ -34,6 +34,7 @@ _SETTINGS = (
     "core.quotePath=false",
     "protocol.file.allow=always",
     "submodule.recurse=false",
+    "rerere.enabled=false",
     "clone.rejectShallow=false",
 )
 _OURS = {

@@ -18,7 +18,7 @@ from orchestrion.core.states import RunState, TaskState
 from orchestrion.scheduler import reap, slots
 from orchestrion.scheduler.create import unknown_task
 from orchestrion.store import Transaction
-from orchestrion.store.store import Row
+from orchestrion.store.store import Answer, Row
 
 
 #: Seconds after which a caller refused for want of room may ask again.
@@ -65,12 +65,13 @@ class Claim:
 
 def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
     """Takes the best task that ``claimant`` may have now; None when there is none."""
-    view = tx.the("claim_view")
-    if view["due"]:
-        reap.due(tx)
+    asked, best = tx.ask("claim_view"), _ask_best(tx, claimant, closed=[])
+    view = asked.rows()[0]
+    if view["due"] and reap.due(tx):
+        best = _ask_best(tx, claimant, closed=[])
     if claimant.supervised and view["paused_at"] is not None:
         return None
-    for task in _candidates(tx, claimant):
+    for task in _candidates(tx, claimant, best):
         agent = _agent(task, claimant)
         if agent is None or not _can_do(task, claimant, agent):
             continue
@@ -96,17 +97,23 @@ def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     return _take(tx, row, claimant, agent, limits)
 
 
-def _candidates(tx: Transaction, claimant: Claimant) -> Iterator[Row]:
-    """Ready tasks, best first, one of each lane: a lane whose first task is passed over is closed."""
+def _ask_best(tx: Transaction, claimant: Claimant, closed: Sequence[int]) -> Answer:
     roles = list(claimant.roles) or None
     if claimant.tag is not None:
-        heads = tx.all("tagged_heads", tag=claimant.tag, roles=roles)
-        yield from (row for head in heads if (row := tx.one("take_ready", id=head["id"])))
+        return tx.ask("tagged_heads", tag=claimant.tag, roles=roles)
+    return tx.ask("take_best", roles=roles, closed=list(closed) or None)
+
+
+def _candidates(tx: Transaction, claimant: Claimant, best: Answer) -> Iterator[Row]:
+    """Ready tasks, best first, one of each lane: a lane whose first task is passed over is closed."""
+    if claimant.tag is not None:
+        yield from (row for head in best.rows() if (row := tx.one("take_ready", id=head["id"])))
         return
     closed: list[int] = []
-    while row := tx.one("take_best", roles=roles, closed=closed or None):
-        yield row
-        closed.append(row["lane"])
+    while rows := best.rows():
+        yield rows[0]
+        closed.append(rows[0]["lane"])
+        best = _ask_best(tx, claimant, closed)
 
 
 def no_room(task: int, limit: str) -> Backpressure:
@@ -160,7 +167,7 @@ def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Se
         queued_at=task["ready_at"],
     )
     slots.hold(tx, run["id"], limits)
-    tx.run("task_becomes_in_progress", id=task["id"], run=run["id"])
+    tx.put("task_becomes_in_progress", id=task["id"], run=run["id"])
     tx.event(f"run.{state}", task=task["id"], run=run["id"], to=state)
     tx.event("task.in_progress", task=task["id"], run=run["id"], found=TaskState.READY, to=TaskState.IN_PROGRESS)
     return Claim(run["id"], task["id"], task["attempts"] + 1, agent, task["role"], run["lease_until"])

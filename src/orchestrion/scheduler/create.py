@@ -64,7 +64,7 @@ def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = 
             shape.put_gate(tx, task, gate)
     ready_prerequisites = [one for one, state in prerequisites.items() if state == TaskState.READY]
     if ready_prerequisites:
-        tx.run("rerank", ids=ready_prerequisites)
+        tx.put("rerank", ids=ready_prerequisites)
     born_completed = [task for task, n in zip(ids, new, strict=True) if n.completed]
     settle(tx, changed=born_completed, waiting=[*ids, *parents])
     return ids

@@ -105,7 +105,7 @@ def archive(tx: Transaction, task: int) -> None:
             code="not_settled",
             state=row["state"],
         )
-    tx.run("archive", id=task)
+    tx.put("archive", id=task)
     tx.event("task.archived", task=task)
 
 
@@ -123,10 +123,10 @@ def delete(tx: Transaction, task: int) -> None:
         )
     prerequisites = [edge["prerequisite"] for edge in tx.all("prerequisites_to_inherit", ids=[task])]
     tx.all("lock_tasks", ids=prerequisites)
-    tx.run("delete_edges_of", id=task)
-    tx.run("delete_task", id=task)
+    tx.put("delete_edges_of", id=task)
+    tx.put("delete_task", id=task)
     tx.event("task.deleted", task=task, found=row["state"], data={"title": row["title"]})
-    tx.run("rerank", ids=prerequisites)
+    tx.put("rerank", ids=prerequisites)
     if row["parent"]:
         settle(tx, waiting=[row["parent"]])
 
@@ -162,11 +162,11 @@ def update(tx: Transaction, task: int, changes: Mapping[str, Any], limits: creat
     changed += ["lane"] if lane != row["lane"] else []
     if not changed:
         return []
-    tx.run("change_task", id=task, lane=lane, **values)
+    tx.put("change_task", id=task, lane=lane, **values)
     if "tags" in changes:
-        tx.run("remove_tags", task=task)
+        tx.put("remove_tags", task=task)
         tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(changes["tags"]))])
-    tx.run("rerank", ids=[task])
+    tx.put("rerank", ids=[task])
     tx.event("task.updated", task=task, data={"changed": sorted(changed)})
     return sorted(changed)
 
@@ -216,7 +216,7 @@ def _hard_dependents(tx: Transaction, task: int) -> list[Row]:
 def _cancel_one(tx: Transaction, row: Row, reason: str) -> None:
     if row["run"]:
         finish.end_with_cancelled_task(tx, row["run"], reason)
-    tx.run("tasks_become_cancelled", ids=[row["id"]], code="cancelled", reason=reason)
+    tx.put("tasks_become_cancelled", ids=[row["id"]], code="cancelled", reason=reason)
     tx.event(
         "task.cancelled",
         task=row["id"],

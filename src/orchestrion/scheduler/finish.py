@@ -36,7 +36,7 @@ class BackOff:
 def held(tx: Transaction, run: int, *, write: bool = True) -> Row:
     """The run with the task it holds. Raises NotFound, or StaleRun when it holds it no longer.
 
-    With ``write`` the task's row stays as it is until the transaction ends.
+    With ``write`` the task's row stays as it is until the transaction ends: nobody gives it a child meanwhile.
     """
     row = tx.one("held_task", run=run, write=write or None)
     if row is None:
@@ -113,7 +113,8 @@ def complete(tx: Transaction, run: int, *, summary: str | None = None, result: s
     A task whose children are still open waits for them and is completed with them.
     """
     row = held(tx, run)
-    to = _end(tx, row, RunState.SUCCEEDED, TaskState.COMPLETED, summary=summary, result=result, work_run=run)
+    to = TaskState.PENDING if row["children"] and row["unmet"] else TaskState.COMPLETED
+    _end(tx, row, RunState.SUCCEEDED, to, summary=summary, result=result, work_run=run)
     return settle(tx, changed=[row["task"]], waiting=[row["task"]] if to is TaskState.PENDING else [])
 
 
@@ -239,11 +240,12 @@ def _end(
     work_run: int | None = None,
     retry_at: int | None = None,
     retried: int = 0,
-) -> TaskState:
-    """The run's end and its task's move, both guarded by the state and the run that were found. Where it went."""
+) -> None:
+    """The run's end and its task's move, both guarded by the state and the run that were found."""
     _end_run(tx, row, run_to, code=code, reason=reason or error, summary=summary)
-    moved = tx.one(
+    tx.must(
         "held_task_moves",
+        stale(row["id"], row),
         id=row["task"],
         run=row["id"],
         to=str(task_to),
@@ -256,12 +258,8 @@ def _end(
         retry_at=retry_at,
         retried=retried,
     )
-    if moved is None:
-        raise stale(row["id"], row)
-    went = TaskState(moved["state"])
     data = {"code": code} if code else None
-    tx.event(f"task.{went}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=went, data=data)
-    return went
+    tx.event(f"task.{task_to}", task=row["task"], run=row["id"], found=TaskState.IN_PROGRESS, to=task_to, data=data)
 
 
 def _end_run(
@@ -277,10 +275,9 @@ def _end_run(
     if not is_legal_run_move(found, to):
         raise IllegalMove(name("R", row["id"]), found, to, RUN_MOVES[found])
     said = {"reason": _text(reason), "summary": _text(summary)}
-    if not tx.run("run_ends", run=row["id"], found=str(found), to=str(to), code=code, **said):
-        raise stale(row["id"], row)
+    tx.must("run_ends", stale(row["id"], row), run=row["id"], found=str(found), to=str(to), code=code, **said)
     if row["holds"]:
-        tx.run("free_slots", run=row["id"])
+        tx.put("free_slots", run=row["id"])
     tx.event(f"run.{to}", task=row["task"], run=row["id"], found=found, to=to, data={"code": code} if code else None)
 
 

@@ -29,7 +29,7 @@ def settle(tx: Transaction, *, changed: Iterable[int] = (), waiting: Iterable[in
             waiters.update(row["task"] for row in tx.all("edges_follow", ids=sorted(frontier)))
             if unblocked := became_ready.intersection(frontier):
                 # What waited softly for a blocked task waits for it again: it blocks others, and counts more.
-                tx.run("rerank", ids=sorted(unblocked))
+                tx.put("rerank", ids=sorted(unblocked))
         frontier = _place(tx, waiters, became_ready) if waiters else []
         waiters = set()
     return sorted(became_ready)
@@ -38,13 +38,16 @@ def settle(tx: Transaction, *, changed: Iterable[int] = (), waiting: Iterable[in
 def _place(tx: Transaction, ids: Collection[int], became_ready: set[int]) -> list[int]:
     """Moves waiting tasks to where their counters say; those whose move matters to others."""
     moves: dict[TaskState, list[Row]] = {}
+    still_blocked: list[Row] = []
     for task in tx.all("waiting_tasks", ids=sorted(ids)):
         target = _target(task)
         if target != task["state"]:
             moves.setdefault(target, []).append(task)
+        elif target is TaskState.BLOCKED:
+            still_blocked.append(task)
     became_ready.difference_update(task["id"] for tasks in moves.values() for task in tasks)
     matters = _leave_for_pending(tx, moves)
-    matters += _become_blocked(tx, moves.get(TaskState.BLOCKED, []))
+    matters += _become_blocked(tx, moves.get(TaskState.BLOCKED, []), still_blocked)
     matters += _become_unneeded(tx, moves.get(TaskState.CANCELLED, []))
     matters += _parents_end(tx, moves.get(TaskState.COMPLETED, []))
     _become_ready(tx, [task["id"] for task in moves.get(TaskState.READY, [])], became_ready)
@@ -70,30 +73,40 @@ def _leave_for_pending(tx: Transaction, moves: dict[TaskState, list[Row]]) -> li
     ]
     if not back:
         return []
-    tx.run("tasks_become_pending", ids=[task["id"] for task in back])
+    tx.put("tasks_become_pending", ids=[task["id"] for task in back])
     for task in back:
         tx.event("task.pending", task=task["id"], found=task["state"], to=TaskState.PENDING)
     return [task["id"] for task in back if task["state"] != TaskState.READY]
 
 
-def _become_blocked(tx: Transaction, tasks: list[Row]) -> list[int]:
-    if not tasks:
+def _become_blocked(tx: Transaction, tasks: list[Row], still_blocked: list[Row]) -> list[int]:
+    """Blocks tasks; those that were blocked before may be so for another reason now."""
+    if not tasks and not still_blocked:
         return []
-    causes: dict[int, list[str]] = {}
-    for edge in tx.all("dead_edges", ids=[task["id"] for task in tasks]):
-        causes.setdefault(edge["task"], []).append(_cause(edge))
+    said = _why_blocked(tx, [*tasks, *still_blocked])
+    tx.each("task_becomes_blocked", [{"id": task, **why} for task, why in said.items()])
     for task in tasks:
-        code = "dependency_failed" if task["dead"] else "decision_needed"
-        reason = "; ".join(causes.get(task["id"], [])[:5]) or None
-        tx.run("task_becomes_blocked", id=task["id"], code=code, reason=reason)
         tx.event(
             "task.blocked",
             task=task["id"],
             found=TaskState.READY if task["state"] == TaskState.READY else TaskState.PENDING,
             to=TaskState.BLOCKED,
-            data={"code": code, "reason": reason},
+            data=said[task["id"]],
         )
     return [task["id"] for task in tasks]
+
+
+def _why_blocked(tx: Transaction, tasks: list[Row]) -> dict[int, dict[str, str | None]]:
+    causes: dict[int, list[str]] = {}
+    for edge in tx.all("dead_edges", ids=[task["id"] for task in tasks]):
+        causes.setdefault(edge["task"], []).append(_cause(edge))
+    return {
+        task["id"]: {
+            "code": "dependency_failed" if task["dead"] else "decision_needed",
+            "reason": "; ".join(causes.get(task["id"], [])[:5]) or None,
+        }
+        for task in tasks
+    }
 
 
 def _cause(edge: Row) -> str:
@@ -105,7 +118,7 @@ def _cause(edge: Row) -> str:
 
 def _become_unneeded(tx: Transaction, tasks: list[Row]) -> list[int]:
     if tasks:
-        tx.run(
+        tx.put(
             "tasks_become_cancelled",
             ids=[task["id"] for task in tasks],
             code="not_needed",
@@ -128,10 +141,10 @@ def _parents_end(tx: Transaction, parents: list[Row]) -> list[int]:
         return []
     ids = [task["id"] for task in parents]
     fruitful = {row["id"] for row in tx.all("has_completed_child", ids=ids)}
-    tx.run("parents_become_completed", ids=sorted(fruitful))
+    tx.put("parents_become_completed", ids=sorted(fruitful))
     barren = [one for one in ids if one not in fruitful]
     if barren:
-        tx.run(
+        tx.put(
             "tasks_become_cancelled", ids=barren, code="children_cancelled", reason="all of its children were cancelled"
         )
     for task in ids:
@@ -143,7 +156,7 @@ def _parents_end(tx: Transaction, parents: list[Row]) -> list[int]:
 def _become_ready(tx: Transaction, ids: list[int], became_ready: set[int]) -> None:
     if not ids:
         return
-    tx.run("tasks_become_ready", ids=ids)
+    tx.put("tasks_become_ready", ids=ids)
     for task in ids:
         tx.event("task.ready", task=task, found=TaskState.PENDING, to=TaskState.READY)
     became_ready.update(ids)

@@ -35,16 +35,16 @@ def add_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind = EdgeKin
     refuse_cycle(tx, [on], heirs, task)
     tx.each("add_edge", [_edge_row(heir, on, kind, task) for heir in heirs])
     tx.event("task.dependency_added", task=task, data={"on": name("T", on), "kind": str(kind)})
-    tx.run("rerank", ids=[on])
+    tx.put("rerank", ids=[on])
     settle(tx, waiting=heirs)
 
 
 def remove_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind | None = None) -> None:
     """``task`` and its descendants no longer wait for ``on``. Raises NotFound when they did not."""
     edges = _dependency(tx, task, on, kind)
-    tx.run("remove_edges", ids=[edge["id"] for edge in edges])
+    tx.put("remove_edges", ids=[edge["id"] for edge in edges])
     tx.event("task.dependency_removed", task=task, data={"on": name("T", on)})
-    tx.run("rerank", ids=[on])
+    tx.put("rerank", ids=[on])
     settle(tx, waiting=[edge["task"] for edge in edges])
 
 
@@ -54,9 +54,9 @@ def waive_dependency(tx: Transaction, task: int, on: int, reason: str) -> None:
         raise InvalidInput("waiving a dependency needs a reason", hint="give --reason TEXT", code="reason_missing")
     check_text("reason", reason)
     edges = _dependency(tx, task, on, None)
-    tx.run("waive_edges", ids=[edge["id"] for edge in edges], reason=reason)
+    tx.put("waive_edges", ids=[edge["id"] for edge in edges], reason=reason)
     tx.event("task.dependency_waived", task=task, data={"on": name("T", on), "reason": reason})
-    tx.run("rerank", ids=[on])
+    tx.put("rerank", ids=[on])
     settle(tx, waiting=[edge["task"] for edge in edges])
 
 
@@ -109,7 +109,7 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
 
 def adopt(tx: Transaction, parent: int, child: int) -> None:
     """``parent`` waits for ``child``, and ``child`` for all that ``parent`` waits for; settling is the caller's."""
-    tx.run(
+    tx.put(
         "add_edge",
         task=parent,
         prerequisite=child,
@@ -118,7 +118,7 @@ def adopt(tx: Transaction, parent: int, child: int) -> None:
         reason=None,
         heir_of=parent,
     )
-    tx.run("inherit_edges", task=child, parent=parent)
+    tx.put("inherit_edges", task=child, parent=parent)
 
 
 def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None = None) -> None:
@@ -136,7 +136,7 @@ def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None =
     _leave_parent(tx, task, old, subtree)
     if parent is not None:
         _refuse_parent(tx, task, parent, below, limits)
-    tx.run("set_parent", id=task, parent=parent)
+    tx.put("set_parent", id=task, parent=parent)
     if parent is not None:
         _join_parent(tx, parent, subtree)
     tx.event("task.moved", task=task, data={"parent": name("T", parent) if parent else None})
@@ -147,8 +147,8 @@ def _leave_parent(tx: Transaction, task: int, old: int | None, subtree: list[int
     if old is None:
         return
     ancestors = [row["id"] for row in tx.all("ancestors", id=task)]
-    tx.run("remove_inherited", ids=subtree, ancestors=ancestors)
-    tx.run("remove_child_edge", parent=old, child=task)
+    tx.put("remove_inherited", ids=subtree, ancestors=ancestors)
+    tx.put("remove_child_edge", parent=old, child=task)
 
 
 def _refuse_parent(tx: Transaction, task: int, parent: int, below: list[Row], limits: Limits | None) -> None:
@@ -184,7 +184,7 @@ def _height(task: int, below: list[Row]) -> int:
 def _join_parent(tx: Transaction, parent: int, subtree: list[int]) -> None:
     adopt(tx, parent, subtree[0])
     for below in subtree[1:]:
-        tx.run("inherit_edges", task=below, parent=parent)
+        tx.put("inherit_edges", task=below, parent=parent)
 
 
 def refuse_too_deep(tx: Transaction, parent: int, more: int, limits: Limits, *, height: int = 1) -> None:

@@ -9,6 +9,7 @@ the database's to break and ours to try again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -21,6 +22,7 @@ from orchestrion.store import migrate
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
     Again,
+    Answer,
     Origin,
     Row,
     Store,
@@ -73,10 +75,16 @@ class PostgresStore(Store):
         with _translated(self.url):
             connection = self._connection()
             refuse_nested(_in_transaction(connection))
-            with connection.transaction():
-                transaction = PostgresTransaction(connection, self._statements, self._constants(), origin)
-                result = work(transaction)
-                transaction.write_events()
+            try:
+                with connection.pipeline():
+                    connection.execute("begin")
+                    transaction = PostgresTransaction(connection, self._statements, self._constants(), origin)
+                    result = work(transaction)
+                    transaction.finish()
+                    connection.execute("commit")
+            except BaseException:
+                _roll_back(connection)
+                raise
             return result
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
@@ -122,14 +130,35 @@ class PostgresTransaction(Transaction):
         super().__init__(statements, constants, origin)
         self._connection = connection
 
+    def _ask(self, text: str, given: dict[str, Any]) -> Answer:
+        return _Answer(self._connection.execute(text.encode(), given))
+
     def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return list(self._connection.execute(text.encode(), given).fetchall())
 
     def _execute(self, text: str, given: dict[str, Any]) -> int:
-        return self._connection.execute(text.encode(), given).rowcount
+        return self._ask(text, given).count()
 
     def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
         self._connection.cursor().executemany(text.encode(), rows)
+
+    def _write_events(self, events: list[dict[str, Any]]) -> None:
+        if events:
+            self.put("add_events", events=json.dumps(events))
+
+
+class _Answer:
+    """PostgreSQL answers when the statement's turn in the pipeline has come."""
+
+    def __init__(self, cursor: psycopg.Cursor[DictRow]) -> None:
+        self._cursor = cursor
+
+    def rows(self) -> list[Row]:
+        return list(self._cursor.fetchall())
+
+    def count(self) -> int:
+        self._cursor.nextset()  # there is none; but now this one is here
+        return self._cursor.rowcount
 
 
 def _spell_list(name: str, kind: str) -> str:
@@ -140,6 +169,11 @@ def _connect(url: str) -> psycopg.Connection[DictRow]:
     connection = psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S)
     connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}".encode())
     return connection
+
+
+def _roll_back(connection: psycopg.Connection[DictRow]) -> None:
+    if not connection.closed:
+        connection.rollback()
 
 
 def _in_transaction(connection: psycopg.Connection[DictRow]) -> bool:

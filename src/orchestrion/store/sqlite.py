@@ -19,7 +19,7 @@ from typing import Any, NoReturn, TypeVar
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.store import migrate
 from orchestrion.store.statements import Statements
-from orchestrion.store.store import Origin, Row, Store, Transaction, missing_store, refuse_nested, unstorable
+from orchestrion.store.store import Answer, Origin, Row, Store, Transaction, missing_store, refuse_nested, unstorable
 
 Result = TypeVar("Result")
 
@@ -84,7 +84,7 @@ class SqliteStore(Store):
             try:
                 transaction = SqliteTransaction(connection, self._statements, self._constants(), origin)
                 result = work(transaction)
-                transaction.write_events()
+                transaction.finish()
                 connection.execute("commit")
             except BaseException:
                 if connection.in_transaction:
@@ -157,6 +157,10 @@ class SqliteTransaction(Transaction):
         super().__init__(statements, constants, origin)
         self._connection = connection
 
+    def _ask(self, text: str, given: dict[str, Any]) -> Answer:
+        cursor = self._connection.execute(text, _bindable(given))
+        return _Answer(cursor.fetchall(), cursor.rowcount)
+
     def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return self._connection.execute(text, _bindable(given)).fetchall()
 
@@ -165,6 +169,20 @@ class SqliteTransaction(Transaction):
 
     def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
         self._connection.executemany(text, rows)
+
+
+class _Answer:
+    """SQLite answers at once."""
+
+    def __init__(self, rows: list[Row], count: int) -> None:
+        self._rows = rows
+        self._count = count
+
+    def rows(self) -> list[Row]:
+        return self._rows
+
+    def count(self) -> int:
+        return self._count
 
 
 def _spell_list(name: str, _type: str) -> str:

@@ -17,9 +17,9 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-from orchestrion.core.errors import InvalidInput, NotFound, StoreProblem
+from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
 from orchestrion.store.statements import Statements
 
 Result = TypeVar("Result")
@@ -55,13 +55,30 @@ class _Curtain(Exception):
         self.result = result
 
 
+class Answer(Protocol):
+    """What the database will have said to a statement, by the time somebody reads it."""
+
+    def rows(self) -> list[Row]:
+        """The rows it gave."""
+        ...
+
+    def count(self) -> int:
+        """How many rows it changed."""
+        ...
+
+
 class Transaction(ABC):
-    """One unit of work on a store. Ends with the ``write`` or ``read`` that began it."""
+    """One unit of work on a store. Ends with the ``write`` or ``read`` that began it.
+
+    ``ask``, ``put`` and ``must`` do not wait for an answer: on PostgreSQL such statements
+    travel together with the next one whose answer is wanted.
+    """
 
     def __init__(self, statements: Statements, constants: Mapping[str, Any], origin: Origin) -> None:
         self._statements = statements
         self._constants = constants
         self._events: list[dict[str, Any]] = []
+        self._promised: list[tuple[Answer, OrchestrionError]] = []
         #: Who causes the changes of this transaction.
         self.origin = origin
 
@@ -89,6 +106,18 @@ class Transaction(ABC):
     def run(self, name: str, /, **given: Any) -> int:
         """Executes the statement ``name``; number of rows it changed."""
         return self._execute(self._statements.text(name, given), {**self._constants, **given})
+
+    def ask(self, name: str, /, **given: Any) -> Answer:
+        """Executes the statement ``name``; its answer is read later, or never."""
+        return self._ask(self._statements.text(name, given), {**self._constants, **given})
+
+    def put(self, name: str, /, **given: Any) -> None:
+        """Executes the statement ``name``, however many rows it changes."""
+        self.ask(name, **given)
+
+    def must(self, name: str, refusal: OrchestrionError, /, **given: Any) -> None:
+        """Executes the statement ``name``; if it changes no row, the transaction ends with ``refusal``."""
+        self._promised.append((self.ask(name, **given), refusal))
 
     def each(self, name: str, rows: list[dict[str, Any]]) -> None:
         """Executes the statement ``name`` once for each of ``rows``; all rows have the same keys."""
@@ -121,10 +150,20 @@ class Transaction(ABC):
             }
         )
 
-    def write_events(self) -> None:
-        """Writes the collected events; the store calls it before it commits."""
-        self.each("add_event", self._events)
+    def finish(self) -> None:
+        """Writes the collected events and sees to promises; the store calls it before it commits."""
+        self._write_events(self._events)
         self._events = []
+        for answer, refusal in self._promised:
+            if not answer.count():
+                raise refusal
+        self._promised = []
+
+    def _write_events(self, events: list[dict[str, Any]]) -> None:
+        self.each("add_event", events)
+
+    @abstractmethod
+    def _ask(self, text: str, given: dict[str, Any]) -> Answer: ...
 
     @abstractmethod
     def _query(self, text: str, given: dict[str, Any]) -> list[Row]: ...
@@ -179,7 +218,7 @@ class Store(ABC):
 
         def play(tx: Transaction) -> Result:
             result = work(tx)
-            tx.write_events()
+            tx.finish()
             raise _Curtain(result)
 
         try:

@@ -76,18 +76,18 @@ class Place:
     def start(self, *arguments: str | bytes, **given: Any) -> subprocess.Popen[bytes]:
         """Starts the program as a process of its own."""
         settings: dict[str, Any] = {
+            "cwd": self.root,
+            "env": self.environ,
             "stdout": subprocess.PIPE,
             "stderr": subprocess.PIPE,
             "stdin": subprocess.DEVNULL,
             # Tests that run in the background are started with Ctrl-C ignored.
             "preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         }
-        return subprocess.Popen(
-            [sys.executable, "-m", "orchestrion", *arguments], cwd=self.root, env=self.environ, **settings | given
-        )
+        return subprocess.Popen([sys.executable, "-m", "orchestrion", *arguments], **settings | given)
 
     def process(self, *arguments: str | bytes, **given: Any) -> Answer:
-        """Runs the program as a process of its own."""
+        """Runs the program as a process of its own, to its end."""
         with self.running(*arguments, **given) as process:
             out, err = process.communicate(timeout=60)
         return Answer(process.returncode, (out or b"").decode(), (err or b"").decode())

@@ -63,6 +63,8 @@ _REFUSED = {
 }
 #: Lines of a failed command's output that people are shown.
 _OUTPUT_SHOWN = 20
+#: Characters of a message at most.
+_LONGEST = 2_000
 #: The file of unforeseen errors begins anew beyond this size.
 _MOST_KEPT = 1_000_000
 
@@ -93,8 +95,15 @@ def _path(name: str | bytes | int) -> str:
 def show(error: OrchestrionError | click.ClickException, as_json: bool) -> int:
     """Says what went wrong and what to do, on stderr. Returns the exit code."""
     facts = _masked(as_facts(error))
+    facts["message"] = _bounded(facts["message"])
     _show(facts, as_json)
     return exit_code(error)
+
+
+def _bounded(message: str) -> str:
+    """A message that names something endless is cut in the middle: both ends say what it is about."""
+    half = _LONGEST // 2
+    return message if len(message) <= _LONGEST else f"{message[:half]} … {message[-half:]}"
 
 
 def as_facts(error: OrchestrionError | click.ClickException) -> dict[str, Any]:

@@ -191,8 +191,8 @@ def _tree(found: Mapping[str, Any], since: float) -> Iterator[_Row]:
         run = runs.get(task["id"])
         if run:
             phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
-            line.append(f"  {run['id']} {run['agent'] or 'client'} {phase} ", "blue")
-            line.append(output.seconds(run["duration_s"] + since), "blue")
+            took = output.seconds(run["duration_s"] + since)
+            line.append(f"  {run['id']} {run['agent'] or 'client'} {phase} {took}", "blue")
         elif task["state"] in ("failed", "review", "retrying", "blocked") and task["code"]:
             line.append(f"  {task['code']}", look)
         yield task["state"], line

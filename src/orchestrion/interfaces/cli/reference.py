@@ -66,7 +66,8 @@ def _command(command: click.Command, context: click.Context) -> Iterator[str]:
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
-    return click.Context(command, info_name=name, parent=parent, terminal_width=_WIDTH)
+    settings = {**command.context_settings, "terminal_width": _WIDTH}
+    return click.Context(command, info_name=name, parent=parent, **settings)
 
 
 def _block(text: str) -> str:

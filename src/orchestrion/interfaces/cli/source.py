@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from pathlib import Path
 
 from orchestrion.core.errors import InvalidInput, NotFound
 
+#: What the system says of a path that cannot be the path of a file.
+_NO_PATH = (errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 #: What is piped in or read has at most so many bytes.
 MOST_BYTES = 64 * 1024 * 1024
 
@@ -21,7 +24,9 @@ def read_bytes(file: str) -> bytes:
                 content = stream.read(MOST_BYTES + 1)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NotFound(f"there is no file {file[:200]!r}", hint="check the path", code="no_file") from error
-    except (IsADirectoryError, ValueError) as error:
+    except (OSError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_PATH:
+            raise
         raise InvalidInput(
             f"{file[:200]!r} is not a file", hint="name a file, or - for stdin", code="not_a_file"
         ) from error

@@ -1,9 +1,9 @@
 -- name: claim_view
 -- What a claim must know first: whether a timer is due, the queue is paused, a limit is used up.
-select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {now})
-     or exists (select 1 from gates where state = 'open' and kind = 'time' and opens_at <= {now})
+select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {now} and project = :project)
+     or exists (select 1 from gates where state = 'open' and kind = 'time' and opens_at <= {now} and project = :project)
      or exists (select 1 from tasks where state = 'ready' and urgent = 0 and due_at is not null
-                    and due_at <= {now} + 3600000)) as due,
+                    and due_at <= {now} + 3600000 and project = :project)) as due,
     (select paused_at from projects where id = :project) as paused_at,
     exists (select 1 from slots where project = :project and used >= capacity) as any_full
 
@@ -18,17 +18,21 @@ where l.project = :project
 order by t.rank, t.id limit 1
 
 -- name: tagged_heads
--- Ready tasks of a tag, best first.
-select t.id, l.id as lane, l.role, l.agent, l.needs, l.command
-from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
-where g.tag = :tag and t.state = 'ready' and t.project = :project
-  and l.role in {roles[text]}  --? roles
-order by t.rank, t.id limit 100
+-- The best few ready tasks of a tag in each lane, best first: no lane's crowd hides another lane.
+select id, lane, role, agent, needs, command from (
+    select t.id, t.rank, l.id as lane, l.role, l.agent, l.needs, l.command,
+        row_number() over (partition by l.id order by t.rank, t.id) as place
+    from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
+    where g.tag = :tag and t.state = 'ready' and t.project = :project
+      and l.role in {roles[text]}  --? roles
+) as heads
+where place <= 5 order by rank, id
 
 -- name: take_ready
 -- One named task, if it is ready and nobody else is taking it at this moment.
 select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
-from tasks t join lanes l on l.id = t.lane where t.id = :id and t.state = 'ready' {for_update_of_t} {skip_locked}
+from tasks t join lanes l on l.id = t.lane
+where t.id = :id and t.state = 'ready' and t.project = :project {for_update_of_t} {skip_locked}
 
 -- name: add_run
 -- A new attempt; it is the task's fence from now on.

@@ -160,9 +160,9 @@ update tasks set state = 'pending', updated_at = {now}, reason = null, code = nu
 where id in {ids[]} and state in ('ready', 'blocked', 'completed')
 
 -- name: task_becomes_blocked
--- A task that only a decision can help.
+-- A task that only a decision can help, and which one.
 update tasks set state = 'blocked', updated_at = {now}, code = :code, reason = :reason
-where id = :id and state in ('pending', 'ready')
+where id = :id and state in ('pending', 'ready', 'blocked')
 
 -- name: parents_become_completed
 -- Parents whose children are all done.
@@ -182,14 +182,12 @@ update tasks set state = 'in_progress', run = :run, attempts = attempts + 1, upd
 where id = :id and state = 'ready'
 
 -- name: held_task_moves
--- The task of a run leaves in_progress; refused (no row) when another run is the task's current one. A task whose
--- children are open waits for them instead of being completed: one may have been added since we looked.
-update tasks set state = case when :to = 'completed' and children > 0 and unmet > 0 then 'pending' else :to end, run = null, updated_at = {now}, code = :code, reason = :reason, error = :error,
+-- The task of a run leaves in_progress; refused (no row) when another run is the task's current one.
+update tasks set state = :to, run = null, updated_at = {now}, code = :code, reason = :reason, error = :error,
     summary = coalesce(:summary, summary), result = coalesce(:result, result), work_run = coalesce(:work_run, work_run),
     retry_at = :retry_at, retries = retries + :retried,
-    completed_at = case when :to = 'failed' or :to = 'completed' and (children = 0 or unmet = 0) then {now} end
+    completed_at = case when :to in ('completed', 'failed') then {now} end
 where id = :id and run = :run and state = 'in_progress'
-returning state
 
 -- name: decided_task_moves
 -- A person or a timer moves a task that no run holds.
