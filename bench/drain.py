@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import count
 
 from bench.bound import Bound, Journal, Line, PostgresBound, SqliteBound
 from bench.databases import Databases
@@ -40,11 +41,14 @@ class Sizes:
     #: How often.
     rounds: int
     #: Sizes of graph between which the cost of a task must not grow.
-    growth: tuple[int, ...]
+    small: int
+    large: int
 
 
-FULL = Sizes(10_000, 3, (1_000, 10_000, 100_000))
-QUICK = Sizes(2_000, 1, (1_000, 5_000))
+FULL = Sizes(10_000, 3, 1_000, 100_000)
+QUICK = Sizes(2_000, 1, 1_000, 5_000)
+#: How many small graphs are drained while the large one is.
+SMALL_ONES = 10
 
 
 @dataclass
@@ -61,6 +65,12 @@ class Contender:
     def turn(self) -> bool:
         """Drains some tasks; whether there are more."""
         return self.cost.add(lambda: all(self.step() for _ in range(TURN)))
+
+    def end(self, databases: Databases) -> None:
+        """Verifies what is left and removes it."""
+        self.verify()
+        self.close()
+        databases.drop(self.url)
 
 
 def measure(databases: Databases, *, quick: bool = False) -> list[Measurement]:
@@ -97,7 +107,9 @@ def race(databases: Databases, journal: Journal, sizes: Sizes, *, durable: bool)
     ours, theirs = [], []
     for _ in range(sizes.rounds):
         sides = [product(databases, graph, durable=durable), bound(databases, journal, graph, durable=durable)]
-        _take_turns(databases, sides)
+        _take_turns(sides)
+        for side in sides:
+            side.end(databases)
         ours.append(sides[0].cost)
         theirs.append(sides[1].cost)
     return ours, theirs
@@ -133,14 +145,10 @@ def _step(store: Store) -> bool:
     return True
 
 
-def _take_turns(databases: Databases, sides: list[Contender]) -> None:
-    left = list(sides)
+def _take_turns(sides: list[Contender]) -> None:
+    left = sides
     while left:
         left = [side for side in left if side.turn()]
-    for side in sides:
-        side.verify()
-        side.close()
-        databases.drop(side.url)
 
 
 def _wall(databases: Databases, sizes: Sizes, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
@@ -172,31 +180,37 @@ def _cpu(databases: Databases, sizes: Sizes, costs: tuple[list[Cost], list[Cost]
 
 
 def _growth(databases: Databases, sizes: Sizes) -> Measurement:
-    """Cost of a task in the largest graph as a multiple of that in the smallest, without waiting for the disk."""
-    cost = {size: median(_costs_per_task(databases, size, sizes)) for size in sizes.growth}
-    smallest, largest = sizes.growth[0], sizes.growth[-1]
-    between = "".join(f", {cost[size]:.2f} ms of {size:,}" for size in sizes.growth[1:-1])
+    """Cost of a task in a large graph as a multiple of that in a small one, without waiting for the disk.
+
+    Small graphs are drained now and then while the large one is, so that both see the same machine.
+    """
+    large = product(databases, random_graph(sizes.large), durable=False)
+    small, small_tasks = Cost(), 0
+    for turn in count():
+        if turn % (sizes.large // TURN // SMALL_ONES) == 0:
+            small.include(_drained(databases, sizes.small))
+            small_tasks += sizes.small
+        if not large.turn():
+            break
+    large.end(databases)
     return Measurement(
         row=1,
         key=f"drain.{databases.dialect}.growth",
-        what=f"{databases.title}, {databases.relaxed}: a task of {largest:,}",
-        value=cost[largest],
+        what=f"{databases.title}, {databases.relaxed}: a task of {sizes.large:,}",
+        value=large.cost.wall / sizes.large * 1000,
         unit="ms",
-        bound=cost[smallest],
-        bound_is=f"a task of {smallest:,}{between}",
+        bound=small.wall / small_tasks * 1000,
+        bound_is=f"a task of {sizes.small:,}",
         target=GROWTH_TARGET,
     )
 
 
-def _costs_per_task(databases: Databases, size: int, sizes: Sizes) -> list[float]:
-    # A small drain is soon done and easily disturbed; a large one takes the average of its own disturbances.
-    rounds = 1 if size > sizes.tasks else sizes.rounds
-    costs = []
-    for _ in range(rounds):
-        side = product(databases, random_graph(size), durable=False)
-        _take_turns(databases, [side])
-        costs.append(side.cost.wall / size * 1000)
-    return costs
+def _drained(databases: Databases, size: int) -> Cost:
+    side = product(databases, random_graph(size), durable=False)
+    while side.turn():
+        pass
+    side.end(databases)
+    return side.cost
 
 
 def _lines(store: Store) -> list[Line]:

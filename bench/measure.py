@@ -61,6 +61,11 @@ class Cost:
         self.cpu += time.process_time() - cpu
         return result
 
+    def include(self, other: Cost) -> None:
+        """Adds what something else took."""
+        self.wall += other.wall
+        self.cpu += other.cpu
+
 
 def milliseconds_of(work: Callable[[], object]) -> float:
     """Milliseconds on the wall clock that ``work`` takes, once."""

@@ -9,17 +9,25 @@ processes live.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrion.core.config import Config
-from orchestrion.core.errors import AgentProblem, Backpressure, OrchestrionError, StaleRun, StoreProblem
+from orchestrion.core.errors import (
+    AgentProblem,
+    Backpressure,
+    EnvironmentProblem,
+    OrchestrionError,
+    StaleRun,
+    StoreProblem,
+)
 from orchestrion.core.model import name
 from orchestrion.core.project import Project
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
@@ -33,6 +41,8 @@ from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler import finish, reap, slots
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
+
+_log = logging.getLogger(__name__)
 
 #: A worker looks around this often even if nothing changes, in seconds.
 GLANCE_S = 1.0
@@ -93,6 +103,8 @@ class Worker:
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _launched: int = 0
     _swept: float = float("-inf")
+    #: Warnings are given once.
+    _told: set[str] = field(default_factory=set)
     #: Since when the database is away; None: it is there.
     _away: float | None = None
 
@@ -282,8 +294,15 @@ class Worker:
         place = self._place(run)
         place.mkdir(parents=True, exist_ok=True)
         with workspaces.exclusive(place / "settle.lock") as mine:
-            if mine:
+            if not mine:
+                return
+            try:
                 self._settle_alone(run, place, reason)
+            except StoreProblem:
+                raise
+            except (OrchestrionError, OSError) as problem:
+                # git is broken, say. The other runs must not wait for this one; it is looked at again.
+                self._tell(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
 
     def _settle_alone(self, one: int, place: Path, reason: str) -> None:
         if self._find(one)["host"] == self._host:
@@ -314,7 +333,8 @@ class Worker:
         with suppress(StaleRun):
             self.store.write(lambda tx: finish.complete(tx, run["id"]))
         if run["host"] == self._host:
-            workspaces.remove(self.project.root, Path(run["workspace"]))
+            with suppress(EnvironmentProblem):  # the sweep removes it
+                workspaces.remove(self.project.root, Path(run["workspace"]))
 
     def _save_work(self, run: Row) -> str | None:
         """Commits and publishes what the run left in its workspace; the commit, if there is any."""
@@ -330,6 +350,11 @@ class Worker:
         except (OrchestrionError, OSError):
             return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
         return head
+
+    def _tell(self, warning: str) -> None:
+        if warning not in self._told:
+            self._told.add(warning)
+            _log.warning(warning)
 
     def _place(self, run: int) -> Path:
         return order.folder(self.project.store_dir, run)
@@ -380,12 +405,21 @@ class Worker:
         self._swept = time.monotonic()
         carriers = processes.of_store(self.store.uuid)
         active = {name("R", run["id"]) for run in self.store.read(lambda tx: tx.all("active_runs"))}
-        # A run that was killed a moment ago is over, but its supervisor may still be saving its work.
-        active |= {run for run in carriers if launch.is_supervised(order.folder_named(self.project.store_dir, run))}
+        active |= self._supervised(carriers)
         for run in carriers.keys() - active:
             processes.end_tree(carriers[run], f"{self.store.uuid}/{run}", self.config["run.grace_s"])
         if self.project.git_root is None or not self._home.exists():
             return
+        try:
+            self._sweep_workspaces(active | self._supervised(path.name for path in self._home.iterdir()))
+        except (OrchestrionError, OSError) as problem:
+            self._tell(f"old workspaces cannot be removed: {words_of(problem)}")
+
+    def _supervised(self, runs: Iterable[str]) -> set[str]:
+        """Those whose supervisor lives: a run that was killed a moment ago is over, but may still save its work."""
+        return {run for run in runs if launch.is_supervised(order.folder_named(self.project.store_dir, run))}
+
+    def _sweep_workspaces(self, active: set[str]) -> None:
         workspaces.sweep(
             self.project.root,
             self._home,

@@ -18,6 +18,8 @@ from orchestrion.store.statements import FOLDER, edge_state_sql, read
 SOURCE = Path(orchestrion.__file__).parent
 SHARED = read(FOLDER)
 OVERRIDES = {dialect: read(FOLDER / dialect / "override") for dialect in ("sqlite", "postgres")}
+#: How PostgreSQL writes many events in one statement; SQLite executes one statement many times.
+DIALECT_ONLY = {"add_events"}
 NAMES = sorted(SHARED.keys() | OVERRIDES["sqlite"].keys() | OVERRIDES["postgres"].keys())
 
 
@@ -34,6 +36,8 @@ def any_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_statement_can_be_prepared_in_every_variant(any_store: Store, name: str) -> None:
+    if name in DIALECT_ONLY and name not in OVERRIDES[any_store.dialect]:
+        return
     for given in _variants(any_store, name):
         text = any_store._statements.text(name, given)
         assert "{" not in text, text
@@ -48,7 +52,7 @@ def test_a_statement_is_used(name: str) -> None:
 
 
 def test_every_statement_that_is_asked_for_exists() -> None:
-    asked = re.compile(r'\btx\.(?:one|the|all|run|each)\(\s*"(\w+)"')
+    asked = re.compile(r'\btx\.(?:one|the|all|run|each|ask|put|must)\(\s*"(\w+)"')
     found = {n for file in SOURCE.rglob("*.py") for n in asked.findall(file.read_text(encoding="utf-8"))}
     assert found
     assert found - set(NAMES) == set()
@@ -80,7 +84,9 @@ def test_an_override_overrides_something_and_takes_the_same_values() -> None:
     parameter = re.compile(r"(?<![:\w]):(\w+)|\{(\w+)\[(?:text)?\]\}|--\? (\w+)")
     for dialect, override in OVERRIDES.items():
         for name, source in override.items():
-            assert name in SHARED, f"{dialect} overrides {name}, which nobody has"
+            if name not in SHARED:
+                assert name in DIALECT_ONLY, f"{dialect} overrides {name}, which nobody has"
+                continue
             takes, shared = ({"".join(m) for m in parameter.findall(text)} for text in (source, SHARED[name]))
             assert takes - {"project", "now"} <= shared | {"project", "now"}, name
 

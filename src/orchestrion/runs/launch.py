@@ -18,7 +18,6 @@ from orchestrion.core.model import name
 from orchestrion.runs import processes
 from orchestrion.runs.processes import MARKER
 
-
 #: This very program, whatever is in the folder it is started in: a repository may have a ``yaml.py``.
 OURSELVES = (sys.executable, "-P", "-m", "orchestrion")
 

@@ -233,7 +233,13 @@ def exclusive(lock: Path) -> Iterator[bool]:
 
 
 def delete_tree(path: Path) -> None:
-    """Delete a folder, also where an agent took away its own permissions."""
+    """Delete a folder, also where an agent took away its own permissions, or somebody else deletes it too."""
+    while os.path.lexists(path):
+        with contextlib.suppress(FileNotFoundError):
+            _delete_all(path)
+
+
+def _delete_all(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except PermissionError:

@@ -9,7 +9,6 @@ the database's to break and ours to try again.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
@@ -140,11 +139,8 @@ class PostgresTransaction(Transaction):
         return self._ask(text, given).count()
 
     def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
-        self._connection.cursor().executemany(text.encode(), rows)
-
-    def _write_events(self, events: list[dict[str, Any]]) -> None:
-        if events:
-            self.put("add_events", events=json.dumps(events))
+        for row in rows:
+            self._ask(text, row)
 
 
 class _Answer:
@@ -157,7 +153,12 @@ class _Answer:
         return list(self._cursor.fetchall())
 
     def count(self) -> int:
-        self._cursor.nextset()  # there is none; but now this one is here
+        # Only fetching waits for the pipeline; that there is nothing to fetch is said by the plain ProgrammingError.
+        try:
+            self._cursor.fetchone()
+        except psycopg.ProgrammingError as error:
+            if type(error) is not psycopg.ProgrammingError:
+                raise
         return self._cursor.rowcount
 
 

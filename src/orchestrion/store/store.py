@@ -152,15 +152,12 @@ class Transaction(ABC):
 
     def finish(self) -> None:
         """Writes the collected events and sees to promises; the store calls it before it commits."""
-        self._write_events(self._events)
+        self.each("add_event", self._events)
         self._events = []
         for answer, refusal in self._promised:
             if not answer.count():
                 raise refusal
         self._promised = []
-
-    def _write_events(self, events: list[dict[str, Any]]) -> None:
-        self.each("add_event", events)
 
     @abstractmethod
     def _ask(self, text: str, given: dict[str, Any]) -> Answer: ...

@@ -41,6 +41,9 @@ _COLOURS = {
     "completed": "green",
     "failed": "red",
 }
+#: States whose titles stand out, and states that are explained by a code.
+_BRIGHT = ("in_progress", "completed")
+_EXPLAINED = ("failed", "review", "retrying", "blocked")
 #: What is kept in sight when a tree is higher than the screen: best first.
 _IN_SIGHT = ("in_progress", "failed", "review", "blocked", "retrying", "ready", "pending", "completed", "cancelled")
 
@@ -150,7 +153,7 @@ class Drawn(Progress):
         found, since = self._found, time.monotonic() - self._looked
         below = [*_awaited(found), self._counts(found)]
         room = max(3, self._console.height - len(below) - 2)
-        rows = [*_fitting(list(_tree(found, since)), room), Text(), *below]
+        rows = [*_fitting(list(_tree(found, since, self._console.width)), room), Text(), *below]
         for row in rows:
             row.no_wrap, row.overflow = True, "ellipsis"
             row.truncate(self._console.width, overflow="ellipsis")
@@ -176,26 +179,29 @@ class Drawn(Progress):
 _Row = tuple[str, "Text"]
 
 
-def _tree(found: Mapping[str, Any], since: float) -> Iterator[_Row]:
+def _tree(found: Mapping[str, Any], since: float, width: int) -> Iterator[_Row]:
     """Every task in a line, parents first; what is running shows by whom, in which phase and how long."""
     from rich.text import Text
 
     runs = {run["task"]: run for run in found["runs"]}
     widest = max((len(task["id"]) for task in found["tree"]), default=0)
     for task, level in _outline(found["tree"]):
-        look = _COLOURS.get(task["state"], "dim")
+        state, look = task["state"], _COLOURS.get(task["state"], "dim")
         line = Text("  " * min(level, 20))
-        line.append(f"{MARKS[TaskState(task['state'])]} ", look)
-        line.append(f"{task['id'].ljust(widest)} ", "dim")
-        line.append(output.plain(task["title"]), "" if task["state"] in ("in_progress", "completed") else "dim")
-        run = runs.get(task["id"])
-        if run:
-            phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
-            took = output.seconds(run["duration_s"] + since)
-            line.append(f"  {run['id']} {run['agent'] or 'client'} {phase} {took}", "blue")
-        elif task["state"] in ("failed", "review", "retrying", "blocked") and task["code"]:
-            line.append(f"  {task['code']}", look)
-        yield task["state"], line
+        line.append(f"{MARKS[TaskState(state)]} ", look).append(f"{task['id'].ljust(widest)} ", "dim")
+        remark = _remark(task, runs.get(task["id"]), since)
+        # A long title must not push out who works on it.
+        room = max(12, width - line.cell_len - len(remark))
+        line.append(output.shorten(output.plain(task["title"]), room), "" if state in _BRIGHT else "dim")
+        yield state, line.append(remark, look)
+
+
+def _remark(task: Mapping[str, Any], run: Mapping[str, Any] | None, since: float) -> str:
+    """What stands behind a task's title: its run, or why it is where it is."""
+    if run is not None:
+        phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
+        return f"  {run['id']} {run['agent'] or 'client'} {phase} {output.seconds(run['duration_s'] + since)}"
+    return f"  {task['code']}" if task["code"] and task["state"] in _EXPLAINED else ""
 
 
 def _outline(tasks: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], int]]:
