@@ -1,0 +1,297 @@
+"""The use cases as a door calls them, from end to end, on both databases: real git, real processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrion import Orchestrator
+from orchestrion.core.errors import (
+    AlreadyTaken,
+    Conflict,
+    CycleRefused,
+    IllegalMove,
+    InvalidInput,
+    MergeConflict,
+    NotFound,
+    NothingReady,
+    PlanRefused,
+    StaleRun,
+)
+
+PLAN = b"""
+plan: greetings
+defaults: {max_retries: 2, retry_delay: 0}
+tasks:
+  - key: base
+    title: Write the base
+    run: echo base > base.txt
+    check: test -s base.txt
+  - key: left
+    title: Write the left
+    after: [base]
+    run: cat base.txt > left.txt
+  - key: right
+    title: Write the right
+    after: [{task: base, kind: data}]
+    run: cat base.txt > right.txt
+  - key: end
+    title: Join both
+    after: [left, right]
+    run: cat left.txt right.txt > end.txt
+    check: test "$(wc -l < end.txt)" -eq 2
+"""
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_"))}
+    return {**kept, "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    root = tmp_path / "project"
+    root.mkdir()
+    git(root, "init", "-q", "-b", "main")
+    (root / "README").write_text("hello\n")
+    git(root, "add", ".")
+    git(root, "commit", "-qm", "first")
+    return root
+
+
+@pytest.fixture
+def orchestrion(project: Path, store_url: str, environ: dict[str, str]) -> Iterator[Orchestrator]:
+    with Orchestrator.open(project, db=store_url, environ=environ) as opened:
+        yield opened
+
+
+def git(root: Path, *arguments: str) -> str:
+    who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
+    return subprocess.run(
+        ["git", "-C", str(root), *who, *arguments], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def states(orchestrion: Orchestrator) -> dict[str, str]:
+    return {task.as_json()["id"]: task.state for task in orchestrion.list_tasks(limit=100).items}  # type: ignore[union-attr]
+
+
+def test_a_plan_becomes_merged_work(orchestrion: Orchestrator, project: Path) -> None:
+    applied = orchestrion.apply(PLAN, "plan.yaml")
+    assert applied["created"] == 4
+    summary = orchestrion.work(slots=3, drain=True)
+    assert summary.all_completed
+    assert summary.completed == 4
+    assert git(project, "show", "orchestrion/greetings:end.txt") == "base\nbase"
+    assert git(project, "rev-parse", "main") != git(project, "rev-parse", "orchestrion/greetings")
+    landed = orchestrion.land("greetings")
+    assert landed["landed"]
+    assert (project / "end.txt").read_text() == "base\nbase\n"
+
+
+def test_a_plan_can_be_applied_again(orchestrion: Orchestrator) -> None:
+    first = orchestrion.apply(PLAN, "plan.yaml")
+    again = orchestrion.apply(PLAN, "plan.yaml")
+    assert again["tasks"] == first["tasks"]
+    assert (again["created"], again["updated"], again["unchanged"]) == (0, 0, 4)
+    changed = orchestrion.apply(PLAN.replace(b"Join both", b"Join all"), "plan.yaml")
+    assert (changed["updated"], changed["unchanged"]) == (1, 3)
+    shorter = PLAN[: PLAN.index(b"  - key: end")]
+    assert orchestrion.apply(shorter, "plan.yaml")["missing"] == ["end"]
+
+
+def test_a_rehearsal_leaves_nothing(orchestrion: Orchestrator) -> None:
+    rehearsed = orchestrion.apply(PLAN, "plan.yaml", dry_run=True)
+    assert rehearsed["created"] == 4
+    assert orchestrion.list_tasks().total == 0
+    assert orchestrion.events() == []
+
+
+def test_a_refused_plan_leaves_nothing(orchestrion: Orchestrator) -> None:
+    with pytest.raises(PlanRefused) as refused:
+        orchestrion.apply(PLAN.replace(b"[base]", b"[bass]"), "plan.yaml")
+    assert refused.value.details["line"]
+    assert orchestrion.list_tasks().total == 0
+
+
+def test_a_client_claims_and_reports(orchestrion: Orchestrator, project: Path) -> None:
+    orchestrion.add("First", checks=("test -s found.txt",))
+    orchestrion.add("Second", after=["T1"])
+    claimed = orchestrion.claim()
+    assert claimed["task"]["id"] == "T1"
+    assert "First" in claimed["brief"]
+    with pytest.raises(NothingReady):
+        orchestrion.claim()
+    with pytest.raises(AlreadyTaken):
+        orchestrion.claim("T1")
+    with pytest.raises(Conflict) as unchecked:
+        orchestrion.done(claimed["run"], "it is done")
+    assert unchecked.value.code == "check_failed"
+    (project / "found.txt").write_text("here\n")
+    done = orchestrion.done(claimed["run"], "it is done", detail="how it was done", files=["found.txt"])
+    assert done["unblocked"] == ["T2"]
+    assert done["task"]["state"] == "completed"
+    assert orchestrion.artifact("A1")["text"] == "how it was done"
+    with pytest.raises(StaleRun):
+        orchestrion.done(claimed["run"], "again")
+
+
+def test_work_that_is_not_there_goes_to_review(orchestrion: Orchestrator) -> None:
+    orchestrion.add("First")
+    run = orchestrion.claim()["run"]
+    assert orchestrion.done(run, "said", files=["nowhere.txt"])["task"]["state"] == "review"
+    assert orchestrion.approve("T1")["state"] == "completed"
+    with pytest.raises(IllegalMove):
+        orchestrion.approve("T1")
+
+
+def test_what_a_client_wants_next(orchestrion: Orchestrator) -> None:
+    for title in ("One", "Two", "Three", "Four"):
+        orchestrion.add(title)
+    one = orchestrion.done(orchestrion.claim()["run"], "done", next_action="continue")
+    assert one["next"]["id"] == "T2"
+    two = orchestrion.done(orchestrion.claim()["run"], "look at it", next_action="needs_revision")
+    assert two["task"]["state"] == "review"
+    assert orchestrion.reject("T2", "the wording").state == "ready"
+    three = orchestrion.claim("T3")
+    assert orchestrion.done(three["run"], "which colour?", next_action="blocked")["task"]["state"] == "blocked"
+    assert orchestrion.why("T3")["reasons"][0]["kind"] == "gate"
+    assert orchestrion.open_gate("T3", answer="blue").state == "ready"
+    assert "the wording" in orchestrion.claim("T2")["brief"]
+
+
+@pytest.mark.parametrize("file", ["../outside", "/etc/passwd", "a\0b", "", "link/passwd"])
+def test_files_outside_the_project_are_refused(orchestrion: Orchestrator, project: Path, file: str) -> None:
+    (project / "link").symlink_to("/etc")
+    orchestrion.add("First")
+    run = orchestrion.claim()["run"]
+    with pytest.raises(InvalidInput):
+        orchestrion.done(run, "done", files=[file])
+    assert orchestrion.run(run).row["state"] == "running"
+
+
+def test_a_conflict_goes_to_review_and_is_resolved_on_the_branch(orchestrion: Orchestrator, project: Path) -> None:
+    orchestrion.add(
+        "One", command="until [ -e go ]; do sleep 0.02; done; echo one > same.txt".replace("go", "../../go")
+    )
+    orchestrion.add("Two", command="echo two > same.txt; touch ../../go")
+    assert not orchestrion.work(slots=2, drain=True).all_completed
+    (reviewed,) = [task for task, state in states(orchestrion).items() if state == "review"]
+    shown = orchestrion.task(reviewed)
+    assert "same.txt" in shown.row["reason"]
+    with pytest.raises(MergeConflict) as conflict:
+        orchestrion.approve(reviewed)
+    assert conflict.value.details["files"] == ["same.txt"]
+    branch = orchestrion.run(f"R{shown.row['work_run']}").row["branch"]
+    resolve(project, branch)
+    assert orchestrion.approve(reviewed)["state"] == "completed"
+    assert git(project, "show", "orchestrion/default:same.txt") == "one and two"
+
+
+def resolve(project: Path, branch: str) -> None:
+    folder = project.parent / "resolving"
+    git(project, "worktree", "add", "-q", str(folder), branch)
+    subprocess.run(["git", "-C", str(folder), "merge", "-q", "orchestrion/default"], capture_output=True, check=False)
+    (folder / "same.txt").write_text("one and two\n")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "resolved")
+
+
+def test_failures_are_tried_again_or_given_up(orchestrion: Orchestrator) -> None:
+    orchestrion.add("Again", command='test "$ORCHESTRION_ATTEMPT" = 2 || exit 75', retry_delay_s=0.0)
+    orchestrion.add("Never", command="exit 1")
+    orchestrion.add("Instead", after_failure=["T2"], command="true")
+    orchestrion.add("Only then", after=["T2"], command="true")
+    summary = orchestrion.work(slots=2, drain=True)
+    assert states(orchestrion) == {"T1": "completed", "T2": "failed", "T3": "completed", "T4": "blocked"}
+    assert (summary.failed, summary.blocked) == (1, 1)
+    assert [run.row["code"] for run in orchestrion.list_runs(task="T1").items] == [None, "agent_tempfail"]
+    orchestrion.update("T2", command="true")
+    assert orchestrion.retry("T2").state == "ready"
+    assert orchestrion.work(slots=2, drain=True).completed == 4
+
+
+def test_killing_and_cancelling(orchestrion: Orchestrator) -> None:
+    orchestrion.add("One")
+    orchestrion.add("Two", after=["T1"])
+    run = orchestrion.claim()["run"]
+    assert orchestrion.kill(run).row["state"] == "killed"
+    assert states(orchestrion) == {"T1": "failed", "T2": "blocked"}
+    with pytest.raises(StaleRun):
+        orchestrion.heartbeat(run)
+    orchestrion.retry("T1")
+    again = orchestrion.claim("T1")["run"]
+    assert orchestrion.cancel("T1", "not wanted", dependents="cancel").state == "cancelled"
+    assert orchestrion.run(again).row["state"] == "killed"
+    assert states(orchestrion) == {"T1": "cancelled", "T2": "cancelled"}
+
+
+def test_the_shape_of_the_graph(orchestrion: Orchestrator) -> None:
+    orchestrion.add("Parent")
+    orchestrion.add("Child", parent="T1")
+    orchestrion.add("Other")
+    orchestrion.add_dependency("T1", "T3")
+    assert states(orchestrion)["T2"] == "pending"
+    with pytest.raises(CycleRefused) as refused:
+        orchestrion.add_dependency("T3", "T2")
+    assert refused.value.details["cycle"][0] == refused.value.details["cycle"][-1]
+    orchestrion.waive_dependency("T1", "T3", "not needed after all")
+    assert states(orchestrion)["T2"] == "ready"
+    drawn = orchestrion.graph(format="json")
+    assert isinstance(drawn, dict)
+    assert set(drawn["critical_path"]) <= {"T1", "T2", "T3"}
+    for form in ("tree", "mermaid", "dot"):
+        assert "Parent" in str(orchestrion.graph(format=form))
+
+
+def test_the_queue_can_be_paused_and_limited(orchestrion: Orchestrator) -> None:
+    orchestrion.add("One", command="true", needs=("gpu",))
+    orchestrion.pause()
+    assert orchestrion.work(slots=1, drain=True).runs == 0
+    assert {"paused"} <= {reason["kind"] for reason in orchestrion.why("T1")["reasons"]}
+    orchestrion.resume()
+    assert {slot["name"]: slot["free"] for slot in orchestrion.slots({"resource:gpu": 0})} == {"resource:gpu": 0}
+    assert orchestrion.work(slots=1, drain=True).runs == 0
+    orchestrion.slots({"resource:gpu": 1})
+    assert orchestrion.work(slots=1, drain=True).completed == 1
+    assert orchestrion.slots()[0]["used"] == 0
+
+
+def test_two_projects_share_a_database(store_url: str, tmp_path: Path, environ: dict[str, str]) -> None:
+    opened = []
+    for name in ("one", "two"):
+        root = tmp_path / name
+        (root / ".orchestrion").mkdir(parents=True)
+        opened.append(Orchestrator.open(root, db=store_url, environ=environ))
+    one, two = opened
+    one.add("Mine")
+    two.add("Theirs")
+    assert [task.row["title"] for task in one.list_tasks().items] == ["Mine"]  # type: ignore[union-attr]
+    with pytest.raises(NotFound):
+        two.task("T1")
+    assert two.claim()["task"]["title"] == "Theirs"
+    with pytest.raises(NothingReady):
+        two.claim()
+    one.close()
+    two.close()
+
+
+def test_stale_locks_are_cleaned_up(orchestrion: Orchestrator) -> None:
+    orchestrion.add("One")
+    orchestrion.claim(lease_s=86_400)
+    assert orchestrion.cleanup_stale_locks(max_age_seconds=3600) == 0
+    assert orchestrion.cleanup_stale_locks(max_age_seconds=0) == 1
+    assert states(orchestrion) == {"T1": "ready"}
+    with pytest.raises(InvalidInput):
+        orchestrion.cleanup_stale_locks(max_age_seconds=-1)
+
+
+@pytest.mark.parametrize("name", ["T0", "R1", "", "T1;drop", "../T1", "T" + "9" * 30, "T1\0"])
+def test_names_that_are_none(orchestrion: Orchestrator, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        orchestrion.task(name)
