@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 from psycopg.rows import dict_row
-from stage import Stage
 
 from orchestrion.store import Store, open_store
+from stage import Stage
 
 #: The fixed clock of ``timed_store``: 2026-11-20T00:00:00Z, in milliseconds.
 START = 1_795_132_800_000
@@ -70,11 +70,21 @@ class Server:
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
             tables = connection.execute(
-                "select tablename from pg_tables where schemaname = 'public' and tablename not in ('meta', 'migrations')"
+                "select tablename from pg_tables"
+                " where schemaname = 'public' and tablename not in ('meta', 'migrations')"
             ).fetchall()
             names = ", ".join(table for (table,) in tables)
             connection.execute(f"truncate {names} restart identity cascade".encode())
         return self._emptied
+
+    def shut(self, database: str) -> None:
+        """Ends all connections to a database and refuses new ones, as if the server were away."""
+        self._do(f"alter database {database} with allow_connections false")
+        self._do(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{database}'")
+
+    def admit(self, database: str) -> None:
+        """The database is there again."""
+        self._do(f"alter database {database} with allow_connections true")
 
     def _do(self, sql: str) -> None:
         with psycopg.connect(self._url, autocommit=True) as connection:

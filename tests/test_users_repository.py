@@ -260,7 +260,8 @@ def test_it_stays_byte_for_byte_what_it_was(stage: Stage, isolation: str) -> Non
         stage.await_lines(run=run)
         os.kill(stage.supervisor(run), signal.SIGKILL)
         stage.orchestrion.kill(_run_of(stage, by_title["is killed"]))
-        wait_for(lambda: all(stage.runs(by_title[f"contested {n}"]) for n in (1, 2)), "both contest")
+        for contested in ("contested 1", "contested 2"):
+            wait_for(lambda it=contested: stage.runs(by_title[it])[0]["phase"] == "working", f"{contested} works")
         (stage.folder / "go").touch()
         assert worker.wait(100) == 8
     _compare(stage, before, isolation)

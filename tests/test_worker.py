@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -14,9 +15,10 @@ from typing import Any
 import pytest
 
 from orchestrion import Orchestrator
-from orchestrion.core.errors import StoreProblem
-from orchestrion.runs import points, processes
+from orchestrion.core.errors import Backpressure, GitProblem, StoreProblem
+from orchestrion.runs import launch, merge, points, processes, workspaces
 from orchestrion.scheduler import claim as claims
+from orchestrion.scheduler import finish
 from orchestrion.store import sqlite
 from orchestrion.worker import Worker
 from stage import Direct, Stage, python, wait_for
@@ -172,13 +174,18 @@ def test_parents_complete_with_their_children_and_hold_no_slot(stage: Stage) -> 
     assert len(stage.orchestrion.list_runs().items) == 2
 
 
-def test_an_agent_that_nobody_defined(stage: Stage) -> None:
+def test_a_task_without_a_command_waits_for_somebody_who_can_do_it(stage: Stage) -> None:
     stage.orchestrion.add("no command at all")
+    summary = stage.drain()
+    assert (summary.blocked, summary.runs) == (1, 0)
+    assert stage.task()["state"] == "ready"
+
+
+def test_an_agent_that_nobody_defined(stage: Stage) -> None:
+    stage.orchestrion.add("for a stranger", agent="stranger")
     stage.drain()
-    task = stage.task()
-    assert (task["state"], task["code"]) == ("failed", "agent_missing")
-    assert "no command" in task["error"]
-    assert stage.runs()[0]["state"] == "failed"
+    assert stage.task()["state"] == "ready"
+    assert stage.orchestrion.list_runs(states=["starting", "running"]).items == []
 
 
 def test_the_summary_and_exit_code_of_a_worker_process(stage: Stage) -> None:
@@ -430,12 +437,11 @@ def test_a_strange_marker_is_nothing_to_stumble_over(stage: Stage) -> None:
 
 
 def test_old_workspaces_go_unless_they_hold_unmerged_work(stage: Stage) -> None:
-    stage.close()
-    stage.open(workspace__keep_days=0)
     stage.add("echo saved > b.txt; exit 1")
     stage.drain()
     workspace = stage.workspace()
-    assert workspace.exists()
+    stage.close()
+    stage.open(workspace__keep_days=0)
     (workspace / "unsaved.txt").write_text("a person looked around")
     stage.drain()
     assert (workspace / "unsaved.txt").exists()
@@ -443,6 +449,127 @@ def test_old_workspaces_go_unless_they_hold_unmerged_work(stage: Stage) -> None:
     stage.drain()
     assert not workspace.exists()
     assert stage.on_branch("b.txt") == "saved"
+
+
+def test_workspaces_that_cannot_be_swept_are_no_reason_to_stop(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    stage.add("true")
+    stage.drain()
+
+    def sweep(*_: Any) -> None:
+        raise PermissionError(13, "not yours")
+
+    monkeypatch.setattr(workspaces, "sweep", sweep)
+    stage.add("true")
+    assert stage.drain().all_completed
+    assert caplog.text.count("not yours") == 1
+
+
+# -- what cannot be launched or settled now -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "transient"),
+    [
+        (OSError(errno.EAGAIN, "no more processes"), "host_exhausted", True),
+        (OSError(errno.ENOSPC, "disk full"), "disk_full", True),
+        (OSError(errno.ENOENT, "no interpreter"), "agent_not_started", False),
+    ],
+)
+def test_a_supervisor_that_cannot_be_launched(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, problem: OSError, code: str, transient: bool
+) -> None:
+    problems = [problem]
+    real = launch.launch
+
+    def refuse_once(*args: Any, **kwargs: Any) -> Any:
+        if problems:
+            raise problems.pop()
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(launch, "launch", refuse_once)
+    stage.add("true")
+    assert stage.drain().all_completed is transient
+    first = stage.runs()[0]
+    assert (first["state"], first["code"]) == ("failed", code)
+    assert "could not be launched" in first["reason"]
+
+
+def test_a_slot_that_another_worker_took_at_the_same_moment(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    refusals = [Backpressure("the last slot is gone", retry_after_s=5)]
+    real = claims.claim
+
+    def refuse_once(*args: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        return real(*args)
+
+    monkeypatch.setattr(claims, "claim", refuse_once)
+    stage.add("true")
+    stage.drain()
+    assert stage.drain().all_completed
+
+
+def test_a_dead_run_that_cannot_be_settled_keeps_nobody_waiting(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """git refuses for a while; other tasks are done meanwhile, and the dead run is settled when it can be."""
+    refusals: list[int] = []
+    real = merge.plan_tip
+
+    def refuse_until_t2_is_done(*args: Any) -> Any:
+        if stage.task("T2")["state"] != "completed":
+            refusals.append(1)
+            raise GitProblem("git is being upgraded")
+        return real(*args)
+
+    accident = {points.VARIABLE: "merge.queued", points.DIARY: str(stage.folder / "accidents")}
+    stage.add("echo b > b.txt")
+    with stage.worker(drain=False, **accident) as worker:
+        wait_for((stage.folder / "accidents").exists, "the supervisor dies")
+        worker.kill()
+    one = stage.orchestrion
+    one.store.write(lambda tx: tx.run("run_notes", **{**dict.fromkeys(finish._FACTS), "run": 1, "phase": "merging"}))
+    monkeypatch.setattr(merge, "plan_tip", refuse_until_t2_is_done)
+    stage.add("true")
+    assert stage.drain().all_completed
+    assert refusals
+    assert caplog.text.count("git is being upgraded") == 1
+
+
+def test_a_dead_run_is_settled_by_one(stage: Stage) -> None:
+    stage.add("echo on; sleep 300", max_retries=0)
+    with stage.worker(drain=False) as worker:
+        stage.await_lines()
+        worker.kill()
+    with workspaces.exclusive(stage.run_folder() / "settle.lock"), stage.worker() as worker:
+        os.kill(stage.supervisor(), signal.SIGKILL)
+        time.sleep(2)
+        assert stage.run()["state"] == "running"
+        worker.kill()
+    stage.drain()
+    assert stage.run()["state"] == "lost"
+
+
+def test_a_dead_run_whose_workspace_is_gone(stage: Stage) -> None:
+    stage.add("echo on; test $ORCHESTRION_ATTEMPT = 2 || sleep 300")
+    with stage.worker() as worker:
+        stage.await_lines()
+        worker.send_signal(signal.SIGSTOP)
+        stage.workspace().rename(stage.folder / "gone")
+        os.kill(stage.supervisor(), signal.SIGKILL)
+        worker.send_signal(signal.SIGCONT)
+        assert worker.wait(60) == 0
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+    assert stage.runs()[0]["head_commit"] is None
+
+
+def test_a_dead_run_whose_workspace_is_broken(stage: Stage) -> None:
+    stage.add("test $ORCHESTRION_ATTEMPT = 2 || { rm -rf .git; echo b > b.txt; kill -9 $PPID; sleep 300; }")
+    assert stage.drain().all_completed
+    assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
+    assert (stage.workspace("R1") / "b.txt").exists()
 
 
 # -- the database -------------------------------------------------------------------------------------------------

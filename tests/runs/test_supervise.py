@@ -9,9 +9,11 @@ import sys
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
 from stage import Direct, Stage, python, wait_for
 
@@ -454,19 +456,24 @@ def test_blocked_asks_a_question_and_the_answer_starts_it_again(stage: Stage) ->
 # -- merging ------------------------------------------------------------------------------------------
 
 
-def conflicting(stage: Stage) -> None:
-    """T1 and T2 change the same line, from the same base; T1 is merged first."""
-    stage.add("echo one > a.txt")
-    stage.add(f"while [ ! -f {stage.folder}/go ]; do sleep 0.05; done; echo two > a.txt")
+def one_after_the_other(stage: Stage, first: str, second: str, **of_the_second: Any) -> None:
+    """T1 and T2 start from the same base; T2 ends when T1 is merged."""
+    for number, command in ((1, first), (2, second)):
+        more = of_the_second if number == 2 else {}
+        stage.add(f"while [ ! -f {stage.folder}/go{number} ]; do sleep 0.05; done; {command}", **more)
     with stage.worker() as worker:
+        for task in ("T1", "T2"):
+            wait_for(lambda task=task: any(run["phase"] == "working" for run in stage.runs(task)), f"{task} works")
+        (stage.folder / "go1").touch()
         wait_for(lambda: stage.task("T1")["state"] == "completed", "T1 is merged")
-        wait_for(lambda: stage.orchestrion.list_runs(task="T2").items, "T2 runs")
-        (stage.folder / "go").touch()
+        (stage.folder / "go2").touch()
         worker.wait(60)
+    one, two = stage.runs("T1")[0], stage.runs("T2")[0]
+    assert one["base_commit"] == two["base_commit"]
 
 
 def test_a_conflict_goes_to_review_with_the_files_and_is_resolved_on_the_branch(stage: Stage) -> None:
-    conflicting(stage)
+    one_after_the_other(stage, "echo one > a.txt", "echo two > a.txt")
     task, run = stage.task("T2"), stage.runs("T2")[0]["id"]
     assert (task["state"], task["code"]) == ("review", "merge_conflict")
     assert "a.txt" in task["reason"]
@@ -484,7 +491,7 @@ def test_a_conflict_goes_to_review_with_the_files_and_is_resolved_on_the_branch(
 
 
 def test_a_rejected_conflict_is_done_anew_from_the_new_tip(stage: Stage) -> None:
-    conflicting(stage)
+    one_after_the_other(stage, "echo one > a.txt", "echo two > a.txt")
     stage.orchestrion.reject("T2", "start from the new text")
     assert stage.drain().all_completed
     assert stage.merged("a.txt") == "two\n"
@@ -495,27 +502,14 @@ def test_a_rejected_conflict_is_done_anew_from_the_new_tip(stage: Stage) -> None
 
 def test_a_conflict_in_a_file_whose_name_is_no_text(stage: Stage) -> None:
     name = "$(printf 'caf\\351.txt')"
-    stage.add(f'echo one > "{name}"')
-    stage.add(f'while [ ! -f {stage.folder}/go ]; do sleep 0.05; done; echo two > "{name}"')
-    with stage.worker() as worker:
-        wait_for(lambda: stage.task("T1")["state"] == "completed", "T1 is merged")
-        wait_for(lambda: stage.orchestrion.list_runs(task="T2").items, "T2 runs")
-        (stage.folder / "go").touch()
-        worker.wait(60)
+    one_after_the_other(stage, f'echo one > "{name}"', f'echo two > "{name}"')
     assert (stage.task("T2")["state"], stage.task("T2")["code"]) == ("review", "merge_conflict")
-    assert "caf" in stage.task("T2")["reason"]
+    assert "caf\\udce9.txt" in stage.task("T2")["reason"]
 
 
 def test_the_merged_tree_is_checked_again(stage: Stage) -> None:
     """Each is right alone, together they are wrong: the second is refused and the plan stays as it was."""
-    stage.add("echo b > b.txt")
-    wait = f"while [ ! -f {stage.folder}/go ]; do sleep 0.05; done"
-    stage.add(f"{wait}; echo c > c.txt", checks=("echo looked; test ! -f b.txt",))
-    with stage.worker() as worker:
-        wait_for(lambda: stage.task("T1")["state"] == "completed", "T1 is merged")
-        wait_for(lambda: stage.orchestrion.list_runs(task="T2").items, "T2 runs")
-        (stage.folder / "go").touch()
-        worker.wait(60)
+    one_after_the_other(stage, "echo b > b.txt", "echo c > c.txt", checks=("echo looked; test ! -f b.txt",))
     task = stage.task("T2")
     assert (task["state"], task["code"]) == ("failed", "merge_recheck_failed")
     assert "looked" in task["error"]
@@ -622,6 +616,78 @@ def test_a_full_disk_is_transient(stage: Stage) -> None:
     stage.drain()
     assert stage.task()["state"] == "failed"
     assert stage.task()["code"] == "disk_full"
+
+
+def test_killed_between_two_looks(stage: Stage) -> None:
+    """The agent kills its own run and ends: the supervisor learns of it when it wants to write."""
+    stage.add(report("kill(run, 'I give up')"))
+    stage.drain()
+    assert (stage.run()["state"], stage.task()["code"]) == ("killed", "killed")
+    assert stage.on_branch("b.txt") == "b"
+    assert stage.merged("b.txt") is None
+
+
+def test_work_that_cannot_be_saved_stays_in_the_workspace(stage: Stage) -> None:
+    stage.add("rm -rf .git; echo b > b.txt; echo on; sleep 300")
+    with stage.worker() as worker:
+        stage.await_lines()
+        stage.orchestrion.kill("R1")
+        worker.wait(60)
+    assert (stage.workspace() / "b.txt").read_text() == "b\n"
+    assert any("stays in the workspace" in line for line in stage.lines(stream="note"))
+
+
+def test_a_workspace_that_was_broken_by_its_agent(stage: Stage) -> None:
+    stage.add("rm -rf .git; echo b > b.txt", max_retries=0)
+    stage.drain()
+    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "workspace_failed")
+    assert (stage.workspace() / "b.txt").exists()
+
+
+def test_a_deleted_project_ends_its_runs(stage: Stage) -> None:
+    stage.add("echo on; sleep 300")
+    with stage.worker():
+        stage.await_lines()
+        pid = stage.supervisor()
+        gone = stage.folder / "gone"
+        (stage.root / ".git" / "orchestrion" / "runs").rename(gone)
+        wait_for(lambda: not Path(f"/proc/{pid}").exists() or not stage.carriers(), "its agent is stopped")
+        gone.rename(stage.root / ".git" / "orchestrion" / "runs")
+
+
+def test_chance_may_lengthen_a_wait(stage: Stage) -> None:
+    stage.close()
+    stage.open(retry__jitter=1)
+    stage.add("exit 75", max_retries=1, retry_delay_s=0.2)
+    stage.drain()
+    assert len(stage.runs()) == 2
+
+
+# -- a database that goes away: PostgreSQL, so that it can ---------------------------------------------
+
+
+@pytest.mark.parametrize(("away_s", "runs"), [(1, ["succeeded"]), (6, ["lost", "succeeded"])])
+def test_a_database_that_is_away(stage: Stage, request: pytest.FixtureRequest, away_s: float, runs: list[str]) -> None:
+    """Within the lease nothing happens; before the lease is over the agent is stopped, and the task done again."""
+    server = request.getfixturevalue("postgres")
+    url = server.new()
+    database = url.partition("?")[0].rpartition("/")[2]
+    stage.close()
+    stage.open(lease__run_s=8, run__grace_s=1)
+    file = stage.folder / "on"
+    wait = f"test -f {file} || {{ touch {file}; sleep {away_s + 2}; }}"
+    with Orchestrator.open(stage.root, db=url) as one:
+        one.add("works on", command=f"echo b > b.txt; {wait}; echo $ORCHESTRION_ATTEMPT > n.txt")
+    with stage.worker(ORCHESTRION_DB=url) as worker:
+        wait_for(file.exists, "the agent works")
+        server.shut(database)
+        time.sleep(away_s)
+        server.admit(database)
+        assert worker.wait(60) == 0
+    with Orchestrator.open(stage.root, db=url) as one:
+        assert [run.as_json()["state"] for run in reversed(one.list_runs().items)] == runs
+    assert stage.merged("n.txt") == f"{len(runs)}\n"
+    assert stage.on_branch("b.txt") == "b"
 
 
 # -- helpers -----------------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ def test_too_long(watched: Any) -> None:
 
 def test_too_silent_on_both_outputs(watched: Any) -> None:
     answer = watched("for i in 1 2 3 4; do echo $i >&2; sleep 0.3; done; sleep 300", stall_s=1)
-    assert (answer["error"], answer["err"]) == ("Silent", ["1", "2", "3", "4"])
+    assert (answer["error"], answer["err"][:4]) == ("Silent", ["1", "2", "3", "4"])
 
 
 def test_a_flood_is_no_silence_and_no_way_to_outlive_the_limit(watched: Any) -> None:

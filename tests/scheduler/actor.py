@@ -36,7 +36,7 @@ class Actor:
 
     def act(self) -> None:
         """One random operation in one transaction."""
-        operation = self._random.choices(_OPERATIONS, weights=_WEIGHTS)[0]
+        operation = self._random.choices(OPERATIONS, weights=_WEIGHTS)[0]
         seed = self._random.random()
         # A transaction may be begun again: then it must choose the same.
         try:
@@ -92,7 +92,11 @@ class Actor:
     def _claim(self, tx: Transaction, rng: random.Random) -> None:
         supervised = rng.random() < 0.5
         who = claim.Claimant(
-            lease_ms=rng.choice((50, 60_000, 60_000, 60_000)), agent="claude", supervised=supervised, host="here", roles=_roles(rng)
+            lease_ms=rng.choice((50, 60_000, 60_000, 60_000)),
+            agent="claude",
+            supervised=supervised,
+            host="here",
+            roles=_roles(rng),
         )
         taken = claim.claim(tx, who)
         if taken:
@@ -163,11 +167,17 @@ class Actor:
 
     def _forget(self, tx: Transaction, rng: random.Random) -> None:
         """Cancels a whole crowd, so that there is room for new tasks: final tasks cannot be deleted."""
-        for task in [t for t in tx.all("list_tasks", after=0, limit=1000, states=["cancelled"]) if not t["archived_at"]]:
+        for task in [
+            t for t in tx.all("list_tasks", after=0, limit=1000, states=["cancelled"]) if not t["archived_at"]
+        ]:
             decide.archive(tx, task["id"])
 
     def _update(self, tx: Transaction, rng: random.Random) -> None:
-        changes = {"priority": rng.randint(1, 10), "role": rng.choice(ROLES), "needs": rng.sample(RESOURCES, rng.randrange(2))}
+        changes = {
+            "priority": rng.randint(1, 10),
+            "role": rng.choice(ROLES),
+            "needs": rng.sample(RESOURCES, rng.randrange(2)),
+        }
         decide.update(tx, _any(tx, rng), {"needs": tuple(changes.pop("needs")), **changes})  # type: ignore[arg-type]
 
     def _limit(self, tx: Transaction, rng: random.Random) -> None:
@@ -217,7 +227,7 @@ _CHANCES: dict[Callable[[Actor, Transaction, random.Random], None], int] = {
     Actor._update: 2,
     Actor._limit: 1,
 }
-_OPERATIONS = tuple(_CHANCES)
+OPERATIONS = tuple(_CHANCES)
 _WEIGHTS = tuple(_CHANCES.values())
 
 

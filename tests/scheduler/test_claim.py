@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import HOUR, LEASE, MINUTE, Board
+from board import HOUR, LEASE, MINUTE, Board
 
 from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import NewTask
@@ -30,7 +30,12 @@ def test_a_claim_is_a_run_that_holds_the_task(board: Board) -> None:
     assert (got.task, got.attempt, got.agent, got.role) == (task, 1, "claude", "tester")
     assert got.lease_until == board.store.now + LEASE  # type: ignore[operator]
     row, run = board.task(task), board.run(got.run)
-    assert (row["state"], row["run"], row["attempts"], row["started_at"]) == ("in_progress", got.run, 1, board.store.now)
+    assert (row["state"], row["run"], row["attempts"], row["started_at"]) == (
+        "in_progress",
+        got.run,
+        1,
+        board.store.now,
+    )
     assert (run["task"], run["attempt"], run["agent"], run["host"]) == (task, 1, "claude", "here")
     assert (run["queued_at"], run["claimed_at"]) == (board.store.now, board.store.now)
     assert board.claim() is None
@@ -312,6 +317,19 @@ def test_a_crowd_of_tagged_tasks_in_full_lanes_hides_nothing(board: Board) -> No
     got = board.claim(tag="ui", roles=("writer",))
     assert got is not None
     assert got.task == again
+
+
+def test_a_lane_whose_tasks_others_are_just_taking_does_not_hide_the_next_lane(dialect: str, board: Board) -> None:
+    best = [board.add(role="tester", priority=9), board.add(role="tester", priority=9)]
+    other = board.add(role="writer", priority=1)
+    if dialect == "postgres":
+        board.raw.run("begin")
+        board.raw.rows("select id from tasks where id in (?, ?) for update", *best)
+        got = board.claim()
+        board.raw.run("rollback")
+        assert got is not None
+        assert got.task == other
+    assert order(board)[:2] == best
 
 
 def test_a_claim_that_finds_no_room_leaves_nothing_behind(board: Board) -> None:

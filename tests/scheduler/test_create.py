@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 import pytest
-from conftest import HOUR, Board
+from board import HOUR, Board
 
 from orchestrion.core.errors import Backpressure, Conflict, CycleRefused, InvalidInput, NotFound
 from orchestrion.core.model import NewGate, NewTask, Wait
@@ -275,7 +275,8 @@ def test_many_who_wait_for_one_ready_task_do_not_get_in_each_others_way(store_ur
 
 
 @pytest.mark.parametrize(
-    "text", ["ÄÖÜ ß 日本語 🎼", "'; drop table tasks; --", "%s %(x)s :now {now} {ids[]}", "a\tb".replace("\t", " "), "\u202e"]
+    "text",
+    ["ÄÖÜ ß 日本語 🎼", "'; drop table tasks; --", "%s %(x)s :now {now} {ids[]}", "a\tb".replace("\t", " "), "\u202e"],
 )
 def test_what_people_write_is_kept_letter_by_letter(board: Board, text: str) -> None:
     task = board.add(text, description=text * 100, context={text: text}, metadata={"x": [text]})
@@ -318,6 +319,8 @@ def test_what_people_write_is_kept_letter_by_letter(board: Board, text: str) -> 
         {"gates": (NewGate(EdgeKind.APPROVAL, "\ud800"),)},
         {"after": [(1, EdgeKind.BLOCKS, "a\0b")]},
         {"due_at": 2**80},
+        {"due_at": 10**15},
+        {"gates": (NewGate(EdgeKind.TIME, "", 10**15),)},
     ],
 )
 def test_hostile_values_are_refused_in_words_and_leave_nothing(board: Board, fields: dict[str, Any]) -> None:

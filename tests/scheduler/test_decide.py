@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import Board
+from board import Board
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound
 from orchestrion.core.model import NewGate
@@ -142,7 +142,12 @@ def test_approved_work_frees_what_waits_and_rejected_work_comes_back_with_the_re
     board.store.write(lambda tx: finish.hand_in(tx, run, code="merge_conflict", reason="again"))
     assert board.store.write(lambda tx: decide.approve(tx, task, "user:ada")) == [later]
     row = board.task(task)
-    assert (row["state"], row["code"], row["reason"], row["feedback"]) == ("completed", "approved", "user:ada", "no tests")
+    assert (row["state"], row["code"], row["reason"], row["feedback"]) == (
+        "completed",
+        "approved",
+        "user:ada",
+        "no tests",
+    )
 
 
 # --- cancel -----------------------------------------------------------------------------------------------------------
@@ -158,7 +163,11 @@ def test_cancelling_ends_all_that_is_below_and_kills_who_works_on_it(board: Boar
     cancelled = board.cancel(top, "no money")
     assert sorted(cancelled) == [top, middle, waiting, running]
     assert board.states(top, middle, waiting, running, done) == ["cancelled"] * 4 + ["completed"]
-    assert (board.run(run)["state"], board.run(run)["code"], board.run(run)["reason"]) == ("killed", "cancelled", "no money")
+    assert (board.run(run)["state"], board.run(run)["code"], board.run(run)["reason"]) == (
+        "killed",
+        "cancelled",
+        "no money",
+    )
     assert board.task(running)["reason"] == "no money"
     assert board.state(later) == "blocked"
 
@@ -262,7 +271,8 @@ def test_a_task_that_nothing_refers_to_is_deleted_with_its_edges_tags_and_gates(
 
 def test_a_task_with_a_history_is_not_deleted(board: Board) -> None:
     tried = board.add()
-    board.store.write(lambda tx, run=board.take(tried): finish.release(tx, run))
+    run = board.take(tried)
+    board.store.write(lambda tx: finish.release(tx, run))
     awaited, parent = board.add(), board.add()
     dependent = board.add(after=[awaited])
     board.add(parent=parent)

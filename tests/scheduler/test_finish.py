@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import HOUR, LEASE, MINUTE, Board
+from board import HOUR, LEASE, MINUTE, Board
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound, OrchestrionError, StaleRun
 from orchestrion.core.model import NewTask
@@ -282,7 +282,13 @@ def test_a_run_that_never_was_is_not_found(board: Board) -> None:
 def test_of_two_who_end_a_run_one_does(store_url: str, raw: Any) -> None:
     """kill against complete, kill against kill, complete against lose: the second is told so."""
     store = open_store(store_url)
-    pairs = [("kill", "complete"), ("kill", "kill"), ("complete", "complete"), ("fail", "complete"), ("release", "kill")]
+    pairs = [
+        ("kill", "complete"),
+        ("kill", "kill"),
+        ("complete", "complete"),
+        ("fail", "complete"),
+        ("release", "kill"),
+    ]
     for pair in pairs * 3:
         task = store.write(lambda tx: create.create(tx, NewTask("t")))
         run = store.write(lambda tx, t=task: claim.claim_task(tx, t, claim.Claimant(lease_ms=LEASE))).run

@@ -7,6 +7,7 @@ same with one actor, where hypothesis finds the shortest way to a failure.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -15,9 +16,13 @@ import traceback
 from collections import Counter
 from typing import Any
 
-from actor import Actor
+from actor import OPERATIONS, Actor
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from invariants import Watch, look, violations
 
+from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
 from orchestrion.scheduler import slots
 from orchestrion.store import open_store
 
@@ -44,6 +49,64 @@ def test_random_operations_by_twenty_actors_leave_nothing_wrong(store_url: str, 
     crowd.leave()
     store.close()
     crowd.refuse_to_have_done_nothing()
+
+
+def test_random_operations_one_after_the_other_leave_nothing_wrong(store_url: str, raw: Any) -> None:
+    limits = settings(
+        max_examples=max(1, int(20 * EFFORT)),
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+    open_store(store_url).close()
+    run_state_machine_as_test(lambda: OneActor(store_url, raw), settings=limits)
+
+
+class OneActor(RuleBasedStateMachine):
+    """One actor in a project of its own, whose clock is turned by a rule."""
+
+    projects = itertools.count(1)
+
+    def __init__(self, url: str, raw: Any) -> None:
+        super().__init__()
+        self._raw = raw
+        self._store = open_store(url, project=f"machine-{next(self.projects)}", now=10**12)
+        self._actor = Actor(self._store, 0)
+        self._watch = Watch()
+
+    @rule(minutes=st.sampled_from((1, 2, 60, 600)))
+    def time_passes(self, minutes: int) -> None:
+        assert self._store.now is not None
+        self._store.now += minutes * 60_000
+
+    @invariant()
+    def all_is_well(self) -> None:
+        now = look(self._raw, self._store._project)
+        assert [*violations(now), *self._watch.compare(now)] == []
+
+    def teardown(self) -> None:
+        self._store.close()
+
+    def _do(self, operation: Any, chance: random.Random) -> None:
+        try:
+            self._store.write(lambda tx: operation(self._actor, tx, chance))
+        except EnvironmentProblem:
+            raise
+        except OrchestrionError:
+            pass
+
+
+def _rule_for(operation: Any) -> Any:
+    def act(self: OneActor, chance: random.Random) -> None:
+        self._do(operation, chance)
+
+    act.__name__ = operation.__name__[1:]
+    return rule(chance=st.randoms(use_true_random=False))(act)
+
+
+for _operation in OPERATIONS:
+    setattr(OneActor, _operation.__name__[1:], _rule_for(_operation))
 
 
 class Crowd:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from conftest import HOUR, LEASE, MINUTE, Board
+from board import HOUR, LEASE, MINUTE, Board
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import NewGate, NewTask

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import Board
+from board import Board
 
 from orchestrion.core.model import NewGate
 from orchestrion.core.states import EdgeKind, TaskState
@@ -274,7 +274,13 @@ def test_reopening_takes_back_what_has_not_started_and_leaves_the_rest(board: Bo
     board.spoil(failed)
     after_done = board.add("after done", after=[done])
     board.reopen(first)
-    assert board.states(first, ready, running, done, failed) == ["ready", "pending", "in_progress", "completed", "failed"]
+    assert board.states(first, ready, running, done, failed) == [
+        "ready",
+        "pending",
+        "in_progress",
+        "completed",
+        "failed",
+    ]
     assert board.state(after_done) == "ready", "what waits for a task that keeps its work is not held up"
     assert {board.edges(task)[first] for task in (ready, running, done, failed)} == {"open"}
     for task in (running, done):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import HOUR, Board
+from board import HOUR, Board
 
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
 from orchestrion.core.model import NewGate, NewTask

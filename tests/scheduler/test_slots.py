@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import LEASE, Board
+from board import LEASE, Board
 
 from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NewTask
@@ -122,7 +122,8 @@ def test_a_resource_needed_twice_is_one_unit(board: Board) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", "globall", "host:", "host", "agent:a b", "role:../x", "resource:\0", "resource:" + "x" * 200, "GLOBAL", "x:y"]
+    "name",
+    ["", "globall", "host:", "host", "agent:a b", "role:../x", "resource:\0", "resource:" + "x" * 200, "GLOBAL", "x:y"],
 )
 def test_names_that_can_be_no_limit_are_refused(board: Board, name: str) -> None:
     with pytest.raises(InvalidInput) as refused:
@@ -171,7 +172,9 @@ def test_never_more_hold_a_limit_than_it_allows(store_url: str, raw: Any) -> Non
     """Eight at once take what they can and give it back; nobody sees more than three."""
     store = open_store(store_url)
     store.write(lambda tx: slots.set_capacity(tx, "global", 3))
-    store.write(lambda tx: create.create_all(tx, [NewTask("t", needs=("desk",) if n % 4 == 0 else ()) for n in range(80)]))
+    store.write(
+        lambda tx: create.create_all(tx, [NewTask("t", needs=("desk",) if n % 4 == 0 else ()) for n in range(80)])
+    )
     errors: list[str] = []
     most = [0]
 

@@ -304,7 +304,9 @@ def test_an_active_run_is_not_deleted(sql: Any, state: RunState) -> None:
     refused(sql, "delete from runs where id = ?", run, says="illegal_move")
 
 
-@pytest.mark.parametrize("change", ["lease_ms = 0", "turns = -1", "cost_usd = -0.1", "tokens_input = -1", "phase = 'x'"])
+@pytest.mark.parametrize(
+    "change", ["lease_ms = 0", "turns = -1", "cost_usd = -0.1", "tokens_input = -1", "phase = 'x'"]
+)
 def test_values_that_no_run_may_have_are_refused(sql: Any, change: str) -> None:
     refused(sql, f"update runs set {change} where id = ?", _run_in(sql, RunState.RUNNING))
 
@@ -328,7 +330,11 @@ def test_replacing_a_task_is_refused(sql: Any, dialect: str) -> None:
 
 
 def test_an_upsert_can_do_no_more_than_an_update(sql: Any) -> None:
-    for found, asked in ((TaskState.CANCELLED, "pending"), (TaskState.REVIEW, "completed"), (TaskState.RETRYING, "completed")):
+    for found, asked in (
+        (TaskState.CANCELLED, "pending"),
+        (TaskState.REVIEW, "completed"),
+        (TaskState.RETRYING, "completed"),
+    ):
         task = task_in(sql, found)
         upsert = f"on conflict (id) do update set state = '{asked}'"
         statement = f"insert into tasks {_TASK} (?, 1, 1, 1, 'pending', 'x', null, 0, 0) {upsert}"
@@ -418,7 +424,9 @@ def test_an_open_decision_is_counted_as_held(sql: Any) -> None:
     for kind in ("approval", "question", "external"):
         sql.run("insert into gates (project, task, kind, created_at) values (1, ?, ?, 0)", task, kind)
         gate = sql.rows("select max(id) as id from gates")[0]["id"]
-        sql.run("insert into edges (task, gate, kind, heir_of, created_at) values (?, ?, ?, ?, 0)", task, gate, kind, task)
+        sql.run(
+            "insert into edges (task, gate, kind, heir_of, created_at) values (?, ?, ?, ?, 0)", task, gate, kind, task
+        )
     assert (row_of(sql, task)["unmet"], row_of(sql, task)["held"]) == (3, 2)
     sql.run("update edges set state = 'dead' where kind = 'approval'")
     assert (row_of(sql, task)["unmet"], row_of(sql, task)["dead"], row_of(sql, task)["held"]) == (3, 1, 1)
@@ -480,7 +488,11 @@ def test_an_edge_that_means_nothing_is_refused(sql: Any, prerequisite: Any, gate
 def test_a_gate_that_means_nothing_is_refused(sql: Any, kind: str, opens_at: int | None) -> None:
     task = a_task(sql)
     refused(
-        sql, "insert into gates (project, task, kind, opens_at, created_at) values (1, ?, ?, ?, 0)", task, kind, opens_at
+        sql,
+        "insert into gates (project, task, kind, opens_at, created_at) values (1, ?, ?, ?, 0)",
+        task,
+        kind,
+        opens_at,
     )
 
 
@@ -510,8 +522,18 @@ def test_moves_made_by_sql_reach_the_program_as_refusals(store: Store) -> None:
 
     task = store.write(lambda tx: create.create(tx, NewTask("t", completed=True)))
     with pytest.raises(IllegalMove):
-        store.write(lambda tx: tx.run("decided_task_moves", id=task, found="completed", to="review", code=None,
-                                      reason=None, feedback=None, reset=0))
+        store.write(
+            lambda tx: tx.run(
+                "decided_task_moves",
+                id=task,
+                found="completed",
+                to="review",
+                code=None,
+                reason=None,
+                feedback=None,
+                reset=0,
+            )
+        )
     assert store.read(lambda tx: tx.the("task", id=task)["state"]) == "completed"
 
 

@@ -76,7 +76,9 @@ def test_shared_sql_has_nothing_that_a_driver_reads_otherwise(name: str) -> None
 
 def test_no_name_is_given_twice() -> None:
     for folder in (FOLDER, FOLDER / "sqlite" / "override", FOLDER / "postgres" / "override"):
-        names = re.findall(r"^-- name: (\w+)$", "".join(f.read_text() for f in sorted(folder.glob("*.sql"))), re.MULTILINE)
+        names = re.findall(
+            r"^-- name: (\w+)$", "".join(f.read_text() for f in sorted(folder.glob("*.sql"))), re.MULTILINE
+        )
         assert sorted(names) == sorted(set(names))
 
 

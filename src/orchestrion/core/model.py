@@ -23,6 +23,8 @@ NOUNS = {"T": "task", "R": "run", "A": "artifact", "D": "decision", "S": "sessio
 COMPLEXITIES = ("trivial", "simple", "moderate", "complex", "very_complex")
 NEXT_ACTIONS = ("complete", "continue", "needs_revision", "blocked")
 
+#: The end of the year 9999, in milliseconds: later moments cannot be shown.
+LAST_MOMENT = 253_402_300_799_999
 TITLE_LIMIT = 255
 TEXT_LIMIT = 1_000_000
 LIST_LIMIT = 200
@@ -104,6 +106,7 @@ class NewTask:
         check_number("retry_delay", self.retry_delay_s, 0, 86_400)
         check_number("timeout", self.timeout_s, 0.001, 604_800)
         check_number("effort", self.effort_min, 0, 10_000_000)
+        check_number("due_at", self.due_at, 0, LAST_MOMENT)
         check_choice("complexity", self.complexity, COMPLEXITIES)
         check_choice("merge", self.merge, ("auto", "none"))
         for what, word in (("role", self.role), ("agent", self.agent), ("type", self.type), ("key", self.key or "")):

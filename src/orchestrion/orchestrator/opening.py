@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -158,6 +158,6 @@ def _actor(environ: Mapping[str, str]) -> str:
     if run:
         return f"run:{run.rpartition('/')[2]}"
     try:
-        return f"user:{getpass.getuser()}"
-    except (KeyError, OSError):
+        return f"user:{environ.get('LOGNAME') or environ.get('USER') or pwd.getpwuid(os.getuid()).pw_name}"
+    except KeyError:
         return f"user:{os.getuid()}"

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrion.core.graph import progress
 from orchestrion.core.model import Run, Task, name
 from orchestrion.core.states import TaskState
-from orchestrion.scheduler.create import unknown_task
+from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -17,8 +16,7 @@ from orchestrion.store.store import Row
 _DONE: dict[str, float | None] = {TaskState.COMPLETED: 1.0, TaskState.CANCELLED: 1.0, TaskState.IN_PROGRESS: None}
 
 
-@dataclass(frozen=True)
-class Page:
+class Page(NamedTuple):
     """A bounded piece of a longer list."""
 
     items: Sequence[Task] | Sequence[Run]

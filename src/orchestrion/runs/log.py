@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
+from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +35,19 @@ class RunLog:
         self._last: deque[str] = deque(maxlen=LAST_WORDS)
 
     def add(self, stream: str, text: str) -> None:
-        """Writes one line; a very long one as several. It can be read after ``flush``."""
-        for start in range(0, max(len(text), 1), PIECE):
-            self._write(stream, text[start : start + PIECE])
-        if stream != "note" and text.strip():
-            self._last.append(text[:2000])
+        """Writes one line; it can be read after ``flush``."""
+        self.add_all(stream, [text])
+
+    def add_all(self, stream: str, lines: Sequence[str]) -> None:
+        """Writes lines that came together; a very long one as several. They can be read after ``flush``."""
+        pieces = [line[start : start + PIECE] for line in lines for start in range(0, max(len(line), 1), PIECE)]
+        if self._size > MOST_BYTES:
+            self._dropped += len(pieces)
+        else:
+            self._put(stream, pieces)
+        if stream != "note":
+            words = (line[:2000] for line in reversed(lines) if line.strip())
+            self._last.extend(reversed(list(islice(words, LAST_WORDS))))
 
     def note(self, text: str) -> None:
         """Writes a line of our own, if it can be written: a full disk must not keep a run from being settled."""
@@ -60,19 +70,14 @@ class RunLog:
     def close(self) -> None:
         """Ends the log; says how much a flood cost."""
         if self._dropped:
-            self._put("note", f"{self._dropped} further lines were not kept: the log is full")
+            self._put("note", [f"{self._dropped} further lines were not kept: the log is full"])
         with suppress(OSError):
             self._file.close()
 
-    def _write(self, stream: str, text: str) -> None:
-        if self._size > MOST_BYTES:
-            self._dropped += 1
-            return
-        self._put(stream, text)
-
-    def _put(self, stream: str, text: str) -> None:
-        line = json.dumps({"at": time.time_ns() // 1_000_000, "stream": stream, "text": text}, ensure_ascii=False)
-        self._size += self._file.write(line + "\n")
+    def _put(self, stream: str, lines: Sequence[str]) -> None:
+        # A flooding agent writes tens of thousands of lines at once: no call per line but the quoting.
+        head = f'{{"at": {time.time_ns() // 1_000_000}, "stream": "{stream}", "text": '
+        self._size += self._file.write("".join([f"{head}{quoted(line)}}}\n" for line in lines]))
 
 
 def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -19,7 +19,6 @@ import os
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -144,6 +143,8 @@ class Supervisor:
         except StaleRun:
             raise
         except Exception as problem:  # noqa: BLE001 - whatever it is, the task must not hang on it
+            import traceback
+
             traceback.print_exc()
             transient = False if is_hopeless(problem) else None
             self._fail(Failed(code_of(problem), words_of(problem), transient=transient))

@@ -156,8 +156,8 @@ class _Lines:
     def _take(self, stream: str, chunk: bytes) -> None:
         """The whole lines of a chunk; what is behind the last line end waits for the next chunk."""
         *lines, half = (self._half[stream] + self._decoders[stream].decode(chunk)).split("\n")
-        for line in lines:
-            self._log.add(stream, line.removesuffix("\r"))
+        if lines:
+            self._log.add_all(stream, [line.removesuffix("\r") for line in lines])
         if len(half) > PIECE:
             self._log.add(stream, half)
             half = ""

@@ -16,7 +16,7 @@ from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFou
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
 from orchestrion.scheduler import reap, slots
-from orchestrion.scheduler.create import unknown_task
+from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Answer, Row
 
@@ -105,13 +105,17 @@ def _ask_best(tx: Transaction, claimant: Claimant, closed: Sequence[int]) -> Ans
 
 
 def _candidates(tx: Transaction, claimant: Claimant, best: Answer) -> Iterator[Row]:
-    """Ready tasks, best first, one of each lane: a lane whose first task is passed over is closed."""
+    """Ready tasks, best first, one of each lane: a lane whose first task is passed over is closed.
+
+    So is a lane of which others are taking every task at this moment.
+    """
     if claimant.tag is not None:
         yield from (row for head in best.rows() if (row := tx.one("take_ready", id=head["id"])))
         return
     closed: list[int] = []
     while rows := best.rows():
-        yield rows[0]
+        if rows[0]["id"] is not None:
+            yield rows[0]
         closed.append(rows[0]["lane"])
         best = _ask_best(tx, claimant, closed)
 

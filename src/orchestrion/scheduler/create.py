@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import Backpressure, Conflict, InvalidInput
 from orchestrion.core.model import NewTask, Wait, check_text, name
 from orchestrion.core.states import GATE_KINDS, TaskState
 from orchestrion.scheduler import shape, slots
 from orchestrion.scheduler.settle import settle
+from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 
 #: Seconds after which a caller refused for a full queue may ask again.
@@ -184,15 +185,12 @@ def _refuse_cycles(tx: Transaction, ids: Sequence[int], new: Sequence[NewTask]) 
                 shape.refuse_cycle(tx, ons, [parent], task)
 
 
-def unknown_task(task: int) -> NotFound:
-    """The error for a task that is not there."""
-    return NotFound(f"there is no task {name('T', task)}", hint="`orchestrion list` shows the tasks", code="no_task")
-
-
 def _refuse_known_keys(tx: Transaction, new: Sequence[NewTask], plans: Mapping[str, int]) -> None:
     known: dict[tuple[int, str], int] = {}
     for plan in {task.plan for task in new if task.key}:
-        known |= {(plans[plan], row["key"]): row["id"] for row in tx.all("keys_of_plan", plan=plans[plan])}
+        keys = [task.key for task in new if task.key and task.plan == plan]
+        rows = tx.all("keys_of_plan", plan=plans[plan], keys=keys)
+        known |= {(plans[plan], row["key"]): row["id"] for row in rows}
     for task in new:
         if task.key is None:
             continue

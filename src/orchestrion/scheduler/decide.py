@@ -22,6 +22,7 @@ from orchestrion.core.states import (
 )
 from orchestrion.scheduler import create, finish
 from orchestrion.scheduler.settle import settle
+from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -77,8 +78,9 @@ def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool =
     A run that holds one of them is killed. Dependants are blocked, with the reason; with
     ``cancel_dependents`` they are cancelled too, and theirs. Raises IllegalMove when it is over.
     """
-    row = find(tx, task)
     check_text("reason", reason)
+    tx.one("lock_shape")
+    row = find(tx, task)
     _refuse_illegal(row, TaskState.CANCELLED, tuple(s for s in TaskState if is_legal_task_move(s, TaskState.CANCELLED)))
     wanted = deque([row, *(find(tx, below["id"]) for below in tx.all("descendants", id=task))])
     cancelled: dict[int, Row] = {}
@@ -134,8 +136,9 @@ def delete(tx: Transaction, task: int) -> None:
 def update(tx: Transaction, task: int, changes: Mapping[str, Any], limits: create.Limits | None = None) -> list[str]:
     """Gives a task new values; keys as in ``core.model.NewTask``. Returns what changed.
 
-    Values are checked as those of a new task. A task that was started keeps its state.
+    Values are checked as those of a new task; None leaves a value as it is. A task that was started keeps its state.
     """
+    changes = {field: value for field, value in changes.items() if value is not None}
     row = tx.one("task", id=task) or _missing(task)
     unknown = changes.keys() - _CHANGEABLE
     if unknown:
@@ -204,7 +207,7 @@ def find(tx: Transaction, task: int) -> Row:
 
 
 def _missing(task: int) -> Row:
-    raise create.unknown_task(task)
+    raise unknown_task(task)
 
 
 def _hard_dependents(tx: Transaction, task: int) -> list[Row]:

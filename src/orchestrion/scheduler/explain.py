@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import SETTLED_TASK, TaskState
 from orchestrion.scheduler import slots
-from orchestrion.scheduler.create import unknown_task
+from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -17,14 +16,13 @@ from orchestrion.store.store import Row
 SHOWN = 50
 
 
-@dataclass(frozen=True)
-class Reason:
+class Reason(NamedTuple):
     """One thing that keeps a task where it is."""
 
     #: dependency, dead_dependency, child, gate, retry, run, limit, paused, command, queue, review, ended, stale
     kind: str
     detail: str
-    ids: list[str] = field(default_factory=list)
+    ids: list[str]
 
     def as_json(self) -> dict[str, Any]:
         """As CONTRACT promises it."""

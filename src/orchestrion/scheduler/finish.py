@@ -209,7 +209,7 @@ def lose(tx: Transaction, run: int, reason: str) -> TaskState | None:
     Returns where the task went, or None when the run was over before.
     """
     row = tx.one("held_task", run=run, write=True)
-    if row is None or row["run_state"] not in ACTIVE_RUN:
+    if row is None or row["run"] != run or row["run_state"] not in ACTIVE_RUN:
         return None
     if row["retries"] >= row["max_retries"]:
         _end(tx, row, RunState.LOST, TaskState.FAILED, code="lost_repeatedly", reason=reason, error=reason)

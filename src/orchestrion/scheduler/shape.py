@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
 from orchestrion.core.graph import path
-from orchestrion.core.model import NewGate, check_text, name
+from orchestrion.core.model import LAST_MOMENT, NewGate, check_number, check_text, name
 from orchestrion.core.states import EdgeKind, TaskState
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
@@ -73,6 +73,7 @@ def add_gate(tx: Transaction, task: int, gate: NewGate) -> int:
 def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = ()) -> int:
     """Writes a gate and the edges of the task and its heirs to it; settling is the caller's."""
     check_text("gate's name", gate.name)
+    check_number("moment", gate.opens_at, 0, LAST_MOMENT)
     if (gate.kind == EdgeKind.TIME) != (gate.opens_at is not None):
         raise InvalidInput(
             "a time gate needs its moment, and only a time gate has one", hint="give --until TIME", code="invalid_gate"

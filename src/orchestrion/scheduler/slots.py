@@ -35,8 +35,10 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
             hint="global, host:NAME, agent:NAME, role:NAME or resource:NAME",
             code="invalid_slot",
         )
-    if not 0 <= capacity <= 1_000_000:
-        raise InvalidInput(f"a limit must be from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot")
+    if capacity not in range(1_000_001):
+        raise InvalidInput(
+            f"a limit is a whole number from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot"
+        )
     if not _exists(tx, slot):
         provide(tx, slot, capacity)
         _count_active(tx, slot)
@@ -89,7 +91,7 @@ def refuse_unknown(tx: Transaction, slot: str) -> None:
 
 
 def _exists(tx: Transaction, slot: str) -> bool:
-    return bool(tx.all("slots_named", names=[slot]))
+    return any(row["name"] == slot for row in tx.all("slots"))
 
 
 def _count_active(tx: Transaction, slot: str) -> None:

@@ -35,7 +35,8 @@ _SPELLING = {
     "skip_locked": "",
     "for_update_of_t": "",
     "as_int": "",
-    "now": "coalesce(:now, cast((julianday('now') - 2440587.5) * 86400000 as integer))",
+    # The file's machine is ours, and so is its clock; it is read once the write lock is held.
+    "now": ":now",
 }
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: ("store_locked", "another process holds it; look for one that hangs, then try again"),
@@ -94,13 +95,17 @@ class SqliteStore(Store):
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         with _translated(self.url):
-            connection = self._connection()
-            refuse_nested(connection.in_transaction)
-            connection.execute("begin")
-            try:
-                return work(SqliteTransaction(connection, self._statements, self._constants(), self.origin))
-            finally:
-                connection.execute("rollback")
+            # A process that closes the file last has all of it for a moment; work that only reads may begin again.
+            return _patiently(lambda: self._read_once(work), PATIENCE_S)
+
+    def _read_once(self, work: Callable[[Transaction], Result]) -> Result:
+        connection = self._connection()
+        refuse_nested(connection.in_transaction)
+        connection.execute("begin")
+        try:
+            return work(SqliteTransaction(connection, self._statements, self._constants(), self.origin))
+        finally:
+            connection.execute("rollback")
 
     def wait_for_change(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
@@ -114,10 +119,14 @@ class SqliteStore(Store):
     def _has_changed(self) -> bool:
         """Whether another connection committed since this thread asked last; the number means nothing to others."""
         with _translated(self.url):
-            version = self._connection().execute("pragma data_version").fetchone()[0]
+            look = self._connection().execute
+            version = _patiently(lambda: look("pragma data_version").fetchone()[0], PATIENCE_S)
         before = getattr(self._local, "version", None)
         self._local.version = version
         return bool(version != before)
+
+    def _constants(self) -> dict[str, Any]:
+        return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
 
     def close(self) -> None:
         connection = getattr(self._local, "connection", None)

@@ -16,7 +16,7 @@ def environ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     home.mkdir()
     (home / ".gitconfig").write_text(GIT_SETTINGS)
     for name in list(os.environ):
-        if name.startswith(("ORCHESTRION_", "GIT_", "XDG_", "LC_")) or name in ("COLUMNS", "NO_COLOR"):
+        if name.startswith(("ORCHESTRION_", "GIT_", "XDG_", "LC_")) or name in ("COLUMNS", "LINES", "NO_COLOR"):
             monkeypatch.delenv(name)
     # Every process would compile all of it anew.
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)

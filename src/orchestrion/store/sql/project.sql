@@ -26,6 +26,10 @@ update projects set paused_at = case when :paused = 1 then coalesce(paused_at, {
 -- Changes of the graph's shape happen one at a time. SQLite's write lock sees to it already.
 select 1 as locked
 
+-- name: try_lock_shape
+-- The same lock, but only if nobody has it.
+select 1 as locked
+
 -- name: plan_by_name
 -- The plan of a name.
 select * from plans where project = :project and name = :name

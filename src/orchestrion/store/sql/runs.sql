@@ -96,7 +96,7 @@ select r.*, t.title, p.name as plan_name, t.merge from runs r join tasks t on t.
 where r.state in ('starting', 'running') and r.project = :project
   and r.host = :host  --? host
   and r.supervised = :supervised  --? supervised
-order by r.id
+order by +r.id
 
 -- name: expired_runs
 -- Active runs whose lease has run out.
@@ -109,7 +109,7 @@ order by r.lease_until limit 100
 select r.* from runs r
 where r.state in ('starting', 'running') and r.project = :project
   and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms)
-order by r.id
+order by +r.id
 
 -- name: adopt_runs
 -- Runs of a worker that is gone belong to another from now on.

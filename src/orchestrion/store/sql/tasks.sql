@@ -34,11 +34,12 @@ select * from tasks where id = :id and project = :project {for_update}
 
 -- name: lock_tasks
 -- States of tasks that edges will point at, held against a change until the transaction ends.
-select id, state, parent, plan from tasks where id in {ids[]} and project = :project order by id {for_update}
+select id, state, parent, plan from tasks where id in {ids[]} and +project = :project order by id {for_update}
 
 -- name: keys_of_plan
--- All keys of a plan.
+-- The keys of a plan.
 select id, key, state from tasks where plan = :plan and key is not null
+  and key in {keys[text]}  --? keys
 
 -- name: list_tasks
 -- Tasks, oldest first, bounded.

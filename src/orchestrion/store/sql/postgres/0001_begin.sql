@@ -139,7 +139,7 @@ create table edges (
     check (prerequisite is null or prerequisite <> task)
 );
 
-create unique index edges_once on edges (task, prerequisite, kind, heir_of) where prerequisite is not null;
+create unique index edges_once on edges (task, prerequisite, kind, heir_of);
 create unique index edges_gate_once on edges (task, gate, heir_of) where gate is not null;
 create index edges_by_prerequisite on edges (prerequisite) where prerequisite is not null;
 create index edges_by_gate on edges (gate) where gate is not null;
@@ -190,7 +190,6 @@ create table runs (
 );
 
 create unique index runs_one_active on runs (task) where state in ('starting', 'running');
-create index runs_to_reap on runs (lease_until) where state in ('starting', 'running');
 create index runs_by_task on runs (task, id);
 
 alter table tasks add constraint tasks_run_fkey foreign key (run) references runs (id);

@@ -140,7 +140,7 @@ create table edges (
     check (prerequisite is null or prerequisite <> task)
 ) strict;
 
-create unique index edges_once on edges (task, prerequisite, kind, heir_of) where prerequisite is not null;
+create unique index edges_once on edges (task, prerequisite, kind, heir_of);
 create unique index edges_gate_once on edges (task, gate, heir_of) where gate is not null;
 create index edges_by_prerequisite on edges (prerequisite) where prerequisite is not null;
 create index edges_by_gate on edges (gate) where gate is not null;
@@ -192,7 +192,6 @@ create table runs (
 ) strict;
 
 create unique index runs_one_active on runs (task) where state in ('starting', 'running');
-create index runs_to_reap on runs (lease_until) where state in ('starting', 'running');
 create index runs_by_task on runs (task, id);
 
 create table slots (
@@ -271,16 +270,14 @@ create trigger tasks_birth before insert on tasks begin
 end;
 
 create trigger tasks_move before update of state on tasks
-when old.state <> new.state and (old.state || '>' || new.state) not in (
-    'pending>ready', 'pending>blocked', 'pending>completed', 'pending>cancelled',
-    'ready>in_progress', 'ready>pending', 'ready>blocked', 'ready>cancelled',
-    'in_progress>completed', 'in_progress>review', 'in_progress>retrying', 'in_progress>failed',
-    'in_progress>pending', 'in_progress>cancelled',
-    'retrying>pending', 'retrying>failed', 'retrying>cancelled',
-    'blocked>pending', 'blocked>cancelled', 'blocked>failed',
-    'review>completed', 'review>pending', 'review>failed', 'review>cancelled',
-    'failed>pending', 'failed>cancelled',
-    'completed>pending')
+when old.state <> new.state and instr(
+    ' pending>ready pending>blocked pending>completed pending>cancelled ready>in_progress' ||
+    ' ready>pending ready>blocked ready>cancelled in_progress>completed in_progress>review' ||
+    ' in_progress>retrying in_progress>failed in_progress>pending in_progress>cancelled' ||
+    ' retrying>pending retrying>failed retrying>cancelled blocked>pending blocked>cancelled' ||
+    ' blocked>failed review>completed review>pending review>failed review>cancelled' ||
+    ' failed>pending failed>cancelled completed>pending ',
+    ' ' || old.state || '>' || new.state || ' ') = 0
 begin
     select raise(abort, 'illegal_move: the transition table has no such move of a task');
 end;
@@ -313,9 +310,10 @@ create trigger runs_birth before insert on runs begin
 end;
 
 create trigger runs_move before update of state on runs
-when old.state <> new.state and (old.state || '>' || new.state) not in (
-    'starting>running', 'starting>failed', 'starting>killed', 'starting>lost',
-    'running>succeeded', 'running>failed', 'running>timed_out', 'running>killed', 'running>lost')
+when old.state <> new.state and instr(
+    ' starting>running starting>failed starting>killed starting>lost running>succeeded' ||
+    ' running>failed running>timed_out running>killed running>lost ',
+    ' ' || old.state || '>' || new.state || ' ') = 0
 begin
     select raise(abort, 'illegal_move: the transition table has no such move of a run');
 end;

@@ -1,3 +1,7 @@
 -- name: lock_shape
 -- PostgreSQL has many writers at once, so a lock that ends with the transaction orders them.
 select pg_advisory_xact_lock(1869767528, :project::int) as locked
+
+-- name: try_lock_shape
+-- PostgreSQL's lock for changes of the shape, without waiting for it.
+select pg_try_advisory_xact_lock(1869767528, :project::int)::int as locked
