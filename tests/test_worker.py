@@ -532,7 +532,7 @@ def test_a_dead_run_that_cannot_be_settled_keeps_nobody_waiting(
     one = stage.orchestrion
     one.store.write(lambda tx: tx.run("run_notes", **{**dict.fromkeys(finish._FACTS), "run": 1, "phase": "merging"}))
     monkeypatch.setattr(merge, "plan_tip", refuse_until_t2_is_done)
-    stage.add("true")
+    stage.add("true", merge="none")
     assert stage.drain().all_completed
     assert refusals
     assert caplog.text.count("git is being upgraded") == 1

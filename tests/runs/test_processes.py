@@ -293,3 +293,12 @@ def _until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
+
+
+def test_children_are_ours_and_alive() -> None:
+    with subprocess.Popen(["sleep", "60"]) as child, subprocess.Popen(["true"]) as over:
+        os.waitid(os.P_PID, over.pid, os.WEXITED | os.WNOWAIT)
+        found = [pid for pid, _ in processes.children()]
+        child.kill()
+    assert child.pid in found
+    assert over.pid not in found

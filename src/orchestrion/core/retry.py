@@ -59,7 +59,7 @@ _TAXONOMY = (
         "agent_missing",
         False,
         "the agent's program is not installed or not on PATH",
-        "install it or correct its command, see `orchestrion doctor`, then `orchestrion retry TASK`",
+        "install it or correct the command, then `orchestrion retry TASK`",
     ),
     Failure(
         "agent_not_started",
@@ -71,7 +71,7 @@ _TAXONOMY = (
         "invalid_output",
         False,
         "the agent ended, but what it wrote cannot be read as a result",
-        "compare the agent's version with the supported ones (`orchestrion doctor`) and read `orchestrion log RUN`",
+        "read `orchestrion log RUN`, and check the version of the agent",
     ),
     Failure(
         "permission_denied",
@@ -121,7 +121,7 @@ _TAXONOMY = (
         "verification_failed",
         False,
         "files are not as the run said they are",
-        "compare with `orchestrion verify TASK`, then `orchestrion approve TASK` or `orchestrion reject TASK`",
+        "look at the files, then `orchestrion approve TASK` or `orchestrion reject TASK`",
     ),
     # What its limits said.
     Failure(
@@ -159,7 +159,7 @@ _TAXONOMY = (
         "disk_full",
         True,
         "the disk has no room left",
-        "free some space; `orchestrion maintain` removes old workspaces",
+        "free some space; it is retried by itself while retries are left",
     ),
     Failure(
         "host_exhausted",

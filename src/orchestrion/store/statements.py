@@ -57,6 +57,10 @@ class Statements:
         self._options: dict[str, tuple[str, ...]] = {}
         self._ready: dict[object, str] = {}
 
+    def knows(self, name: str) -> bool:
+        """Whether this dialect has the statement ``name`` at all."""
+        return name in self._source
+
     def text(self, name: str, given: Mapping[str, Any]) -> str:
         """The statement ``name``, without the optional lines whose parameter is not in ``given``."""
         plain = self._ready.get(name)

@@ -42,6 +42,10 @@ class Origin:
     #: Follows one request through every door and process.
     correlation: str | None = None
 
+    def as_dict(self) -> dict[str, str | None]:
+        """Its fields by name, as statements take them."""
+        return {"actor": self.actor, "session": self.session, "correlation": self.correlation}
+
 
 class Again(Exception):
     """The database asks for the whole transaction once more."""
@@ -86,6 +90,10 @@ class Transaction(ABC):
     def project(self) -> int:
         """Number of the project this store was opened for."""
         return int(self._constants["project"])
+
+    def knows(self, name: str) -> bool:
+        """Whether this database has the statement ``name``: some do at once what others do step by step."""
+        return self._statements.knows(name)
 
     def one(self, name: str, /, **given: Any) -> Row | None:
         """First row of the statement ``name``, or None."""
@@ -143,9 +151,7 @@ class Transaction(ABC):
                 "run": run,
                 "from_state": found,
                 "to_state": to,
-                "actor": self.origin.actor,
-                "session": self.origin.session,
-                "correlation": self.origin.correlation,
+                **self.origin.as_dict(),
                 "data": json.dumps(data) if data else None,
             }
         )

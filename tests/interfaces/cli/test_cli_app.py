@@ -28,6 +28,7 @@ PROMISED = [
 ]  # fmt: skip
 #: What nobody needs to list ready tasks: importing one of these would slow down every call of an agent.
 HEAVY = [
+    "orchestrion.scheduler.create", "orchestrion.scheduler.shape",
     "rich", "yaml", "psutil", "asyncio", "psycopg", "importlib.metadata", "subprocess", "shutil", "hashlib", "socket",
     "ssl", "email", "logging", "difflib", "orchestrion.orchestrator.whole", "orchestrion.orchestrator.runs",
     "orchestrion.memory", "orchestrion.plans", "orchestrion.runs", "orchestrion.worker", "orchestrion.demo",

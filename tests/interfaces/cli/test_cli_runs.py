@@ -339,3 +339,7 @@ def test_the_database_of_the_environment(project: Place, monkeypatch: pytest.Mon
     monkeypatch.delenv("ORCHESTRION_DB")
     assert project.json("list")["total"] == 0
     assert (tmp_path / "other.db").exists()
+    # A path is taken from where the call is made, by the worker's supervisors too.
+    project("--db", "own.db", "add", "there", "--run", "true")
+    assert project.json("--db", "own.db", "work", "--drain")["completed"] == 1
+    assert (project.root / "own.db").exists()

@@ -184,15 +184,14 @@ def faint(text: str) -> str:
     return paint(text, "dim")
 
 
-def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = (), cut: bool = True) -> Iterator[str]:
+def table(rows: Sequence[Sequence[str]], *, right: Sequence[int] = ()) -> Iterator[str]:
     """Columns under each other; the last one is as long as it is, or as the terminal has room.
 
-    ``right`` are the columns set to the right, ``cut`` whether a terminal's lines may be
-    shortened. A column that is empty in every row is left out.
+    ``right`` are the columns set to the right. A column that is empty in every row is left out.
     """
     columns = max((len(row) for row in rows), default=0)
     widths = [max((width(row[c]) for row in rows if c < len(row)), default=0) for c in range(columns)]
-    room = _room() if cut else None
+    room = _room()
     for row in rows:
         cells = [(c, cell) for c, cell in enumerate(row) if widths[c]]
         texts = [_set(cell, widths[c], c in right, last=c == len(row) - 1) for c, cell in cells]

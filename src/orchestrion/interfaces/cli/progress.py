@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 FRAMES_PER_SECOND = 5
 #: The store is looked at again after this time at the earliest, in seconds.
 LOOK_EVERY_S = 0.1
+#: ... and after this many times what a look took.
+_PATIENCE = 10
 #: Awaited things are named up to this number, then counted.
 _AWAITED = 5
 #: Moves that are told line by line; going back to pending only counts when a run was lost.
@@ -120,17 +122,22 @@ class Drawn(Progress):
 
         self._orchestrion = orchestrion
         self._console = Console(highlight=False, markup=False, emoji=False)
-        self._found = orchestrion.overview()
-        self._looked = self._began = time.monotonic()
+        self._began = time.monotonic()
+        self._look()
         self._said = ""
         self._live: Live = Live(
             console=self._console, get_renderable=self._frame, refresh_per_second=FRAMES_PER_SECOND, transient=False
         )
 
     def look(self) -> None:
-        if time.monotonic() - self._looked < LOOK_EVERY_S:
-            return
+        # Where looking takes long (a hundred thousand tasks) it is done less often: the work goes first.
+        if time.monotonic() - self._looked >= max(LOOK_EVERY_S, _PATIENCE * self._cost):
+            self._look()
+
+    def _look(self) -> None:
+        began = time.monotonic()
         self._found, self._looked = self._orchestrion.overview(), time.monotonic()
+        self._cost = self._looked - began
 
     def say(self, text: str) -> None:
         self._said = text
@@ -141,7 +148,7 @@ class Drawn(Progress):
 
     def __exit__(self, *_: object) -> None:
         try:
-            self._found, self._looked = self._orchestrion.overview(), time.monotonic()
+            self._look()
         finally:
             # Restores the cursor whatever happens, a store that is away included.
             self._live.stop()

@@ -115,11 +115,12 @@ def completion(call: Call, shell: str) -> None:
     call.answer({"shell": shell, "script": script}, lambda: [script.rstrip("\n")])
 
 
-@command("demo", "orchestrion demo", "orchestrion demo --keep ./demo")
-@click.option("--keep", "folder", metavar="DIR", type=FOLDER, help="Work in this folder, and leave it there.")
+@command("demo", "orchestrion demo", "orchestrion demo ./demo")
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 def demo(call: Call, folder: str | None) -> int:
-    """Makes a small repository in a temporary folder and works on a plan of dependent tasks in it with four
-    agents at once. Needs no key and no login, and takes less than two minutes.
+    """Makes a small repository in DIR, or in a temporary folder, and works on a plan of dependent tasks in
+    it with four agents at once. Needs no key and no login, and takes less than two minutes; everything
+    can be looked at afterwards.
     """
     from orchestrion.demo import run
 

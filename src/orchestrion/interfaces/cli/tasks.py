@@ -285,7 +285,7 @@ def _run_facts(run: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     plain, moment = output.plain, output.moment
     code = f" ({run['code']})" if run["code"] else ""
     yield "state", output.state(run["state"]) + code
-    yield "phase", run["phase"]
+    yield "phase", run["phase"] if run["ended_at"] is None and run["supervised"] else None
     for name in ("reason", "summary"):
         yield name, plain(run[name]) if run[name] else None
     yield "duration", output.seconds(run["duration_s"])

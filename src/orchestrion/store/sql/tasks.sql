@@ -249,7 +249,7 @@ select 1 as waits from tasks where state = 'retrying' and project = :project lim
 -- name: needs_you
 -- Tasks that only a person can move on, the oldest first.
 select t.id, t.title, t.state, t.reason, t.error from tasks t
-where t.project = :project and t.archived_at is null and t.state in ('review', 'blocked', 'failed')
+where t.project = :project and t.archived_at is null and t.state in ('blocked', 'review', 'failed')
 order by case t.state when 'review' then 0 when 'blocked' then 1 else 2 end, t.id limit :limit
 
 -- name: checks_of_plan

@@ -93,7 +93,7 @@ create unique index tasks_by_key on tasks (plan, key) where key is not null;
 create index tasks_to_claim on tasks (lane, rank, id) where state = 'ready';
 create index tasks_to_promote on tasks (due_at) where state = 'ready' and urgent = 0 and due_at is not null;
 create index tasks_to_retry on tasks (retry_at) where state = 'retrying';
-create index tasks_by_state on tasks (project, state, id);
+create index tasks_that_need_you on tasks (project, id) where state in ('blocked', 'review', 'failed');
 create index tasks_by_plan on tasks (plan, id);
 create index tasks_by_parent on tasks (parent) where parent is not null;
 
@@ -257,7 +257,6 @@ create table events (
     data        text
 );
 
-create index events_by_task on events (task, id) where task is not null;
 
 -- What follows is what the database refuses by itself, whoever writes.
 
@@ -372,18 +371,21 @@ begin
 end $$;
 create trigger edges_added after insert on edges for each row execute function orchestrion_edges_added();
 
+-- Edges change by the hundred, so this one counts for a whole statement at once.
 create function orchestrion_edges_changed() returns trigger language plpgsql as $$
 begin
-    update tasks set
-        unmet = unmet + (new.state in ('open', 'dead'))::int - (old.state in ('open', 'dead'))::int,
-        dead = dead + (new.state = 'dead')::int - (old.state = 'dead')::int,
-        held = held + (new.kind in ('approval', 'question'))::int
-                      * ((new.state = 'open')::int - (old.state = 'open')::int)
-    where id = new.task;
+    update tasks t set unmet = t.unmet + d.unmet, dead = t.dead + d.dead, held = t.held + d.held
+    from (select n.task,
+              sum((n.state in ('open', 'dead'))::int - (o.state in ('open', 'dead'))::int) as unmet,
+              sum((n.state = 'dead')::int - (o.state = 'dead')::int) as dead,
+              sum((n.kind in ('approval', 'question'))::int
+                  * ((n.state = 'open')::int - (o.state = 'open')::int)) as held
+          from was o join became n on n.id = o.id where n.state <> o.state group by n.task) d
+    where t.id = d.task;
     return null;
 end $$;
-create trigger edges_changed after update of state on edges
-    for each row when (old.state <> new.state) execute function orchestrion_edges_changed();
+create trigger edges_changed after update on edges referencing old table as was new table as became
+    for each statement execute function orchestrion_edges_changed();
 
 create function orchestrion_edges_removed() returns trigger language plpgsql as $$
 begin

@@ -94,7 +94,7 @@ create unique index tasks_by_key on tasks (plan, key) where key is not null;
 create index tasks_to_claim on tasks (lane, rank, id) where state = 'ready';
 create index tasks_to_promote on tasks (due_at) where state = 'ready' and urgent = 0 and due_at is not null;
 create index tasks_to_retry on tasks (retry_at) where state = 'retrying';
-create index tasks_by_state on tasks (project, state, id);
+create index tasks_that_need_you on tasks (project, id) where state in ('blocked', 'review', 'failed');
 create index tasks_by_plan on tasks (plan, id);
 create index tasks_by_parent on tasks (parent) where parent is not null;
 
@@ -257,7 +257,6 @@ create table events (
     data        text
 ) strict;
 
-create index events_by_task on events (task, id) where task is not null;
 
 -- What follows is what the database refuses by itself, whoever writes.
 
