@@ -26,9 +26,10 @@ def settings() -> str:
     """Every setting with its default, unit and environment variable."""
     intro = (
         "# Settings\n\n"
-        "A flag goes before the environment, that before the project's `.orchestrion/config.yaml`, that before your own\n"
-        "`$XDG_CONFIG_HOME/orchestrion/config.yaml` (default `~/.config`), that before the default. `orchestrion config\n"
-        "show` lists all values with where they come from. In the files a dotted name is a nested one:\n\n"
+        "A flag goes before the environment, that before the project's `.orchestrion/config.yaml`, that before your\n"
+        "own `$XDG_CONFIG_HOME/orchestrion/config.yaml` (default `~/.config`), that before the default.\n"
+        "`orchestrion config show` lists all values with where they come from. In the files a dotted name is a nested\n"
+        "one:\n\n"
         "```yaml\nwork:\n  slots: 8\nchecks:\n  unit: python -m pytest -q\n```\n\n"
     )
     return _MADE + intro + _table(("setting", "default", "meaning", "environment"), map(_setting_row, SETTINGS))
