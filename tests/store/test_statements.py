@@ -84,10 +84,9 @@ def test_no_name_is_given_twice() -> None:
 
 def test_an_override_overrides_something_and_takes_the_same_values() -> None:
     parameter = re.compile(r"(?<![:\w]):(\w+)|\{(\w+)\[(?:text)?\]\}|--\? (\w+)")
-    for dialect, override in OVERRIDES.items():
+    for override in OVERRIDES.values():
         for name, source in override.items():
-            if name not in SHARED:
-                assert name in DIALECT_ONLY, f"{dialect} overrides {name}, which nobody has"
+            if name in DIALECT_ONLY:
                 continue
             takes, shared = ({"".join(m) for m in parameter.findall(text)} for text in (source, SHARED[name]))
             assert takes - {"project", "now"} <= shared | {"project", "now"}, name

@@ -49,9 +49,6 @@ class Place:
 
     #: Name of the plan.
     plan: str
-    #: Tasks of the plan that are completed, and all of them.
-    done: int
-    total: int
     #: The task's parents, the highest first.
     parents: tuple[TaskRef, ...] = ()
     #: Tasks that wait for this one.
@@ -288,7 +285,7 @@ def _of_attempt(attempt: Attempt) -> _Piece:
 def _of_place(place: Place | None) -> tuple[_Piece, ...]:
     if place is None:
         return ()
-    lines = [f"Plan {place.plan}: {place.done} of {place.total} tasks are completed."]
+    lines = [f"It belongs to plan {place.plan}."]
     lines += [f"- part of {_named(parent)}" for parent in place.parents]
     lines += [f"- {_named(task)} waits for this task" for task in place.unblocks]
     return tuple(_Piece(line) for line in lines)

@@ -49,13 +49,10 @@ def _role(root: Path | None, role: str) -> Role | None:
 
 
 def _place(tx: Transaction, row: Row) -> Place:
-    counts = {r["state"]: r["total"] for r in tx.all("count_states", plan=row["plan"])}
     above = [tx.the("task", id=a["id"]) for a in tx.all("ancestors", id=row["id"])]
     waiting = tx.all("dependents", ids=[row["id"]])[:NAMED]
     return Place(
         plan=row["plan_name"],
-        done=counts.get("completed", 0),
-        total=sum(counts.values()),
         parents=tuple(_ref(parent) for parent in reversed(above)),
         unblocks=tuple(_ref(tx.the("task", id=d["id"])) for d in waiting),
     )

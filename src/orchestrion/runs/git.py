@@ -147,7 +147,8 @@ class Git:
         found = self.run("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
         if found.returncode == 0:
             return found.stdout
-        if found.stderr:
+        # A git that was killed says nothing, and has not said that there is no commit.
+        if found.stderr or found.returncode != 1:
             raise refusal(found)
         return None
 

@@ -94,8 +94,8 @@ where t.lane = :lane and t.state = 'ready'
 order by t.rank, t.id limit :limit
 
 -- name: count_ready
--- Number of ready tasks.
-select count(*) as total from tasks where state = 'ready' and project = :project
+-- Number of ready tasks, counted in the index for claims.
+select count(*) as total from lanes l join tasks t on t.lane = l.id and t.state = 'ready' where l.project = :project
 
 -- name: more_open_than
 -- Whether more tasks wait or are ready than the queue may hold.
