@@ -240,8 +240,6 @@ PARTS = st.builds(
     | st.builds(
         Place,
         st.just("some-plan"),
-        IDS,
-        IDS,
         st.lists(REF, max_size=3).map(tuple),
         st.lists(REF, max_size=20).map(tuple),
     ),
