@@ -237,3 +237,14 @@ def test_blobs_are_measured_in_order(project: Path, user: UserGit) -> None:
     assert [blob.sha256 for blob in blobs] == [hashlib.sha256(content).hexdigest() for content in contents]
     with pytest.raises(GitProblem):
         list(Git(project).blobs([oids[0], "0" * 40]))
+
+
+def test_a_git_that_is_killed_has_not_said_that_there_is_no_commit(project: Path, tmp_path: Path) -> None:
+    fake = tmp_path / "bin" / "git"
+    fake.parent.mkdir()
+    fake.write_text('#!/bin/sh\ntest "$1" = --version && { echo git version 2.40.0; exit; }\nkill -9 $$\n')
+    fake.chmod(0o755)
+    git = Git(project, {**os.environ, "PATH": f"{fake.parent}:{os.environ['PATH']}"})
+    for ask in (lambda: git.tip("HEAD"), lambda: git.is_ancestor("HEAD", "HEAD")):
+        with pytest.raises(GitProblem):
+            ask()

@@ -63,8 +63,9 @@ _KNOWN = (
     (".lock': File exists", "locked", "another git is at work, or was killed: if none is, remove the file named"),
 )
 _LOCK_STALE_S = 10.0
-_LOCK_TRIES = 50
-_LOCK_PAUSE_S = 0.02
+#: Together longer than a lock takes to become stale.
+_LOCK_TRIES = 160
+_LOCK_PAUSES_S = (0.01, 0.02, 0.1)
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Git:
             if ".lock'" not in answer.stderr:
                 break
             self._drop_stale_lock(ref)
-            time.sleep(_LOCK_PAUSE_S if attempt else 0)
+            time.sleep(_LOCK_PAUSES_S[min(attempt // 10, 2)])
         raise refusal(answer)
 
     def fetch(self, folder: Path, refspec: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:

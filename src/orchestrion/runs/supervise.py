@@ -24,7 +24,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrion.core.errors import Conflict, MergeConflict, NotFound, OrchestrionError, StaleRun, StoreProblem
+from orchestrion.core.errors import (
+    AlreadyTaken,
+    Conflict,
+    GitProblem,
+    MergeConflict,
+    NotFound,
+    OrchestrionError,
+    StaleRun,
+    StoreProblem,
+)
 from orchestrion.core.model import name
 from orchestrion.core.states import Phase, RunState
 from orchestrion.runs import checks, merge, processes, workspaces
@@ -45,6 +54,8 @@ Result = TypeVar("Result")
 LOOK_S = 0.5
 #: It stops its agent so long before a lease that it cannot renew ends, in seconds.
 MARGIN_S = 5.0
+#: So often git is asked before an agent's work is given up because it refuses.
+GIT_TRIES = 3
 #: How long it insists on telling a database that is away how the run ended, in seconds.
 PATIENCE_S = 3600.0
 
@@ -260,19 +271,33 @@ class Supervisor:
         # From here on whoever finds this run dead looks whether its work is in the plan.
         self._note(phase=str(Phase.MERGING), summary=self._summary or None)
         try:
-            merge.merge(
-                Path(self._order.project),
-                Path(self._order.workspaces or ""),
-                self._order.plan,
-                name("R", self._order.run),
-                self._head,
-                f"{self._order.title} ({name('T', self._order.task)})",
-                self._recheck,
-                point=self._merge_point,
-            )
+            self._persistently(self._merge_once)
         except MergeConflict as conflict:
             raise HandedIn("merge_conflict", conflict.message) from conflict
         reach("merge.done")
+
+    def _merge_once(self) -> None:
+        merge.merge(
+            Path(self._order.project),
+            Path(self._order.workspaces or ""),
+            self._order.plan,
+            name("R", self._order.run),
+            self._head or "",
+            f"{self._order.title} ({name('T', self._order.task)})",
+            self._recheck,
+            point=self._merge_point,
+        )
+
+    def _persistently(self, act: Callable[[], Result]) -> Result:
+        """A git that was killed or met a lock is asked again: the agent's work is too dear to be done anew for that."""
+        for _ in range(GIT_TRIES - 1):
+            try:
+                return act()
+            except (GitProblem, AlreadyTaken) as problem:
+                self._log.note(f"once more: {words_of(problem)}")
+                time.sleep(1.0)
+                self._beat()
+        return act()
 
     def _merge_point(self, point: str) -> None:
         if point in ("merge.begun", "merge.rechecked"):
@@ -327,12 +352,11 @@ class Supervisor:
         if self._workspace is None:
             return
         message = f"{self._order.title}\n\nTask {name('T', self._order.task)}, run {name('R', self._order.run)}"
-        head = workspaces.commit_leftovers(self._workspace, message)
+        workspace, project = self._workspace, Path(self._order.project)
+        self._head = head = self._persistently(lambda: workspaces.commit_leftovers(workspace, message))
         reach("work.committed")
-        project = Path(self._order.project)
-        workspaces.publish(project, self._workspace, head)
-        changes = workspaces.changes(self._workspace, self._workspace.base, head)
-        self._head = head
+        self._persistently(lambda: workspaces.publish(project, workspace, head))
+        changes = self._persistently(lambda: workspaces.changes(workspace, workspace.base, head))
         self._note(
             head_commit=head,
             files_changed=len(changes),

@@ -364,6 +364,8 @@ def _share_objects(project: Git, path: Path) -> None:
 def _upstream(project: Git) -> dict[str, str]:
     """The settings of the project's remote: ``origin``, or else the first; empty when it has none."""
     found = project.run("config", "-z", "--get-regexp", r"^remote\..*\.(url|promisor|partialclonefilter)$", check=False)
+    if found.returncode not in (0, 1):
+        raise refusal(found)
     remotes: dict[str, dict[str, str]] = {}
     for entry in found.stdout.split("\0"):
         name, _, value = entry.partition("\n")
