@@ -89,24 +89,57 @@ def _create(
         return
     tx.one("lock_shape")
     create.refuse_when_full(tx, len(new), limits)
+    known = set(applied.tasks)
+    shape.refuse_cancelled(tx, {applied.tasks[p] for task in new if (p := wanted[task.key][1]) in known})
     ids = create.write_rows(tx, [_as_new(task, plan, defaults) for task in new], limits)
     applied.tasks |= dict(zip((task.key for task in new), ids, strict=True))
     applied.created = [task.key for task in new]
-    waits = [(applied.tasks[task.key], wait) for task in new for wait in task.after]
-    tx.each("add_edge", [_edge(task, wait, _target(tx, wait, applied.tasks)) for task, wait in waits])
+    outside = _add_waits(tx, new, applied.tasks, set(ids))
+    parents = _add_parents(tx, new, wanted, applied.tasks)
+    for parent in parents:
+        shape.refuse_too_deep(tx, parent, 0, limits)
+    _refuse_cycles(tx, outside, parents)
+    tx.put("rerank", ids=sorted({on for _, on in outside}))
+    completed = [applied.tasks[task.key] for task in new if task.completed]
+    settle(tx, changed=completed, waiting=[*ids, *parents])
+
+
+def _add_waits(
+    tx: Transaction, new: list[PlannedTask], tasks: Mapping[str, int], ids: set[int]
+) -> list[tuple[int, int]]:
+    """Writes dependencies and gates; those (task, on) that lead to tasks that were there before."""
+    waits = [(tasks[task.key], wait, _target(tx, wait, tasks)) for task in new for wait in task.after]
+    tx.each("add_edge", [_edge(task, wait, on) for task, wait, on in waits])
     for task in new:
         for gate in task.gates:
-            shape.put_gate(tx, applied.tasks[task.key], NewGate(gate.kind, gate.name, gate.opens_at))
-    parents = set()
+            shape.put_gate(tx, tasks[task.key], NewGate(gate.kind, gate.name, gate.opens_at))
+    return [(task, on) for task, _, on in waits if on not in ids]
+
+
+def _add_parents(
+    tx: Transaction,
+    new: list[PlannedTask],
+    wanted: Mapping[str, tuple[PlannedTask, str | None]],
+    tasks: Mapping[str, int],
+) -> list[int]:
+    """Puts new tasks under their parents, from the top down, so that waits are handed on. The parents."""
+    parents: dict[int, None] = {}
     for task in new:
         parent = wanted[task.key][1]
         if parent is not None:
-            one, above = applied.tasks[task.key], applied.tasks[parent]
-            tx.run("set_parent", id=one, parent=above)
+            one, above = tasks[task.key], tasks[parent]
+            tx.put("set_parent", id=one, parent=above)
             shape.adopt(tx, above, one)
-            parents.add(above)
-    completed = [applied.tasks[task.key] for task in new if task.completed]
-    settle(tx, changed=completed, waiting=[*ids, *parents])
+            parents[above] = None
+    return list(parents)
+
+
+def _refuse_cycles(tx: Transaction, outside: list[tuple[int, int]], parents: list[int]) -> None:
+    """The document has no circle of its own; one can close only through a task that was there before."""
+    starts = sorted({on for _, on in outside})
+    if parents and starts and tx.one("reaches", starts=starts, targets=parents):
+        for task, on in outside:
+            shape.refuse_cycle(tx, [on], [task], task)
 
 
 def _as_new(task: PlannedTask, plan: str, defaults: Defaults) -> NewTask:

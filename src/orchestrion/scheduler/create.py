@@ -146,16 +146,11 @@ def refuse_when_full(tx: Transaction, count: int, limits: Limits) -> None:
 
 def _parents(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[int]:
     wanted = sorted({task.parent for task in new if task.parent})
-    rows = {row["id"]: row for row in tx.all("lock_tasks", ids=wanted)} if wanted else {}
+    found = {row["id"] for row in tx.all("lock_tasks", ids=wanted)} if wanted else set()
+    shape.refuse_cancelled(tx, found)
     for parent in wanted:
-        if parent not in rows:
+        if parent not in found:
             raise unknown_task(parent)
-        if rows[parent]["state"] == TaskState.CANCELLED:
-            raise Conflict(
-                f"{name('T', parent)} is cancelled and takes no children",
-                hint="choose another parent",
-                code="parent_cancelled",
-            )
         shape.refuse_too_deep(tx, parent, sum(task.parent == parent for task in new), limits)
     return wanted
 

@@ -156,13 +156,8 @@ def _refuse_parent(tx: Transaction, task: int, parent: int, below: list[Row], li
     subtree = [task, *(one["id"] for one in below)]
     if parent in subtree:
         raise CycleRefused([name("T", task), name("T", parent), name("T", task)], hint="choose a parent outside it")
-    target = _task(tx, parent)
-    if target["state"] == TaskState.CANCELLED:
-        raise Conflict(
-            f"{name('T', parent)} is cancelled and takes no children",
-            hint="choose another parent",
-            code="parent_cancelled",
-        )
+    _task(tx, parent)
+    refuse_cancelled(tx, [parent])
     if limits is not None:
         refuse_too_deep(tx, parent, 1, limits, height=_height(task, below))
     refuse_cycle(tx, [task], [parent], parent)
@@ -186,6 +181,17 @@ def _join_parent(tx: Transaction, parent: int, subtree: list[int]) -> None:
     adopt(tx, parent, subtree[0])
     for below in subtree[1:]:
         tx.put("inherit_edges", task=below, parent=parent)
+
+
+def refuse_cancelled(tx: Transaction, parents: Iterable[int]) -> None:
+    """Refuses parents that are cancelled; the others keep their state until the transaction ends."""
+    for row in tx.all("lock_tasks", ids=sorted(parents)):
+        if row["state"] == TaskState.CANCELLED:
+            raise Conflict(
+                f"{name('T', row['id'])} is cancelled and takes no children",
+                hint="choose another parent",
+                code="parent_cancelled",
+            )
 
 
 def refuse_too_deep(tx: Transaction, parent: int, more: int, limits: Limits, *, height: int = 1) -> None:
