@@ -70,10 +70,10 @@ def orchestrion(project: Path, store_url: str, environ: dict[str, str]) -> Itera
         yield opened
 
 
-def git(root: Path, *arguments: str) -> str:
+def git(root: Path, *arguments: str, check: bool = True) -> str:
     who = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org")
     return subprocess.run(
-        ["git", "-C", str(root), *who, *arguments], check=True, capture_output=True, text=True
+        ["git", "-C", str(root), *who, *arguments], check=check, capture_output=True, text=True
     ).stdout.strip()
 
 
@@ -196,7 +196,7 @@ def test_a_conflict_goes_to_review_and_is_resolved_on_the_branch(orchestrion: Or
 def resolve(project: Path, branch: str) -> None:
     folder = project.parent / "resolving"
     git(project, "worktree", "add", "-q", str(folder), branch)
-    subprocess.run(["git", "-C", str(folder), "merge", "-q", "orchestrion/default"], capture_output=True, check=False)
+    git(folder, "merge", "-q", "orchestrion/default", check=False)
     (folder / "same.txt").write_text("one and two\n")
     git(folder, "add", ".")
     git(folder, "commit", "-qm", "resolved")

@@ -107,7 +107,8 @@ def _provided(folder: Path | None) -> Path:
 
 def _environment(inherited: Mapping[str, str], folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in inherited.items() if not name.startswith(_FOREIGN)}
-    return {**kept, "XDG_STATE_HOME": str(folder / "state")}
+    # A repair within the same second and of the same length would be hidden by the old bytecode.
+    return {**kept, "XDG_STATE_HOME": str(folder / "state"), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _plan_with_agents(folder: Path) -> Path:
