@@ -32,7 +32,8 @@ def test_commands_survive_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_what_means_other_projects_stays_out(tmp_path: Path) -> None:
     foreign = {"ORCHESTRION_DB": "postgresql://elsewhere/x", "ORCHESTRION_RUN": "u/R1", "GIT_DIR": "/x"}
     stage = set_up(tmp_path / "demo", {**foreign, "A": "b"})
-    assert stage.environ == {"A": "b", "XDG_STATE_HOME": str(stage.folder / "state")}
+    ours = {"XDG_STATE_HOME": str(stage.folder / "state"), "PYTHONDONTWRITEBYTECODE": "1"}
+    assert stage.environ == {"A": "b", **ours}
     assert (stage.repository / ".git" / "orchestrion" / "orchestrion.db").exists()
 
 
