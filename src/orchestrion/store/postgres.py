@@ -167,7 +167,17 @@ def _spell_list(name: str, kind: str) -> str:
 
 
 def _connect(url: str) -> psycopg.Connection[DictRow]:
-    connection = psycopg.connect(url, autocommit=True, row_factory=dict_row, connect_timeout=CONNECT_TIMEOUT_S)
+    connection = psycopg.connect(
+        url,
+        autocommit=True,
+        row_factory=dict_row,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        # A cut network is noticed well before a run's lease ends.
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=2,
+        tcp_user_timeout=20_000,
+    )
     connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}".encode())
     return connection
 
