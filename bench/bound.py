@@ -8,16 +8,16 @@ What it does, for each task and in two commits, as the product does:
   edges to its dependants are met, their counters fall, those at zero become ready with a
   rank and a time; all lines go into the journal
 
-The rows that are left are the product's: as many tasks, runs, edges and events, with the
-same states, numbers, times and references in them (how many and which events, it learns
-from the product at the start of the run). So it pays for the same disk and the same
+The rows are the product's: as many tasks, runs, edges and events, with all their columns
+and the same states, numbers, times and references in them (how many and which events, it
+learns from the product at the start of the run). So it pays for the same disk and the same
 promises: WAL and the same ``synchronous`` on SQLite, ``fsync`` on PostgreSQL.
 
 What it leaves out is what the product does for its users beyond that: no triggers that
 refuse illegal moves, no foreign keys and CHECKs, no second and third index for other
 questions (by state, by plan, by run), one graph per database, no lanes, roles, slots,
 retries, timers, gates, kinds of edges, actors or waiving, no wake-up of waiting workers,
-no translation of errors. Columns that the drain does not touch are left out as well.
+no translation of errors.
 
 SQLite gets few statements, each prepared once by the driver's cache, plain tuples, and
 clock and counters from Python. PostgreSQL gets one statement, so one round trip, for
@@ -92,24 +92,37 @@ class Bound(ABC):
 
 _TABLES = """
 create table tasks (
-    id {serial}, project {number} not null, title text not null, description text not null default '',
-    state text not null, run {number}, work_run {number}, unmet {number} not null, priority {number} not null,
-    rank {number} not null default 0, attempts {number} not null default 0, summary text,
-    created_at {number} not null, updated_at {number} not null, ready_at {number}, started_at {number},
-    completed_at {number});
+    id {serial}, project {number} not null, plan {number} not null default 1, lane {number} not null default 1,
+    parent {number}, state text not null, run {number}, unmet {number} not null, dead {number} not null default 0,
+    held {number} not null default 0, children {number} not null default 0, priority {number} not null,
+    urgent {number} not null default 0, rank {number} not null default 0, ready_at {number}, retry_at {number},
+    due_at {number}, retries {number} not null default 0, attempts {number} not null default 0,
+    max_retries {number} not null default 3, retry_delay_s double precision not null default 60,
+    timeout_s double precision, key text, title text not null, description text not null default '',
+    type text not null default 'standard', complexity text not null default 'moderate', effort_min double precision,
+    command text, checks text not null default '[]', setup text, merge text not null default 'auto',
+    tags text not null default '[]', context text not null default '{{}}', metadata text not null default '{{}}',
+    code text, reason text, error text, feedback text, summary text, result text, work_run {number},
+    created_at {number} not null, updated_at {number} not null, started_at {number}, completed_at {number},
+    archived_at {number});
 create index tasks_ready on tasks (rank, id) where state = 'ready';
 create table runs (
     id {serial}, project {number} not null, task {number} not null, attempt {number} not null, state text not null,
-    phase text not null, supervised {number} not null, agent text not null, lease_ms {number} not null,
-    lease_until {number} not null, queued_at {number}, claimed_at {number} not null, started_at {number},
-    ended_at {number});
+    phase text not null, supervised {number} not null, agent text not null, role text not null default '',
+    actor text not null default '', host text not null default '', worker_pid {number}, worker_start double precision,
+    pid {number}, pid_start double precision, lease_ms {number} not null, lease_until {number} not null, code text,
+    reason text, workspace text, branch text, base_commit text, head_commit text, session_id text, next_action text,
+    summary text, queued_at {number}, claimed_at {number} not null, started_at {number}, ended_at {number},
+    turns {number}, tokens_input {number}, tokens_output {number}, tokens_cache_read {number},
+    tokens_cache_write {number}, cost_usd double precision, files_changed {number}, lines_added {number},
+    lines_removed {number}, exit_code {number});
 create table edges (
-    id {serial}, task {number} not null, prerequisite {number} not null, kind text not null, state text not null,
-    created_at {number} not null);
+    id {serial}, task {number} not null, prerequisite {number} not null, gate {number}, kind text not null,
+    state text not null, heir_of {number} not null default 1, reason text, created_at {number} not null);
 create index edges_to on edges (prerequisite);
 create table events (
     id {serial}, project {number} not null, at {number} not null, kind text not null, task {number}, run {number},
-    from_state text, to_state text, actor text not null)
+    from_state text, to_state text, actor text not null, session text, correlation text, data text)
 """
 _COUNTS = """select (select count(*) from tasks where state = 'completed') as completed,
     (select count(*) from runs where state = 'succeeded') as runs,

@@ -8,33 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrion.core.errors import Backpressure, Conflict, InvalidInput
 from orchestrion.core.model import NewTask, Wait, check_text, name
 from orchestrion.core.states import GATE_KINDS, TaskState
 from orchestrion.scheduler import shape, slots
+from orchestrion.scheduler.limits import Limits as Limits
 from orchestrion.scheduler.settle import settle
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 
 #: Seconds after which a caller refused for a full queue may ask again.
 RETRY_AFTER_S = 5.0
-
-
-@dataclass
-class Limits:
-    """Bounds on what may be created; None: no bound."""
-
-    #: Pending and ready tasks together.
-    max_open: int | None = None
-    #: Depth of the hierarchy.
-    max_depth: int | None = None
-    #: Children of one parent.
-    max_children: int | None = None
-    #: Units of a named resource that the settings give; others have one.
-    resources: Mapping[str, int] = field(default_factory=dict)
 
 
 def create(tx: Transaction, new: NewTask, limits: Limits | None = None) -> int:

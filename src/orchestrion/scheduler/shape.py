@@ -20,7 +20,7 @@ from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
-    from orchestrion.scheduler.create import Limits
+    from orchestrion.scheduler.limits import Limits
 
 
 def add_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind = EdgeKind.BLOCKS) -> None:

@@ -1,0 +1,39 @@
+"""Opening a store: which database an address means."""
+
+from __future__ import annotations
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.store.store import Store
+
+
+def open_store(url: str, *, project: str = "default", create: bool = True, now: int | None = None) -> Store:
+    """Opens the database at ``url`` (a file's path, or ``postgresql://...``) for one project.
+
+    With ``create`` a missing database is made and an older one brought to this program's
+    schema. Raises StoreProblem (missing, locked, read-only, corrupt, too new, unreachable),
+    NotFound when there is none and ``create`` is false, InvalidInput for another scheme.
+    """
+    store = _store_at(url, create=create, now=now)
+    try:
+        store.choose_project(project)
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+def _store_at(url: str, *, create: bool, now: int | None) -> Store:
+    if url.startswith(("postgresql://", "postgres://")):
+        from orchestrion.store.postgres import PostgresStore
+
+        return PostgresStore(url, create=create, now=now)
+    scheme, separator, rest = url.partition("://")
+    if separator and scheme != "sqlite":
+        raise InvalidInput(
+            f"no store for {scheme}://...",
+            hint="use a file's path for SQLite, or postgresql://user@host/database",
+            code="invalid_store_url",
+        )
+    from orchestrion.store.sqlite import SqliteStore
+
+    return SqliteStore(rest if separator else url, create=create, now=now)
