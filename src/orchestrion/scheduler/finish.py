@@ -266,7 +266,7 @@ def _end(
     _end_run(tx, row, run_to, code=code, reason=reason or error, summary=summary)
     tx.must(
         "held_task_moves",
-        stale(row["id"], row),
+        lambda: stale(row["id"], row),
         id=row["task"],
         run=row["id"],
         to=str(task_to),
@@ -296,7 +296,7 @@ def _end_run(
     if not is_legal_run_move(found, to):
         raise IllegalMove(name("R", row["id"]), found, to, RUN_MOVES[found])
     said = {"reason": _text(reason), "summary": _text(summary)}
-    tx.must("run_ends", stale(row["id"], row), run=row["id"], found=str(found), to=str(to), code=code, **said)
+    tx.must("run_ends", lambda: stale(row["id"], row), run=row["id"], found=str(found), to=str(to), code=code, **said)
     if row["holds"]:
         tx.put("free_slots", run=row["id"])
     tx.event(f"run.{to}", task=row["task"], run=row["id"], found=found, to=to, data={"code": code} if code else None)

@@ -170,6 +170,9 @@ class SqliteTransaction(Transaction):
         cursor = self._connection.execute(text, _bindable(given))
         return _Answer(cursor.fetchall(), cursor.rowcount)
 
+    def put(self, name: str, /, **given: Any) -> None:
+        self._connection.execute(self._statements.text(name, given), _bindable({**self._constants, **given}))
+
     def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return self._connection.execute(text, _bindable(given)).fetchall()
 
@@ -201,7 +204,8 @@ def _spell_list(name: str, _type: str) -> str:
 def _bindable(given: dict[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         if type(value) is list:
-            given[name] = json.dumps(value)
+            numbers = value and type(value[0]) is int
+            given[name] = f"[{','.join(map(str, value))}]" if numbers else json.dumps(value)
     return given
 
 

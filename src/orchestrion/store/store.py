@@ -82,7 +82,7 @@ class Transaction(ABC):
         self._statements = statements
         self._constants = constants
         self._events: list[dict[str, Any]] = []
-        self._promised: list[tuple[Answer, OrchestrionError]] = []
+        self._promised: list[tuple[Answer, Callable[[], OrchestrionError]]] = []
         #: Who causes the changes of this transaction.
         self.origin = origin
 
@@ -123,8 +123,8 @@ class Transaction(ABC):
         """Executes the statement ``name``, however many rows it changes."""
         self.ask(name, **given)
 
-    def must(self, name: str, refusal: OrchestrionError, /, **given: Any) -> None:
-        """Executes the statement ``name``; if it changes no row, the transaction ends with ``refusal``."""
+    def must(self, name: str, refusal: Callable[[], OrchestrionError], /, **given: Any) -> None:
+        """Executes the statement ``name``; if it changes no row, the transaction ends with ``refusal()``."""
         self._promised.append((self.ask(name, **given), refusal))
 
     def each(self, name: str, rows: list[dict[str, Any]]) -> None:
@@ -162,7 +162,7 @@ class Transaction(ABC):
         self._events = []
         for answer, refusal in self._promised:
             if not answer.count():
-                raise refusal
+                raise refusal()
         self._promised = []
 
     @abstractmethod
