@@ -40,6 +40,8 @@ _NOTE = "orchestrion.json"
 _REMOVED_PREFIX = ".removed-"
 #: Refs of ours would only be noise in a workspace, and there may be thousands.
 _UPLOAD_PACK = "git -c uploadpack.hideRefs=refs/heads/orchestrion -c uploadpack.hideRefs=refs/orchestrion upload-pack"
+#: Writing files waits for the disk; several at a time wait less.
+_SIDE_BY_SIDE = ("-c", "checkout.workers=8", "-c", "checkout.thresholdForParallelism=100")
 _PORTS_PER_RUN = 10
 _PORT_RANGES = 200
 
@@ -306,12 +308,21 @@ def _clone(project: Git, workspace: Workspace) -> None:
     _write_note(workspace.path, _Note(workspace.base, workspace.branch, finished=False))
     # Whoever stands in the workspace is led back to the project.
     (workspace.path / ".git" / WORKSPACE_MARK).write_text(f"{project.folder.resolve()}\n", encoding="utf-8")
-    git.run("checkout", "--quiet", "--no-track", "-B", workspace.branch, workspace.base)
+    git.run(*_SIDE_BY_SIDE, "checkout", "--quiet", "--no-track", "-B", workspace.branch, workspace.base)
 
 
 def _link(project: Git, workspace: Workspace) -> None:
     project.run(
-        "worktree", "add", "--quiet", "--force", "--no-track", "-B", workspace.branch, workspace.path, workspace.base
+        *_SIDE_BY_SIDE,
+        "worktree",
+        "add",
+        "--quiet",
+        "--force",
+        "--no-track",
+        "-B",
+        workspace.branch,
+        workspace.path,
+        workspace.base,
     )
 
 
