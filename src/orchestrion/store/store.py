@@ -146,6 +146,7 @@ class Transaction(ABC):
         """Adds one line to the journal; written when the transaction commits."""
         self._events.append(
             {
+                **self._constants,
                 "kind": kind,
                 "task": task,
                 "run": run,
@@ -158,7 +159,8 @@ class Transaction(ABC):
 
     def finish(self) -> None:
         """Writes the collected events and sees to promises; the store calls it before it commits."""
-        self.each("add_event", self._events)
+        if self._events:
+            self._execute_each(self._statements.text("add_event", {}), self._events)
         self._events = []
         for answer, refusal in self._promised:
             if not answer.count():
