@@ -89,9 +89,9 @@ select id, role, agent, needs from lanes where project = :project order by id
 -- name: ready_of_lane
 -- The first ready tasks of a lane, in the order in which they will be claimed.
 select t.*, p.name as plan_name, l.role, l.agent, l.needs
-from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
-where t.lane = :lane and t.state = 'ready'
-order by t.rank, t.id limit :limit
+from (select * from tasks where lane = :lane and state = 'ready' order by rank, id limit :limit) t
+    join plans p on p.id = t.plan join lanes l on l.id = t.lane
+order by t.rank, t.id
 
 -- name: count_ready
 -- Number of ready tasks, counted in the index for claims.
