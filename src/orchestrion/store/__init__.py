@@ -1,10 +1,9 @@
 """What is remembered: one SQL database, SQLite or PostgreSQL, and nothing beside it.
 
 ``store.py`` says what a store is and how a transaction is used, ``opening.py`` which one an
-address means; ``sqlite.py`` and
-``postgres.py`` are the two implementations; ``migrate.py`` brings a database to this
-program's schema; ``sql/`` holds every statement by name. May import ``core`` and the
-database drivers. Knows no use case.
+address means; ``sqlite.py`` and ``postgres.py`` are the two implementations; ``statements.py``
+knows every statement of ``sql/`` by name; ``migrate.py`` brings a database to this program's
+schema. May import ``core`` and the database drivers. Knows no use case.
 """
 
 from orchestrion.store.opening import open_store

@@ -10,11 +10,7 @@ from collections.abc import Sequence
 import click
 
 from orchestrion.interfaces.cli.command import Group, global_options, sentence
-from orchestrion.interfaces.cli.table import BY_NAME, SECTIONS
-
-NAME = "orchestrion"
-#: The shells' completion asks through this variable.
-COMPLETE_VARIABLE = "_ORCHESTRION_COMPLETE"
+from orchestrion.interfaces.cli.table import BY_NAME, COMPLETE_VARIABLE, NAME, SECTIONS
 
 _HELP = "An orchestra of coding agents that never loses its place."
 _FIRST_STEPS = """

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete
 
 from orchestrion.core.errors import OrchestrionError
-from orchestrion.interfaces.cli.app import COMPLETE_VARIABLE, NAME, program
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.output import plain
+from orchestrion.interfaces.cli.table import COMPLETE_VARIABLE, NAME
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
@@ -27,8 +28,8 @@ ALIAS = "orch"
 _SHELLS: dict[str, type[ShellComplete]] = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}
 
 
-def script(shell: str) -> str:
-    """The completion script of a shell, for both names of the program."""
+def script(program: click.Command, shell: str) -> str:
+    """The completion script of a shell for the program, by both of its names."""
     kind = _SHELLS[shell]
     # Not .source(): click's bash class starts a bash to ask for its version.
     return "\n".join(

@@ -111,7 +111,7 @@ def completion(call: Call, shell: str) -> None:
     """Prints it for you to source: commands, options, ids of tasks and runs and names of plans complete."""
     from orchestrion.interfaces.cli import complete
 
-    script = complete.script(shell)
+    script = complete.script(click.get_current_context().find_root().command, shell)
     call.answer({"shell": shell, "script": script}, lambda: [script.rstrip("\n")])
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 import click
 
-from orchestrion.interfaces.cli.app import NAME, program
+from orchestrion.interfaces.cli.app import program
 from orchestrion.interfaces.cli.errors import MEANINGS
-from orchestrion.interfaces.cli.table import SECTIONS
+from orchestrion.interfaces.cli.table import NAME, SECTIONS
 
 #: Help on the page is set to this width.
 _WIDTH = 100

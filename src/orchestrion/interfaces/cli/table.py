@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+NAME = "orchestrion"
+#: The shells' completion asks through this variable.
+COMPLETE_VARIABLE = "_ORCHESTRION_COMPLETE"
+
 
 class Entry(NamedTuple):
     """One command."""
