@@ -19,9 +19,11 @@ questions (by state, by plan, by run), one graph per database, no lanes, roles, 
 retries, timers, gates, kinds of edges, actors or waiving, no wake-up of waiting workers,
 no translation of errors.
 
-SQLite gets few statements, each prepared once by the driver's cache, plain tuples, and
-clock and counters from Python. PostgreSQL gets one statement, so one round trip, for
-each commit, prepared on the server, in autocommit.
+Both databases get the same few statements, prepared once, with plain tuples, and clock
+and counters from Python. ``PostgresAtOnce`` is what a single statement for each commit
+could do on PostgreSQL, one journey and no transaction around it: nothing that raises
+errors, joins a larger change or serves two databases can be written so, but it shows how
+far there is to go.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import sqlite3
 import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
@@ -62,6 +65,10 @@ class Bound(ABC):
     """The bare program on one database."""
 
     @abstractmethod
+    def __init__(self, url: str, journal: Journal, *, durable: bool) -> None:
+        """Connects; ``durable`` commits wait for the disk."""
+
+    @abstractmethod
     def load(self, graph: Graph) -> None:
         """Writes the graph."""
 
@@ -70,7 +77,7 @@ class Bound(ABC):
         """Takes the best task; its run and its number, or None."""
 
     @abstractmethod
-    def finish(self, run: int, task: int) -> None:
+    def finish(self, number: int, task: int) -> None:
         """Completes a task."""
 
     @abstractmethod
@@ -153,8 +160,8 @@ _EVENT_COLUMNS = "project, at, kind, task, run, from_state, to_state, actor"
 class SqliteBound(Bound):
     """On one SQLite file."""
 
-    def __init__(self, path: str, journal: Journal, *, durable: bool) -> None:
-        self._db = sqlite3.connect(path, isolation_level=None)
+    def __init__(self, url: str, journal: Journal, *, durable: bool) -> None:
+        self._db = sqlite3.connect(url, isolation_level=None)
         self._journal = journal
         self._db.execute("pragma journal_mode = wal")
         self._db.execute(f"pragma synchronous = {'full' if durable else 'normal'}")
@@ -237,16 +244,12 @@ class SqliteBound(Bound):
 
 
 class PostgresBound(Bound):
-    """On one PostgreSQL database."""
+    """On one PostgreSQL database, by the statements that ``SqliteBound`` uses."""
 
     def __init__(self, url: str, journal: Journal, *, durable: bool) -> None:
         self._db = psycopg.connect(url, autocommit=True)
         self._db.execute(f"set synchronous_commit = {'on' if durable else 'off'}".encode())
-        self._claim = _CLAIM.format(lines=_values(journal.claim), lease=LEASE_MS, now=_CLOCK).encode()
-        kind, found, to = map(_quoted, journal.ready)
-        self._finish = _FINISH.format(
-            lines=_values(journal.finish), kind=kind, found=found, to=to, step=STEP_MS, now=_CLOCK
-        ).encode()
+        self._journal = journal
 
     def load(self, graph: Graph) -> None:
         now = _now()
@@ -261,12 +264,69 @@ class PostgresBound(Bound):
                     copy.write_row(row)
 
     def claim(self) -> tuple[int, int] | None:
-        return self._db.execute(self._claim, prepare=True).fetchone()
+        now = _now()
+        with self._db.transaction():
+            head = self._run(
+                """select id, attempts + 1, ready_at from tasks where state = 'ready' order by rank, id limit 1
+                for update skip locked"""
+            ).fetchone()
+            if head is None:
+                return None
+            task, attempt, ready_at = head
+            begun = self._run(
+                """insert into runs (project, task, attempt, state, phase, supervised, agent, lease_ms, lease_until,
+                queued_at, claimed_at) values (1, %s, %s, 'starting', 'preparing', 0, '', %s, %s, %s, %s)
+                returning id""",
+                (task, attempt, LEASE_MS, now + LEASE_MS, ready_at, now),
+            ).fetchone()
+            assert begun is not None
+            number = begun[0]
+            self._run(
+                """update tasks set state = 'in_progress', run = %s, attempts = %s,
+                started_at = coalesce(started_at, %s), updated_at = %s where id = %s""",
+                (number, attempt, now, now, task),
+            )
+            self._write([(now, kind, task, number, found, to) for kind, found, to in self._journal.claim])
+        return number, task
 
-    def finish(self, run: int, task: int) -> None:
-        row = self._db.execute(self._finish, {"run": run, "task": task}, prepare=True).fetchone()
-        if row is None or row[0] != 1:
-            raise RuntimeError(f"run {run} does not hold task {task}")
+    def finish(self, number: int, task: int) -> None:
+        now = _now()
+        with self._db.transaction():
+            ended = self._run(
+                """update runs set state = 'succeeded', started_at = claimed_at, ended_at = %s
+                where id = %s and state = 'starting'""",
+                (now, number),
+            )
+            moved = self._run(
+                """update tasks set state = 'completed', run = null, work_run = %s, completed_at = %s, updated_at = %s
+                where id = %s and run = %s and state = 'in_progress'""",
+                (number, now, now, task, number),
+            )
+            if ended.rowcount != 1 or moved.rowcount != 1:
+                raise RuntimeError(f"run {number} does not hold task {task}")
+            lines: list[EventRow] = [(now, kind, task, number, found, to) for kind, found, to in self._journal.finish]
+            met = self._run("update edges set state = 'met' where prerequisite = %s and state = 'open'", (task,))
+            if met.rowcount:
+                kind, found, to = self._journal.ready
+                lines += [(now, kind, one, None, found, to) for one in self._count_down(task, now)]
+            self._write(lines)
+
+    def _count_down(self, task: int, now: int) -> list[int]:
+        rows = self._run(
+            """update tasks set unmet = unmet - 1, updated_at = %s, rank = %s - %s * priority,
+            state = case when unmet = 1 then 'ready' else state end,
+            ready_at = case when unmet = 1 then %s::bigint end
+            where id in (select task from edges where prerequisite = %s) returning id, state""",
+            (now, now, STEP_MS, now, task),
+        ).fetchall()
+        return [one for one, state in rows if state == "ready"]
+
+    def _write(self, lines: list[EventRow]) -> None:
+        for line in lines:
+            self._run(f"insert into events ({_EVENT_COLUMNS}) values (1, %s, %s, %s, %s, %s, %s, '')", line)
+
+    def _run(self, text: str, given: tuple[object, ...] = ()) -> psycopg.Cursor[Any]:
+        return self._db.execute(text.encode(), given, prepare=True)
 
     def counts(self) -> dict[str, int]:
         cursor = self._db.execute(_COUNTS.encode())
@@ -276,6 +336,26 @@ class PostgresBound(Bound):
 
     def close(self) -> None:
         self._db.close()
+
+
+class PostgresAtOnce(PostgresBound):
+    """The same with one statement, so one journey, for each commit."""
+
+    def __init__(self, url: str, journal: Journal, *, durable: bool) -> None:
+        super().__init__(url, journal, durable=durable)
+        self._claim = _CLAIM.format(lines=_values(journal.claim), lease=LEASE_MS, now=_CLOCK)
+        kind, found, to = map(_quoted, journal.ready)
+        self._finish = _FINISH.format(
+            lines=_values(journal.finish), kind=kind, found=found, to=to, step=STEP_MS, now=_CLOCK
+        ).encode()
+
+    def claim(self) -> tuple[int, int] | None:
+        return self._run(self._claim).fetchone()
+
+    def finish(self, number: int, task: int) -> None:
+        row = self._db.execute(self._finish, {"run": number, "task": task}, prepare=True).fetchone()
+        if row is None or row[0] != 1:
+            raise RuntimeError(f"run {number} does not hold task {task}")
 
 
 _CLOCK = "(extract(epoch from clock_timestamp()) * 1000)::bigint"

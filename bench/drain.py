@@ -8,11 +8,11 @@ moment of the machine hits both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from bench.bound import Bound, Journal, Line, PostgresBound, SqliteBound
+from bench.bound import Bound, Journal, Line, PostgresAtOnce, PostgresBound, SqliteBound
 from bench.databases import Databases
 from bench.graph import Graph, random_graph, write_graph
 from bench.measure import Cost, Measurement, median
@@ -77,9 +77,13 @@ def measure(databases: Databases, *, quick: bool = False) -> list[Measurement]:
     """The measurements of row 1 on one kind of database."""
     sizes = QUICK if quick else FULL
     journal = learn_journal(databases)
-    found = [_wall(databases, sizes, race(databases, journal, sizes, durable=True))]
+    rivals = [SqliteBound] if databases.dialect == "sqlite" else [PostgresBound, PostgresAtOnce]
+    ours, *theirs = race(databases, journal, sizes, rivals, durable=True)
+    found = [_wall(databases, sizes, ours, theirs[0])]
     if databases.dialect == "sqlite":
-        found.append(_cpu(databases, sizes, race(databases, journal, sizes, durable=False)))
+        found.append(_cpu(databases, sizes, *race(databases, journal, sizes, rivals, durable=False)))
+    else:
+        found.append(_at_once(databases, sizes, ours, theirs[1]))
     return [*found, _growth(databases, sizes)]
 
 
@@ -101,18 +105,20 @@ def learn_journal(databases: Databases) -> Journal:
     return Journal(claimed[len(before) :], [line for line in ended if line not in ready], ready[0])
 
 
-def race(databases: Databases, journal: Journal, sizes: Sizes, *, durable: bool) -> tuple[list[Cost], list[Cost]]:
-    """What the drain costs the product, and what the bare driver, once for each round."""
+def race(
+    databases: Databases, journal: Journal, sizes: Sizes, rivals: Sequence[type[Bound]], *, durable: bool
+) -> list[list[Cost]]:
+    """What the drain costs the product and each of its rivals, once for each round."""
     graph = random_graph(sizes.tasks)
-    ours, theirs = [], []
+    costs: list[list[Cost]] = [[] for _ in range(1 + len(rivals))]
     for _ in range(sizes.rounds):
-        sides = [product(databases, graph, durable=durable), bound(databases, journal, graph, durable=durable)]
+        sides = [product(databases, graph, durable=durable)]
+        sides += [bound(databases, rival, journal, graph, durable=durable) for rival in rivals]
         _take_turns(sides)
-        for side in sides:
+        for side, its in zip(sides, costs, strict=True):
             side.end(databases)
-        ours.append(sides[0].cost)
-        theirs.append(sides[1].cost)
-    return ours, theirs
+            its.append(side.cost)
+    return costs
 
 
 def product(databases: Databases, graph: Graph, *, durable: bool) -> Contender:
@@ -124,14 +130,10 @@ def product(databases: Databases, graph: Graph, *, durable: bool) -> Contender:
     return Contender(url, lambda: _step(store), store.close, lambda: _refuse_unfinished(store, len(graph)))
 
 
-def bound(databases: Databases, journal: Journal, graph: Graph, *, durable: bool) -> Contender:
+def bound(databases: Databases, kind: type[Bound], journal: Journal, graph: Graph, *, durable: bool) -> Contender:
     """The bare driver before the same graph."""
     url = databases.fresh()
-    program: Bound
-    if databases.dialect == "sqlite":
-        program = SqliteBound(url, journal, durable=durable)
-    else:
-        program = PostgresBound(url, journal, durable=durable)
+    program = kind(url, journal, durable=durable)
     program.load(graph)
     databases.analyse(url)
     return Contender(url, program.step, program.close, lambda: _refuse_other_rows(program.counts(), journal, graph))
@@ -151,29 +153,40 @@ def _take_turns(sides: list[Contender]) -> None:
         left = [side for side in left if side.turn()]
 
 
-def _wall(databases: Databases, sizes: Sizes, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
-    ours, theirs = ([cost.wall for cost in side] for side in costs)
+def _wall(databases: Databases, sizes: Sizes, ours: list[Cost], theirs: list[Cost]) -> Measurement:
     return Measurement(
         row=1,
         key=f"drain.{databases.dialect}.durable",
         what=f"{databases.title}, durable: drain {sizes.tasks:,} tasks",
-        value=median(ours),
+        value=median([cost.wall for cost in ours]),
         unit="s",
-        bound=median(theirs),
+        bound=median([cost.wall for cost in theirs]),
         bound_is="bare driver, same rows",
         target=WALL_TARGET,
     )
 
 
-def _cpu(databases: Databases, sizes: Sizes, costs: tuple[list[Cost], list[Cost]]) -> Measurement:
-    ours, theirs = ([cost.cpu for cost in side] for side in costs)
+def _at_once(databases: Databases, sizes: Sizes, ours: list[Cost], theirs: list[Cost]) -> Measurement:
+    return Measurement(
+        row=1,
+        key=f"drain.{databases.dialect}.at_once",
+        what=f"{databases.title}, durable: the same drain",
+        value=median([cost.wall for cost in ours]),
+        unit="s",
+        bound=median([cost.wall for cost in theirs]),
+        bound_is="one statement a commit, same rows",
+        target=None,
+    )
+
+
+def _cpu(databases: Databases, sizes: Sizes, ours: list[Cost], theirs: list[Cost]) -> Measurement:
     return Measurement(
         row=1,
         key=f"drain.{databases.dialect}.cpu",
         what=f"{databases.title}, {databases.relaxed}: client CPU to drain {sizes.tasks:,} tasks",
-        value=median(ours),
+        value=median([cost.cpu for cost in ours]),
         unit="s CPU",
-        bound=median(theirs),
+        bound=median([cost.cpu for cost in theirs]),
         bound_is="bare driver, same rows",
         target=CPU_TARGET,
     )

@@ -28,6 +28,10 @@ OLDEST_SQLITE = (3, 37, 0)
 PATIENCE_S = 30.0
 #: How often a waiting process looks for changes of others, in seconds.
 GLANCE_S = 0.02
+#: Size of a page in a new file, in bytes.
+PAGE_BYTES = 2048
+#: Pages in the write-ahead log after which they are copied into the file (8 MB): a page changed often is copied once.
+CHECKPOINT_PAGES = 4096
 
 _SPELLING = {
     "greatest": "max",
@@ -202,14 +206,18 @@ def _spell_list(name: str, _type: str) -> str:
 
 
 def _bindable(given: dict[str, Any]) -> dict[str, Any]:
-    for name, value in given.items():
-        if type(value) is list:
-            numbers = value and type(value[0]) is int
-            given[name] = f"[{','.join(map(str, value))}]" if numbers else json.dumps(value)
+    if list in map(type, given.values()):
+        for name, value in given.items():
+            if type(value) is list:
+                numbers = value and type(value[0]) is int
+                given[name] = f"[{','.join(map(str, value))}]" if numbers else json.dumps(value)
     return given
 
 
 def _configure(connection: sqlite3.Connection) -> None:
+    # A commit copies each page it touched into the log: rows are small, so small pages write less. New files only.
+    connection.execute(f"pragma page_size = {PAGE_BYTES}")
+    connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     _patiently(lambda: connection.execute("pragma journal_mode = wal"), PATIENCE_S)
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")

@@ -83,6 +83,7 @@ class Transaction(ABC):
         self._constants = constants
         self._events: list[dict[str, Any]] = []
         self._promised: list[tuple[Answer, Callable[[], OrchestrionError]]] = []
+        self._signature = {**constants, **origin.as_dict()}
         #: Who causes the changes of this transaction.
         self.origin = origin
 
@@ -146,13 +147,12 @@ class Transaction(ABC):
         """Adds one line to the journal; written when the transaction commits."""
         self._events.append(
             {
-                **self._constants,
+                **self._signature,
                 "kind": kind,
                 "task": task,
                 "run": run,
                 "from_state": found,
                 "to_state": to,
-                **self.origin.as_dict(),
                 "data": json.dumps(data) if data else None,
             }
         )
