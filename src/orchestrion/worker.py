@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import socket
 import subprocess
 import time
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
@@ -33,12 +35,13 @@ from orchestrion.core.project import Project
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import launch, merge, order, processes, workspaces
+from orchestrion.runs import launch, merge, order, processes, reckoning, workspaces
+from orchestrion.runs.agents.known import needs_no_command, self_sufficient
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.points import reach
+from orchestrion.scheduler import budget, finish, meter, reap, slots
 from orchestrion.scheduler import claim as claims
-from orchestrion.scheduler import finish, reap, slots
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
 
@@ -183,10 +186,11 @@ class Worker:
             agent_of_role={role.name: role.agent for role in self._roles.values() if role.agent},
             only_agent=self.agent,
             supervised=True,
-            self_sufficient=frozenset(self.config["agents"]),
+            self_sufficient=self_sufficient(self.config["agents"]),
             host=self._host,
             worker_pid=self._pid,
             worker_start=self._start,
+            budgets=budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"]),
         )
         try:
             claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
@@ -226,6 +230,7 @@ class Worker:
         text = context.brief(
             tx, claimed.task, claimed.run, root=self.project.root, checks=tuple(command for _, command in checks)
         )
+        settings = dict(self.config["agents"].get(claimed.agent, {}))
         in_git = self.project.git_root is not None
         instruction = order.Order(
             run=claimed.run,
@@ -250,8 +255,25 @@ class Worker:
             port_offset=workspaces.port_offset(claimed.run) if self.config["workspace.ports"] else None,
             retry_cap_s=self.config["retry.cap_s"],
             retry_jitter=self.config["retry.jitter"],
+            settings=settings,
+            model=(role.model if role else None) or settings.get("model"),
+            max_turns=(role.max_turns if role else None) or self.config["run.max_turns"],
+            budget_usd=(role.budget_usd if role else None) or self.config["budget.run_usd"],
+            memory_mb=self.config["run.memory_mb"],
+            allowed_tools=list(role.allowed_tools) if role else [],
+            permissions=settings.get("permissions", "edit"),
+            servers=_servers(self.config),
+            **self._continued(tx, task, claimed.agent),
         )
         return instruction, text
+
+    def _continued(self, tx: Transaction, task: Row, agent: str) -> dict[str, Any]:
+        """What an attempt needs to go on with the agent session of an earlier one, if somebody asked for that."""
+        before = tx.one("run_of_session", task=task["id"], session=task["session"]) if task["session"] else None
+        if before is None or before["agent"] != agent:
+            return {}
+        used = meter.of_session(tx, task["session"], agent)
+        return {"session": task["session"], "spent": used, "resume_from": before["head_commit"]}
 
     def _role_of(self, role: str) -> Role | None:
         return self._roles.get(role) or (load_role(self.project.root, role) if role else None)
@@ -307,6 +329,8 @@ class Worker:
     def _settle_alone(self, one: int, place: Path, reason: str) -> None:
         if self._find(one)["host"] == self._host:
             processes.sweep(f"{self.store.uuid}/{name('R', one)}", place / "processes")
+            # What the dead did not tell stands in its log.
+            reckoning.reconcile(self.store, one, place / "log.jsonl", reckoning.begin_again)
         reach("dead.swept")
         # Only what is read now is the last word of the dead: it may have gone on since it was
         # found active, and its own git may have moved the plan until a moment ago.
@@ -480,11 +504,20 @@ def _checks(task: Row, config: Config) -> list[tuple[str, str]]:
     return [(check, named.get(check, check)) for check in json.loads(task["checks"])]
 
 
+def _servers(config: Config) -> list[dict[str, Any]]:
+    """The servers of tools that the settings name, as ``McpServer`` has them."""
+    return [
+        {"name": one, **found, "command": shlex.split(found["command"])}
+        if "command" in found
+        else {"name": one, **found}
+        for one, found in config["servers"].items()
+    ]
+
+
 def _command(task: Row, agent: str, config: Config) -> str:
-    """What the agent runs: the task's own command, or the one the settings have for an agent of that name."""
-    own = config["agents"].get(agent)
-    command = task["command"] if agent == "command" or not own else own["command"]
-    if not command:
+    """What a command agent runs: the task's own command, or the one the settings have; others bring their own."""
+    command = config["agents"].get(agent, {}).get("command") or task["command"] or ""
+    if not command and not needs_no_command(agent, config["agents"]):
         raise AgentProblem(
             f"{name('T', task['id'])} has no command for the agent {agent!r}",
             hint="give the task `run: COMMAND`, or define the agent in .orchestrion/config.yaml",

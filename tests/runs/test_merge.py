@@ -162,6 +162,22 @@ def test_histories_that_share_nothing_are_refused(project: Path, home: Path, use
     assert plan_tip(project, PLAN) == base
 
 
+def test_a_branch_that_cannot_follow_is_no_failure_of_the_merge(
+    project: Path, home: Path, work: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head = work("R1", {"one.txt": "1\n"})
+    follow = merging.follow
+
+    def killed(project: Path, plan: str) -> bool:
+        raise GitProblem("git was killed")
+
+    monkeypatch.setattr(merging, "follow", killed)
+    assert merge(project, home, PLAN, "R1", head, "one", lambda _: None).merged
+    assert plan_tip(project, PLAN) == head
+    monkeypatch.setattr(merging, "follow", follow)
+    assert follow(project, PLAN)
+
+
 def test_a_plan_that_others_move_is_merged_again_from_its_new_tip(
     project: Path, home: Path, user: UserGit, work: Callable[..., str]
 ) -> None:

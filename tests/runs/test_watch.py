@@ -19,9 +19,11 @@ import json, os, sys, time
 from pathlib import Path
 from orchestrion.runs import processes
 from orchestrion.runs.log import RunLog
+from orchestrion.runs import watch as watching
 from orchestrion.runs.watch import Ended, watch
 folder, command, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 processes.become_subreaper()
+watching.LINGER_S = options.get("linger_s", 10)
 beats = []
 def beat():
     beats.append(1)
@@ -30,15 +32,34 @@ def beat():
 ran = RunLog(folder / "log.jsonl")
 environ = {**os.environ, "ORCHESTRION_RUN": f"test/{folder}"}
 limits = Ended(time.monotonic() + options.get("timeout_s", 60), 60, options.get("stall_s"), options.get("grace_s", 0.5))
+class Echo:
+    # Says what it was given, and more while lines come back; over after the line "over".
+    def __init__(self, opening, answers):
+        self.said, self.heard, self.answers, self.over = opening, [], dict(answers), False
+    def opening(self):
+        return self.said
+    def hear(self, line):
+        self.heard.append(line[:200])
+        self.over = self.over or line == "over"
+    def outgoing(self):
+        return "".join(self.answers.pop(line, "") for line in list(self.heard))
+    def is_over(self):
+        return self.over
+    def had_last_word(self):
+        return self.over
+talk = Echo(options["opening"] * options.get("times", 1), options.get("answers", {})) if "opening" in options else None
 answer = {}
 try:
     answer["exit"] = watch(
         options.get("argv") or ["/bin/sh", "-c", command], folder=folder, environ=environ, log=ran,
         record=processes.Record(folder / "processes"), marker=environ["ORCHESTRION_RUN"], limits=limits, beat=beat,
+        talk=talk,
     )
 except Exception as error:
     answer["error"], answer["code"] = type(error).__name__, getattr(error, "code", None)
 ran.close()
+if talk:
+    answer["heard"] = talk.heard
 left = [*processes.descendants(os.getpid()), *processes.marked(environ["ORCHESTRION_RUN"])]
 print(json.dumps({**answer, "beats": len(beats), "left": left, "zombies": processes.reap_adopted()}))
 """
@@ -152,3 +173,37 @@ def test_a_tree_of_stubborn_ones(watched: Any) -> None:
     assert answer["error"] == "TimeUp"
     assert len(answer["out"]) == 4
     assert not any(Path(f"/proc/{pid}").exists() for pid in answer["out"])
+
+
+def test_it_is_spoken_to_and_its_input_ends_when_all_is_said(watched: Any) -> None:
+    answer = watched(
+        'read a; echo "got $a"; read b; echo "got $b"; echo over; cat; echo "input ended"',
+        opening="first\n", answers={"got first": "second\n"},
+    )  # fmt: skip
+    assert answer["exit"] == 0
+    assert answer["heard"] == ["got first", "got second", "over", "input ended"]
+
+
+def test_more_is_said_than_a_pipe_holds(watched: Any) -> None:
+    answer = watched("sleep 0.3; head -c 300000 | wc -c; echo over", opening="x", times=300_000)
+    assert answer["heard"] == ["300000", "over"]
+
+
+def test_an_agent_that_does_not_listen_any_more(watched: Any) -> None:
+    answer = watched("exec 0<&-; echo deaf; sleep 0.3; echo over", opening="x", times=300_000)
+    assert (answer["exit"], answer["heard"]) == (0, ["deaf", "over"])
+
+
+def test_a_long_line_is_heard_whole_and_kept_in_pieces(watched: Any, tmp_path: Path) -> None:
+    size = 3 * log.PIECE + 10
+    answer = watched(python(f"print('y' * {size}); print('over')"), opening="")
+    assert answer["heard"] == ["y" * 200, "over"]
+    lines = [line for _, line in log.read(tmp_path / "log.jsonl") if line["stream"] == "out"]
+    assert [line.get("more", False) for line in lines] == [True, True, True, False, False]
+    assert len("".join(line["text"] for line in lines[:4])) == size
+
+
+def test_who_does_not_end_after_the_last_word_is_ended(watched: Any) -> None:
+    answer = watched("echo over; trap '' TERM; sleep 600", opening="", linger_s=0.3)
+    assert answer["exit"] == 0
+    assert answer["took"] < 30

@@ -345,14 +345,6 @@ def test_included_links_do_not_lead_out_of_the_project(
     assert [entry.name for entry in outside.iterdir()] == ["key"]
 
 
-def test_set_up_runs_in_the_workspace(project: Path, home: Path, base: str) -> None:
-    workspace = workspaces.prepare(project, home, "R1", base)
-
-    evidence = workspaces.run_setup(workspace, "pwd; echo $X; exit 4", {"PATH": os.environ["PATH"], "X": "y"}, 30)
-
-    assert (evidence.exit_code, evidence.output) == (4, f"{workspace.path.resolve()}\ny\n")
-
-
 # -- leftovers ----------------------------------------------------------------------------
 
 

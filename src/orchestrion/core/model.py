@@ -135,10 +135,10 @@ class Run:
         """Its number."""
         return int(self.row["id"])
 
-    def as_json(self, now_ms: int | None = None) -> dict[str, Any]:
-        """The run as CONTRACT promises it; a run still active shows its duration up to ``now_ms``."""
+    def as_json(self) -> dict[str, Any]:
+        """The run as CONTRACT promises it; that of a run still active lasted until its row was read (``now``)."""
         row = self.row
-        ended = row["ended_at"] or now_ms
+        queued, began = row["queued_at"], row["started_at"] or row["claimed_at"]
         return {
             "id": name("R", row["id"]),
             "task": name("T", row["task"]),
@@ -163,7 +163,8 @@ class Run:
             "claimed_at": iso(row["claimed_at"]),
             "started_at": iso(row["started_at"]),
             "ended_at": iso(row["ended_at"]),
-            "duration_s": round(max(0, ended - (row["started_at"] or row["claimed_at"])) / 1000, 3) if ended else 0.0,
+            "duration_s": _seconds(began, row["ended_at"] or row["now"]),
+            "queue_wait_s": None if queued is None else _seconds(queued, row["claimed_at"]),
             "turns": row["turns"],
             "tokens": {
                 "input": row["tokens_input"],
@@ -172,11 +173,18 @@ class Run:
                 "cache_write": row["tokens_cache_write"],
             },
             "cost_usd": row["cost_usd"],
+            "model": row["model"],
+            "tools": json.loads(row["tools"]),
             "files_changed": row["files_changed"],
             "lines_added": row["lines_added"],
             "lines_removed": row["lines_removed"],
             "exit_code": row["exit_code"],
         }
+
+
+def _seconds(start: int, end: int) -> float:
+    """Between two moments in milliseconds; clocks of different machines may disagree, durations are never negative."""
+    return round(max(0, end - start) / 1000, 3)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,12 @@ _TAXONOMY = (
         "the agent needed a tool, file or command that it is not allowed to use",
         "widen `allowed_tools` of its role or change the task, then `orchestrion retry TASK`",
     ),
+    Failure(
+        "session_lost",
+        False,
+        "the agent does not know the session any more that it was to go on with",
+        "start afresh: `orchestrion retry TASK`",
+    ),
     # What the service behind the agent said.
     Failure(
         "auth_failed",

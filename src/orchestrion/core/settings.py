@@ -55,7 +55,7 @@ class Setting(NamedTuple):
     @property
     def variable(self) -> str | None:
         """Its environment variable; things with a structure of their own have none."""
-        if self.kind in ("commands", "agents"):
+        if self.kind in ("commands", "agents", "servers"):
             return None
         return "ORCHESTRION_" + self.name.upper().replace(".", "_")
 
@@ -81,7 +81,15 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("run.timeout_s", "number", 1800, "longest time of a run in all", "s", least=0.1),
     Setting("run.stall_s", "number", None, "longest silence of an agent; none: no limit", "s", least=0.1),
     Setting("run.feedback", "integer", 2, "further goes of an agent whose work failed a check", "goes", most=100),
+    Setting("run.max_turns", "integer", None, "turns of the model in one run; none: no limit", "turns", least=1),
     Setting("run.grace_s", "number", 5, "time that an agent gets to end by itself before it is killed", "s"),
+    Setting(
+        "run.memory_mb", "number", None, "memory of all processes of a run together; none: no limit", "MB", least=1
+    ),
+    Setting("servers", "servers", {}, "MCP servers that every agent gets: a name, and a command or a url"),
+    Setting("budget.run_usd", "number", None, "most that one run may cost: at it the agent is ended; none: any", "USD"),
+    Setting("budget.plan_usd", "number", None, "cost of a plan at which nothing more of it starts; none: any", "USD"),
+    Setting("budget.day_usd", "number", None, "cost of a day (UTC) at which nothing more starts; none: any", "USD"),
     Setting(
         "workspace.isolation",
         "choice",
@@ -262,6 +270,28 @@ def _agent(name: str, value: Any) -> dict[str, str]:
     raise WrongValue(name, value, "{command: COMMAND} and nothing else")
 
 
+def _servers(setting: Setting, value: Any, as_text: bool) -> dict[str, dict[str, Any]]:
+    return {
+        _plain_name(f"a name in {setting.name}", key): _server(f"{setting.name}.{key}", server)
+        for key, server in _mapping(setting.name, value).items()
+    }
+
+
+def _server(name: str, value: Any) -> dict[str, Any]:
+    """A command line with variables for it, or an address with headers."""
+    more = {"command": "env", "url": "headers"}
+    door = next((key for key in more if isinstance(value, dict) and key in value), None)
+    if door is None or not value.keys() <= {door, more[door]}:
+        raise WrongValue(
+            name, value, "{command: COMMAND, env: {NAME: VALUE}} or {url: ADDRESS, headers: {NAME: VALUE}}"
+        )
+    texts = _mapping(f"{name}.{more[door]}", value.get(more[door]))
+    return {
+        door: _plain_text(f"{name}.{door}", value[door]),
+        more[door]: {str(key): _plain_text(f"{name}.{more[door]}.{key}", text) for key, text in texts.items()},
+    }
+
+
 #: How each kind of setting is read and checked.
 _KINDS: dict[str, Callable[[Setting, Any, bool], Any]] = {
     "text": _text,
@@ -274,4 +304,5 @@ _KINDS: dict[str, Callable[[Setting, Any, bool], Any]] = {
     "amounts": _amounts,
     "commands": _commands,
     "agents": _agents,
+    "servers": _servers,
 }

@@ -5,8 +5,8 @@
         orchestrion.work(slots=4, drain=True)
 
 Use cases are grouped by noun, each file on top of the one before: ``opening`` finds the
-project and opens its store, then ``finding`` (tasks), ``tasks``, ``runs``, ``plans``, and all of
-them in ``whole``. Names (``T12``) come in and go out; numbers stay inside.
+project and opens its store, then ``finding`` (tasks), ``tasks``, ``runs``, ``plans``, ``metrics``,
+and all of them in ``whole``. Names (``T12``) come in and go out; numbers stay inside.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ from orchestrion.core.states import TaskState
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.opening import Opening
 from orchestrion.orchestrator.views import Page
-from orchestrion.scheduler import explain
+from orchestrion.scheduler import budget, explain
+from orchestrion.scheduler.budget import Budgets
 from orchestrion.store import Transaction
 
 #: A list has at most so many entries at a time.
@@ -72,8 +73,12 @@ class Finding(Opening):
 
     def why(self, task: str) -> dict[str, Any]:
         """Why a task is not running, as CONTRACT promises it."""
-        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T")))
+        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T"), self.budgets()))
         return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
+
+    def budgets(self) -> Budgets | None:
+        """What may be spent by a plan and in a day, as the settings have it; None: any sum."""
+        return budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"])
 
 
 def _pattern(search: str | None) -> str | None:

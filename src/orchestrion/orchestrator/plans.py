@@ -10,7 +10,7 @@ from orchestrion.core.errors import Conflict, NotFound
 from orchestrion.core.model import check_choice, check_plan_name, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator.runs import RunCases
-from orchestrion.scheduler import slots
+from orchestrion.scheduler import budget, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -64,14 +64,14 @@ class PlanCases(RunCases):
         def read(tx: Transaction) -> dict[str, Any]:
             from orchestrion.core.model import Run
 
-            now = tx.the("clock")["now"]
             runs = tx.all("active_runs")
             paused = tx.the("paused")["paused_at"]
             return {
                 "project": str(self.project.root),
                 "tasks": {row["state"]: row["total"] for row in tx.all("count_states")},
                 "paused_at": iso(paused),
-                "runs": [{**Run(run).as_json(now), "title": run["title"]} for run in runs],
+                "budget": budget.overview(tx, self.budgets()),
+                "runs": [{**Run(run).as_json(), "title": run["title"]} for run in runs],
                 "slots": [dict(slot) for slot in slots.all_slots(tx)],
                 "plans": [{"plan": row["name"], "tasks": row["tasks"]} for row in tx.all("plans", limit=20)],
                 "needs_you": [_needs_you(row) for row in tx.all("needs_you", limit=20)],

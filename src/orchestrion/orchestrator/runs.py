@@ -272,7 +272,7 @@ class RunCases(TaskCases):
                 }
                 for row in tx.all("checks_of", run=one.id)
             ]
-            return {**one.as_json(tx.the("clock")["now"]), "checks": evidence}
+            return {**one.as_json(), "checks": evidence}
 
         return self.store.read(read)
 
@@ -460,7 +460,7 @@ def _run(tx: Transaction, run: int) -> Run:
 def _outcome(tx: Transaction, task: int, run: int, ready: Sequence[int], *, recorded: bool = False) -> dict[str, Any]:
     outcome: dict[str, Any] = {
         "task": views.task(tx, task).as_json(),
-        "run": _run(tx, run).as_json(tx.the("clock")["now"]),
+        "run": _run(tx, run).as_json(),
         **_unblocked(ready),
     }
     if recorded:

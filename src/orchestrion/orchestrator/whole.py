@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrion.orchestrator.plans import PlanCases
+from orchestrion.orchestrator.metrics import MetricCases
 
 
-class Orchestrator(PlanCases):
-    """One project, open: its tasks, their runs, its plans."""
+class Orchestrator(MetricCases):
+    """One project, open: its tasks, their runs, its plans, and what it all took."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrion.runs.git import Blob, Git
 
@@ -55,6 +56,32 @@ def changes(git: Git, base: str, head: str) -> list[FileChange]:
     contents = [entry.oid for entry in entries if entry.mode not in (_GITLINK, _GONE)]
     blobs = {blob.oid: blob for blob in git.blobs(dict.fromkeys(contents))} if contents else {}
     return [_change(entry, lines[entry.path], blobs.get(entry.oid)) for entry in entries]
+
+
+@dataclass(frozen=True)
+class Touched:
+    """A file that differs from the base, committed or not."""
+
+    path: str
+    #: ``created``, ``modified`` or ``deleted``.
+    kind: str
+
+
+def working_changes(folder: Path, base: str) -> list[Touched]:
+    """What differs from ``base`` in a workspace at this moment, untracked files included. Raises GitProblem.
+
+    Takes no lock and writes nothing, so that the agent's own git is not disturbed.
+    """
+    git = Git(folder)
+    fields = iter(
+        git.run(
+            "--no-optional-locks", "diff", "-z", "--name-status", "--no-renames", "--no-ext-diff", "--no-textconv",
+            "--ignore-submodules=all", base, "--",
+        ).stdout.split("\0")
+    )  # fmt: skip
+    tracked = [Touched(path, KINDS.get(kind, "modified")) for kind, path in zip(fields, fields, strict=False)]
+    others = git.lines("--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard")
+    return [*tracked, *(Touched(path, "created") for path in others)]
 
 
 def _parsed(fields: Iterator[str]) -> tuple[list[_Raw], dict[str, tuple[int | None, int | None]]]:

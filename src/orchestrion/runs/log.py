@@ -1,15 +1,22 @@
 """The log of a run: one JSON line per line that the agent wrote, readable while it runs.
 
-Lines are ``{"at": ms, "stream": "out" | "err" | "note", "text": "..."}``. The log is a
-file of the run's folder, not rows of the database.
+Lines are ``{"at": ms, "stream": ..., "text": "..."}``. The streams are ``out`` and ``err``,
+word for word; ``event``, what the lines of ``out`` mean, for agents whose output we
+understand; ``go``, the beginning of a go, with what is needed to understand its lines
+again; and ``note``, our own words. A long line is kept in pieces, all but the last of
+which carry ``"more": true``. The log is a file of the run's folder, not rows of the
+database.
+
+What looks like a secret of the environment is masked before it is written.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from json.encoder import encode_basestring as quoted
@@ -27,25 +34,36 @@ LAST_WORDS = 12
 class RunLog:
     """Writes the log of one run and remembers its last lines."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, environ: Mapping[str, str] | None = None) -> None:
         # Names of files may come in as bytes that are no text; they are shown, not refused.
         self._file = file.open("a", encoding="utf-8", errors="backslashreplace")
         self._size = file.stat().st_size
         self._dropped = 0
         self._last: deque[str] = deque(maxlen=LAST_WORDS)
+        self._secrets = _secrets(environ or {})
 
-    def add(self, stream: str, text: str) -> None:
-        """Writes one line; it can be read after ``flush``."""
-        self.add_all(stream, [text])
+    def add(self, stream: str, text: str, *, more: bool = False) -> None:
+        """Writes one line, or with ``more`` the beginning of one; it can be read after ``flush``."""
+        self._put_all(stream, [text], more=more)
+
+    def event(self, kind: str, text: str, **facts: object) -> None:
+        """Writes what a line of the agent meant; it can be read after ``flush``."""
+        if self._size <= MOST_BYTES:
+            fields = {"at": _now(), "stream": "event", "kind": kind, "text": self._masked(text), **facts}
+            self._size += self._file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
     def add_all(self, stream: str, lines: Sequence[str]) -> None:
         """Writes lines that came together; a very long one as several. They can be read after ``flush``."""
-        pieces = [line[start : start + PIECE] for line in lines for start in range(0, max(len(line), 1), PIECE)]
+        self._put_all(stream, lines, more=False)
+
+    def _put_all(self, stream: str, lines: Sequence[str], *, more: bool) -> None:
+        if self._secrets:
+            lines = [self._masked(line) for line in lines]
         if self._size > MOST_BYTES:
-            self._dropped += len(pieces)
+            self._dropped += len(lines)
         else:
-            self._put(stream, pieces)
-        if stream != "note":
+            self._put(stream, lines, more=more)
+        if stream not in ("note", "go"):
             words = (line[:2000] for line in reversed(lines) if line.strip())
             self._last.extend(reversed(list(islice(words, LAST_WORDS))))
 
@@ -74,10 +92,38 @@ class RunLog:
         with suppress(OSError):
             self._file.close()
 
-    def _put(self, stream: str, lines: Sequence[str]) -> None:
+    def _put(self, stream: str, lines: Sequence[str], *, more: bool = False) -> None:
         # A flooding agent writes tens of thousands of lines at once: no call per line but the quoting.
-        head = f'{{"at": {time.time_ns() // 1_000_000}, "stream": "{stream}", "text": '
-        self._size += self._file.write("".join([f"{head}{quoted(line)}}}\n" for line in lines]))
+        head = f'{{"at": {_now()}, "stream": "{stream}", "text": '
+        parts: list[str] = []
+        for line in lines:
+            while len(line) > PIECE:
+                parts.append(f'{head}{quoted(line[:PIECE])}, "more": true}}\n')
+                line = line[PIECE:]
+            parts.append(f"{head}{quoted(line)}{_MORE if more else ''}}}\n")
+        self._size += self._file.write("".join(parts))
+
+    def _masked(self, text: str) -> str:
+        return self._secrets.sub("***", text) if self._secrets else text
+
+
+_MORE = ', "more": true'
+#: Names of variables whose values are nobody's business.
+_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
+#: Shorter values are words that may stand anywhere.
+_LEAST_SECRET = 8
+
+
+def _secrets(environ: Mapping[str, str]) -> re.Pattern[str] | None:
+    """Finds the values of secret variables, longest first; None when there are none."""
+    found = {value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= _LEAST_SECRET}
+    # A path to a key file, or a number, is no secret.
+    values = sorted((value for value in found if not value.startswith("/") and not value.isdigit()), key=len)
+    return re.compile("|".join(map(re.escape, reversed(values)))) if values else None
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -9,7 +9,7 @@ done in a clone of its own; the user's checkout is touched by ``land`` alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +23,8 @@ PLAN_BRANCH = "refs/heads/orchestrion/{plan}"
 
 #: How often a merge begins anew because somebody else moved the plan meanwhile.
 TRIES = 5
+#: So often the branch of a plan is asked to follow it.
+FOLLOW_TRIES = 3
 
 Recheck = Callable[[Path], None]
 Point = Callable[[str], None]
@@ -103,7 +105,12 @@ def merge(
     is as it was. ``point`` hears of every step.
     """
     result = _bring_in(Git(project), home, plan, run_name, head, message, recheck, point)
-    follow(project, plan)
+    # From here on the plan has the work: a branch that lags behind it, as whose git was
+    # killed, must not make the run a failure. The next merge, or `land`, takes it along.
+    for _ in range(FOLLOW_TRIES):
+        with suppress(GitProblem):
+            follow(project, plan)
+            break
     return result
 
 

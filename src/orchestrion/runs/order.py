@@ -7,8 +7,9 @@ that reads it. It is an instruction, not a state: what happens is in the databas
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.model import name
@@ -52,6 +53,23 @@ class Order:
     port_offset: int | None
     retry_cap_s: float
     retry_jitter: float
+    #: How the settings describe the agent: adapter, program, and the like.
+    settings: dict[str, Any] = field(default_factory=dict)
+    #: Session of the agent to go on with; None: a new one.
+    session: str | None = None
+    #: What that session had used before, as ``Usage`` has it.
+    spent: dict[str, Any] = field(default_factory=dict)
+    #: Commit with the work of that session, where it goes on; None: the plan's tip.
+    resume_from: str | None = None
+    model: str | None = None
+    max_turns: int | None = None
+    budget_usd: float | None = None
+    #: Memory of all processes of the run together at most, in MB (10^6 bytes); None: any.
+    memory_mb: float | None = None
+    allowed_tools: list[str] = field(default_factory=list)
+    permissions: str = "edit"
+    #: Servers of tools for the agent, as ``McpServer`` has them.
+    servers: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def marker(self) -> str:

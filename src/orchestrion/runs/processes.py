@@ -83,6 +83,19 @@ def children() -> list[Process]:
     return [(pid, seen.started) for pid in _children() if (seen := _look_up(pid)) and not seen.zombie]
 
 
+def memory_mb(family: Iterable[Process]) -> float:
+    """Resident memory of these processes, in MB (10^6 bytes); pages that they share count for each."""
+    import psutil
+
+    total = 0
+    for pid, started in family:
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(pid)
+            if start_time(pid) == started:
+                total += process.memory_info().rss
+    return total / 1e6
+
+
 def marked(value: str, name: str = MARKER) -> list[Process]:
     """Everybody alive whose environment has ``name=value``, as far as we may read it."""
     return sorted(_carriers(f"{name}={value}", _table()))

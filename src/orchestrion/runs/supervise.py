@@ -37,9 +37,14 @@ from orchestrion.core.errors import (
 from orchestrion.core.model import name
 from orchestrion.core.states import Phase, RunState
 from orchestrion.runs import checks, merge, processes, workspaces
-from orchestrion.runs.agents.agent import Agent
-from orchestrion.runs.agents.command import CommandAgent
+from orchestrion.runs.account import Account, Spent
+from orchestrion.runs.agents.agent import Assignment, McpServer, Permissions, Usage, Verdict
+from orchestrion.runs.agents.command import shell_environment
+from orchestrion.runs.agents.known import agent_named
+from orchestrion.runs.attend import Attendant
 from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
+from orchestrion.runs.git import Git
+from orchestrion.runs.go import Go, first_line
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.order import Order
 from orchestrion.runs.points import reach
@@ -64,12 +69,20 @@ class Failed(Exception):
     """The attempt failed: how, by code, and in words."""
 
     def __init__(
-        self, code: str, text: str, state: RunState = RunState.FAILED, *, transient: bool | None = None
+        self,
+        code: str,
+        text: str,
+        state: RunState = RunState.FAILED,
+        *,
+        transient: bool | None = None,
+        retry_after_s: float | None = None,
     ) -> None:
         super().__init__(text)
         self.code = code
         self.text = text
         self.state = state
+        #: When the service behind the agent wants to be asked again.
+        self.retry_after_s = retry_after_s
         #: Whether it is tried again; None: as the taxonomy says.
         self.transient = transient
 
@@ -108,9 +121,14 @@ class Supervisor:
         self._order = order
         self._place = place
         self._environ = environ
-        self._agent: Agent = CommandAgent()
+        self._agent = agent_named(order.agent, order.settings)
+        self._account = Account(f"{os.getpid()}", order.max_turns, order.budget_usd)
+        self._session = order.session
+        self._spent = Usage(**order.spent)
+        self._go: Go | None = None
         self._record = processes.Record(place / "processes")
-        self._log = RunLog(place / "log.jsonl")
+        self._log = RunLog(place / "log.jsonl", environ)
+        self._attendant = Attendant(store, order.run, self._account, self._log, order.memory_mb)
         self._stop_reason: str | None = None
         self._renewed = self._looked = self._recorded = time.monotonic()
         self._lease_s = 60.0
@@ -179,11 +197,16 @@ class Supervisor:
         base = merge.plan_tip(project, self._order.plan)
         if base is None:
             base = merge.ensure_plan(project, self._order.plan, "HEAD")
+        if self._order.resume_from:
+            # The plan may have moved on; the work goes on where it was, and they are joined at the merge.
+            base = Git(project).run("merge-base", base, self._order.resume_from).stdout
         run = name("R", self._order.run)
         path, branch = str(home / run), f"orchestrion/run/{run}"
         self._write(lambda tx: finish.note(tx, self._order.run, base_commit=base, workspace=path, branch=branch))
         reach("prepare.begun")
         self._workspace = workspaces.prepare(project, home, run, base, self._order.isolation)
+        if self._order.resume_from:
+            workspaces.go_on(self._workspace, self._order.resume_from)
         if self._order.setup:
             self._set_up(self._order.setup, self._workspace)
         reach("prepare.done")
@@ -195,51 +218,88 @@ class Supervisor:
 
     def _work_until_checked(self) -> None:
         """The agent works until its checks pass; after a failure it gets the output and another go."""
+        prompt = (self._place / "brief.md").read_text(encoding="utf-8")
         for go in range(1, self._order.feedback + 2):
-            self._work(go)
+            self._work(go, prompt)
+            while said := self._unheard():
+                self._work(go, said)
             failed = self._failed_checks(go)
             if not failed:
                 return
-            self._feed_back(go, failed)
+            prompt = self._feed_back(go, failed)
         raise Failed("check_failed", _told(failed))
 
-    def _work(self, go: int) -> None:
+    def _work(self, number: int, prompt: str) -> None:
         self._note(phase=str(Phase.WORKING))
-        self._log.note(f"go {go}: {self._order.agent}")
+        self._log.note(f"go {number}: {self._order.agent}")
         self._log.begin_go()
+        go = self._begin(number, prompt)
         try:
             if time.monotonic() > self._deadline:
                 raise TimeUp(f"it ran longer than {self._order.timeout_s:g} s")
-            exit_code = self._watched(go)
+            exit_code = self._watched(number, go)
         except TimeUp as up:
             self._keep_work()
             raise Failed("timed_out", str(up), RunState.TIMED_OUT) from up
         except Silent as silent:
             self._keep_work()
             raise Failed("stalled", str(silent), RunState.TIMED_OUT) from silent
+        except Spent as spent:
+            self._keep_work()
+            raise Failed(spent.code, spent.message) from spent
+        finally:
+            self._end_go(go)
         reach("work.ended")
         self._keep_work()
         self._note(exit_code=exit_code)
-        self._judge(exit_code)
+        self._judge(go.dialogue.judge(exit_code, self._log.last_words()), go)
 
-    def _watched(self, go: int) -> int:
-        folder = self._workspace.path if self._workspace else Path(self._order.project)
+    def _begin(self, number: int, prompt: str) -> Go:
+        order = self._order
+        assignment = Assignment(
+            prompt=prompt,
+            folder=self._workspace.path if self._workspace else Path(order.project),
+            place=self._place,
+            command=order.command,
+            program=tuple(order.settings.get("program", ())),
+            session=self._session if self._agent.resumes else None,
+            spent=self._spent + self._account.used(),
+            model=order.model,
+            max_turns=order.max_turns,
+            budget_usd=self._account.left_usd(),
+            allowed_tools=tuple(order.allowed_tools),
+            permissions=Permissions(order.permissions),
+            servers=tuple(McpServer(**{**one, "command": tuple(one.get("command", ()))}) for one in order.servers),
+        )
+        self._log.add("go", first_line(number, order.agent, order.settings, assignment))
+        go = Go(self._agent.begin(assignment), self._log)
+        self._account.begin(go.tally)
+        return go
+
+    def _watched(self, number: int, go: Go) -> int:
+        self._go = go
         return watch(
-            self._agent.argv(self._order.command),
-            folder=folder,
-            environ=self._agent_environment(go),
+            go.dialogue.argv(),
+            folder=self._workspace.path if self._workspace else Path(self._order.project),
+            environ=self._environment(number, go.dialogue.environment(self._environ)),
             log=self._log,
             record=self._record,
             marker=self._order.marker,
             limits=Ended(self._deadline, self._order.timeout_s, self._order.stall_s, self._order.grace_s),
             beat=self._beat,
             started=lambda: reach("work.started"),
+            talk=go,
         )
 
-    def _judge(self, exit_code: int) -> None:
-        verdict = self._agent.judge(exit_code, self._log.last_words())
+    def _end_go(self, go: Go) -> None:
+        """Whatever ended it, what it used is told, and its session is remembered."""
+        self._go = None
+        self._session = go.tally.session or self._session
+        self._persist(self._attendant.tell_used)
+
+    def _judge(self, verdict: Verdict, go: Go) -> None:
         if verdict.code:
-            raise Failed(verdict.code, verdict.text)
+            raise Failed(verdict.code, verdict.text, retry_after_s=verdict.retry_after_s)
         said = self._store.read(lambda tx: tx.the("run", id=self._order.run))
         if said["next_action"] == "needs_revision":
             raise HandedIn("needs_revision", said["summary"] or "the agent asks for a look")
@@ -248,7 +308,13 @@ class Supervisor:
         if said["next_action"] == "blocked":
             self._insist(lambda tx: finish.ask(tx, self._order.run, said["summary"] or "the agent is blocked"))
             raise Over("the agent asked a question")
-        self._summary = printable(said["summary"] or verdict.text[-4000:])
+        self._summary = printable(said["summary"] or go.words()[-4000:])
+
+    def _unheard(self) -> str | None:
+        """What people said while the agent could not hear, for one more turn of its session."""
+        if not self._agent.resumes or self._session is None:
+            return None
+        return self._patiently(self._attendant.unheard)
 
     def _failed_checks(self, go: int) -> list[checks.Evidence]:
         self._note(phase=str(Phase.CHECKING))
@@ -257,10 +323,14 @@ class Supervisor:
         reach("check.done")
         return failed
 
-    def _feed_back(self, go: int, failed: list[checks.Evidence]) -> None:
-        with (self._place / "brief.md").open("a", encoding="utf-8") as brief:
-            brief.write(f"\n## Your work was checked (go {go}) and not accepted yet\n\n{_told(failed)}\n")
+    def _feed_back(self, go: int, failed: list[checks.Evidence]) -> str:
+        """Adds the output to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
+        news = f"## Your work was checked (go {go}) and not accepted yet\n\n{_told(failed)}\n"
+        brief = self._place / "brief.md"
+        with brief.open("a", encoding="utf-8") as file:
+            file.write(f"\n{news}")
         self._log.note(f"go {go}: {len(failed)} check(s) failed")
+        return news if self._agent.resumes and self._session else brief.read_text(encoding="utf-8")
 
     def _merge(self) -> None:
         """Brings the work into the plan: one run of a plan at a time, checked again if the plan moved."""
@@ -330,7 +400,8 @@ class Supervisor:
         log = self._place / "evidence" / f"{stage}-{go}-{time.monotonic_ns()}.log"
         log.parent.mkdir(exist_ok=True)
         left = max(1.0, self._deadline - time.monotonic())
-        evidence = checks.run_check(command, folder, self._agent_environment(go), left, log, pulse=self._beat)
+        environment = self._environment(go, shell_environment(self._environ))
+        evidence = checks.run_check(command, folder, environment, left, log, pulse=self._beat)
         processes.reap_adopted()
         self._write(
             lambda tx: tx.run(
@@ -365,10 +436,10 @@ class Supervisor:
         )
         reach("work.published")
 
-    def _agent_environment(self, go: int) -> dict[str, str]:
+    def _environment(self, go: int, own: dict[str, str]) -> dict[str, str]:
+        """What an agent or a check gets: its own, and what tells it where it belongs."""
         order = self._order
-        environment = self._agent.environment(self._environ)
-        environment |= {
+        environment = own | {
             "ORCHESTRION_RUN": order.marker,
             "ORCHESTRION_TASK": name("T", order.task),
             "ORCHESTRION_ATTEMPT": str(order.attempt),
@@ -398,6 +469,7 @@ class Supervisor:
                 state=failure.state,
                 back_off=back_off,
                 transient=failure.transient,
+                retry_after_s=failure.retry_after_s,
             )
         )
 
@@ -441,6 +513,8 @@ class Supervisor:
         elif now - self._looked > LOOK_S:
             self._looked = now
             self._look(now)
+        if self._go:
+            self._attendant.attend(self._go, self._workspace, now)
 
     def _renew(self) -> None:
         self._store.write(lambda tx: finish.renew(tx, self._order.run))
@@ -471,21 +545,27 @@ class Supervisor:
         self._renewed = time.monotonic()
 
     def _write(self, work: Callable[[Transaction], Result]) -> Result:
-        """Writes, and waits for a database that is away for as long as the lease allows."""
+        return self._patiently(lambda: self._store.write(work))
+
+    def _patiently(self, act: Callable[[], Result]) -> Result:
+        """Waits for a database that is away for as long as the lease allows."""
         while True:
             try:
-                return self._store.write(work)
+                return act()
             except StoreProblem as problem:
                 if time.monotonic() - self._renewed > self._lease_s - MARGIN_S:
                     raise Over(f"the database is away: {problem.message}") from problem
                 time.sleep(0.2)
 
     def _insist(self, work: Callable[[Transaction], Result]) -> Result:
-        """Tells the database how the run ended, however long it is away."""
+        return self._persist(lambda: self._store.write(work))
+
+    def _persist(self, act: Callable[[], Result]) -> Result:
+        """Tells the database what must not be lost, however long it is away."""
         end = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return self._store.write(work)
+                return act()
             except StoreProblem:
                 if time.monotonic() > end:
                     raise

@@ -1,6 +1,7 @@
 """One go of an agent: its process from start to end, every line of it, and nothing of it left over.
 
-The agent runs in a session of its own. Its lines go to the log as they come; several
+The agent runs in a session of its own. Its lines go to the log as they come, and whole to
+whoever understands them (``Talk``), who may also have something to say to it; several
 times a second ``beat`` is called, and what that raises ends the agent. However a go ends,
 all that descends from it has ended too when it is over.
 """
@@ -13,8 +14,10 @@ import selectors
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from orchestrion.core.errors import AgentProblem
 from orchestrion.runs import processes
@@ -24,6 +27,10 @@ from orchestrion.runs.log import PIECE, RunLog
 BEAT_S = 0.1
 #: Most that is read at once.
 _CHUNK = 65_536
+#: A longer line is not understood any more, only logged, in characters.
+MOST_HEARD = 16 * 1024 * 1024
+#: An agent that had its last word ends by itself within this time, in seconds, or is ended.
+LINGER_S = 10.0
 
 
 class TimeUp(Exception):
@@ -48,6 +55,30 @@ class Ended:
     grace_s: float
 
 
+class Talk(Protocol):
+    """Who understands an agent's output and speaks to it."""
+
+    def opening(self) -> str | None:
+        """What it is told first; None: it gets no input at all."""
+        ...
+
+    def hear(self, line: str) -> None:
+        """One whole line of its standard output."""
+        ...
+
+    def outgoing(self) -> str:
+        """What it is to be told now; empty: nothing."""
+        ...
+
+    def is_over(self) -> bool:
+        """Whether nothing more will be said to it, so that its standard input is closed."""
+        ...
+
+    def had_last_word(self) -> bool:
+        """Whether the agent said all it has to say."""
+        ...
+
+
 def watch(
     argv: Sequence[str],
     *,
@@ -59,34 +90,42 @@ def watch(
     limits: Ended,
     beat: Callable[[], None],
     started: Callable[[], None] = lambda: None,
+    talk: Talk | None = None,
 ) -> int:
     """Runs an agent's process to its end. Returns its exit code; the negative number of a signal.
 
+    An agent that had its last word and does not end is ended, and counts as ended by itself (0).
     Raises TimeUp, Silent, AgentProblem when it cannot start, and whatever ``beat`` raises.
     """
-    process = _start(argv, folder, environ)
+    opening = talk.opening() if talk else None
+    process = _start(argv, folder, environ, with_input=opening is not None)
     with processes.owned(process.pid), process:
         root = (process.pid, processes.start_time(process.pid) or 0)
         record.write([root])
         started()
-        lines = _Lines(process, log)
+        lines = _Lines(process, log, talk)
+        mouth = _Mouth(process, opening, talk) if talk and opening is not None else None
         try:
-            _follow(process, lines, limits, beat)
+            lingered = _follow(process, lines, mouth, talk, limits, beat)
         finally:
             processes.end_tree([root, *processes.descendants(os.getpid())], marker, limits.grace_s)
             process.wait()
             lines.finish()
+            if mouth:
+                mouth.close()
             processes.reap_adopted()
-    return process.returncode
+    return 0 if lingered else process.returncode
 
 
-def _start(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    argv: Sequence[str], folder: Path, environ: Mapping[str, str], *, with_input: bool
+) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
             argv,
             cwd=folder,
             env=dict(environ),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE if with_input else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
@@ -99,28 +138,77 @@ def _start(argv: Sequence[str], folder: Path, environ: Mapping[str, str]) -> sub
         ) from error
 
 
-def _follow(process: subprocess.Popen[bytes], lines: _Lines, limits: Ended, beat: Callable[[], None]) -> None:
-    heard = time.monotonic()
+def _follow(
+    process: subprocess.Popen[bytes],
+    lines: _Lines,
+    mouth: _Mouth | None,
+    talk: Talk | None,
+    limits: Ended,
+    beat: Callable[[], None],
+) -> bool:
+    """Until the process ends; True if it had its last word and would not end."""
+    heard, last_word = time.monotonic(), None
     while process.poll() is None:
+        if mouth:
+            mouth.speak()
         if lines.read(BEAT_S):
             heard = time.monotonic()
         now = time.monotonic()
+        if talk and last_word is None and talk.had_last_word():
+            last_word = now
+        if last_word is not None and talk and talk.is_over() and now - last_word > LINGER_S:
+            return True
         if now > limits.deadline:
             raise TimeUp(f"it ran longer than {limits.timeout_s:g} s")
         if limits.stall_s is not None and now - heard > limits.stall_s:
             raise Silent(f"it wrote nothing for {limits.stall_s:g} s")
         beat()
+    return False
+
+
+class _Mouth:
+    """The agent's standard input: what is to be said waits here until the agent takes it."""
+
+    def __init__(self, process: subprocess.Popen[bytes], opening: str, talk: Talk) -> None:
+        assert process.stdin is not None
+        self._stream = process.stdin
+        self._talk = talk
+        self._waiting = opening.encode("utf-8", "replace")
+        os.set_blocking(self._stream.fileno(), False)
+
+    def speak(self) -> None:
+        """Writes what the agent takes now, and closes its input when all is said."""
+        if self._stream.closed:
+            return
+        self._waiting += self._talk.outgoing().encode("utf-8", "replace")
+        try:
+            if self._waiting:
+                self._waiting = self._waiting[os.write(self._stream.fileno(), self._waiting) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self.close()
+            return
+        if not self._waiting and self._talk.is_over():
+            self.close()
+
+    def close(self) -> None:
+        """Nothing more is said."""
+        with suppress(OSError):
+            self._stream.close()
 
 
 class _Lines:
-    """Both outputs of a process, cut into lines for the log."""
+    """Both outputs of a process, cut into lines for the log and for whoever understands them."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: RunLog) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], log: RunLog, talk: Talk | None = None) -> None:
         self._log = log
+        self._talk = talk
         self._selector = selectors.DefaultSelector()
         decoder = codecs.getincrementaldecoder("utf-8")
         self._decoders = {"out": decoder("replace"), "err": decoder("replace")}
-        self._half = {"out": "", "err": ""}
+        self._half: dict[str, list[str]] = {"out": [], "err": []}
+        self._size = {"out": 0, "err": 0}
         for name, stream in (("out", process.stdout), ("err", process.stderr)):
             assert stream is not None
             os.set_blocking(stream.fileno(), False)
@@ -147,22 +235,42 @@ class _Lines:
         """Takes what is left after the process ended, a half line included."""
         while self._selector.get_map() and self.read(0):
             continue
-        for stream, half in self._half.items():
-            if half := half + self._decoders[stream].decode(b"", final=True):
-                self._log.add(stream, half)
+        for stream in self._half:
+            if half := self._whole(stream, self._decoders[stream].decode(b"", final=True)):
+                self._tell(stream, [half])
         self._log.flush()
         self._selector.close()
 
     def _take(self, stream: str, chunk: bytes) -> None:
         """The whole lines of a chunk; what is behind the last line end waits for the next chunk."""
-        *lines, half = (self._half[stream] + self._decoders[stream].decode(chunk)).split("\n")
-        if lines:
-            self._log.add_all(stream, [line.removesuffix("\r") for line in lines])
-        if len(half) > PIECE:
-            self._log.add(stream, half)
-            half = ""
-        self._half[stream] = half
+        first, *others = self._decoders[stream].decode(chunk).split("\n")
+        if others:
+            lines = [self._whole(stream, first), *others[:-1]]
+            self._tell(stream, [line.removesuffix("\r") for line in lines])
+            first = others[-1]
+        self._keep(stream, first)
         self._log.flush()
+
+    def _keep(self, stream: str, half: str) -> None:
+        """The beginning of a line; a very long one goes to the log before it is whole."""
+        if half:
+            self._half[stream].append(half)
+            self._size[stream] += len(half)
+        most = MOST_HEARD if self._talk and stream == "out" else PIECE
+        if self._size[stream] > most:
+            self._log.add(stream, self._whole(stream, ""), more=True)
+
+    def _whole(self, stream: str, end: str) -> str:
+        line = "".join([*self._half[stream], end])
+        self._half[stream].clear()
+        self._size[stream] = 0
+        return line
+
+    def _tell(self, stream: str, lines: list[str]) -> None:
+        self._log.add_all(stream, lines)
+        if self._talk and stream == "out":
+            for line in lines:
+                self._talk.hear(line)
 
 
 def _read(fd: int) -> bytes | None:

@@ -26,7 +26,6 @@ from orchestrion.core.project import WORKSPACE_MARK
 from orchestrion.runs import leftovers
 from orchestrion.runs.changes import FileChange as FileChange
 from orchestrion.runs.changes import changes as _changes
-from orchestrion.runs.checks import Evidence, run_check
 from orchestrion.runs.git import Git, refusal
 
 ISOLATIONS = ("clone", "worktree")
@@ -112,9 +111,9 @@ def prepare(project: Path, home: Path, run: str, base: str, isolation: str = "cl
     return workspace
 
 
-def run_setup(workspace: Workspace, command: str, environ: Mapping[str, str], timeout: float | None = None) -> Evidence:
-    """Run the project's set-up command in a fresh workspace; ``timeout`` in seconds."""
-    return run_check(command, workspace.path, environ, timeout)
+def go_on(workspace: Workspace, commit: str) -> None:
+    """Bring the work of an earlier run, which the project has, into a fresh workspace. Raises GitProblem."""
+    _git(workspace.path).run("reset", "--hard", "--quiet", commit)
 
 
 def commit_leftovers(workspace: Workspace, message: str) -> str:

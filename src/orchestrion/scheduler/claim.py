@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.scheduler import reap, slots
+from orchestrion.scheduler import budget, reap, slots
+from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Answer, Row
@@ -44,6 +45,8 @@ class Claimant:
     supervised: bool = False
     #: Agents that need no command of the task's own; None: it does not matter who has one.
     self_sufficient: frozenset[str] | None = None
+    #: What may be spent, for a worker's claims; None: any sum.
+    budgets: Budgets | None = None
     host: str = ""
     worker_pid: int | None = None
     worker_start: float | None = None
@@ -66,13 +69,15 @@ def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
     """Takes the best task that ``claimant`` may have now; None when there is none."""
     if taken := _claim_at_once(tx, claimant):
         return taken
-    asked, best = tx.ask("claim_view"), _ask_best(tx, claimant, closed=[])
+    if (spent := _spent_plans(tx, claimant)) is None:
+        return None
+    asked, best = tx.ask("claim_view"), _ask_best(tx, claimant, spent)
     view = asked.rows()[0]
     if view["due"] and reap.due(tx):
-        best = _ask_best(tx, claimant, closed=[])
+        best = _ask_best(tx, claimant, spent)
     if claimant.supervised and view["paused_at"] is not None:
         return None
-    for task in _candidates(tx, claimant, best):
+    for task in _candidates(tx, claimant, best, spent):
         agent = _agent(task, claimant)
         if agent is None or not _can_do(task, claimant, agent):
             continue
@@ -101,7 +106,9 @@ def _claim_at_once(tx: Transaction, claimant: Claimant) -> Claim | None:
 
 
 def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
-    """Takes the named task. Raises NotFound, AlreadyTaken, NothingReady (not ready) or Backpressure."""
+    """Takes the named task. Raises NotFound, AlreadyTaken, NothingReady (not ready), Backpressure, or Conflict
+    (``budget_exhausted``).
+    """
     if tx.the("claim_view")["due"]:
         reap.due(tx)
     # Waits for whoever is about to take it, so that the refusal can say who did.
@@ -109,6 +116,7 @@ def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     row = tx.one("take_ready", id=task)
     if row is None:
         raise _refusal(tx, task)
+    _refuse_spent(tx, task, claimant)
     agent = _agent(row, claimant) or claimant.only_agent or ""
     limits, missing = slots.room(tx, _limits(row, claimant, agent))
     if missing is not None:
@@ -116,14 +124,35 @@ def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     return _take(tx, row, claimant, agent, limits)
 
 
-def _ask_best(tx: Transaction, claimant: Claimant, closed: Sequence[int]) -> Answer:
+def _spent_plans(tx: Transaction, claimant: Claimant) -> list[int] | None:
+    """Plans of which nothing may start, because of what they cost; None: nothing may start at all."""
+    if claimant.budgets is None or not claimant.supervised:
+        return []
+    if budget.is_day_over(tx, claimant.budgets):
+        return None
+    return budget.spent_plans(tx, claimant.budgets)
+
+
+def _refuse_spent(tx: Transaction, task: int, claimant: Claimant) -> None:
+    if claimant.budgets is None or not claimant.supervised:
+        return
+    refusal = budget.refusal(tx, tx.the("task", id=task)["plan"], claimant.budgets)
+    if refusal is not None:
+        raise Conflict(
+            f"{name('T', task)} is ready, but {refusal}",
+            hint="raise the budget in .orchestrion/config.yaml, or wait until it is renewed",
+            code="budget_exhausted",
+        )
+
+
+def _ask_best(tx: Transaction, claimant: Claimant, spent: Sequence[int], closed: Sequence[int] = ()) -> Answer:
     roles = list(claimant.roles) or None
     if claimant.tag is not None:
-        return tx.ask("tagged_heads", tag=claimant.tag, roles=roles)
-    return tx.ask("take_best", roles=roles, closed=list(closed) or None)
+        return tx.ask("tagged_heads", tag=claimant.tag, roles=roles, spent=list(spent) or None)
+    return tx.ask("take_best", roles=roles, closed=list(closed) or None, spent=list(spent) or None)
 
 
-def _candidates(tx: Transaction, claimant: Claimant, best: Answer) -> Iterator[Row]:
+def _candidates(tx: Transaction, claimant: Claimant, best: Answer, spent: Sequence[int]) -> Iterator[Row]:
     """Ready tasks, best first, one of each lane: a lane whose first task is passed over is closed.
 
     So is a lane of which others are taking every task at this moment.
@@ -136,7 +165,7 @@ def _candidates(tx: Transaction, claimant: Claimant, best: Answer) -> Iterator[R
         if rows[0]["id"] is not None:
             yield rows[0]
         closed.append(rows[0]["lane"])
-        best = _ask_best(tx, claimant, closed)
+        best = _ask_best(tx, claimant, spent, closed)
 
 
 def no_room(task: int, limit: str) -> Backpressure:

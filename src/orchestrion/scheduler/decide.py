@@ -27,9 +27,21 @@ from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 
-def retry(tx: Transaction, task: int) -> None:
-    """A failed or waiting-to-be-retried task gets all its attempts again, at once."""
+def retry(tx: Transaction, task: int, *, resume: bool = False) -> None:
+    """A failed or waiting-to-be-retried task gets all its attempts again, at once.
+
+    With ``resume`` the next attempt goes on with the agent session of the last one, and with
+    its work; else it starts afresh. Raises Conflict (``no_session``) when there is none.
+    """
     row = find(tx, task)
+    last = tx.one("last_session", task=task) if resume else None
+    if resume and last is None:
+        raise Conflict(
+            f"no run of {name('T', task)} had a session of its agent",
+            hint=f"start afresh: `orchestrion retry {name('T', task)}`",
+            code="no_session",
+        )
+    tx.put("choose_session", task=task, session=last["session_id"] if last else None)
     _move(tx, row, TaskState.PENDING, only=(TaskState.FAILED, TaskState.RETRYING), reset=True)
 
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import SETTLED_TASK, TaskState
-from orchestrion.scheduler import slots
+from orchestrion.scheduler import budget, slots
+from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -19,7 +20,7 @@ SHOWN = 50
 class Reason(NamedTuple):
     """One thing that keeps a task where it is."""
 
-    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, command, queue, review, ended, stale
+    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, budget, command, queue, review, ended, stale
     kind: str
     detail: str
     ids: list[str]
@@ -29,7 +30,7 @@ class Reason(NamedTuple):
         return {"kind": self.kind, "detail": self.detail, "ids": self.ids}
 
 
-def why(tx: Transaction, task: int) -> tuple[TaskState, list[Reason]]:
+def why(tx: Transaction, task: int, budgets: Budgets | None = None) -> tuple[TaskState, list[Reason]]:
     """State of a task, and what keeps it from running (or that nothing does)."""
     row = tx.one("task", id=task)
     if row is None:
@@ -37,7 +38,7 @@ def why(tx: Transaction, task: int) -> tuple[TaskState, list[Reason]]:
     state = TaskState(row["state"])
     reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
     if state is TaskState.READY:
-        reasons += _of_queue(tx, row)
+        reasons += _of_queue(tx, row, budgets)
     return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
 
 
@@ -89,10 +90,12 @@ def _of_edge(edge: Row) -> Reason:
     return Reason(kind, f"{edge['kind']} {detail}{inherited}", [label])
 
 
-def _of_queue(tx: Transaction, row: Row) -> list[Reason]:
+def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None) -> list[Reason]:
     reasons = []
     if tx.the("paused")["paused_at"] is not None:
         reasons.append(Reason("paused", "the queue is paused: `orchestrion resume` lets it go on", []))
+    if budgets is not None and (refusal := budget.refusal(tx, row["plan"], budgets)):
+        reasons.append(Reason("budget", f"{refusal}; workers start nothing of it", []))
     wanted = slots.names_for(
         host="", agent=row["agent"], role=row["role"], needs=json.loads(row["needs"]), supervised=True
     )

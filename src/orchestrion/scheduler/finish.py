@@ -81,8 +81,9 @@ def renew(tx: Transaction, run: int) -> int:
     """A sign of life: the lease is extended. Returns until when, in milliseconds. Raises StaleRun."""
     row = tx.one("renew_lease", run=run)
     if row is None:
+        # Held after all: it was claimed by another transaction between the two looks.
         held(tx, run)
-        raise AssertionError("a run that is held has a lease")
+        row = tx.the("renew_lease", run=run)
     return int(row["lease_until"])
 
 
@@ -185,10 +186,12 @@ def fail(
     state: RunState = RunState.FAILED,
     back_off: BackOff | None = None,
     transient: bool | None = None,
+    retry_after_s: float | None = None,
 ) -> int | None:
     """The attempt failed. A transient failure is tried again while there are retries; any other is final.
 
-    ``state`` is how the run ends (failed, timed_out); ``transient`` overrides the taxonomy.
+    ``state`` is how the run ends (failed, timed_out); ``transient`` overrides the taxonomy;
+    ``retry_after_s`` is the least time after which the service behind the agent wants to be asked again.
     Returns when the task is tried again, in milliseconds, or None when it is not.
     """
     row = held(tx, run)
@@ -201,7 +204,7 @@ def fail(
     delay = retry.delay(
         row["retries"], row["retry_delay_s"], cap_s=back_off.cap_s, jitter=back_off.jitter, random=back_off.random
     )
-    at = int(tx.the("clock")["now"] + delay * 1000)
+    at = int(tx.the("clock")["now"] + max(delay, min(retry_after_s or 0.0, back_off.cap_s)) * 1000)
     _end(tx, row, state, TaskState.RETRYING, code=code, error=error, retry_at=at, retried=1)
     settle(tx, changed=[row["task"]])
     return at
@@ -299,6 +302,8 @@ def _end_run(
     tx.must("run_ends", lambda: stale(row["id"], row), run=row["id"], found=str(found), to=str(to), code=code, **said)
     if row["holds"]:
         tx.put("free_slots", run=row["id"])
+    if row["unheard"]:
+        tx.put("drop_messages", run=row["id"])
     tx.event(f"run.{to}", task=row["task"], run=row["id"], found=found, to=to, data={"code": code} if code else None)
 
 

@@ -133,12 +133,31 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     yield output.heading(output.plain(found["project"]))
     if found["paused_at"]:
         yield output.paint(f"paused since {output.moment(found['paused_at'])}; `orchestrion resume` goes on", "yellow")
+    yield from _budget_alarm(found["budget"])
     total = sum(found["tasks"].values())
     yield f"{output.count(total, 'task')}: {output.tally(found['tasks'], _STATES)}" if total else "no tasks yet"
     yield from _part("Runs", [_active(run) for run in found["runs"]])
     yield from _part("Limits", [(s["name"], f"{s['used']} of {s['capacity']} used") for s in found["slots"]])
+    yield from _part("Budgets", _budgets(found["budget"]))
     yield from _part("Plans", [(plan["plan"], output.count(plan["tasks"], "task")) for plan in found["plans"]])
     yield from _part("Needs you", [_needs(task) for task in found["needs_you"]])
+
+
+def _budget_alarm(budget: Mapping[str, Any] | None) -> Iterator[str]:
+    """What is used up stands where nobody misses it."""
+    if budget and budget["day"] and budget["day"]["reached"]:
+        yield output.paint("today's budget is used up: workers start nothing until midnight UTC", "yellow")
+    for plan in budget["plans"] if budget else ():
+        if plan["reached"]:
+            yield output.paint(f"the budget of {plan['plan']} is used up: workers start nothing of it", "yellow")
+
+
+def _budgets(budget: Mapping[str, Any] | None) -> list[tuple[str, ...]]:
+    if budget is None:
+        return []
+    day = [("today", budget["day"])] if budget["day"] else []
+    accounts = [*day, *((plan["plan"], plan) for plan in budget["plans"])]
+    return [(noun, f"${one['spent_usd']:.2f} of ${one['limit_usd']:.2f} spent") for noun, one in accounts]
 
 
 def _part(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:

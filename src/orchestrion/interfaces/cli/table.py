@@ -87,6 +87,8 @@ SECTIONS: tuple[Section, ...] = (
     Section(
         "Operate",
         (
+            Entry("stats", "stats", "show what runs took, used and cost"),
+            Entry("correct", "stats", "say what a run really used"),
             Entry("config", "project", "show settings and where they come from"),
             Entry("cleanup", "project", "free what dead claims still hold"),
             Entry("migrate", "project", "bring the store to this program's schema"),

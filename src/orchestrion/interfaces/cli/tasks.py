@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from orchestrion.interfaces.cli import output
+from orchestrion.interfaces.cli import output, used
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command, plans, split, task_argument, tasks, things
 
@@ -289,6 +289,9 @@ def _run_facts(run: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     for name in ("reason", "summary"):
         yield name, plain(run[name]) if run[name] else None
     yield "duration", output.seconds(run["duration_s"])
+    yield "waited", output.seconds(run["queue_wait_s"])
+    yield "model", plain(run["model"] or "")
+    yield from used.facts(run)
     changes = f"{run['files_changed']} files, +{run['lines_added'] or 0} -{run['lines_removed'] or 0}"
     yield "changed", changes if run["files_changed"] else None
     yield "exit code", run["exit_code"]

@@ -6,12 +6,12 @@ trying again would not mend.
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from orchestrion.runs.agents.agent import Verdict
+from orchestrion.runs.agents.agent import Assignment, Event, Health, Verdict, signalled
 
 EX_TEMPFAIL = 75
+_SHELL = "/bin/sh"
 
 #: What would lead the command's own git, Python or orchestrion astray.
 _PRIVATE = ("GIT_", "ORCHESTRION_", "PYTHONHOME", "VIRTUAL_ENV_PROMPT")
@@ -20,13 +20,44 @@ _PRIVATE = ("GIT_", "ORCHESTRION_", "PYTHONHOME", "VIRTUAL_ENV_PROMPT")
 class CommandAgent:
     """Runs a command through ``/bin/sh``."""
 
-    def argv(self, command: str) -> list[str]:
+    resumes = False
+
+    def begin(self, assignment: Assignment) -> CommandDialogue:
+        """A new go of the task's command."""
+        return CommandDialogue(assignment)
+
+    def examine(self, environ: Mapping[str, str], program: Sequence[str] = ()) -> Health:
+        """Always there: every system that we run on has this shell."""
+        return Health(_SHELL, signed_in=True)
+
+
+class CommandDialogue:
+    """One go: the command says nothing that we would understand, and hears nothing."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._command = assignment.command
+
+    def argv(self) -> list[str]:
         """The shell with the command."""
-        return ["/bin/sh", "-c", command]
+        return [_SHELL, "-c", self._command]
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """All of ours but what belongs to another repository, run or project."""
-        return {key: value for key, value in inherited.items() if not key.startswith(_PRIVATE)}
+        """All of ours that a shell command may have."""
+        return shell_environment(inherited)
+
+    def opening(self) -> None:
+        """Nothing: it gets no input."""
+
+    def hear(self, line: str) -> list[Event]:
+        """Nothing: its lines are its own."""
+        return []
+
+    def say(self, text: str) -> None:
+        """It cannot hear."""
+
+    def is_over(self) -> bool:
+        """It has no input to be closed."""
+        return False
 
     def judge(self, exit_code: int, last_words: str) -> Verdict:
         """By exit code: 0, 75, a signal, or a failure."""
@@ -34,15 +65,13 @@ class CommandAgent:
             return Verdict(None, last_words)
         if exit_code == EX_TEMPFAIL:
             return Verdict("agent_tempfail", last_words or "exit code 75: try again later")
-        if exit_code < 0:
-            return Verdict("agent_crashed", f"ended by {_signal_name(-exit_code)}")
+        if crashed := signalled(exit_code):
+            return crashed
         if exit_code in (126, 127):
             return Verdict("agent_missing", last_words or f"exit code {exit_code}: no such program")
         return Verdict("agent_failed", last_words or f"exit code {exit_code}")
 
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def shell_environment(inherited: Mapping[str, str]) -> dict[str, str]:
+    """All of an environment but what belongs to another repository, run or project: for commands and checks."""
+    return {key: value for key, value in inherited.items() if not key.startswith(_PRIVATE)}

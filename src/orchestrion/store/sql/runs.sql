@@ -11,7 +11,9 @@ select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {no
 -- The best ready task of the lanes that are open, and that nobody else is taking at this moment.
 select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
 from lanes l join tasks t on t.id =
-    (select h.id from tasks h where h.lane = l.id and h.state = 'ready' order by h.rank, h.id limit 1)
+    (select h.id from tasks h where h.lane = l.id and h.state = 'ready'
+        and h.plan not in {spent[]}  --? spent
+        order by h.rank, h.id limit 1)
 where l.project = :project
   and l.role in {roles[text]}  --? roles
   and l.id not in {closed[]}  --? closed
@@ -24,6 +26,7 @@ select id, lane, role, agent, needs, command from (
         row_number() over (partition by l.id order by t.rank, t.id) as place
     from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
     where g.tag = :tag and t.state = 'ready' and t.project = :project
+      and t.plan not in {spent[]}  --? spent
       and l.role in {roles[text]}  --? roles
 ) as heads
 where place <= 5 order by rank, id
@@ -44,14 +47,15 @@ returning id, lease_until
 
 -- name: run
 -- One run.
-select r.*, t.title, t.state as task_state, t.run as task_run, t.plan, t.merge, p.name as plan_name
+select r.*, t.title, t.state as task_state, t.run as task_run, t.plan, t.merge, p.name as plan_name, {now} as now
 from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan where r.id = :id and r.project = :project
 
 -- name: held_task
 -- A run with the task it may hold. For a write the task's row is taken first, then the run's: all do so.
 select r.id, r.state as run_state, r.supervised, r.lease_ms, r.next_action, r.summary as run_summary,
     t.id as task, t.state, t.run, t.unmet, t.children, t.retries, t.max_retries, t.retry_delay_s,
-    exists (select 1 from holds h where h.run = r.id) as holds
+    exists (select 1 from holds h where h.run = r.id) as holds,
+    exists (select 1 from messages m where m.run = r.id and m.state = 'waiting') as unheard
 from runs r join tasks t on t.id = r.task where r.id = :run and r.project = :project
 {for_update_of_t}  --? write
 
@@ -92,7 +96,8 @@ delete from holds where run = :run
 
 -- name: active_runs
 -- Runs that hold a task, oldest first.
-select r.*, t.title, p.name as plan_name, t.merge from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+select r.*, t.title, p.name as plan_name, t.merge, {now} as now
+from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
 where r.state in ('starting', 'running') and r.project = :project
   and r.host = :host  --? host
   and r.supervised = :supervised  --? supervised
@@ -117,7 +122,7 @@ update runs set worker_pid = :pid, worker_start = :start where id in {ids[]} and
 
 -- name: list_runs
 -- Runs, newest first, bounded.
-select r.*, t.title from runs r join tasks t on t.id = r.task
+select r.*, t.title, {now} as now from runs r join tasks t on t.id = r.task
 where r.project = :project
   and r.id < :before  --? before
   and r.task = :task  --? task
@@ -132,7 +137,7 @@ select count(*) as total from runs r where r.project = :project
 
 -- name: runs_of_task
 -- All attempts at a task, oldest first.
-select r.* from runs r where r.task = :task order by r.id
+select r.*, {now} as now from runs r where r.task = :task order by r.id
 
 -- name: delete_runs_of
 -- Whether a task was ever tried.
@@ -162,3 +167,15 @@ select * from artifacts where id = :id and project = :project
 -- name: artifacts_of
 -- Artifacts of tasks, without their content.
 select id, task, run, name, version, type, size, sha256, created_at from artifacts where task in {ids[]} order by id
+
+-- name: last_session
+-- The agent session of a task's newest run that had one.
+select session_id from runs where task = :task and session_id is not null order by id desc limit 1
+
+-- name: choose_session
+-- The session of its agent that a task's next attempt goes on with; null: a new one.
+update tasks set session = :session where id = :task and coalesce(session, '') <> coalesce(cast(:session as text), '')
+
+-- name: run_of_session
+-- The newest run of a task that worked in an agent session.
+select id, agent, head_commit from runs where task = :task and session_id = :session order by id desc limit 1

@@ -81,6 +81,7 @@ create table tasks (
     summary       text,
     result        text,
     work_run      integer,                    -- the run whose work the task's result is
+    session       text,                       -- the agent's session that the next attempt goes on with
     created_at    integer not null,
     updated_at    integer not null,
     started_at    integer,
@@ -184,6 +185,8 @@ create table runs (
     tokens_cache_read  integer check (tokens_cache_read >= 0),
     tokens_cache_write integer check (tokens_cache_write >= 0),
     cost_usd      real check (cost_usd >= 0),
+    model         text,
+    tools         text not null default '{}',   -- tool -> how often it was called
     files_changed integer check (files_changed >= 0),
     lines_added   integer check (lines_added >= 0),
     lines_removed integer check (lines_removed >= 0),
@@ -193,6 +196,39 @@ create table runs (
 
 create unique index runs_one_active on runs (task) where state in ('starting', 'running');
 create index runs_by_task on runs (task, id);
+create index runs_by_session on runs (session_id) where session_id is not null;
+
+-- What runs used, as it became known. Each row is a difference; what `runs` says of a run is the sum of its rows.
+create table metrics (
+    id          integer primary key,
+    project     integer not null references projects (id),
+    plan        integer not null references plans (id),
+    run         integer not null references runs (id) on delete cascade,
+    at          integer not null,
+    source      text not null check (source in ('stream', 'log', 'correction')),
+    once        text,                         -- names the news: told again, they are not counted again
+    session_id  text,
+    model       text,
+    turns       integer not null default 0,
+    tokens_input       integer not null default 0,
+    tokens_output      integer not null default 0,
+    tokens_cache_read  integer not null default 0,
+    tokens_cache_write integer not null default 0,
+    cost_usd    real,                         -- null: unknown
+    tools       text not null default '{}',
+    field       text,                         -- what somebody corrected
+    old_value   text,
+    new_value   text,
+    actor       text not null default '',
+    reason      text,
+    check (field is null or (source = 'correction' and reason is not null))
+) strict;
+
+create unique index metrics_once on metrics (run, once) where once is not null;
+create index metrics_by_run on metrics (run, id);
+create index metrics_by_session on metrics (session_id) where session_id is not null;
+create index metrics_paid on metrics (project, at, cost_usd) where cost_usd <> 0;
+create index metrics_paid_by_plan on metrics (project, plan, cost_usd) where cost_usd <> 0;
 
 create table slots (
     project integer not null references projects (id),
@@ -211,6 +247,32 @@ create table holds (
 ) strict, without rowid;
 
 create index holds_by_slot on holds (project, slot);
+
+create table messages (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    run        integer not null references runs (id) on delete cascade,
+    text       text not null check (length(text) > 0),
+    actor      text not null default '',
+    state      text not null default 'waiting' check (state in ('waiting', 'given', 'dropped')),
+    how        text check (how in ('while_running', 'next_turn')),
+    created_at integer not null,
+    given_at   integer,
+    check ((state = 'given') = (how is not null))
+) strict;
+
+create index messages_by_run on messages (run, state);
+
+-- Files that runs have changed until now, as their supervisors saw it last.
+create table changes (
+    run     integer not null references runs (id) on delete cascade,
+    path    text not null,
+    kind    text not null,
+    seen_at integer not null,
+    primary key (run, path)
+) strict, without rowid;
+
+create index changes_by_path on changes (path);
 
 create table checks (
     id          integer primary key autoincrement,
@@ -326,6 +388,20 @@ end;
 create trigger runs_end before delete on runs
 when old.state in ('starting', 'running') or old.id = (select max(id) from runs) begin
     select raise(abort, 'illegal_move: an active run, or the newest, cannot be deleted');
+end;
+
+create trigger metrics_append_only before update on metrics begin
+    select raise(abort, 'illegal_move: what a run used is append-only');
+end;
+
+create trigger metrics_end before delete on metrics when exists (select 1 from runs where id = old.run) begin
+    select raise(abort, 'illegal_move: what a run used is kept as long as the run');
+end;
+
+create trigger metrics_birth before insert on metrics
+when exists (select 1 from metrics where id = new.id) or exists
+    (select 1 from metrics where run = new.run and once = new.once) begin
+    select raise(abort, 'illegal_move: what a run used is append-only');
 end;
 
 create trigger events_append_only before update on events begin

@@ -49,6 +49,7 @@ ended as (
         and t.state = 'in_progress' and (t.children = 0 or t.unmet = 0)
     returning r.id, r.task, r.summary),
 freed as (delete from holds where run in (select id from ended)),
+unheard as (update messages set state = 'dropped' where run in (select id from ended) and state = 'waiting'),
 done as (
     update tasks t set state = 'completed', run = null, updated_at = now, completed_at = now, code = null, reason = null,
         error = null, summary = coalesce(ended.summary, t.summary), result = coalesce(:result, t.result),

@@ -5,6 +5,7 @@
 select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
 from (select b.* from lanes b cross join lateral
           (select h.id as head, h.rank from tasks h where h.lane = b.id and h.state = 'ready'
+              and h.plan not in {spent[]}  --? spent
               order by h.rank, h.id limit 1) h
       where b.project = :project
         and b.role in {roles[text]}  --? roles
@@ -12,4 +13,5 @@ from (select b.* from lanes b cross join lateral
       order by h.rank, h.head limit 1) l
 left join lateral
     (select f.id, f.attempts, f.ready_at from tasks f where f.lane = l.id and f.state = 'ready'
+        and f.plan not in {spent[]}  --? spent
         order by f.rank, f.id limit 1 for no key update skip locked) t on true

@@ -1,0 +1,72 @@
+"""Which agents there are: those we know by name, and those that the settings describe.
+
+An adapter is imported when it is needed and not before. A new kind of agent is one file
+behind ``agent.py`` and one line here.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from orchestrion.core.errors import AgentProblem
+from orchestrion.runs.agents.agent import Agent
+
+#: Name -> module of this folder, class in it, and the program that is looked for on PATH.
+_NATIVE = {
+    "claude": ("claude", "ClaudeAgent", "claude"),
+    "codex": ("codex", "CodexAgent", "codex"),
+}
+#: Agents that speak the Agent Client Protocol -> their program.
+_ACP = {
+    "gemini": "gemini",
+    "qwen": "qwen",
+    "opencode": "opencode",
+    "claude-acp": "claude-agent-acp",
+    "codex-acp": "codex-acp",
+}
+_COMMAND = "command"
+
+
+def agent_named(name: str, settings: Mapping[str, Any]) -> Agent:
+    """The agent of that name, as its settings describe it. Raises AgentProblem (``agent_missing``)."""
+    adapter = settings.get("adapter") or (_COMMAND if "command" in settings else name)
+    if adapter in _NATIVE:
+        module, kind, _ = _NATIVE[adapter]
+        return _imported(module, kind)()  # type: ignore[no-any-return]
+    if adapter == "acp" or adapter in _ACP:
+        return _imported("acp", "acp_agent")(adapter)  # type: ignore[no-any-return]
+    if adapter == _COMMAND:
+        return _imported("command", "CommandAgent")()  # type: ignore[no-any-return]
+    raise AgentProblem(
+        f"there is no agent {name!r}",
+        hint=f"name one of {', '.join(names())}, or describe it under `agents:` in .orchestrion/config.yaml",
+        code="agent_missing",
+    )
+
+
+def names() -> list[str]:
+    """The agents that are known without any settings."""
+    return [_COMMAND, *_NATIVE, *_ACP]
+
+
+def installed(environ: Mapping[str, str]) -> list[str]:
+    """Those of them whose program is on PATH."""
+    programs = {name: program for name, (_, _, program) in _NATIVE.items()} | _ACP
+    return [name for name, program in programs.items() if shutil.which(program, path=environ.get("PATH"))]
+
+
+def self_sufficient(settings: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
+    """The agents that need no command of a task's own."""
+    return frozenset({*_NATIVE, *_ACP, *settings})
+
+
+def needs_no_command(name: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the agent knows by itself what to run."""
+    return name in self_sufficient(settings)
+
+
+def _imported(module: str, what: str) -> Any:
+    return getattr(import_module(f"orchestrion.runs.agents.{module}"), what)

@@ -1,0 +1,95 @@
+"""While an agent works: it hears what people say to it, and they see what it does.
+
+The supervisor calls this at every beat; how often git and the database are really asked
+is decided here. A database that is away is told at the next turn: the run's lease decides
+how long that may last, not this.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from orchestrion.core.errors import GitProblem, InvalidInput, StoreProblem
+from orchestrion.runs import processes
+from orchestrion.runs.account import Account, Spent
+from orchestrion.runs.changes import working_changes
+from orchestrion.runs.go import Go
+from orchestrion.runs.log import RunLog
+from orchestrion.runs.workspaces import Workspace
+from orchestrion.scheduler import messages, meter, overlap
+from orchestrion.store import Store
+
+#: The database learns this often what the agent has used, and the agent what it was told, in seconds.
+TELL_S = 1.0
+#: And the database which files it has changed, in seconds; git is asked for that.
+FILES_S = 5.0
+#: The memory of all its processes is looked at this often, in seconds.
+MEMORY_S = 1.0
+
+
+class Attendant:
+    """Stands by the agent of one run."""
+
+    def __init__(self, store: Store, run: int, account: Account, log: RunLog, memory_mb: float | None) -> None:
+        self._store = store
+        self._run = run
+        self._account = account
+        self._log = log
+        self._memory_mb = memory_mb
+        self._told = self._listed = self._weighed = float("-inf")
+
+    def attend(self, go: Go, workspace: Workspace | None, now: float) -> None:
+        """Does what is due at ``now`` (monotonic). Raises Spent when the run has used up a limit."""
+        self._account.refuse_spent()
+        if self._memory_mb is not None and now - self._weighed > MEMORY_S:
+            self._weighed = now
+            self._weigh(self._memory_mb)
+        try:
+            if now - self._told > TELL_S:
+                self._told = now
+                self._tell(go)
+            if workspace is not None and now - self._listed > FILES_S:
+                self._listed = now
+                self.list_files(workspace)
+        except StoreProblem:
+            return
+
+    def tell_used(self) -> None:
+        """Tells the database what the run has used since it was told last."""
+        self._account.tell(self._write)
+
+    def _write(self, news: dict[str, Any]) -> None:
+        try:
+            self._store.write(lambda tx: meter.add(tx, self._run, **news))
+        except InvalidInput as nonsense:
+            # A program that reports impossible numbers loses these numbers, not its work.
+            self._log.note(f"not counted: {nonsense.message}")
+
+    def list_files(self, workspace: Workspace) -> None:
+        """Tells the database which files the run has changed until now."""
+        try:
+            found = working_changes(workspace.path, workspace.base)
+        except GitProblem:
+            return  # the agent's own git was in the way; the next look shows it
+        self._store.write(lambda tx: overlap.note_changes(tx, self._run, found))
+
+    def unheard(self) -> str | None:
+        """What people said and the agent did not hear yet, as it is told at its next turn; None: nothing."""
+        waiting = self._store.read(lambda tx: messages.waiting(tx, self._run))
+        if not waiting:
+            return None
+        self._store.write(lambda tx: messages.given(tx, [one["id"] for one in waiting], "next_turn"))
+        return "\n\n".join(one["text"] for one in waiting)
+
+    def _tell(self, go: Go) -> None:
+        self.tell_used()
+        waiting = self._store.read(lambda tx: messages.waiting(tx, self._run))
+        heard = [one["id"] for one in waiting if go.say(one["text"])]
+        if heard:
+            self._store.write(lambda tx: messages.given(tx, heard, "while_running"))
+
+    def _weigh(self, most: float) -> None:
+        used = processes.memory_mb(processes.descendants(os.getpid()))
+        if used > most:
+            raise Spent(f"its processes used {used:.0f} MB of {most:g}", code="out_of_memory")
