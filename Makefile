@@ -5,7 +5,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench bench-check kills docs clean
+.PHONY: help venv demo test test-agents lint bench bench-check kills docs clean
 
 help:   ## lists the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
@@ -22,6 +22,11 @@ demo: venv   ## the main job, for real: a plan of dependent tasks becomes merged
 
 test: venv lint   ## lint, types and all tests, on SQLite and PostgreSQL
 	$(RUN)/pytest -n auto
+
+AGENTS ?= .agents
+test-agents: venv   ## the real agent programs against a scripted model; installs them in .agents (1 GB)
+	$(RUN)/python tests/programs/install.py $(AGENTS)
+	ORCHESTRION_TEST_AGENTS=$(abspath $(AGENTS)) $(RUN)/pytest tests/programs -n 2
 
 lint: venv   ## style and types
 	$(RUN)/ruff format --check .
@@ -41,4 +46,4 @@ docs: venv   ## writes the generated pages of docs/
 	$(RUN)/python docs/generate.py
 
 clean:   ## removes what make made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .agents .pytest_cache .mypy_cache .ruff_cache .hypothesis

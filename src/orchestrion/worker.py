@@ -24,6 +24,7 @@ from typing import Any
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
     AgentProblem,
+    AlreadyTaken,
     Backpressure,
     EnvironmentProblem,
     OrchestrionError,
@@ -132,6 +133,24 @@ class Worker:
         self._collect_children()
         return self._summary(time.monotonic() - began)
 
+    def work_on(self, task: int) -> None:
+        """Runs one task at once, and waits until that attempt is over or it is told to stop.
+
+        Another worker may have been quicker; then it waits for that one's run. Raises
+        NothingReady, Backpressure and what else a claim can be refused for.
+        """
+        self._provide_limits()
+        with suppress(AlreadyTaken):
+            claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
+            self._launch(claimed)
+        while not self._stopping and (self._is_active(task) or self._children):
+            self._look_after_runs()
+            self.seen()
+            self._wait()
+
+    def _is_active(self, task: int) -> bool:
+        return bool(self.store.read(lambda tx: tx.the("task", id=task))["state"] == TaskState.IN_PROGRESS)
+
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
         self._look_after_runs()
@@ -180,7 +199,17 @@ class Worker:
         return active > 0
 
     def _claim(self) -> claims.Claim | None:
-        claimant = claims.Claimant(
+        claimant = self._claimant()
+        try:
+            claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
+        except Backpressure:
+            return None  # another worker took the last slot at the same moment
+        if claimed is not None:
+            reach("claim.done")
+        return claimed
+
+    def _claimant(self) -> claims.Claimant:
+        return claims.Claimant(
             lease_ms=int(self.config["lease.run_s"] * 1000),
             agent=self.config["agent.default"],
             agent_of_role={role.name: role.agent for role in self._roles.values() if role.agent},
@@ -192,13 +221,6 @@ class Worker:
             worker_start=self._start,
             budgets=budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"]),
         )
-        try:
-            claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
-        except Backpressure:
-            return None  # another worker took the last slot at the same moment
-        if claimed is not None:
-            reach("claim.done")
-        return claimed
 
     def _launch(self, claimed: claims.Claim) -> None:
         try:

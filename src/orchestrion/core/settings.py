@@ -9,6 +9,7 @@ environment, from a flag).
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,7 +65,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("project.name", "name", None, "name of the project in paths and on pages; none: that of its folder"),
     Setting("db", "text", None, "address of the database, postgresql://... or a path; none: the project's SQLite file"),
     Setting("agent.default", "name", "command", "agent of a task that neither it nor its role names one for"),
-    Setting("agents", "agents", {}, "agents of one's own: a name and the command that is the agent"),
+    Setting("agents", "agents", {}, "agents: a name, and a command, or adapter, program, model and permissions"),
     Setting("plan.default", "slug", "default", "plan of a task that is added without one"),
     Setting("work.slots", "integer", 4, "runs that one worker keeps going at the same time", "runs", least=1),
     Setting("slots.global", "integer", None, "runs at the same time in all; none: no limit", "runs"),
@@ -257,17 +258,32 @@ def _commands(setting: Setting, value: Any, as_text: bool) -> dict[str, str]:
     }
 
 
-def _agents(setting: Setting, value: Any, as_text: bool) -> dict[str, dict[str, str]]:
+def _agents(setting: Setting, value: Any, as_text: bool) -> dict[str, dict[str, Any]]:
     return {
         _plain_name(f"a name in {setting.name}", key): _agent(f"{setting.name}.{key}", agent)
         for key, agent in _mapping(setting.name, value).items()
     }
 
 
-def _agent(name: str, value: Any) -> dict[str, str]:
+def _agent(name: str, value: Any) -> dict[str, Any]:
+    """A command that is the agent, or how a known kind of agent is to be used."""
     if isinstance(value, dict) and list(value) == ["command"]:
         return {"command": _plain_text(f"{name}.command", value["command"])}
-    raise WrongValue(name, value, "{command: COMMAND} and nothing else")
+    if not isinstance(value, dict) or not value or not value.keys() <= {*_AGENT_TEXTS, "permissions"}:
+        raise WrongValue(name, value, "{command: COMMAND}, or some of adapter, program, model and permissions")
+    found: dict[str, Any] = {key: _plain_text(f"{name}.{key}", value[key]) for key in _AGENT_TEXTS if key in value}
+    if "program" in found:
+        found["program"] = shlex.split(found["program"])
+    if "permissions" in value:
+        if value["permissions"] not in PERMISSIONS:
+            raise WrongValue(f"{name}.permissions", value["permissions"], "read, edit or all")
+        found["permissions"] = value["permissions"]
+    return found
+
+
+_AGENT_TEXTS = ("adapter", "program", "model")
+#: What an agent may do without asking: only read, also write in its workspace, or everything.
+PERMISSIONS = ("read", "edit", "all")
 
 
 def _servers(setting: Setting, value: Any, as_text: bool) -> dict[str, dict[str, Any]]:

@@ -19,7 +19,7 @@ from orchestrion.demo.proof import Proof
 from orchestrion.demo.stage import Stage
 from orchestrion.demo.story import Attempt, Line, Story
 from orchestrion.orchestrator import Orchestrator
-from orchestrion.orchestrator.opening import installed_agents
+from orchestrion.runs.agents.known import installed
 from orchestrion.runs.git import Git
 
 #: So many lines of git's graph are shown.
@@ -122,7 +122,7 @@ def _show_next(page: Page, stage: Stage, told: Story, environ: Mapping[str, str]
     page.line(f"  {_listen(stage)}")
     if not keep:
         page.line(Text.assemble(f"  rm -r {shlex.quote(str(stage.folder))}", ("  # when you have seen enough", "dim")))
-    _show_agents(page, installed_agents(environ))
+    _show_agents(page, installed(environ))
 
 
 def _commands(stage: Stage, told: Story) -> list[tuple[str, str]]:

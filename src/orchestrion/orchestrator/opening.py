@@ -15,9 +15,6 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.project import SHARED_FOLDER, Project, find_project, project_at
 from orchestrion.store import Origin, Store, open_store
 
-#: Agent programs that ``init`` looks for, and the command each is found by.
-KNOWN_AGENTS = {"claude": "claude", "codex": "codex", "gemini": "gemini", "qwen": "qwen", "opencode": "opencode"}
-
 #: All comments: as long as nobody sets anything, no call has to read YAML.
 _CONFIG = """\
 # Settings of this project, shared with the team: commit this file. `orchestrion config show`
@@ -96,7 +93,7 @@ class Opening:
             return {
                 "project": str(project.root),
                 "db": settings.masked(opened.store.url),
-                "agents": installed_agents(environ),
+                "agents": _installed(environ),
                 "created": created,
             }
 
@@ -118,12 +115,10 @@ class Opening:
         self.close()
 
 
-def installed_agents(environ: Mapping[str, str]) -> list[str]:
-    """Names of the known agent programs that are on the path."""
-    import shutil
+def _installed(environ: Mapping[str, str]) -> list[str]:
+    from orchestrion.runs.agents.known import installed
 
-    path = environ.get("PATH")
-    return [agent for agent, program in KNOWN_AGENTS.items() if shutil.which(program, path=path)]
+    return installed(environ)
 
 
 def _address(project: Project, config: Config) -> str:

@@ -88,9 +88,9 @@ class TaskCases(Finding):
 
     # -- deciding -----------------------------------------------------------------------------
 
-    def retry(self, task: str) -> Task:
-        """A failed task gets all its attempts again."""
-        return self._decide(task, decide.retry)
+    def retry(self, task: str, *, resume: bool = False) -> Task:
+        """A failed task gets all its attempts again; with ``resume`` in the last one's agent session."""
+        return self._decide(task, lambda tx, one: decide.retry(tx, one, resume=resume))
 
     def reopen(self, task: str, reason: str) -> Task:
         """A completed task is to be done again."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from orchestrion.orchestrator.metrics import MetricCases
+from orchestrion.orchestrator.examine import ExamineCases
 
 
-class Orchestrator(MetricCases):
+class Orchestrator(ExamineCases):
     """One project, open: its tasks, their runs, its plans, and what it all took."""

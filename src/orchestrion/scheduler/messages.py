@@ -22,11 +22,12 @@ WHILE_RUNNING, NEXT_TURN = "while_running", "next_turn"
 
 def send(tx: Transaction, run: int, text: str) -> int:
     """Leaves a message for the agent of a run; its number. Raises NotFound, Conflict (it cannot hear), InvalidInput."""
+    checked = _checked(text)
     row = tx.one("run", id=run)
     if row is None:
         raise NotFound(f"there is no run {name('R', run)}", hint="`orchestrion runs` shows the runs", code="no_run")
     _refuse_deaf(run, row)
-    message = tx.the("add_message", run=run, text=_checked(text), actor=tx.origin.actor)
+    message = tx.the("add_message", run=run, text=checked, actor=tx.origin.actor)
     tx.event("run.message", task=row["task"], run=run, data={"message": message["id"]})
     return int(message["id"])
 

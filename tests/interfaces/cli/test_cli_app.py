@@ -24,7 +24,7 @@ PROMISED = [
     "init", "add", "apply", "list", "ready", "show", "why", "graph", "claim", "heartbeat", "release", "done", "fail",
     "retry", "reopen", "cancel", "approve", "reject", "archive", "delete", "move", "dep", "gate", "update", "work",
     "status", "runs", "log", "diff", "kill", "pause", "resume", "slots", "land", "artifact", "roles", "config",
-    "events", "cleanup", "completion", "demo", "migrate", "stats", "correct",
+    "events", "cleanup", "completion", "demo", "migrate", "stats", "correct", "message", "files", "run", "doctor",
 ]  # fmt: skip
 #: What nobody needs to list ready tasks: importing one of these would slow down every call of an agent.
 HEAVY = [

@@ -13,12 +13,13 @@ from orchestrion.interfaces.cli.command import command, reason_option, task_argu
 from orchestrion.interfaces.cli.tasks import moved
 
 
-@command("retry", "orchestrion retry T12")
+@command("retry", "orchestrion retry T12", "orchestrion retry T12 --resume")
 @task_argument()
-def retry(call: Call, task: str) -> None:
+@click.option("--resume", is_flag=True, help="Go on with the agent's last session and its work, not afresh.")
+def retry(call: Call, task: str, resume: bool) -> None:
     """A task that failed, or that waits for its next try, goes back at once with all its attempts."""
     with call.open() as orchestrion:
-        _answer(call, orchestrion.retry(task).as_json())
+        _answer(call, orchestrion.retry(task, resume=resume).as_json())
 
 
 @command("reopen", "orchestrion reopen T12 --reason 'the API changed'")

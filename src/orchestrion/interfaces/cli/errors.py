@@ -25,7 +25,7 @@ from orchestrion.core.errors import (
     OrchestrionError,
 )
 
-OK, UNEXPECTED, USAGE, NOT_ALL_COMPLETED, INTERRUPTED = 0, 1, 2, 8, 130
+OK, UNEXPECTED, USAGE, ENVIRONMENT, NOT_ALL_COMPLETED, INTERRUPTED = 0, 1, 2, 7, 8, 130
 
 #: exit code -> what it means; the table of the reference page.
 MEANINGS = {
@@ -36,7 +36,7 @@ MEANINGS = {
     4: "not found: no such task, run, plan, gate, file, project",
     5: "conflict: an illegal move, a run that is no longer current, a task that is taken, a merge conflict",
     6: "invalid input: a value that no task, plan or setting may have",
-    7: "environment: git, agent or database missing, locked, read-only, too new; disk full; no permission",
+    ENVIRONMENT: "environment: git, agent or database missing, locked, read-only, too new; disk full; no permission",
     NOT_ALL_COMPLETED: "finished, but not everything completed (`work --drain`, `demo`)",
     INTERRUPTED: "ended by Ctrl-C",
 }
@@ -49,7 +49,7 @@ EXIT_CODES: dict[type[Exception], int] = {
     NotFound: 4,
     Conflict: 5,
     InvalidInput: 6,
-    EnvironmentProblem: 7,
+    EnvironmentProblem: ENVIRONMENT,
 }
 
 #: What the operating system refuses -> our code and what to do.

@@ -41,14 +41,18 @@ def runs(call: Call, states: tuple[str, ...], watch: bool, **filters: Any) -> No
 @command("log", "orchestrion log R31", "orchestrion log R31 --follow", "orchestrion log R31 --json")
 @run_argument()
 @click.option("--follow", "-f", is_flag=True, help="Stay until the run is over.")
-def log(call: Call, run: str | None, follow: bool) -> None:
-    """Lines marked `--` are notes of orchestrion itself. With --json each line is a document."""
+@click.option("--raw", is_flag=True, help="What the agent's program wrote, word for word, not what it means.")
+def log(call: Call, run: str | None, follow: bool, raw: bool) -> None:
+    """Lines marked `--` are notes of orchestrion itself. Of an agent whose output is understood it shows
+    what it said and did. With --json each line is a document, the raw ones included.
+    """
     with call.open() as orchestrion:
         one = own_run(run, orchestrion.store.uuid)
-        silent = True
+        silent, hidden = True, ("event",) if raw or _is_plain(orchestrion, one) else ("out",)
         for line in orchestrion.log(one, follow=follow):
             silent = False
-            _log_line(call, line, follow)
+            if call.json or (line["stream"] not in (*hidden, "go") and not _is_repeated(line)):
+                _log_line(call, line, follow)
     if silent and not call.json:
         output.note(f"{output.plain(one)} has written nothing")
 
@@ -186,14 +190,47 @@ def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
     return run["id"], run["task"], output.state(run["state"]), took, run["agent"] or "client", what or "", said
 
 
+def _is_plain(orchestrion: Orchestrator, run: str) -> bool:
+    """Whether the run's agent is a command, whose lines mean what they say."""
+    from orchestrion.runs.agents.known import speaks_in_events
+
+    agent = orchestrion.run(run.rpartition("/")[2]).as_json()["agent"]
+    return not speaks_in_events(agent, orchestrion.config["agents"].get(agent, {}))
+
+
 def _log_line(call: Call, line: Mapping[str, Any], at_once: bool) -> None:
     if call.json:
         output.record(line)
         return
-    text = output.block(line["text"])
-    output.lines([output.faint(f"-- {text}") if line["stream"] == "note" else text])
+    output.lines([_EVENTS.get(line["stream"], _said)(line)])
     if at_once:
         sys.stdout.flush()
+
+
+def _is_repeated(line: Mapping[str, Any]) -> bool:
+    """An agent's result is what it said last."""
+    return bool(line.get("kind") == "result" and not line.get("failed"))
+
+
+def _said(line: Mapping[str, Any]) -> str:
+    return output.block(line["text"])
+
+
+def _noted(line: Mapping[str, Any]) -> str:
+    return output.faint(f"-- {output.block(line['text'])}")
+
+
+def _happened(line: Mapping[str, Any]) -> str:
+    """One event of an agent, on a line if it is not its own words."""
+    kind, text = line.get("kind"), output.block(line["text"])
+    if kind == "tool":
+        return f"{output.paint('>', 'cyan')} {output.plain(line.get('tool', ''))} {text}"
+    if kind in ("tool_result", "permission", "notice"):
+        return output.paint(f"  {text}", "red") if line.get("failed") else output.faint(f"  {text}")
+    return output.faint(f"-- {kind} {text}") if kind in ("session", "plan") else text
+
+
+_EVENTS = {"note": _noted, "event": _happened}
 
 
 def _coloured(text: str) -> Iterator[str]:

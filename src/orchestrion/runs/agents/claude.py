@@ -168,7 +168,6 @@ class ClaudeDialogue:
 
     def _assistant(self, found: Mapping[str, Any]) -> list[Event]:
         message = _mapping(found.get("message"))
-        self._waiting = False
         events = [event for block in _blocks(message) for event in _spoken(block)]
         number = str(message.get("id") or "")
         if number and message.get("model") != "<synthetic>":

@@ -1,13 +1,15 @@
 """Codex, by ``codex exec --json``: one prompt in, events out.
 
 It reads its prompt from standard input to the end and hears nothing afterwards; what people
-say meanwhile is told at its next turn. Its numbers are those of the whole thread, over all
-processes that worked on it, and its input tokens include those that came from a cache. It
-reckons in no currency.
+say meanwhile is told at its next turn. Its tokens of the prompt include those that came from
+a cache, those of its answers what it thought; it reckons in no currency.
 
-Its events do not tell one answer of the model from the next. A *turn* is counted where an
-item begins behind the end of a tool, and at the beginning; an answer that shows no item at
-all is therefore not counted.
+Its events tell neither one answer of the model from the next, nor what was used before the
+end, nor anything of that when the go fails. Its record of the session does, answer by answer
+and at once. So Codex is started by a small program, at the end of this file, that passes the
+events on and puts a line of its own between them for every answer. Without such lines, from
+a Codex that keeps no such record, numbers are those of the last event less what the session
+had used before, and a *turn* is counted at the beginning and behind the end of tools.
 """
 
 from __future__ import annotations
@@ -16,10 +18,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from orchestrion.core.errors import AgentProblem
 from orchestrion.runs.agents.agent import (
@@ -36,14 +42,39 @@ from orchestrion.runs.agents.agent import (
     signalled,
 )
 
-#: How long it may take to tell its version, in seconds.
+#: How long it may take to tell its version, or whether it is signed in, in seconds.
 VERSION_S = 10.0
-_ALSO = ("OPENAI_*", "CODEX_HOME", "CODEX_API_KEY", "AZURE_*", "RUST_LOG")
+#: How long its servers of tools may take to start, in seconds.
+SERVERS_S = 60
+#: The session's record is read so often while Codex is silent, in seconds.
+LOOK_S = 0.25
+#: So long the record may lag behind the last event, in seconds.
+LAG_S = 2.0
+_ALSO = (
+    "OPENAI_*",
+    "CODEX_HOME",
+    "CODEX_SQLITE_HOME",
+    "CODEX_API_KEY",
+    "CODEX_ACCESS_TOKEN",
+    "CODEX_CA_CERTIFICATE",
+    "CODEX_OSS_*",
+    "AZURE_*",
+    "RUST_LOG",
+)
+#: Any of these signs it in; it asks for no OPENAI_API_KEY unless its configuration says so.
+_KEYS = ("CODEX_API_KEY", "CODEX_ACCESS_TOKEN")
 _INSTALL = "install it: npm install -g @openai/codex"
 _SANDBOX = {Permissions.READ: "read-only", Permissions.EDIT: "workspace-write"}
-_TOOLS = ("command_execution", "file_change", "mcp_tool_call", "web_search")
-_STATUS = re.compile(r"\b([45]\d\d)\b")
-_RETRY_AFTER = re.compile(r"(?:try again|retry) (?:in|after) (\d+(?:\.\d+)?)\s*(ms|s|m)?", re.IGNORECASE)
+#: Kinds of items that are tools -> what the tool is called, where that is always the same.
+_TOOLS = {
+    "command_execution": "shell",
+    "file_change": "edit",
+    "web_search": "web_search",
+    "mcp_tool_call": "",
+    "collab_tool_call": "",
+}
+#: The kinds of our own lines: which model it is, and what one answer of it used.
+_MODEL, _ANSWER = "orchestrion.model", "orchestrion.answer"
 
 
 class CodexAgent:
@@ -56,13 +87,15 @@ class CodexAgent:
         return CodexDialogue(assignment)
 
     def examine(self, environ: Mapping[str, str], program: Sequence[str] = ()) -> Health:
-        """Whether it is there, which version, and whether there is a key or a login on file."""
+        """Whether it is there, which version, and whether there is a key or a login."""
         command = _program(program, environ.get("PATH"))
         if command is None:
             return Health(None, advice=_INSTALL)
-        signed_in = _is_signed_in(environ)
-        advice = "" if signed_in else "sign in: `codex login`, or set OPENAI_API_KEY"
-        return Health(command[0], _version(command, environ), signed_in, advice)
+        found = _asked([*command, "--version"], environ)
+        version = found[1].split()[-1] if found and found[0] == 0 and found[1] else None
+        signed_in = _is_signed_in(command, environ)
+        advice = "sign in: `codex login`, or set CODEX_API_KEY" if signed_in is False else ""
+        return Health(command[0], version, signed_in, advice)
 
 
 class CodexDialogue:
@@ -70,34 +103,39 @@ class CodexDialogue:
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
-        self._turns = 0
-        #: Whether a tool has ended since the last item of the model began.
-        self._between = True
-        #: What the thread has used so far, as the program says it.
+        #: What each answer of the model used, by its id.
+        self._answers: dict[str, Usage] = {}
+        #: What the thread has used in all, by the last event.
         self._thread: Usage | None = None
-        self._text = ""
+        #: Turns as events show them, and whether a tool has ended since the last one.
+        self._shown, self._between = 0, True
+        self._calls: set[str] = set()
+        self._text, self._plan = "", ""
         self._completed = False
-        self._failure = ""
+        #: Why the turn failed; and what went wrong meanwhile.
+        self._failure, self._trouble = "", ""
 
     def argv(self) -> list[str]:
-        """The command line; the values of servers' variables travel in the environment."""
+        """The command line; what may be secret of its servers of tools travels in the environment."""
         asked = self._assignment
         command = _program(asked.program, os.environ.get("PATH"))
         if command is None:
             raise AgentProblem("Codex is not installed", hint=_INSTALL, code="agent_missing")
         options = ["--json", "--skip-git-repo-check", *_permissions(asked.permissions)]
+        # Else it waits for a network that is cut as long as it takes.
+        options += _setting("features.unbounded_connection_retries", False)
         options += ["-m", asked.model] if asked.model else []
-        options += [part for server in asked.servers for part in _server(server)]
-        if asked.session:
-            return [*command, "exec", "resume", *options, asked.session, "-"]
-        return [*command, "exec", *options, "-C", str(asked.folder), "-"]
+        options += [part for server in asked.servers for part in _server(server, asked.allowed_tools)]
+        go_on = ["resume", asked.session] if asked.session else []
+        start = [sys.executable, "-P", "-m", "orchestrion.runs.agents.codex"]
+        return [*start, *command, "exec", "-C", str(asked.folder), *go_on, *options, "-"]
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Keys and settings of Codex, nothing of a sandbox that we may ourselves be in."""
+        """Keys and settings of Codex, nothing of a session or sandbox that we may ourselves be in."""
         own = inherited(environ, (*_ALSO, *_keys_of_providers(environ)))
         for server in self._assignment.servers:
-            own |= dict(server.env)
-            own |= {_variable(server.name, header): value for header, value in server.headers.items()}
+            secrets = {**server.env, **server.headers}
+            own |= {_variable(server.name, name): value for name, value in secrets.items()}
         return own
 
     def opening(self) -> str:
@@ -108,53 +146,47 @@ class CodexDialogue:
         """It cannot hear while it works."""
 
     def is_over(self) -> bool:
-        """From the beginning: it starts when its input has ended."""
+        """From the beginning: Codex starts when its input has ended."""
         return True
 
     def hear(self, line: str) -> list[Event]:
         """What a line means."""
-        try:
-            found = json.loads(line)
-        except ValueError:
-            return []
-        if not isinstance(found, dict):
-            return []
+        found = _parsed(line)
         kind = str(found.get("type"))
-        if kind == "thread.started":
-            return [Event(Kind.SESSION, self._assignment.model or "", id=str(found.get("thread_id") or ""))]
         if kind.startswith("item."):
             return self._item(kind, _mapping(found.get("item")))
-        if kind == "turn.completed":
-            return self._end(_mapping(found.get("usage")))
-        if kind in ("turn.failed", "error"):
-            return self._fail(found)
-        return []
+        return _HEARD.get(kind, CodexDialogue._nothing)(self, found)
 
     def judge(self, exit_code: int, last_words: str) -> Verdict:
         """By how its turn ended; the exit code only tells what ended it from outside."""
         if self._failure:
-            return Verdict(_code_of(self._failure), self._failure, _retry_after(self._failure))
-        if crashed := signalled(exit_code):
-            return crashed
+            return _verdict_on(self._failure)
         if self._completed and exit_code == 0:
             return Verdict(None, self._text or last_words)
+        if crashed := signalled(exit_code):
+            return crashed
         if "no rollout found" in last_words.lower() or "thread not found" in last_words.lower():
             return Verdict("session_lost", last_words)
         if exit_code == 0:
             return Verdict("invalid_output", last_words or "it ended without a result")
-        return Verdict(_code_of(last_words), last_words or f"exit code {exit_code}", _retry_after(last_words))
+        return _verdict_on(self._trouble or last_words or f"exit code {exit_code}")
 
     # -- what each kind of line means ---------------------------------------------------------
+
+    def _nothing(self, found: Mapping[str, Any]) -> list[Event]:
+        return []
+
+    def _start(self, found: Mapping[str, Any]) -> list[Event]:
+        return [Event(Kind.SESSION, str(found.get("model") or ""), id=str(found.get("thread_id") or ""))]
 
     def _item(self, phase: str, item: Mapping[str, Any]) -> list[Event]:
         kind, number = str(item.get("type")), str(item.get("id") or "")
         if kind == "error":
             return [Event(Kind.NOTICE, str(item.get("message") or ""), id=number)]
         if kind == "todo_list":
-            steps = [_mapping(step) for step in item.get("items") or ()]
-            plan = "\n".join(f"[{'x' if step.get('completed') else ' '}] {step.get('text')}" for step in steps)
-            return [Event(Kind.PLAN, plan, id=number)]
-        events = self._counted()
+            return self._planned(number, item)
+        self._count()
+        events = []
         if kind == "agent_message" and phase == "item.completed":
             self._text = str(item.get("text") or "")
             events.append(Event(Kind.TEXT, self._text, id=number))
@@ -162,55 +194,112 @@ class CodexDialogue:
             events += self._tool(phase, kind, number, item)
         return events
 
-    def _tool(self, phase: str, kind: str, number: str, item: Mapping[str, Any]) -> list[Event]:
-        called = Event(Kind.TOOL, _said(kind, item), id=number, tool=_tool_name(kind, item))
-        if phase != "item.completed":
-            return [called] if phase == "item.started" else []
-        self._between = True
-        failed = str(item.get("status")) in ("failed", "declined") or bool(item.get("exit_code"))
-        told = item.get("aggregated_output") or item.get("error") or item.get("result") or item.get("status") or ""
-        # Some tools are told of only when they have ended; a call that is told of twice counts once.
-        return [called, Event(Kind.TOOL_RESULT, short(told), id=number, failed=failed)]
-
-    def _counted(self) -> list[Event]:
-        if not self._between:
+    def _planned(self, number: str, item: Mapping[str, Any]) -> list[Event]:
+        steps = [_mapping(step) for step in _sequence(item.get("items"))]
+        plan = "\n".join(f"[{'x' if step.get('completed') else ' '}] {step.get('text')}" for step in steps)
+        if plan == self._plan:
             return []
+        self._plan = plan
+        return [Event(Kind.PLAN, plan, id=number)]
+
+    def _tool(self, phase: str, kind: str, number: str, item: Mapping[str, Any]) -> list[Event]:
+        name, events = _tool_name(kind, item), []
+        # Some tools are told of only when they have ended.
+        if number not in self._calls and phase != "item.updated":
+            self._calls.add(number)
+            events.append(Event(Kind.TOOL, _said(kind, item), id=number, tool=name))
+        if phase == "item.completed":
+            self._between = True
+            events += _outcome(number, name, item)
+        return events
+
+    def _count(self) -> None:
+        """An item of the model: the first one, and the first behind the end of a tool, begins a turn."""
+        self._shown += self._between
         self._between = False
-        self._turns += 1
+
+    def _answer(self, found: Mapping[str, Any]) -> list[Event]:
+        self._answers[str(found.get("id"))] = _usage(_mapping(found.get("usage")), turns=1)
         return [Event(Kind.USAGE, usage=self._so_far())]
 
-    def _end(self, usage: Mapping[str, Any]) -> list[Event]:
-        self._completed, self._failure = True, ""
-        cached, written = _number(usage.get("cached_input_tokens")), _number(usage.get("cache_write_input_tokens"))
-        self._thread = Usage(
-            0,
-            max(0, _number(usage.get("input_tokens")) - cached - written),
-            _number(usage.get("output_tokens")),
-            cached,
-            written,
-        )
+    def _end(self, found: Mapping[str, Any]) -> list[Event]:
+        self._completed = True
+        self._thread = _usage(_mapping(found.get("usage")))
         return [Event(Kind.RESULT, self._text, usage=self._so_far())]
 
     def _fail(self, found: Mapping[str, Any]) -> list[Event]:
-        text = str(found.get("message") or _mapping(found.get("error")).get("message") or "it failed")
-        if found.get("type") == "error":
-            # It may still try again by itself; how the turn ends says whether that helped.
-            self._failure = self._failure or text
-            return [Event(Kind.NOTICE, text, failed=True)]
-        self._failure = text
-        return [Event(Kind.RESULT, text, usage=self._so_far(), failed=True)]
+        self._failure = str(_mapping(found.get("error")).get("message") or self._trouble or "it failed")
+        return [Event(Kind.RESULT, self._failure, usage=self._so_far(), failed=True)]
+
+    def _hear_of_trouble(self, found: Mapping[str, Any]) -> list[Event]:
+        """It may try again by itself; how the turn ends says whether that helped."""
+        self._trouble = str(found.get("message") or "")
+        return [Event(Kind.NOTICE, self._trouble, failed=True)]
 
     def _so_far(self) -> Usage:
+        if self._answers:
+            return sum(self._answers.values(), Usage())
         if self._thread is None:
-            return Usage(self._turns)
-        spent, thread = self._assignment.spent, self._thread
+            return Usage()
+        spent = self._assignment.spent if self._assignment.session else Usage()
         return Usage(
-            self._turns,
-            max(0, thread.input - spent.input),
-            max(0, thread.output - spent.output),
-            max(0, thread.cache_read - spent.cache_read),
-            max(0, thread.cache_write - spent.cache_write),
+            self._shown,
+            max(0, self._thread.input - spent.input),
+            max(0, self._thread.output - spent.output),
+            max(0, self._thread.cache_read - spent.cache_read),
+            max(0, self._thread.cache_write - spent.cache_write),
         )
+
+
+_HEARD = {
+    "thread.started": CodexDialogue._start,
+    _MODEL: CodexDialogue._start,
+    _ANSWER: CodexDialogue._answer,
+    "turn.completed": CodexDialogue._end,
+    "turn.failed": CodexDialogue._fail,
+    "error": CodexDialogue._hear_of_trouble,
+}
+
+
+def _usage(told: Mapping[str, Any], turns: int = 0) -> Usage:
+    """Tokens in our count: those of the prompt without those that came from or went to a cache."""
+    cached, written = _number(told.get("cached_input_tokens")), _number(told.get("cache_write_input_tokens"))
+    fresh = max(0, _number(told.get("input_tokens")) - cached - written)
+    return Usage(turns, fresh, _number(told.get("output_tokens")), cached, written)
+
+
+def _said(kind: str, item: Mapping[str, Any]) -> str:
+    if kind == "file_change":
+        changes = [_mapping(change) for change in _sequence(item.get("changes"))]
+        return short(", ".join(f"{change.get('kind')} {change.get('path')}" for change in changes))
+    return short(item.get("command") or item.get("query") or item.get("arguments") or item.get("prompt") or "")
+
+
+def _tool_name(kind: str, item: Mapping[str, Any]) -> str:
+    if kind == "mcp_tool_call":
+        return f"mcp__{item.get('server')}__{item.get('tool')}"
+    return _TOOLS[kind] or str(item.get("tool") or kind)
+
+
+def _outcome(number: str, name: str, item: Mapping[str, Any]) -> list[Event]:
+    status = str(item.get("status") or "")
+    told = short(item.get("aggregated_output") or _words(item.get("error")) or _words(item.get("result")) or status)
+    denied = status == "declined" or "requires approval" in told
+    failed = denied or status == "failed" or bool(item.get("exit_code"))
+    events = [Event(Kind.PERMISSION, told, id=number, tool=name, failed=True)] if denied else []
+    return [*events, Event(Kind.TOOL_RESULT, told, id=number, tool=name, failed=failed)]
+
+
+def _words(told: object) -> str:
+    """The text in what a tool of a server gave, or in what went wrong."""
+    found = _mapping(told)
+    if isinstance(found.get("message"), str):
+        return str(found["message"])
+    parts = [str(_mapping(part).get("text") or "") for part in _sequence(found.get("content"))]
+    return "\n".join(part for part in parts if part)
+
+
+# -- its command line and environment -------------------------------------------------------------
 
 
 def _program(named: Sequence[str], path: str | None) -> list[str] | None:
@@ -221,22 +310,53 @@ def _program(named: Sequence[str], path: str | None) -> list[str] | None:
 
 
 def _permissions(permissions: Permissions) -> list[str]:
+    """Its sandbox; with one, what would have to be asked for is denied. There are no rules for single commands."""
     if permissions is Permissions.ALL:
         return ["--dangerously-bypass-approvals-and-sandbox"]
-    return ["-c", f'sandbox_mode="{_SANDBOX[permissions]}"', "-c", 'approval_policy="never"']
+    return [*_setting("sandbox_mode", _SANDBOX[permissions]), *_setting("approval_policy", "never")]
 
 
-def _server(server: McpServer) -> list[str]:
+def _server(server: McpServer, allowed: Sequence[str]) -> list[str]:
     """A server of tools as settings on the command line, without its secrets."""
+    settings: dict[str, object] = {
+        # Else it does not wait for a server, and the model finds no such tool.
+        "required": True,
+        "startup_timeout_sec": SERVERS_S,
+        **(_by_address(server) if server.url else _by_command(server)),
+    }
+    for tool in _allowed_of(server.name, allowed):
+        settings[f"tools.{tool}.approval_mode" if tool else "default_tools_approval_mode"] = "approve"
     place = f"mcp_servers.{server.name}"
-    settings: dict[str, object]
-    if server.url:
-        headers = {header: _variable(server.name, header) for header in server.headers}
-        settings = {"url": server.url, "env_http_headers": headers}
-    else:
-        program, *arguments = server.command
-        settings = {"command": program, "args": arguments, "env_vars": list(server.env)}
-    return [part for key, value in settings.items() for part in ("-c", f"{place}.{key}={_toml(value)}")]
+    return [part for key, value in settings.items() for part in _setting(f"{place}.{key}", value)]
+
+
+def _by_address(server: McpServer) -> dict[str, object]:
+    return {"url": server.url, "env_http_headers": {name: _variable(server.name, name) for name in server.headers}}
+
+
+def _by_command(server: McpServer) -> dict[str, object]:
+    """Its variables come under names of their own: they are not Codex's, nor another server's."""
+    if not server.env:
+        return {"command": server.command[0], "args": list(server.command[1:])}
+    carriers = {name: _variable(server.name, name) for name in server.env}
+    script = [f'export {name}="${carrier}"; unset {carrier}' for name, carrier in carriers.items()]
+    script.append('exec "$0" "$@"')
+    return {
+        "command": "/bin/sh",
+        "args": ["-c", "; ".join(script), *server.command],
+        "env_vars": list(carriers.values()),
+    }
+
+
+def _allowed_of(server: str, allowed: Sequence[str]) -> list[str]:
+    """The tools of a server that a list names as ``mcp__server__tool``; empty for all: ``mcp__server``."""
+    whole, start = f"mcp__{server}", f"mcp__{server}__"
+    named = [entry.removeprefix(start) for entry in allowed if entry.startswith(start)]
+    return ["" if name in ("", "*") else name for name in named] + ([""] if whole in allowed else [])
+
+
+def _setting(name: str, value: object) -> list[str]:
+    return ["-c", f"{name}={_toml(value)}"]
 
 
 def _toml(value: object) -> str:
@@ -245,68 +365,83 @@ def _toml(value: object) -> str:
     return json.dumps(value)
 
 
-def _variable(server: str, header: str) -> str:
-    return "MCP_" + re.sub(r"\W", "_", f"{server}_{header}").upper()
+def _variable(server: str, name: str) -> str:
+    return "ORCHESTRION_MCP_" + re.sub(r"\W", "_", f"{server}_{name}").upper()
 
 
 def _keys_of_providers(environ: Mapping[str, str]) -> list[str]:
     """Variables that its configuration names as keys of model providers."""
-    file = _home(environ) / "config.toml"
-    try:
-        import tomllib
+    providers = [_mapping(one) for one in _mapping(_configuration(environ).get("model_providers")).values()]
+    headers = [name for one in providers for name in _mapping(one.get("env_http_headers")).values()]
+    return [str(name) for name in (*(one.get("env_key") for one in providers), *headers) if name]
 
-        providers = tomllib.loads(file.read_text(encoding="utf-8")).get("model_providers", {})
+
+def _configuration(environ: Mapping[str, str]) -> Mapping[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads((_home(environ) / "config.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return []  # it will say itself what is wrong with its configuration
-    return [str(one["env_key"]) for one in map(_mapping, providers.values()) if one.get("env_key")]
+        return {}  # it will say itself what is wrong with its configuration
 
 
 def _home(environ: Mapping[str, str]) -> Path:
     return Path(environ.get("CODEX_HOME") or Path(environ.get("HOME", "/")) / ".codex")
 
 
-def _said(kind: str, item: Mapping[str, Any]) -> str:
-    if kind == "file_change":
-        changes = [_mapping(change) for change in item.get("changes") or ()]
-        return short(", ".join(f"{change.get('kind')} {change.get('path')}" for change in changes))
-    return short(item.get("command") or item.get("query") or item.get("arguments") or "")
+# -- what its words mean, and whether it is signed in -----------------------------------------------
+
+#: What an error's text tells of its cause, the first that matches.
+_CAUSES = (
+    (
+        "auth_failed",
+        r"status:? 40[13]\b|unauthorized|not logged in|missing environment variable|api.?key|"
+        r"refresh.{0,20}token|sign in again|log in again",
+    ),
+    ("rate_limited", r"status:? (429|529)\b|rate.?limit|usage limit|quota|too many requests|overloaded|at capacity"),
+    (
+        "network",
+        r"status:? 5\d\d\b|high demand|stream disconnected|connection|network|error sending request|timed? ?out|"
+        r"idle timeout|internal server error",
+    ),
+)
+_WAIT = re.compile(r"(?:try again|retry) (?:in|after)((?: *\d+(?:\.\d+)? *(?:ms|[smhd])[a-z]*,?(?: and)?)+)", re.I)
+_SPAN = re.compile(r"(\d+(?:\.\d+)?) *(ms|[smhd])", re.I)
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
-def _tool_name(kind: str, item: Mapping[str, Any]) -> str:
-    if kind == "mcp_tool_call":
-        return f"mcp__{item.get('server')}__{item.get('tool')}"
-    return {"command_execution": "shell", "file_change": "edit"}.get(kind, kind)
-
-
-def _code_of(text: str) -> str:
-    found, low = _STATUS.search(text), text.lower()
-    status = int(found[1]) if found else 0
-    if status in (401, 403) or "unauthorized" in low or "not logged in" in low:
-        return "auth_failed"
-    if status == 429 or "rate limit" in low or "usage limit" in low or "overloaded" in low:
-        return "rate_limited"
-    if status >= 500 or "stream disconnected" in low or "connection" in low or "error sending request" in low:
-        return "network"
-    return "agent_failed"
+def _verdict_on(text: str) -> Verdict:
+    code = next((cause for cause, words in _CAUSES if re.search(words, text, re.I)), "agent_failed")
+    return Verdict(code, text, _retry_after(text) if code == "rate_limited" else None)
 
 
 def _retry_after(text: str) -> float | None:
-    found = _RETRY_AFTER.search(text)
-    return float(found[1]) * {"ms": 0.001, "m": 60.0}.get(found[2] or "s", 1.0) if found else None
+    """Seconds, of words such as ``try again in 1h 5m`` or ``in 2 days 3 hours``."""
+    found = _WAIT.search(text)
+    return sum(float(span[1]) * _SECONDS[span[2].lower()] for span in _SPAN.finditer(found[1])) if found else None
 
 
-def _is_signed_in(environ: Mapping[str, str]) -> bool:
-    keys = ("OPENAI_API_KEY", "CODEX_API_KEY", *_keys_of_providers(environ))
-    return any(environ.get(key) for key in keys) or (_home(environ) / "auth.json").is_file()
+def _is_signed_in(command: Sequence[str], environ: Mapping[str, str]) -> bool | None:
+    """By the provider that its configuration chooses, a key, or what it says itself; None: it says nothing."""
+    configuration = _configuration(environ)
+    provider = _mapping(_mapping(configuration.get("model_providers")).get(str(configuration.get("model_provider"))))
+    if provider.get("env_key"):
+        return bool(environ.get(str(provider["env_key"])))
+    if any(environ.get(key) for key in _KEYS) or (provider and not provider.get("requires_openai_auth")):
+        return True
+    found = _asked([*command, "login", "status"], environ)
+    return None if found is None else found[0] == 0
 
 
-def _version(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
+def _asked(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str] | None:
+    """The exit code and output of a short command; None: nothing in time."""
     try:
         done = subprocess.run(
-            [*command, "--version"],
+            command,
             env=inherited(environ, _ALSO),
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
             text=True,
             errors="replace",
             timeout=VERSION_S,
@@ -314,12 +449,137 @@ def _version(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else None
+    return done.returncode, done.stdout.strip()
+
+
+def _parsed(line: str | bytes) -> Mapping[str, Any]:
+    """An object; an empty one for a line that is none."""
+    try:
+        return _mapping(json.loads(line))
+    except (ValueError, RecursionError):
+        return {}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _sequence(value: object) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
 def _number(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
+
+
+# -- the program that starts Codex -------------------------------------------------------------------
+
+
+def relay(command: Sequence[str], output: IO[bytes], sessions: Path) -> int:
+    """Runs Codex, passes its lines on, and puts one between them for every answer in the session's record.
+
+    Returns its exit code; the negative number of a signal. A signal to end is passed on.
+    """
+    record = _Record(sessions, datetime.now(UTC))
+    process = subprocess.Popen(command, stdout=subprocess.PIPE)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda number, _: process.send_signal(number))
+    assert process.stdout is not None
+    for line in _lines(process.stdout):
+        for one in (*record.answers_before(line), line):
+            output.write(one)
+        output.flush()
+    return process.wait()
+
+
+def _lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Whole lines as they come, an empty one now and then while there are none, what is left at the end."""
+    import selectors
+
+    half = b""
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while True:
+            if not selector.select(LOOK_S):
+                yield b""
+                continue
+            chunk = os.read(stream.fileno(), 65_536)
+            if not chunk:
+                break
+            *whole, half = (half + chunk).split(b"\n")
+            yield from (line + b"\n" for line in whole)
+    yield half
+
+
+class _Record:
+    """What Codex itself writes down of a session, from the moment that this process began."""
+
+    def __init__(self, sessions: Path, since: datetime) -> None:
+        self._sessions = sessions
+        self._since = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        self._thread = ""
+        self._file: IO[bytes] | None = None
+        self._half = b""
+        self._is_whole = False
+
+    def answers_before(self, line: bytes) -> list[bytes]:
+        """Lines for answers that were written down by now; all of them before the event that ends the turn."""
+        if b'"thread.started"' in line[:40]:
+            self._thread = str(_parsed(line).get("thread_id") or "")
+        found = list(self._news())
+        if line.startswith((b'{"type":"turn.completed"', b'{"type":"turn.failed"')):
+            end = time.monotonic() + LAG_S
+            while not self._is_whole and time.monotonic() < end:
+                time.sleep(0.01)
+                found += self._news()
+        return found
+
+    def _news(self) -> Iterator[bytes]:
+        self._file = self._file or self._found()
+        if self._file is None:
+            return
+        *whole, self._half = (self._half + self._file.read()).split(b"\n")
+        for line in whole:
+            # Only these are read: a record may be long.
+            if any(mark in line for mark in _MARKS):
+                yield from self._understood(_parsed(line))
+
+    def _understood(self, entry: Mapping[str, Any]) -> Iterator[bytes]:
+        told = _mapping(entry.get("payload"))
+        if str(entry.get("timestamp")) < self._since:
+            return
+        if entry.get("type") == "turn_context":
+            yield _own({"type": _MODEL, "model": told.get("model")})
+        if entry.get("type") == "token_usage_record":
+            yield _own({"type": _ANSWER, "id": told.get("response_id"), "usage": told.get("usage")})
+        if told.get("type") in ("task_complete", "turn_aborted"):
+            self._is_whole = True
+
+    def _found(self) -> IO[bytes] | None:
+        """The record of the thread, as soon as there is one."""
+        if not re.fullmatch(r"[\w-]+", self._thread):
+            return None
+        files = sorted(self._sessions.glob(f"*/*/*/rollout-*-{self._thread}.jsonl"))
+        return files[-1].open("rb") if files else None
+
+
+#: What lines of the record that matter contain.
+_MARKS = (b'"turn_context"', b'"token_usage_record"', b'"task_complete"', b'"turn_aborted"')
+
+
+def _own(line: Mapping[str, Any]) -> bytes:
+    return json.dumps(line).encode() + b"\n"
+
+
+def main(command: Sequence[str]) -> int:
+    """Ends as Codex ended, by the same signal if it was one."""
+    exit_code = relay(command, sys.stdout.buffer, _home(os.environ) / "sessions")
+    if exit_code < 0:
+        if -exit_code != signal.SIGKILL:
+            signal.signal(-exit_code, signal.SIG_DFL)
+        os.kill(os.getpid(), -exit_code)
+    return exit_code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

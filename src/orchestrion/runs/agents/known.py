@@ -32,7 +32,7 @@ _COMMAND = "command"
 
 def agent_named(name: str, settings: Mapping[str, Any]) -> Agent:
     """The agent of that name, as its settings describe it. Raises AgentProblem (``agent_missing``)."""
-    adapter = settings.get("adapter") or (_COMMAND if "command" in settings else name)
+    adapter = _adapter(name, settings)
     if adapter in _NATIVE:
         module, kind, _ = _NATIVE[adapter]
         return _imported(module, kind)()  # type: ignore[no-any-return]
@@ -66,6 +66,15 @@ def self_sufficient(settings: Mapping[str, Mapping[str, Any]]) -> frozenset[str]
 def needs_no_command(name: str, settings: Mapping[str, Mapping[str, Any]]) -> bool:
     """Whether the agent knows by itself what to run."""
     return name in self_sufficient(settings)
+
+
+def speaks_in_events(name: str, settings: Mapping[str, Any]) -> bool:
+    """Whether we understand what the agent writes; a command's lines are its own."""
+    return _adapter(name, settings) != _COMMAND
+
+
+def _adapter(name: str, settings: Mapping[str, Any]) -> str:
+    return settings.get("adapter") or (_COMMAND if "command" in settings else name)
 
 
 def _imported(module: str, what: str) -> Any:

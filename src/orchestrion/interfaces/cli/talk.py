@@ -1,0 +1,108 @@
+"""Commands that talk to agents and show their files: message, files, run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+
+from orchestrion.interfaces.cli import output
+from orchestrion.interfaces.cli.call import Call, own_run
+from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
+
+
+@command("message", "orchestrion message R31 'also update the docs'", "orchestrion message R31 -")
+@click.argument("run", metavar="R")
+@click.argument("text", metavar="TEXT")
+def message(call: Call, run: str, text: str) -> None:
+    """An agent that can hear while it works is told at once; any other at its next turn. The answer says
+    which. TEXT of - reads standard input.
+    """
+    words = sys.stdin.read() if text == "-" else text
+    with call.open() as orchestrion:
+        found = orchestrion.message(own_run(run, orchestrion.store.uuid), words)
+    call.answer(found, lambda: [_delivery(found)])
+
+
+@command("files", "orchestrion files R31", "orchestrion files --overlaps")
+@click.argument("run", metavar="[R]", required=False)
+@click.option("--overlaps", is_flag=True, help="Files that more than one active run has changed.")
+def files(call: Call, run: str | None, overlaps: bool) -> None:
+    """What a run has changed, also while it works. Its supervisor looks every few seconds."""
+    with call.open() as orchestrion:
+        if overlaps:
+            met = orchestrion.overlaps()
+            call.answer({"overlaps": met}, lambda: _overlaps(met))
+            return
+        one = own_run(run, orchestrion.store.uuid)
+        found = {"run": one.rpartition("/")[2].upper(), "files": orchestrion.files_of(one)}
+    call.answer(found, lambda: _files(found))
+
+
+@command(
+    "run", "orchestrion run reviewer 'Look for races in src/queue.py'", "orchestrion run coder 'Fix #12' --agent codex"
+)
+@click.argument("role", metavar="ROLE")
+@click.argument("text", metavar="TEXT")
+@click.option("--agent", metavar="NAME", help="The agent, if not that of the role.")
+@click.option("--plan", metavar="PLAN", help="The plan that its work goes to.")
+@click.option("--run", "command_", metavar="CMD", help="What the agent `command` runs.")
+@click.option("--check", "checks", metavar="CMD", multiple=True, help="Must pass before it counts. Repeatable.")
+def run(
+    call: Call, role: str, text: str, agent: str | None, plan: str | None, command_: str | None, checks: tuple[str, ...]
+) -> int:
+    """Makes a task of TEXT, starts it here and now, and stays until it is over; Ctrl-C leaves the run to
+    the next worker. Ends with 8 if it is not completed.
+    """
+    from orchestrion.interfaces.cli.progress import progress
+    from orchestrion.interfaces.cli.work import Stop
+    from orchestrion.runs.launch import leave_run
+
+    leave_run()
+    with call.open(create=True) as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
+        found = orchestrion.run_role(
+            role,
+            sys.stdin.read() if text == "-" else text,
+            agent=agent,
+            plan=plan,
+            command=command_,
+            checks=tuple(checks),
+            seen=shown.look,
+            worker=stop.watch,
+        )
+        shown.look()
+    call.answer(found, lambda: _outcome(found))
+    return OK if found["task"]["state"] == "completed" else NOT_ALL_COMPLETED
+
+
+COMMANDS = {"message": message, "files": files, "run": run}
+
+
+def _delivery(found: Mapping[str, Any]) -> str:
+    if found["state"] == "given":
+        return f"{found['run']}: given to the agent"
+    if found["state"] == "dropped":
+        return f"{found['run']} ended before it was heard"
+    return f"{found['run']}: queued; the agent hears it at its next turn"
+
+
+def _files(found: Mapping[str, Any]) -> Iterator[str]:
+    if not found["files"]:
+        yield f"{found['run']} has changed no file, as far as was seen"
+    yield from output.table([(file["kind"], output.plain(file["path"])) for file in found["files"]])
+
+
+def _overlaps(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not found:
+        yield "no two active runs are at the same file"
+    yield from output.table([(output.plain(one["path"]), " ".join(one["runs"])) for one in found])
+
+
+def _outcome(found: Mapping[str, Any]) -> Iterator[str]:
+    task, last = found["task"], found["run"]
+    yield f"{task['id']} {output.state(task['state'])}"
+    if last and (last["summary"] or last["reason"]):
+        yield output.block(str(last["summary"] or last["reason"]))

@@ -1,0 +1,97 @@
+"""Use cases about talking to agents and seeing their files: message, files, run a role at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from orchestrion.core.model import iso, name, number
+from orchestrion.orchestrator.metrics import MetricCases
+from orchestrion.scheduler import messages, overlap
+from orchestrion.store.store import Row
+
+#: So long ``message`` waits to learn what became of it, in seconds: a supervisor looks every second.
+DELIVERY_S = 3.0
+
+
+class TalkCases(MetricCases):
+    """Messages to agents, and what they touch while they work."""
+
+    def message(self, run: str, text: str, *, wait_s: float = DELIVERY_S) -> dict[str, Any]:
+        """Says something to a run's agent, and waits a moment for it to be heard.
+
+        ``state`` is then ``given`` (``how``: while_running) or still ``waiting``, for the agent's
+        next turn. Raises NotFound, Conflict when the run is over or held by a client, InvalidInput.
+        """
+        one = number(run, "R")
+        sent = self.store.write(lambda tx: messages.send(tx, one, text))
+        end = time.monotonic() + wait_s
+        while True:
+            found = next(row for row in self._messages(one) if row["id"] == sent)
+            left = end - time.monotonic()
+            if found["state"] != "waiting" or left <= 0:
+                return _message(found)
+            self.store.wait_for_change(min(left, 0.25))
+
+    def messages_to(self, run: str) -> list[dict[str, Any]]:
+        """All that was said to a run's agent, oldest first."""
+        return [_message(row) for row in self._messages(number(run, "R"))]
+
+    def _messages(self, run: int) -> list[Row]:
+        return self.store.read(lambda tx: messages.of_run(tx, run))
+
+    def files_of(self, run: str) -> list[dict[str, Any]]:
+        """Files that a run has changed until now, as its supervisor saw them last. Raises NotFound."""
+        one = self.run(run).id
+        rows = self.store.read(lambda tx: overlap.of_run(tx, one))
+        return [{"path": row["path"], "kind": row["kind"], "seen_at": iso(row["seen_at"])} for row in rows]
+
+    def overlaps(self) -> list[dict[str, Any]]:
+        """Files that more than one active run has changed: ``path`` and ``runs``."""
+        return [dict(one) for one in self.store.read(overlap.overlaps)]
+
+    def run_role(
+        self,
+        role: str,
+        text: str,
+        *,
+        seen: Callable[[], None] = lambda: None,
+        worker: Callable[[Any], None] = lambda _: None,
+        **values: Any,
+    ) -> dict[str, Any]:
+        """Makes a task of ``text`` for a role, starts it at once and sees it to its end.
+
+        ``values`` are further fields of a new task. Returns the task and its last run. Raises
+        NotFound for an unknown role, InvalidInput, Backpressure when there is no room.
+        """
+        from orchestrion.core.model import TITLE_LIMIT
+        from orchestrion.worker import Worker
+
+        title = (text.strip().splitlines() or [""])[0][:TITLE_LIMIT]
+        task = self.add(title, role=role, description=text, priority=10, **values)
+        one = Worker(self.store, self.project, self.config, self.environ, 1, None, seen)
+        worker(one)
+        one.work_on(task.id)
+        return self.store.read(lambda tx: _outcome(tx, task.id))
+
+
+def _outcome(tx: Any, task: int) -> dict[str, Any]:
+    from orchestrion.core.model import Run
+    from orchestrion.orchestrator import views
+
+    last = tx.all("runs_of_task", task=task)
+    return {"task": views.task(tx, task).as_json(), "run": Run(last[-1]).as_json() if last else None}
+
+
+def _message(row: Row) -> dict[str, Any]:
+    return {
+        "run": name("R", row["run"]),
+        "message": row["id"],
+        "text": row["text"],
+        "actor": row["actor"],
+        "state": row["state"],
+        "how": row["how"],
+        "created_at": iso(row["created_at"]),
+        "given_at": iso(row["given_at"]),
+    }

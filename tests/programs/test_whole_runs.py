@@ -1,0 +1,238 @@
+"""The real Claude Code and the real Codex, from a task to merged work, and everything they used."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from anthropic_model import AnthropicModel
+from openai_model import OpenAiModel
+
+PATIENCE_S = 100.0
+PROGRAM = str(Path(sys.executable).with_name("orchestrion"))
+
+
+class Place:
+    """A project whose agents know of nothing but the scripted models."""
+
+    def __init__(self, root: Path, programs: Path, claude_url: str, codex_url: str) -> None:
+        self.folder, home = root / "project", root / "home"
+        (home / ".codex").mkdir(parents=True)
+        self.folder.mkdir()
+        (home / ".codex" / "config.toml").write_text(
+            'model = "fake-model"\nmodel_provider = "fake"\ncheck_for_update_on_startup = false\n'
+            f'[model_providers.fake]\nname = "fake"\nbase_url = "{codex_url}/v1"\nwire_api = "responses"\n'
+            'env_key = "FAKE_KEY"\nrequest_max_retries = 0\nstream_max_retries = 0\n[analytics]\nenabled = false\n'
+        )
+        kept = {
+            key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_", "CLAUDE"))
+        }
+        self.environ = kept | {
+            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "XDG_STATE_HOME": str(home / "state"),
+            "ANTHROPIC_BASE_URL": claude_url,
+            "ANTHROPIC_API_KEY": "a-key-that-nobody-may-see",
+            "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
+            "CLAUDE_CODE_MAX_RETRIES": "0",
+            "FAKE_KEY": "another-secret-key",
+        }
+        for command in (["git", "init", "-q", "-b", "main"], ["git", "commit", "-q", "--allow-empty", "-m", "first"]):
+            identity = ["-c", "user.name=A", "-c", "user.email=a@example.org"]
+            subprocess.run([command[0], *identity, *command[1:]], cwd=self.folder, env=self.environ, check=True)
+        self.call("init")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [PROGRAM, *arguments], cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=PATIENCE_S
+        )
+
+    def call(self, *arguments: str) -> Any:
+        done = self.run(*arguments, "--json")
+        assert done.returncode in (0, 8), done.stderr
+        return json.loads(done.stdout)
+
+    def add(self, agent: str, script: list[dict[str, Any]], *more: str) -> str:
+        text = f"Do it. [[script: {json.dumps(script)} ]]"
+        return str(self.call("add", "A task", "--agent", agent, "--description", text, *more)["id"])
+
+    def check(self, script: str) -> str:
+        """A check whose text does not stand in the brief: what it prints is a script for the model."""
+        file = Path(self.environ["HOME"]) / "check.sh"
+        file.write_text(script)
+        return f"sh {file}"
+
+    def last_run(self) -> Any:
+        return self.call("runs")["runs"][0]
+
+    def start_worker(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [PROGRAM, "work", "--drain"],
+            cwd=self.folder,
+            env=self.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def leftovers(self) -> list[int]:
+        """Processes that work somewhere below the project's home."""
+        home, found = self.environ["HOME"], []
+        for process in psutil.process_iter():
+            try:
+                if process.status() != psutil.STATUS_ZOMBIE and process.cwd().startswith(home):
+                    found.append(process.pid)
+            except psutil.Error:
+                continue
+        return found
+
+
+@pytest.fixture
+def claude_model() -> Iterator[AnthropicModel]:
+    with AnthropicModel() as model:
+        yield model
+
+
+@pytest.fixture
+def codex_model() -> Iterator[OpenAiModel]:
+    with OpenAiModel() as model:
+        yield model
+
+
+@pytest.fixture
+def place(tmp_path: Path, programs: Path, claude_model: AnthropicModel, codex_model: OpenAiModel) -> Iterator[Place]:
+    place = Place(tmp_path, programs, claude_model.url, codex_model.url)
+    yield place
+    wait(lambda: not place.leftovers(), "the end of every process of an agent")
+
+
+def wait(true: Callable[[], Any], what: str) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not true():
+        assert time.monotonic() < end, f"waited {PATIENCE_S:.0f} s for {what}"
+        time.sleep(0.05)
+
+
+def write(file: str, text: str) -> dict[str, Any]:
+    return {"tool": "Write", "input": {"file_path": file, "content": text}}
+
+
+def shell(command: str) -> dict[str, Any]:
+    return {"tool": "exec_command", "input": {"cmd": command}}
+
+
+def test_claude_code_works_is_corrected_and_counted_to_the_unit(place: Place, claude_model: AnthropicModel) -> None:
+    again = json.dumps([write("a.txt", "right"), {"text": "now right", "usage": {"output_tokens": 7}}])
+    check = f"grep -q right a.txt || {{ echo 'not right [[script: {again} ]]'; exit 1; }}"
+    usage = {"input_tokens": 11, "cache_read_input_tokens": 5, "cache_creation_input_tokens": 3}
+    script = [{**write("a.txt", "wrong\n"), "usage": usage}, {"text": "done"}]
+    place.add("claude", script, "--check", place.check(check))
+    assert place.call("work", "--drain")["completed"] == 1
+    run = place.last_run()
+    sums = {name: sum(used[name] for used in claude_model.used) for name in claude_model.used[0]}
+    assert run["turns"] == len(claude_model.used) == 4
+    assert run["tokens"] == {
+        "input": sums["input_tokens"],
+        "output": sums["output_tokens"],
+        "cache_read": sums["cache_read_input_tokens"],
+        "cache_write": sums["cache_creation_input_tokens"],
+    }
+    assert run["cost_usd"] > 0
+    assert run["tools"] == {"Write": 2}
+    assert run["session_id"]
+    assert run["summary"] == "now right"
+    log = (place.folder / ".git/orchestrion/runs/R1/log.jsonl").read_text()
+    assert "a-key-that-nobody-may-see" not in log
+    assert "> Write" in place.run("log", "R1").stdout
+
+
+def test_a_later_attempt_goes_on_with_the_session_and_counts_only_its_own(
+    place: Place, claude_model: AnthropicModel
+) -> None:
+    task = place.add("claude", [write("a.txt", "1\n"), {"text": "first"}], "--check", "test -f b.txt")
+    place.environ["ORCHESTRION_RUN_FEEDBACK"] = "0"
+    assert place.call("work", "--drain")["failed"] == 1
+    first = place.last_run()
+    before = len(claude_model.used)
+    place.call(
+        "update", task, "--description", f"Go on. [[script: {json.dumps([write('b.txt', '2'), {'text': 'second'}])} ]]"
+    )
+    place.call("retry", task, "--resume")
+    assert place.call("work", "--drain")["completed"] == 1
+    second = place.last_run()
+    assert second["id"] != first["id"]
+    assert second["session_id"] == first["session_id"]
+    assert second["turns"] == len(claude_model.used) - before == 2
+    assert second["tokens"]["input"] == 200
+    assert second["cost_usd"] == pytest.approx(first["cost_usd"], rel=0.01)
+    files = place.run("diff", second["id"]).stdout
+    assert "a.txt" in files
+    assert "b.txt" in files
+
+
+@pytest.mark.parametrize(("status", "code"), [(401, "auth_failed"), (429, "rate_limited"), (500, "network")])
+def test_what_the_service_refuses_has_its_code(place: Place, status: int, code: str) -> None:
+    place.add("claude", [{"http": status}], "--max-retries", "0")
+    assert place.call("work", "--drain")["failed"] == 1
+    assert place.last_run()["code"] == code
+
+
+def test_a_message_is_heard_while_it_works(place: Place, claude_model: AnthropicModel) -> None:
+    place.add("claude", [{**write("a.txt", "1\n"), "delay": 4}, {"text": "heard", "delay": 1}])
+    worker = place.start_worker()
+    wait(lambda: claude_model.asked, "the first question")
+    answer = place.call("message", "R1", "mind the MARGINS please")
+    assert (answer["state"], answer["how"]) == ("given", "while_running")
+    assert worker.wait(PATIENCE_S) == 0
+    assert "mind the MARGINS" in json.dumps(claude_model.asked[-1])
+
+
+def test_a_kill_leaves_nothing(place: Place, claude_model: AnthropicModel) -> None:
+    place.add("claude", [{"text": "never", "delay": 60}])
+    worker = place.start_worker()
+    wait(lambda: claude_model.asked, "the first question")
+    assert place.leftovers()
+    place.call("kill", "R1", "--reason", "enough")
+    wait(lambda: not place.leftovers(), "the end of the agent")
+    assert worker.wait(PATIENCE_S) == 8
+    assert place.last_run()["code"] == "killed"
+
+
+def test_codex_works_is_corrected_and_counted_to_the_unit(place: Place, codex_model: OpenAiModel) -> None:
+    again = json.dumps([shell("printf right > a.txt"), {"text": "now right"}])
+    check = f"grep -q right a.txt || {{ echo 'not right [[script: {again} ]]'; exit 1; }}"
+    usage = {"usage": {"input": 50, "cached": 30, "output": 9, "reasoning": 4}}
+    script = [{**shell("printf wrong > a.txt"), **usage}, {"text": "done"}]
+    place.add("codex", script, "--check", place.check(check))
+    assert place.call("work", "--drain")["completed"] == 1
+    run, used = place.last_run(), codex_model.used()
+    assert run["tokens"]["input"] == used.input - used.cached
+    assert run["tokens"]["cache_read"] == used.cached
+    assert run["tokens"]["output"] == used.output
+    assert run["turns"] == used.answers == 4
+    assert run["cost_usd"] is None
+    assert run["summary"] == "now right"
+
+
+def test_codex_is_told_at_its_next_turn(place: Place, codex_model: OpenAiModel) -> None:
+    place.add("codex", [{"text": "first", "delay": 8}])
+    worker = place.start_worker()
+    wait(lambda: place.call("runs")["runs"] and place.last_run()["session_id"], "its session")
+    more = json.dumps([shell("printf 1 > heard.txt"), {"text": "second"}])
+    answer = place.call("message", "R1", f"one thing more [[script: {more} ]]")
+    assert answer["state"] == "waiting", place.last_run()
+    assert worker.wait(PATIENCE_S) == 0
+    assert "heard.txt" in place.run("diff", "R1").stdout
+
+
+def test_codex_refused(place: Place) -> None:
+    place.add("codex", [{"http": 401, "message": "no such key"}], "--max-retries", "0")
+    assert place.call("work", "--drain")["failed"] == 1
+    assert place.last_run()["code"] == "auth_failed"
