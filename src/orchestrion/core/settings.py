@@ -79,6 +79,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("retry.delay_s", "number", 60, "wait before the first retry; it doubles with each", "s"),
     Setting("retry.cap_s", "number", 3600, "longest wait before a retry", "s"),
     Setting("retry.jitter", "number", 0, "largest share of the wait that chance may add", "share", most=1),
+    Setting("breaker.failures", "integer", 5, "failures of an agent itself in a row that open its breaker", least=1),
+    Setting("breaker.cooldown_s", "number", 60, "how long a breaker stays open at first; it doubles", "s", least=0.1),
     Setting("run.timeout_s", "number", 1800, "longest time of a run in all", "s", least=0.1),
     Setting("run.stall_s", "number", None, "longest silence of an agent; none: no limit", "s", least=0.1),
     Setting("run.feedback", "integer", 2, "further goes of an agent whose work failed a check", "goes", most=100),

@@ -10,7 +10,7 @@ from orchestrion.core.errors import Conflict, NotFound
 from orchestrion.core.model import check_choice, check_plan_name, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator.runs import RunCases
-from orchestrion.scheduler import budget, slots
+from orchestrion.scheduler import breaker, budget, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -70,6 +70,7 @@ class PlanCases(RunCases):
                 "project": str(self.project.root),
                 "tasks": {row["state"]: row["total"] for row in tx.all("count_states")},
                 "paused_at": iso(paused),
+                "breakers": [dict(one) for one in breaker.overview(tx)],
                 "budget": budget.overview(tx, self.budgets()),
                 "runs": [{**Run(run).as_json(), "title": run["title"]} for run in runs],
                 "slots": [dict(slot) for slot in slots.all_slots(tx)],

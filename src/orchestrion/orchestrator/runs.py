@@ -16,8 +16,8 @@ from orchestrion.orchestrator import views
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
+from orchestrion.scheduler import breaker, decide, finish, reap, slots
 from orchestrion.scheduler import claim as claims
-from orchestrion.scheduler import decide, finish, reap, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -317,9 +317,12 @@ class RunCases(TaskCases):
         """Workers claim nothing any more; runs go on."""
         self._set_paused(1, "queue.paused")
 
-    def resume(self) -> None:
-        """Workers claim again."""
+    def resume(self, agent: str | None = None) -> bool:
+        """Workers claim again; with ``agent`` the breaker of that agent is closed instead. Whether it was open."""
+        if agent is not None:
+            return self.store.write(lambda tx: breaker.succeeded(tx, agent))
         self._set_paused(0, "queue.resumed")
+        return True
 
     def _set_paused(self, paused: int, event: str) -> None:
         def set_paused(tx: Transaction) -> None:

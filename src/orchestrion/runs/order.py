@@ -53,6 +53,9 @@ class Order:
     port_offset: int | None
     retry_cap_s: float
     retry_jitter: float
+    #: Failures of the agent itself in a row that open its breaker, and for how long at first.
+    breaker_failures: int = 5
+    breaker_cooldown_s: float = 60.0
     #: How the settings describe the agent: adapter, program, and the like.
     settings: dict[str, Any] = field(default_factory=dict)
     #: Session of the agent to go on with; None: a new one.

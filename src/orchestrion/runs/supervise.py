@@ -40,17 +40,18 @@ from orchestrion.runs import checks, merge, processes, workspaces
 from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.agents.agent import Assignment, McpServer, Permissions, Usage, Verdict
 from orchestrion.runs.agents.command import shell_environment
-from orchestrion.runs.agents.known import agent_named
+from orchestrion.runs.agents.known import agent_named, speaks_in_events
 from orchestrion.runs.attend import Attendant
 from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.go import Go, first_line
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.order import Order
+from orchestrion.runs.outcome import Failed, HandedIn, Over
 from orchestrion.runs.points import reach
 from orchestrion.runs.watch import Ended, Silent, TimeUp, watch
 from orchestrion.runs.workspaces import Workspace
-from orchestrion.scheduler import finish
+from orchestrion.scheduler import breaker, finish
 from orchestrion.store import Origin, Store, Transaction
 
 Result = TypeVar("Result")
@@ -63,41 +64,6 @@ MARGIN_S = 5.0
 GIT_TRIES = 3
 #: How long it insists on telling a database that is away how the run ended, in seconds.
 PATIENCE_S = 3600.0
-
-
-class Failed(Exception):
-    """The attempt failed: how, by code, and in words."""
-
-    def __init__(
-        self,
-        code: str,
-        text: str,
-        state: RunState = RunState.FAILED,
-        *,
-        transient: bool | None = None,
-        retry_after_s: float | None = None,
-    ) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.state = state
-        #: When the service behind the agent wants to be asked again.
-        self.retry_after_s = retry_after_s
-        #: Whether it is tried again; None: as the taxonomy says.
-        self.transient = transient
-
-
-class Over(Exception):
-    """The run is over for others already, or must be: its agent has to stop now."""
-
-
-class HandedIn(Exception):
-    """The work waits for a person."""
-
-    def __init__(self, code: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
 
 
 def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str]) -> int:
@@ -389,7 +355,7 @@ class Supervisor:
             raise Failed("merge_recheck_failed", "after the merge with newer work:\n" + _told(failed))
 
     def _settle(self) -> None:
-        self._insist(lambda tx: finish.complete(tx, self._order.run, summary=self._summary))
+        self._insist(lambda tx: self._finish(tx, lambda: finish.complete(tx, self._order.run, summary=self._summary)))
         reach("settle.done")
         if self._workspace is not None:
             workspaces.remove(Path(self._order.project), self._workspace.path)
@@ -455,13 +421,17 @@ class Supervisor:
 
     def _hand_in(self, work: HandedIn) -> None:
         reason, summary = printable(work.text), self._summary or None
-        self._insist(lambda tx: finish.hand_in(tx, self._order.run, code=work.code, reason=reason, summary=summary))
+        run, code = self._order.run, work.code
+        self._insist(
+            lambda tx: self._finish(tx, lambda: finish.hand_in(tx, run, code=code, reason=reason, summary=summary))
+        )
 
     def _fail(self, failure: Failed) -> None:
         self._log.note(f"failed: {failure.code}")
         back_off = finish.BackOff(self._order.retry_cap_s, self._order.retry_jitter, _random)
-        self._insist(
-            lambda tx: finish.fail(
+
+        def fail(tx: Transaction) -> None:
+            finish.fail(
                 tx,
                 self._order.run,
                 code=failure.code,
@@ -471,7 +441,21 @@ class Supervisor:
                 transient=failure.transient,
                 retry_after_s=failure.retry_after_s,
             )
-        )
+            if self._has_breaker():
+                rules = breaker.Rules(self._order.breaker_failures, self._order.breaker_cooldown_s)
+                breaker.failed(tx, self._order.agent, failure.code, rules)
+
+        self._insist(fail)
+
+    def _finish(self, tx: Transaction, end: Callable[[], object]) -> None:
+        """The run's end, which shows that its agent works."""
+        end()
+        if self._has_breaker():
+            breaker.succeeded(tx, self._order.agent)
+
+    def _has_breaker(self) -> bool:
+        """A command is each task's own: that one cannot be started says nothing of the next."""
+        return speaks_in_events(self._order.agent, self._order.settings)
 
     def _give_up(self, why: str) -> None:
         """The run is over: what the agent did is saved all the same."""

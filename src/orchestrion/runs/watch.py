@@ -147,16 +147,16 @@ def _follow(
     beat: Callable[[], None],
 ) -> bool:
     """Until the process ends; True if it had its last word and would not end."""
-    heard, last_word = time.monotonic(), None
+    heard: float = time.monotonic()
+    last_word: float | None = None
     while process.poll() is None:
         if mouth:
             mouth.speak()
         if lines.read(BEAT_S):
             heard = time.monotonic()
         now = time.monotonic()
-        if talk and last_word is None and talk.had_last_word():
-            last_word = now
-        if last_word is not None and talk and talk.is_over() and now - last_word > LINGER_S:
+        last_word = (last_word or now) if talk and talk.had_last_word() else None
+        if last_word is not None and now - last_word > LINGER_S:
             return True
         if now > limits.deadline:
             raise TimeUp(f"it ran longer than {limits.timeout_s:g} s")

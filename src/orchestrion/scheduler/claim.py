@@ -9,13 +9,13 @@ the task from then on.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.scheduler import budget, reap, slots
+from orchestrion.scheduler import breaker, budget, reap, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -35,6 +35,8 @@ class Claimant:
     agent: str = ""
     #: role -> agent, for tasks that name no agent.
     agent_of_role: Mapping[str, str] = field(default_factory=dict)
+    #: role -> agent, while the breaker of the task's own agent is open.
+    fallback_of_role: Mapping[str, str] = field(default_factory=dict)
     #: Only these roles; empty: all.
     roles: Sequence[str] = ()
     #: Only tasks with this tag.
@@ -77,8 +79,9 @@ def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
         best = _ask_best(tx, claimant, spent)
     if claimant.supervised and view["paused_at"] is not None:
         return None
+    broken = breaker.blocked(tx) if claimant.supervised else frozenset()
     for task in _candidates(tx, claimant, best, spent):
-        agent = _agent(task, claimant)
+        agent = _agent(task, claimant, broken)
         if agent is None or not _can_do(task, claimant, agent):
             continue
         limits, missing = slots.room(tx, _limits(task, claimant, agent))
@@ -178,9 +181,13 @@ def no_room(task: int, limit: str) -> Backpressure:
     )
 
 
-def _agent(head: Row, claimant: Claimant) -> str | None:
-    """The agent that will do the task; None when it is another than the one asked for."""
+def _agent(head: Row, claimant: Claimant, broken: Collection[str] = ()) -> str | None:
+    """The agent that will do the task; None when it is another than the one asked for, or broken without a fallback."""
     agent = head["agent"] or claimant.agent_of_role.get(head["role"]) or claimant.only_agent or claimant.agent
+    if agent in broken:
+        agent = claimant.fallback_of_role.get(head["role"], "")
+        if not agent or agent in broken:
+            return None
     if claimant.only_agent and agent != claimant.only_agent:
         return None
     return str(agent)
@@ -218,6 +225,8 @@ def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Se
         lease_ms=claimant.lease_ms,
         queued_at=task["ready_at"],
     )
+    if claimant.supervised:
+        breaker.try_out(tx, agent, run["id"])
     slots.hold(tx, run["id"], limits)
     tx.put("task_becomes_in_progress", id=task["id"], run=run["id"])
     tx.event(f"run.{state}", task=task["id"], run=run["id"], to=state)

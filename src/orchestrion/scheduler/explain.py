@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import SETTLED_TASK, TaskState
-from orchestrion.scheduler import budget, slots
+from orchestrion.scheduler import breaker, budget, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -20,7 +20,8 @@ SHOWN = 50
 class Reason(NamedTuple):
     """One thing that keeps a task where it is."""
 
-    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, budget, command, queue, review, ended, stale
+    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, budget, breaker, command, queue, review,
+    #: ended, stale
     kind: str
     detail: str
     ids: list[str]
@@ -96,6 +97,12 @@ def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None) -> list[Reason
         reasons.append(Reason("paused", "the queue is paused: `orchestrion resume` lets it go on", []))
     if budgets is not None and (refusal := budget.refusal(tx, row["plan"], budgets)):
         reasons.append(Reason("budget", f"{refusal}; workers start nothing of it", []))
+    for one in breaker.overview(tx):
+        if one["agent"] == row["agent"]:
+            detail = (
+                f"the agent {one['agent']} failed {one['failures']} times in a row; nobody uses it until {one['until']}"
+            )
+            reasons.append(Reason("breaker", detail, []))
     wanted = slots.names_for(
         host="", agent=row["agent"], role=row["role"], needs=json.loads(row["needs"]), supervised=True
     )

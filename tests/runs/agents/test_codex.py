@@ -283,8 +283,12 @@ class TestStart:
         assert options[:6] == ["/bin/true", "exec", "-C", "/nowhere/w", "--json", "--skip-git-repo-check"]
         assert options[options.index("-m") + 1] == "best"
         assert options[-1] == "-"
-        settings = {"sandbox_mode": "workspace-write", "approval_policy": "never"}
-        assert self.settings(options) == {**settings, "features.unbounded_connection_retries": False}
+        assert self.settings(options) == {
+            "sandbox_mode": "workspace-write",
+            "approval_policy": "never",
+            "features.unbounded_connection_retries": False,
+            "allow_login_shell": False,
+        }
 
     def test_earlier_session(self) -> None:
         options = self.options(session="t-1")

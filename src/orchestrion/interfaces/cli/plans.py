@@ -133,6 +133,9 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     yield output.heading(output.plain(found["project"]))
     if found["paused_at"]:
         yield output.paint(f"paused since {output.moment(found['paused_at'])}; `orchestrion resume` goes on", "yellow")
+    for one in found["breakers"]:
+        said = f"the agent {output.plain(one['agent'])} failed {one['failures']} times in a row: breaker {one['state']}"
+        yield output.paint(f"{said}, until {output.moment(one['until'])}; `orchestrion doctor` looks at it", "yellow")
     yield from _budget_alarm(found["budget"])
     total = sum(found["tasks"].values())
     yield f"{output.count(total, 'task')}: {output.tally(found['tasks'], _STATES)}" if total else "no tasks yet"

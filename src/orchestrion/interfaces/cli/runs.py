@@ -95,12 +95,17 @@ def pause(call: Call) -> None:
     call.answer({"paused": True}, lambda: ["paused: workers claim nothing until `orchestrion resume`"])
 
 
-@command("resume", "orchestrion resume")
-def resume(call: Call) -> None:
-    """The end of `orchestrion pause`."""
+@command("resume", "orchestrion resume", "orchestrion resume --agent claude")
+@click.option("--agent", metavar="NAME", help="Close the breaker of this agent, which failed too often.")
+def resume(call: Call, agent: str | None) -> None:
+    """The end of `orchestrion pause`, or of a breaker's patience with an agent."""
     with call.open() as orchestrion:
-        orchestrion.resume()
-    call.answer({"paused": False}, lambda: ["resumed: workers claim again"])
+        was_open = orchestrion.resume(agent)
+    if agent is None:
+        call.answer({"paused": False}, lambda: ["resumed: workers claim again"])
+        return
+    said = "closed: workers use it again" if was_open else "was not open"
+    call.answer({"agent": agent, "was_open": was_open}, lambda: [f"the breaker of {output.plain(agent)} {said}"])
 
 
 @command("slots", "orchestrion slots", "orchestrion slots global=8 agent:claude=2 resource:gpu=1")

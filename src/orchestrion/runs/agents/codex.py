@@ -124,6 +124,8 @@ class CodexDialogue:
         options = ["--json", "--skip-git-repo-check", *_permissions(asked.permissions)]
         # Else it waits for a network that is cut as long as it takes.
         options += _setting("features.unbounded_connection_retries", False)
+        # Else its commands have the path of a login, and do not find what is on the run's.
+        options += _setting("allow_login_shell", False)
         options += ["-m", asked.model] if asked.model else []
         options += [part for server in asked.servers for part in _server(server, asked.allowed_tools)]
         go_on = ["resume", asked.session] if asked.session else []

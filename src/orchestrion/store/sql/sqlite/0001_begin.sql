@@ -248,6 +248,17 @@ create table holds (
 
 create index holds_by_slot on holds (project, slot);
 
+-- Agents that have failed by themselves lately. `until`: no claim uses the agent before.
+create table breakers (
+    project  integer not null references projects (id),
+    agent    text not null,
+    failures integer not null default 0 check (failures >= 0),
+    until    integer,
+    trips    integer not null default 0 check (trips >= 0),
+    probe    integer,
+    primary key (project, agent)
+) strict, without rowid;
+
 create table messages (
     id         integer primary key autoincrement,
     project    integer not null references projects (id),
