@@ -24,7 +24,7 @@ from orchestrion.worker import Worker
 from stage import Direct, Stage, python, wait_for
 
 #: Points that only a worker comes past.
-OF_WORKERS = ("claim.done", "launch.done", "dead.swept", "dead.saved", "dead.settled")
+OF_WORKERS = ("claim.done", "launch.introduced", "launch.done", "dead.swept", "dead.saved", "dead.settled")
 
 
 def counting(stage: Stage, seconds: float = 0.3) -> str:
@@ -481,14 +481,14 @@ def test_a_supervisor_that_cannot_be_launched(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, problem: OSError, code: str, transient: bool
 ) -> None:
     problems = [problem]
-    real = launch.launch
+    real = launch.Launcher.launch
 
-    def refuse_once(*args: Any, **kwargs: Any) -> Any:
+    def refuse_once(*args: Any) -> Any:
         if problems:
             raise problems.pop()
-        return real(*args, **kwargs)
+        return real(*args)
 
-    monkeypatch.setattr(launch, "launch", refuse_once)
+    monkeypatch.setattr(launch.Launcher, "launch", refuse_once)
     stage.add("true")
     assert stage.drain().all_completed is transient
     first = stage.runs()[0]

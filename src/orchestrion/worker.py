@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ from orchestrion.core.project import Project
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import launch, merge, order, processes, reckoning, workspaces
+from orchestrion.runs import merge, order, processes, reckoning, workspaces
 from orchestrion.runs.agents.known import needs_no_command, self_sufficient
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.git import Git
+from orchestrion.runs.launch import Launcher, is_supervised
 from orchestrion.runs.points import reach
 from orchestrion.scheduler import budget, finish, meter, reap, slots
 from orchestrion.scheduler import claim as claims
@@ -118,6 +119,7 @@ class Worker:
         self._start = processes.start_time(self._pid) or 0.0
         self._roles = load_roles(self.project.root)
         self._home = workspaces.workspaces_home(self.project.root, self.environ)
+        self._launcher = Launcher(self.project.root, self.store.url, self.environ)
 
     def stop(self) -> None:
         """Claims nothing any more; runs go on."""
@@ -128,8 +130,9 @@ class Worker:
         began = time.monotonic()
         while not self._stopping and not self._patiently(self._provide_limits):
             continue
-        while not self._stopping and not self._patiently(lambda: self._turn(drain)):
-            continue
+        with closing(self._launcher):
+            while not self._stopping and not self._patiently(lambda: self._turn(drain)):
+                continue
         self._collect_children()
         return self._summary(time.monotonic() - began)
 
@@ -154,12 +157,15 @@ class Worker:
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
         self._look_after_runs()
+        launched = self._launched
         busy = self._fill_slots()
         self.seen()
         drained = drain and not busy and not self._children and self._is_drained()
         if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
             self._sweep()
         if not drained:
+            if self._launched == launched:  # those that start now need the processors more
+                self._launcher.make_ready()
             self._wait()
         return drained
 
@@ -227,9 +233,7 @@ class Worker:
         try:
             instruction, brief = self.store.read(lambda tx: self._order(tx, claimed))
             place = order.write(instruction, brief, self.project.store_dir)
-            child = launch.launch(
-                claimed.run, project=self.project.root, db=self.store.url, place=place, environ=self.environ
-            )
+            child = self._launcher.launch(claimed.run, place)
         except (OrchestrionError, OSError) as problem:
             self._not_launched(claimed, problem)
             return
@@ -331,7 +335,7 @@ class Worker:
     def _is_dead(self, run: Row) -> bool:
         if run["pid"] is not None:
             return not processes.is_alive(run["pid"], run["pid_start"])
-        if launch.is_supervised(self._place(run["id"])):
+        if is_supervised(self._place(run["id"])):
             return False
         # Claimed and not launched: it is on its way only while its worker lives, if that is not this one.
         return self._is_mine(run) or not self._worker_lives(run)
@@ -466,7 +470,7 @@ class Worker:
 
     def _supervised(self, runs: Iterable[str]) -> set[str]:
         """Those whose supervisor lives: a run that was killed a moment ago is over, but may still save its work."""
-        return {run for run in runs if launch.is_supervised(order.folder_named(self.project.store_dir, run))}
+        return {run for run in runs if is_supervised(order.folder_named(self.project.store_dir, run))}
 
     def _sweep_workspaces(self, active: set[str]) -> None:
         workspaces.sweep(

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import pytest
 from board import Board
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
-from orchestrion.scheduler import decide, finish, messages, overlap
-
-
-@dataclass(frozen=True)
-class Change:
-    path: str
-    kind: str = "modified"
+from orchestrion.scheduler import decide, finish, messages
 
 
 def start(board: Board) -> int:
@@ -67,30 +59,6 @@ def test_who_cannot_hear(board: Board) -> None:
     with pytest.raises(Conflict, match="held by a client"):
         board.store.write(lambda tx: messages.send(tx, held, "hello"))
     assert states(board, run) == []
-
-
-def test_two_runs_at_one_file_are_told_once(board: Board) -> None:
-    one, two = start(board), start(board)
-
-    def note(run: int, *paths: str) -> None:
-        board.store.write(lambda tx: overlap.note_changes(tx, run, [Change(path) for path in paths]))
-
-    note(one, "a.py", "b.py")
-    note(two, "c.py")
-    assert board.store.read(overlap.overlaps) == []
-    for _ in range(3):
-        note(two, "b.py", "c.py")
-    assert board.store.read(overlap.overlaps) == [{"path": "b.py", "runs": [f"R{one}", f"R{two}"]}]
-    told = [
-        row for row in board.store.read(lambda tx: tx.all("events", since=0, limit=100)) if row["kind"] == "run.overlap"
-    ]
-    assert sorted(row["run"] for row in told) == [one, two]
-    note(one, "a.py")
-    assert board.store.read(overlap.overlaps) == []
-    note(one, "a.py", "c.py")
-    board.complete(two)
-    assert board.store.read(overlap.overlaps) == []
-    assert [row["path"] for row in board.store.read(lambda tx: overlap.of_run(tx, one))] == ["a.py", "c.py"]
 
 
 def test_a_retry_goes_on_with_a_session_only_when_it_is_asked_to(board: Board) -> None:

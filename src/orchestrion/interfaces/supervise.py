@@ -1,6 +1,7 @@
 """``orchestrion supervise R31``: how a worker starts the supervisor of a run. Not for people.
 
-Imports no command-line library: an agent's start waits for it.
+``orchestrion supervise -`` loads everything first, and reads the run's name when there is
+one. Neither imports a command-line library: an agent's start waits for it.
 """
 
 from __future__ import annotations
@@ -17,16 +18,22 @@ def main(arguments: list[str]) -> int:
     from orchestrion.core.project import find_project
     from orchestrion.runs import launch, order
     from orchestrion.runs.supervise import supervise
-    from orchestrion.store import open_store
+    from orchestrion.store import open_store, prepare_store
 
     launch.leave_run()
+    run = arguments[0] if arguments else ""
     try:
-        run = number(arguments[0] if arguments else "", "R")
         project = find_project(Path.cwd(), None, os.environ)
-        instruction = order.read(project.store_dir, run)
         url = os.environ.get("ORCHESTRION_DB") or str(project.store_dir / "orchestrion.db")
+        if run == launch.AWAITED:
+            prepare_store(url)
+            if not (run := launch.await_run()):
+                return 0
+            launch.speak_to(order.folder_named(project.store_dir, run))
+        one = number(run, "R")
+        instruction = order.read(project.store_dir, one)
         store = open_store(url, project=instruction.project_name, create=False)
     except OrchestrionError as error:
         print(f"orchestrion supervise: {error.message}", file=sys.stderr)
         return 7
-    return supervise(store, instruction, order.folder(project.store_dir, run), os.environ)
+    return supervise(store, instruction, order.folder(project.store_dir, one), os.environ)

@@ -11,9 +11,8 @@ import os
 from typing import Any
 
 from orchestrion.core.errors import GitProblem, InvalidInput, StoreProblem
-from orchestrion.runs import processes
+from orchestrion.runs import processes, workspaces
 from orchestrion.runs.account import Account, Spent
-from orchestrion.runs.changes import working_changes
 from orchestrion.runs.go import Go
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.workspaces import Workspace
@@ -69,7 +68,7 @@ class Attendant:
     def list_files(self, workspace: Workspace) -> None:
         """Tells the database which files the run has changed until now."""
         try:
-            found = working_changes(workspace.path, workspace.base)
+            found = workspaces.touched(workspace)
         except GitProblem:
             return  # the agent's own git was in the way; the next look shows it
         self._store.write(lambda tx: overlap.note_changes(tx, self._run, found))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from orchestrion.runs.git import Blob, Git
 KINDS = {"A": "created", "M": "modified", "T": "modified", "D": "deleted", "R": "moved", "C": "copied"}
 _GITLINK = "160000"
 _GONE = "000000"
+#: While an agent works, lines are counted of so many untracked files at most, each of so many bytes at most.
+_COUNTED_FILES = 500
+_COUNTED_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -63,25 +68,61 @@ class Touched:
     """A file that differs from the base, committed or not."""
 
     path: str
-    #: ``created``, ``modified`` or ``deleted``.
+    #: ``created``, ``modified`` or ``deleted``: a moved file is one deleted and one created.
     kind: str
+    #: None: it is no text, or too large to be counted in passing.
+    lines_added: int | None = None
+    lines_removed: int | None = None
 
 
-def working_changes(folder: Path, base: str) -> list[Touched]:
-    """What differs from ``base`` in a workspace at this moment, untracked files included. Raises GitProblem.
+def working_changes(git: Git, base: str, left_out: Collection[str] = ()) -> list[Touched]:
+    """What differs from ``base`` in a working tree at this moment, untracked files included. Raises GitProblem.
 
-    Takes no lock and writes nothing, so that the agent's own git is not disturbed.
+    Takes no lock and writes nothing, so that the agent's own git is not disturbed. ``left_out``
+    are untracked files that do not count. A binary file that was written anew, with the
+    same content, counts as modified: git would have to write its index to know better.
     """
-    git = Git(folder)
-    fields = iter(
-        git.run(
-            "--no-optional-locks", "diff", "-z", "--name-status", "--no-renames", "--no-ext-diff", "--no-textconv",
-            "--ignore-submodules=all", base, "--",
-        ).stdout.split("\0")
-    )  # fmt: skip
-    tracked = [Touched(path, KINDS.get(kind, "modified")) for kind, path in zip(fields, fields, strict=False)]
-    others = git.lines("--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard")
-    return [*tracked, *(Touched(path, "created") for path in others)]
+    fields = git.run(
+        "--no-optional-locks", "-c", "diff.autoRefreshIndex=false",
+        "diff", "-z", "--raw", "--numstat", "--no-abbrev", "--no-renames", "--no-relative",
+        "-O/dev/null", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", base, "--",
+    ).stdout.split("\0")  # fmt: skip
+    entries, lines = _parsed(iter(fields))
+    # A file with another time than git remembers, but the same content, is listed without lines.
+    kinds = {entry.path: entry.kind for entry in entries if entry.path in lines}
+    listed = git.lines("--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard")
+    others = [path for path in listed if path not in left_out]
+    # A file of the base that is there, but not tracked any more, counts as both: deleted, and not.
+    again = kinds.keys() & set(others)
+    tracked = [
+        Touched(path, "modified") if path in again else Touched(path, kind, *lines[path])
+        for path, kind in kinds.items()
+    ]
+    created = [
+        _untracked(git.folder, path, place < _COUNTED_FILES) for place, path in enumerate(others) if path not in again
+    ]
+    return [*tracked, *created]
+
+
+def _untracked(folder: Path, path: str, counted: bool) -> Touched:
+    lines = _lines_of(folder / path) if counted else None
+    return Touched(path, "created", lines, None if lines is None else 0)
+
+
+def _lines_of(file: Path) -> int | None:
+    """Lines of a small text, as git would count them; None for anything else, and for what is gone already."""
+    try:
+        # The agent may put a pipe there at any moment; nothing that it does may hold us up.
+        number = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with os.fdopen(number, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            return None
+        content = stream.read(_COUNTED_BYTES + 1)
+    if len(content) > _COUNTED_BYTES or b"\0" in content[:8000]:
+        return None
+    return content.count(b"\n") + (bool(content) and not content.endswith(b"\n"))
 
 
 def _parsed(fields: Iterator[str]) -> tuple[list[_Raw], dict[str, tuple[int | None, int | None]]]:
@@ -93,7 +134,8 @@ def _parsed(fields: Iterator[str]) -> tuple[list[_Raw], dict[str, tuple[int | No
             _, mode, _, oid, kind = field.split(" ")
             first = next(fields)
             old, path = (first, next(fields)) if kind[0] in "RC" else (None, first)
-            entries.append(_Raw(KINDS[kind[0]], path, old, mode, oid))
+            # U: the agent is in the middle of a merge.
+            entries.append(_Raw(KINDS.get(kind[0], "modified"), path, old, mode, oid))
         elif field:
             added, removed, path = field.split("\t", 2)
             if not path:

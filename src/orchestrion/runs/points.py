@@ -19,6 +19,7 @@ DIARY = "ORCHESTRION_ACCIDENTS"
 #: Every point there is, in the order in which a run passes them; the last are the worker's with a dead run.
 POINTS = (
     "claim.done",
+    "launch.introduced",
     "launch.done",
     "supervise.started",
     "prepare.begun",

@@ -25,6 +25,7 @@ from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput
 from orchestrion.core.project import WORKSPACE_MARK
 from orchestrion.runs import leftovers
 from orchestrion.runs.changes import FileChange as FileChange
+from orchestrion.runs.changes import Touched, working_changes
 from orchestrion.runs.changes import changes as _changes
 from orchestrion.runs.git import Git, refusal
 
@@ -148,6 +149,11 @@ def publish(project: Path, workspace: Workspace, head: str) -> None:
 def changes(workspace: Workspace, base: str, head: str) -> list[FileChange]:
     """What lies between two commits, file by file, exactly as git has it."""
     return _changes(_git(workspace.path), base, head)
+
+
+def touched(workspace: Workspace) -> list[Touched]:
+    """What differs from its base at this moment, committed or not. Raises GitProblem. Disturbs no git of the agent."""
+    return working_changes(_git(workspace.path), workspace.base, set(_included(workspace.path)))
 
 
 def remove(project: Path, workspace_path: Path) -> bool:

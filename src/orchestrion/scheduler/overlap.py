@@ -1,18 +1,25 @@
-"""Which files active runs have changed so far, and where two of them are at the same file.
+"""Which files runs have changed so far, and where two of them are at the same file.
 
-Each supervisor tells now and then what its agent has changed. Two active runs at one path
-will meet at the merge; both, and whoever watches, learn of it before. Each meeting is told
-once for each pair of runs and path.
+Each supervisor tells now and then what its agent has changed. Two runs at one path will
+meet at the merge: two that are at work, or one at work and one whose work waits in
+review. Both, and whoever watches, learn of it before; each of them is told once of the
+other and the path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from itertools import islice
+from typing import Any, Protocol
 
 from orchestrion.core.model import name
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
+
+#: The first so many files of a run are kept in sight. What it changed in all is known when it ends.
+MOST_FILES = 5_000
+#: So many lines are told at once; the rest at the next look.
+MOST_TOLD = 200
 
 
 class Change(Protocol):
@@ -28,36 +35,53 @@ class Change(Protocol):
         """``created``, ``modified``, ``deleted``, ``moved`` or ``copied``."""
         ...
 
+    @property
+    def lines_added(self) -> int | None:
+        """None: unknown, or no text."""
+        ...
+
+    @property
+    def lines_removed(self) -> int | None:
+        """None as above."""
+        ...
+
 
 def note_changes(tx: Transaction, run: int, changes: Sequence[Change]) -> None:
     """These are the files that the run has changed until now; what it changed back is forgotten."""
-    found = {_storable(change.path): change.kind for change in changes}
-    known = {row["path"]: row["kind"] for row in tx.all("changes_of_run", run=run)}
-    tx.each("forget_change", [{"run": run, "path": path} for path in known.keys() - found.keys()])
-    news = sorted(path for path, kind in found.items() if known.get(path) != kind)
-    tx.each("note_change", [{"run": run, "path": path, "kind": found[path]} for path in news])
-    if new := sorted(found.keys() - known.keys()):
-        _report(tx, run, new)
+    found = {_storable(one.path): _facts(one) for one in islice(changes, MOST_FILES)}
+    known = {row["path"]: {fact: row[fact] for fact in _FACTS} for row in of_run(tx, run)}
+    tx.each("forget_change", [{"run": run, "path": path} for path in sorted(known.keys() - found.keys())])
+    news = sorted(path for path, facts in found.items() if known.get(path) != facts)
+    tx.each("note_change", [{"run": run, "path": path, **found[path]} for path in news])
+    if found:
+        _tell_overlaps(tx, run)
 
 
 def of_run(tx: Transaction, run: int) -> list[Row]:
-    """The files that a run has changed until now: ``path``, ``kind``, ``seen_at``."""
+    """The files that a run has changed until now: ``path``, ``seen_at``, and what ``Change`` has."""
     return tx.all("changes_of_run", run=run)
 
 
-def overlaps(tx: Transaction) -> list[Mapping[str, object]]:
-    """Paths that more than one active run has changed, and by whom."""
+def overlaps(tx: Transaction, run: int | None = None) -> list[Mapping[str, Any]]:
+    """Paths that more than one run has changed, one of them at work: ``path``, ``runs``. With ``run`` only its own."""
     found: dict[str, list[str]] = {}
-    for row in tx.all("overlaps"):
+    for row in tx.all("overlaps", run=run):
         found.setdefault(row["path"], []).append(name("R", row["run"]))
     return [{"path": path, "runs": runs} for path, runs in found.items()]
 
 
-def _report(tx: Transaction, run: int, paths: Sequence[str]) -> None:
-    """Tells the journal, for both runs, which other runs are at these paths."""
-    for row in tx.all("others_at", run=run, paths=list(paths)):
-        for one, task, other in ((run, row["own_task"], row["run"]), (row["run"], row["task"], run)):
-            tx.event("run.overlap", task=task, run=one, data={"path": row["path"], "with": name("R", other)})
+def _tell_overlaps(tx: Transaction, run: int) -> None:
+    """Tells the journal of both runs. It looks at all files, for two that came at one moment did not see each other."""
+    for row in tx.all("tell_overlaps", run=run, limit=MOST_TOLD):
+        data = {"path": row["path"], "with": name("R", row["other"])}
+        tx.event("run.overlap", task=row["task"], run=row["run"], data=data)
+
+
+_FACTS = ("kind", "lines_added", "lines_removed")
+
+
+def _facts(change: Change) -> dict[str, Any]:
+    return {fact: getattr(change, fact) for fact in _FACTS}
 
 
 def _storable(path: str) -> str:

@@ -6,7 +6,7 @@ knows every statement of ``sql/`` by name; ``migrate.py`` brings a database to t
 schema. May import ``core`` and the database drivers. Knows no use case.
 """
 
-from orchestrion.store.opening import open_store
+from orchestrion.store.opening import open_store, prepare_store
 from orchestrion.store.store import Origin, Store, Transaction
 
-__all__ = ["Origin", "Store", "Transaction", "open_store"]
+__all__ = ["Origin", "Store", "Transaction", "open_store", "prepare_store"]

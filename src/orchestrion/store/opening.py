@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrion.core.errors import InvalidInput
 from orchestrion.store.store import Store
 
@@ -13,7 +15,8 @@ def open_store(url: str, *, project: str = "default", create: bool = True, now: 
     schema. Raises StoreProblem (missing, locked, read-only, corrupt, too new, unreachable),
     NotFound when there is none and ``create`` is false, InvalidInput for another scheme.
     """
-    store = _store_at(url, create=create, now=now)
+    made, address = _kind_of(url)
+    store = made(address, create=create, now=now)
     try:
         store.choose_project(project)
     except BaseException:
@@ -22,11 +25,16 @@ def open_store(url: str, *, project: str = "default", create: bool = True, now: 
     return store
 
 
-def _store_at(url: str, *, create: bool, now: int | None) -> Store:
+def prepare_store(url: str) -> None:
+    """Loads what ``open_store`` will need for ``url``, and opens nothing. Raises InvalidInput for another scheme."""
+    _kind_of(url)
+
+
+def _kind_of(url: str) -> tuple[Callable[..., Store], str]:
     if url.startswith(("postgresql://", "postgres://")):
         from orchestrion.store.postgres import PostgresStore
 
-        return PostgresStore(url, create=create, now=now)
+        return PostgresStore, url
     scheme, separator, rest = url.partition("://")
     if separator and scheme != "sqlite":
         raise InvalidInput(
@@ -36,4 +44,4 @@ def _store_at(url: str, *, create: bool, now: int | None) -> Store:
         )
     from orchestrion.store.sqlite import SqliteStore
 
-    return SqliteStore(rest if separator else url, create=create, now=now)
+    return SqliteStore, rest if separator else url

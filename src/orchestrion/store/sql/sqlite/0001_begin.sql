@@ -276,14 +276,27 @@ create index messages_by_run on messages (run, state);
 
 -- Files that runs have changed until now, as their supervisors saw it last.
 create table changes (
-    run     integer not null references runs (id) on delete cascade,
-    path    text not null,
-    kind    text not null,
-    seen_at integer not null,
+    run           integer not null references runs (id) on delete cascade,
+    path          text not null,
+    kind          text not null check (kind in ('created', 'modified', 'deleted', 'moved', 'copied')),
+    lines_added   integer,
+    lines_removed integer,
+    seen_at       integer not null,
     primary key (run, path)
 ) strict, without rowid;
 
 create index changes_by_path on changes (path);
+
+-- Which run was told which other run is at the same file: each is told once.
+create table meetings (
+    run     integer not null references runs (id) on delete cascade,
+    other   integer not null references runs (id) on delete cascade,
+    path    text not null,
+    seen_at integer not null,
+    primary key (run, other, path)
+) strict, without rowid;
+
+create index meetings_by_other on meetings (other);
 
 create table checks (
     id          integer primary key autoincrement,

@@ -1,0 +1,129 @@
+"""What a run has changed so far: seen while its agent works, without being in its way."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from conftest import UserGit
+from orchestrion.core.errors import GitProblem
+from orchestrion.runs import workspaces
+from orchestrion.runs.changes import Touched, working_changes
+from orchestrion.runs.git import Git
+from orchestrion.runs.workspaces import Workspace
+
+HOSTILE = ["with space.txt", "tab\there", "line\nbreak", '"quoted"', "ünï", "-dash", ":colon", "\udcff\udcfe", "a\\b"]
+
+
+def seen(folder: Path, base: str = "HEAD") -> list[tuple[str, str]]:
+    return sorted((one.path, one.kind) for one in working_changes(Git(folder), base))
+
+
+def test_committed_uncommitted_and_untracked_count_alike(project: Path, user: UserGit) -> None:
+    base = user("rev-parse", "HEAD")
+    assert working_changes(Git(project), base) == []
+    (project / "b.txt").write_text("b\n" * 18 + "c\n")
+    user("commit", "-qam", "second")
+    (project / "src" / "main.py").unlink()
+    (project / "staged.txt").write_text("1\n2\n")
+    user("add", "staged.txt")
+    (project / "new.txt").write_text("one\ntwo")
+    (project / "ignored.log").write_text("x")
+    assert sorted(working_changes(Git(project), base), key=lambda one: one.path) == [
+        Touched("b.txt", "modified", 1, 2),
+        Touched("new.txt", "created", 2, 0),
+        Touched("src/main.py", "deleted", 0, 1),
+        Touched("staged.txt", "created", 2, 0),
+    ]
+    (project / "b.txt").write_text("b\n" * 20)
+    assert ("b.txt", "modified") not in seen(project, base)
+
+
+def test_a_moved_file_touches_both_places(project: Path, user: UserGit) -> None:
+    user("config", "diff.renames", "copies")
+    user("mv", "a.txt", "z.txt")
+    assert seen(project) == [("a.txt", "deleted"), ("z.txt", "created")]
+
+
+def test_a_file_that_is_no_longer_tracked_is_still_there(project: Path, user: UserGit) -> None:
+    user("rm", "-q", "--cached", "a.txt")
+    assert seen(project) == [("a.txt", "modified")]
+
+
+def test_names_may_be_anything(project: Path) -> None:
+    for name in HOSTILE:
+        (project / name).write_text("x\n")
+    assert [path for path, _ in seen(project)] == sorted(HOSTILE)
+
+
+def test_what_is_no_text_is_not_counted(project: Path) -> None:
+    (project / "binary").write_bytes(b"\0\1")
+    (project / "large").write_bytes(b"x\n" * 200_000)
+    (project / "empty").write_bytes(b"")
+    (project / "a.txt").write_bytes(b"\0")
+    (project / "link").symlink_to("/etc/passwd")
+    found = {one.path: one.lines_added for one in working_changes(Git(project), "HEAD")}
+    assert found == {"binary": None, "large": None, "empty": 0, "a.txt": None, "link": None}
+
+
+def test_a_pipe_does_not_hold_it_up(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(project / "pipe")
+    assert seen(project) == []
+    monkeypatch.setattr(Git, "lines", lambda *_: ["pipe"])
+    assert working_changes(Git(project), "HEAD") == [Touched("pipe", "created")]
+
+
+def test_it_writes_nothing_and_runs_nothing(project: Path, user: UserGit, tmp_path: Path) -> None:
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    program.chmod(0o755)
+    for key in ("diff.external", "core.fsmonitor", "diff.x.textconv", "diff.x.command", "core.pager"):
+        user("config", key, str(program))
+    user("config", "diff.orderFile", str(tmp_path / "gone"))
+    user("config", "diff.relative", "true")
+    (project / ".gitattributes").write_text("* diff=x\n")
+    for hook in ("post-index-change", "pre-commit"):
+        (project / ".git" / "hooks" / hook).write_text(program.read_text())
+        (project / ".git" / "hooks" / hook).chmod(0o755)
+    # The same content at another time: a porcelain git would write the index anew.
+    os.utime(project / "b.txt", (1, 1))
+    (project / "a.txt").write_text("changed\n")
+    before = (project / ".git" / "index").read_bytes()
+    assert seen(project) == [(".gitattributes", "created"), ("a.txt", "modified")]
+    assert (project / ".git" / "index").read_bytes() == before
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_locks_of_the_agents_own_git_are_not_in_the_way(project: Path) -> None:
+    (project / ".git" / "index.lock").write_text("")
+    (project / "a.txt").write_text("changed\n")
+    assert seen(project) == [("a.txt", "modified")]
+
+
+def test_a_merge_half_way(project: Path, user: UserGit) -> None:
+    base = user("rev-parse", "HEAD")
+    user("checkout", "-qb", "side")
+    (project / "a.txt").write_text("theirs\n")
+    user("commit", "-qam", "theirs")
+    user("checkout", "-q", "main")
+    (project / "a.txt").write_text("ours\n")
+    user("commit", "-qam", "ours")
+    subprocess.run(["git", "merge", "side"], cwd=project, check=False, capture_output=True)
+    assert seen(project, base) == [("a.txt", "modified")]
+
+
+@pytest.mark.parametrize("isolation", ["clone", "worktree"])
+def test_a_workspace_is_never_mistaken_for_another(project: Path, user: UserGit, home: Path, isolation: str) -> None:
+    (project / ".worktreeinclude").write_text("notes.txt\n")
+    (project / "notes.txt").write_text("mine\n")
+    base = user("rev-parse", "HEAD")
+    made: Workspace = workspaces.prepare(project, home, "R1", base, isolation=isolation)
+    assert workspaces.touched(made) == []
+    (made.path / "a.txt").unlink()
+    assert workspaces.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
+    subprocess.run(["rm", "-rf", made.path / ".git"], check=True)
+    with pytest.raises(GitProblem):
+        workspaces.touched(made)
