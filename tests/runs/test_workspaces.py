@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -278,6 +279,28 @@ def test_wrong_isolation_unknown_base_and_a_disk_that_refuses(project: Path, hom
     with pytest.raises(EnvironmentProblem) as refused:
         workspaces.prepare(project, project / "a.txt" / "home", "R1", base)
     assert refused.value.code == "workspace_disk"
+
+
+@both
+@pytest.mark.parametrize("files", [5, 150])
+def test_a_workspace_with_files_missing_is_none(
+    project: Path, home: Path, user: UserGit, isolation: str, files: int
+) -> None:
+    """Many files are written by several processes of git; when one of those is killed, the others go on."""
+    for number in range(files):
+        (project / f"file-{number:03}").write_text(f"{number}\n")
+    (project / "file-000").write_bytes(os.urandom(200_000))
+    user("add", "-A")
+    user("commit", "-qm", "many")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(GitProblem):
+            workspaces.prepare(project, home, "R1", user("rev-parse", "HEAD"), isolation)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    workspace = workspaces.prepare(project, home, "R1", user("rev-parse", "HEAD"), isolation)
+    assert user("status", "--porcelain", at=workspace.path) == ""
 
 
 # -- .worktreeinclude ---------------------------------------------------------------------

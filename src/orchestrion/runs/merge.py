@@ -273,7 +273,9 @@ def _made_clean(project: Git, path: Path, tip: str) -> Git:
 def _clean(git: Git, tip: str) -> None:
     for lock in (git.folder / ".git").glob("*.lock"):
         lock.unlink(missing_ok=True)
-    git.run("checkout", "--quiet", "--force", "--detach", tip)
+    git.run("update-ref", "--no-deref", "HEAD", tip)
+    # Not checkout: that one calls it a success when files could not be written.
+    git.run("reset", "--quiet", "--hard", tip)
     git.run("clean", "--quiet", "-ffdx")
 
 

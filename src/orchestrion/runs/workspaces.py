@@ -313,7 +313,9 @@ def _clone(project: Git, workspace: Workspace) -> None:
     _write_note(workspace.path, _Note(workspace.base, workspace.branch, finished=False))
     # Whoever stands in the workspace is led back to the project.
     (workspace.path / ".git" / WORKSPACE_MARK).write_text(f"{project.folder.resolve()}\n", encoding="utf-8")
-    git.run(*_SIDE_BY_SIDE, "checkout", "--quiet", "--no-track", "-B", workspace.branch, workspace.base)
+    git.run("symbolic-ref", "HEAD", f"refs/heads/{workspace.branch}")
+    # Not checkout: that one calls it a success when files could not be written, or who wrote them was killed.
+    git.run(*_SIDE_BY_SIDE, "reset", "--quiet", "--hard", workspace.base)
 
 
 def _link(project: Git, workspace: Workspace) -> None:
