@@ -4,6 +4,7 @@ A worker waits in another process. The agent is a shell command that writes the 
 its first act. In a folder without git the agent works in place; in a repository of 1,000
 files it gets a workspace first. The bound is what no orchestrator can save: the same
 command started by hand, after the same ``git clone --shared`` where there is a workspace.
+Of the other kinds of agents a stand-in is started, in place; its bound is the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from itertools import count
 from pathlib import Path
 
+from bench import stand_in
 from bench.databases import Databases
 from bench.measure import Measurement, alternate, median
 from bench.project import BenchProject, until
@@ -29,7 +31,11 @@ TARGET_IN_PLACE, TARGET_WITH_WORKSPACE = 150.0, 400.0
 def measure(databases: Databases, folder: Path, *, quick: bool = False) -> list[Measurement]:
     """The measurements of row 5 on one kind of database."""
     rounds = QUICK_ROUNDS if quick else FULL_ROUNDS
-    return [_in_place(databases, folder, rounds), _with_workspace(databases, folder, rounds)]
+    return [
+        _in_place(databases, folder, rounds),
+        _with_workspace(databases, folder, rounds),
+        *(_of_agent(agent, databases, folder, rounds) for agent in stand_in.AGENTS),
+    ]
 
 
 def _in_place(databases: Databases, folder: Path, rounds: int) -> Measurement:
@@ -52,6 +58,29 @@ def _with_workspace(databases: Databases, folder: Path, rounds: int) -> Measurem
     )
 
 
+def _of_agent(agent: str, databases: Databases, folder: Path, rounds: int) -> Measurement:
+    project = BenchProject(folder / f"launch-{databases.dialect}-{agent}", databases)
+    stamp = stand_in.put_in_place(project, agent)
+    project.call("init")
+    with project.open() as opened, project.worker():
+        _start_agent(opened, agent, stamp)
+        samples = alternate(
+            rounds,
+            {
+                "ours": lambda: _start_agent(opened, agent, stamp),
+                "bound": lambda: _start_by_hand(project, stamp, False),
+            },
+        )
+    project.drop()
+    return _measurement(databases, agent, f"agent {agent}", samples, "sh -c", TARGET_IN_PLACE)
+
+
+def _start_agent(opened: Orchestrator, agent: str, stamp: Path) -> float:
+    stamp.unlink(missing_ok=True)
+    # What it says is no result of such an agent: its run fails, which costs nothing here.
+    return _start(opened, NewTask("Say when", agent=agent, max_retries=0), stamp, ends="failed")
+
+
 def _samples(project: BenchProject, rounds: int, *, clone: bool = False) -> dict[str, list[float]]:
     project.call("init")
     numbers = count(1)
@@ -70,12 +99,15 @@ def _samples(project: BenchProject, rounds: int, *, clone: bool = False) -> dict
 
 
 def _start_by_worker(opened: Orchestrator, stamp: Path) -> float:
+    return _start(opened, NewTask("Say when", command=_say_when(stamp), max_retries=0), stamp, ends="completed")
+
+
+def _start(opened: Orchestrator, new: NewTask, stamp: Path, *, ends: str) -> float:
     """Milliseconds from the commit to the agent; comes back when the worker is idle again."""
-    new = NewTask("Say when", command=_say_when(stamp), max_retries=0)
     task = opened.store.write(lambda tx: create(tx, new))
     committed = time.time_ns()
     until(lambda: _state(opened, task) not in ("ready", "in_progress"), f"the task that writes {stamp}")
-    if _state(opened, task) != "completed":
+    if _state(opened, task) != ends:
         raise SystemExit(f"bench: the task that writes {stamp} is {_state(opened, task)}")
     # The worker sees the end of the run a moment later.
     time.sleep(0.1)

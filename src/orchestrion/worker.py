@@ -299,7 +299,8 @@ class Worker:
     def _continued(self, tx: Transaction, task: Row, agent: str) -> dict[str, Any]:
         """What an attempt needs to go on with the agent session of an earlier one, if somebody asked for that."""
         before = tx.one("run_of_session", task=task["id"], session=task["session"]) if task["session"] else None
-        if before is None or before["agent"] != agent:
+        # A session lies on the machine where the agent worked.
+        if before is None or before["agent"] != agent or before["host"] != self._host:
             return {}
         used = meter.of_session(tx, task["session"], agent)
         return {"session": task["session"], "spent": used, "resume_from": before["head_commit"]}

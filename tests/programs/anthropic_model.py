@@ -2,8 +2,9 @@
 
 The prompt holds ``[[script: [STEP, ...]]]``; the number of answers since then says which step
 is due, so that any number of agents may ask at once, resumed or not. A step has ``text``, a
-``tool`` with its ``input``, or both; ``delay`` in seconds; ``usage``, as the API counts; or
-``http``, the status of an error. A request that offers no tools is an aside, and gets ``ok``.
+``tool`` with its ``input``, or both; ``delay`` in seconds; ``meet``, how many conversations
+must have come to such a step before any goes on; ``usage``, as the API counts; or ``http``, the
+status of an error. A request that offers no tools is an aside, and gets ``ok``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 _MARK = "[[script:"
+#: How long conversations wait for each other, in seconds.
+MEETING_S = 90.0
 PLAIN = {"input_tokens": 100, "output_tokens": 20, "cache_read_input_tokens": 0, "cache_creation_input_tokens": 0}
 
 
@@ -28,6 +31,10 @@ class AnthropicModel:
         self.asked: list[dict[str, Any]] = []
         #: What was handed out for them.
         self.used: list[Mapping[str, int]] = []
+        #: How many were asked for when one is refused -> the status of its error, whatever the script says.
+        self.refused: dict[int, int] = {}
+        self._met = 0
+        self._meeting = threading.Condition()
         model = self
 
         class Door(BaseHTTPRequestHandler):
@@ -66,8 +73,10 @@ class AnthropicModel:
         step = due(body["messages"]) if body.get("tools") else {"text": "ok"}
         if body.get("tools"):
             self.asked.append(body)
+        if many := step.get("meet"):
+            self._meet(many)
         time.sleep(step.get("delay", 0))
-        if status := step.get("http"):
+        if status := self.refused.pop(len(self.asked), None) or step.get("http"):
             kind = {401: "authentication_error", 429: "rate_limit_error"}.get(status, "api_error")
             send(door, status, {"type": "error", "error": {"type": kind, "message": "scripted"}})
             return
@@ -75,6 +84,13 @@ class AnthropicModel:
         if body.get("tools"):
             self.used.append(usage)
         stream(door, said(body.get("model", ""), step, usage))
+
+    def _meet(self, many: int) -> None:
+        with self._meeting:
+            self._met += 1
+            self._meeting.notify_all()
+            if not self._meeting.wait_for(lambda: self._met >= many, MEETING_S):
+                raise TimeoutError(f"only {self._met} of {many} came")
 
 
 def due(messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

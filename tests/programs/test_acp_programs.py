@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mini_server
 import psutil
 import pytest
 from openai_model import OpenAiModel
 
 from orchestrion.runs.agents.acp import AcpDialogue, acp_agent
-from orchestrion.runs.agents.agent import Assignment, Event, Kind, Permissions, Tally, Usage, Verdict
+from orchestrion.runs.agents.agent import Assignment, Event, Kind, McpServer, Permissions, Tally, Usage, Verdict
 
 #: These programs take seconds to start, the more the busier the machine is.
 PATIENCE_S = 100.0
@@ -28,6 +29,9 @@ TOOLS = {
     "qwen": ("write_file", "file_path", "run_shell_command"),
     "opencode": ("write", "filePath", "bash"),
 }
+
+#: What each of them calls the tool ``create`` of the server ``mini``.
+SERVER_TOOLS = {"gemini": "mcp_mini_create", "qwen": "mcp__mini__create", "opencode": "mini_create"}
 
 
 @dataclass
@@ -193,6 +197,22 @@ def test_what_is_not_allowed_is_denied_and_told(stage: Stage, agent: str) -> Non
     played = stage.play(agent, *steps, permissions=Permissions.READ)
     assert [event.text for event in played.events if event.kind is Kind.PERMISSION][:1] == ["touch made"]
     assert list(stage.folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("agent", NAMES)
+@pytest.mark.parametrize("allowed", [(), ("mcp__mini__create",)])
+def test_tools_of_a_server_are_there_and_under_the_policy(stage: Stage, agent: str, allowed: tuple[str, ...]) -> None:
+    played = stage.play(
+        agent,
+        {"text": "let it start", "tool": SERVER_TOOLS[agent], "input": {}, "delay": 2},
+        {"text": "done"},
+        servers=(McpServer("mini", mini_server.COMMAND, {"TOKEN": "s3cret"}),),
+        allowed_tools=allowed,
+    )
+    assert played.verdict.code is None
+    results = [event.text for event in played.events if event.kind is Kind.TOOL_RESULT]
+    assert any("made with s3cret" in text for text in results) is bool(allowed), results
+    assert any(event.kind is Kind.PERMISSION for event in played.events) is not bool(allowed)
 
 
 @pytest.mark.parametrize("agent", ["qwen", "opencode"])

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import mini_server
 import psutil
 import pytest
 from openai_model import OpenAiModel, Used
@@ -36,21 +36,6 @@ request_max_retries = 1
 stream_max_retries = 1
 [analytics]
 enabled = false
-"""
-#: A server of tools that takes a second to start and then tells what it was given.
-SERVER = """
-import json, os, sys, time
-time.sleep(1)
-TOOL = {"name": "create", "description": "makes it", "inputSchema": {"type": "object"}}
-for line in sys.stdin:
-    asked = json.loads(line)
-    if "id" not in asked:
-        continue
-    version = asked.get("params", {}).get("protocolVersion")
-    info = {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": {"name": "mini", "version": "1"}}
-    said = {"content": [{"type": "text", "text": "made with " + os.environ["TOKEN"]}]}
-    result = {"initialize": info, "tools/list": {"tools": [TOOL]}, "tools/call": said}.get(asked["method"], {})
-    print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], "result": result}), flush=True)
 """
 
 
@@ -285,8 +270,7 @@ def test_permissions(stage: Stage) -> None:
 
 @pytest.mark.parametrize(("allowed", "told"), [((), "requires approval"), (("mcp__mini__create",), "made with s3cret")])
 def test_tools_of_a_server_that_is_slow_to_start(stage: Stage, allowed: tuple[str, ...], told: str) -> None:
-    (stage.root / "server.py").write_text(SERVER)
-    server = McpServer("mini", (sys.executable, str(stage.root / "server.py")), {"TOKEN": "s3cret"})
+    server = McpServer("mini", mini_server.COMMAND, {"TOKEN": "s3cret"})
     go, verdict = stage.play(
         {"tool": "create", "namespace": "mcp__mini", "input": {}},
         {"text": "done"},

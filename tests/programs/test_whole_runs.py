@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import mini_server
 import psutil
 import pytest
 from anthropic_model import AnthropicModel
@@ -177,11 +179,58 @@ def test_a_later_attempt_goes_on_with_the_session_and_counts_only_its_own(
     assert "b.txt" in files
 
 
-@pytest.mark.parametrize(("status", "code"), [(401, "auth_failed"), (429, "rate_limited"), (500, "network")])
+@pytest.mark.parametrize(("status", "code"), [(401, "auth_failed"), (500, "network")])
 def test_what_the_service_refuses_has_its_code(place: Place, status: int, code: str) -> None:
     place.add("claude", [{"http": status}], "--max-retries", "0")
     assert place.call("work", "--drain")["failed"] == 1
     assert place.last_run()["code"] == code
+
+
+def test_a_service_that_asks_for_patience_delays_and_the_session_goes_on(
+    place: Place, claude_model: AnthropicModel
+) -> None:
+    place.environ["ORCHESTRION_BREAKER_COOLDOWN_S"] = "0.5"
+    claude_model.refused = {2: 429}
+    task = place.add("claude", [write("a.txt", "1\n"), {"text": "done"}], "--max-retries", "0", "--retry-delay", "0.2")
+    assert place.call("work", "--drain")["completed"] == 1
+    last, first = place.call("runs")["runs"]
+    assert (first["code"], last["state"]) == ("rate_limited", "succeeded")
+    assert first["session_id"] == last["session_id"]
+    assert first["turns"] + last["turns"] == len(claude_model.used)
+    assert place.call("show", task)["retries"] == 0
+    assert "a.txt" in place.run("diff", last["id"]).stdout
+    kinds = [json.loads(event)["kind"] for event in place.run("events", "--json").stdout.splitlines()]
+    assert kinds.count("breaker.opened") == kinds.count("breaker.closed") == 1
+
+
+def test_servers_of_the_settings_are_there(place: Place) -> None:
+    settings = {
+        "agents": {"claude": {"permissions": "all"}},
+        "servers": {"mini": {"command": shlex.join(mini_server.COMMAND), "env": {"TOKEN": "s3cret"}}},
+    }
+    (place.folder / ".orchestrion" / "config.yaml").write_text(json.dumps(settings))
+    place.add("claude", [{"tool": "mcp__mini__create", "input": {}, "delay": 2}, {"text": "done"}])
+    assert place.call("work", "--drain")["completed"] == 1
+    assert place.last_run()["tools"] == {"mcp__mini__create": 1}
+    assert "made with s3cret" in place.run("log", "R1", "--raw").stdout
+
+
+def test_eight_at_once(place: Place, claude_model: AnthropicModel) -> None:
+    """Each writes when all of them have begun: nothing of one is in another, and nothing is lost or counted twice."""
+    for number in range(8):
+        step = {**write("mine.txt", f"{number}\n"), "meet": 8, "usage": {"output_tokens": 100 + number}}
+        place.add("claude", [step, {"text": f"it was {number}"}])
+    done = place.call("work", "--drain", "--slots", "8")
+    runs = place.call("runs", "--limit", "20")["runs"]
+    assert [run["state"] for run in runs] == ["succeeded"] * 8
+    # They all wrote the same file: the first is merged, the others wait for a person.
+    assert done["completed"] == 1
+    assert sorted(run["summary"] for run in runs) == [f"it was {number}" for number in range(8)]
+    for run in runs:
+        number = int(run["summary"][-1])
+        assert f"+{number}" in place.run("diff", run["id"]).stdout.splitlines()
+        assert (run["turns"], run["tokens"]["output"], run["tools"]) == (2, 120 + number, {"Write": 1})
+    assert sum(run["turns"] for run in runs) == len(claude_model.used)
 
 
 def test_a_message_is_heard_while_it_works(place: Place, claude_model: AnthropicModel) -> None:

@@ -51,7 +51,7 @@ def test_it_opens_after_failures_in_a_row_of_the_agent_itself(board: Board) -> N
     fail(board, "check_failed")  # the agent worked
     fail(board)
     fail(board)
-    for silent in ("killed", "interrupted", "rate_limited"):
+    for silent in ("killed", "interrupted"):
         fail(board, silent)
     assert states(board) == []
     fail(board, agent="codex")
@@ -122,6 +122,46 @@ def test_a_person_closes_it(board: Board) -> None:
     board.add()
     for _ in range(3):
         fail(board)
-    assert board.store.write(lambda tx: breaker.succeeded(tx, "claude"))
-    assert not board.store.write(lambda tx: breaker.succeeded(tx, "claude"))
+    assert board.store.write(lambda tx: breaker.close(tx, "claude"))
+    assert not board.store.write(lambda tx: breaker.close(tx, "claude"))
     assert take(board) is not None
+
+
+def test_what_older_runs_say_changes_nothing_while_it_is_open(board: Board) -> None:
+    board.add()
+    for _ in range(7):  # four more than were needed
+        fail(board)
+    board.store.write(lambda tx: breaker.succeeded(tx, "claude"))
+    assert states(board) == [("claude", "open")]
+    board.pass_time(61_000)
+    assert states(board) == [("claude", "half_open")]
+
+
+def limited(board: Board, retry_after_s: float | None = None) -> None:
+    board.store.write(lambda tx: breaker.failed(tx, "claude", "rate_limited", RULES, retry_after_s))
+
+
+def test_a_service_that_wants_less_is_left_alone_at_once(board: Board) -> None:
+    task = board.add(agent="claude")
+    limited(board, 300)
+    limited(board, 4000)  # begun before
+    assert take(board) is None
+    found = board.store.read(breaker.overview)
+    assert [(one["code"], one["state"]) for one in found] == [("rate_limited", "open")]
+    assert "rate_limited" in dict(board.why(task))["breaker"]
+    board.pass_time(301_000)
+    probe = take(board)
+    assert probe is not None
+    board.store.write(lambda tx: finish.start(tx, probe.run, pid=1, pid_start=1, host="here"))
+    limited(board, 10)  # twice as long as at first, by our own rules
+    board.pass_time(119_000)
+    assert states(board) == [("claude", "open")]
+
+
+def test_waiting_for_a_service_is_not_the_end(board: Board) -> None:
+    board.add()
+    assert board.store.read(lambda tx: tx.one("comes_back")) is None
+    limited(board)
+    assert board.store.read(lambda tx: tx.one("comes_back")) is not None
+    board.pass_time(61_000)
+    assert board.store.read(lambda tx: tx.one("comes_back")) is None

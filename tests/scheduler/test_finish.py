@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from board import HOUR, LEASE, MINUTE, Board
 
+from orchestrion.core import retry
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound, OrchestrionError, StaleRun
 from orchestrion.core.model import NewTask
 from orchestrion.core.states import RunState, TaskState
@@ -65,7 +66,7 @@ def test_the_delay_doubles_up_to_the_cap(board: Board) -> None:
     task = board.add(max_retries=9)
     delays = []
     for _ in range(9):
-        at = board.fail(board.take(task), code="rate_limited")
+        at = board.fail(board.take(task), code="network")
         assert at is not None
         assert board.task(task)["retry_at"] == at
         delays.append((at - board.store.now) // 1000)  # type: ignore[operator]
@@ -76,9 +77,35 @@ def test_the_delay_doubles_up_to_the_cap(board: Board) -> None:
         assert board.reap() == 1
         assert board.state(task) == "ready"
     assert delays == [60, 120, 240, 480, 960, 1920, 3600, 3600, 3600]
-    assert board.fail(board.take(task), code="rate_limited") is None
+    assert board.fail(board.take(task), code="network") is None
     row = board.task(task)
-    assert (row["state"], row["attempts"], row["retries"], row["code"]) == ("failed", 10, 9, "rate_limited")
+    assert (row["state"], row["attempts"], row["retries"], row["code"]) == ("failed", 10, 9, "network")
+
+
+def test_a_service_that_asks_for_patience_costs_no_retry(board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "MOST_DELAYS", 3)
+    task = board.add(max_retries=0)
+    for wait_s, asked_s in ((60, None), (300, 300), (240, 10)):
+        at = board.fail(board.take(task), code="rate_limited", retry_after_s=asked_s)
+        assert at == board.store.now + wait_s * 1000  # type: ignore[operator]
+        assert board.task(task)["retries"] == 0
+        board.pass_time(wait_s * 1000)
+        board.reap()
+    assert board.fail(board.take(task), code="rate_limited") is None
+    assert board.state(task) == "failed"
+
+
+def test_after_a_delay_the_agent_goes_on_where_it_was(board: Board) -> None:
+    task = board.add()
+    for session, turns in (("first", 3), ("second", 0)):
+        run = board.take(task, supervised=True)
+        board.store.write(lambda tx, run=run: finish.start(tx, run, pid=1, pid_start=1, host="here"))
+        board.raw.run("update runs set session_id = ?, turns = ? where id = ?", session, turns, run)
+        board.fail(run, code="rate_limited")
+        # A session in which nothing was said yet is nothing to go on with.
+        assert board.task(task)["session"] == "first"
+        board.pass_time(300_000)
+        board.reap()
 
 
 def test_base_cap_and_jitter_are_given(board: Board) -> None:
@@ -93,7 +120,7 @@ def test_base_cap_and_jitter_are_given(board: Board) -> None:
 
 def test_a_claim_takes_up_what_is_due_by_itself(board: Board) -> None:
     task = board.add()
-    board.fail(board.take(task), code="rate_limited")
+    board.fail(board.take(task), code="network")
     board.pass_time(59_999)
     assert board.claim() is None
     board.pass_time(1)
@@ -115,12 +142,12 @@ def test_a_permanent_failure_fails_at_once(board: Board, code: str) -> None:
 def test_the_caller_may_overrule_the_taxonomy(board: Board) -> None:
     one, two = board.add(), board.add()
     assert board.fail(board.take(one), code="agent_failed", transient=True) is not None
-    assert board.fail(board.take(two), code="rate_limited", transient=False) is None
+    assert board.fail(board.take(two), code="network", transient=False) is None
 
 
 def test_a_task_without_retries_fails_at_its_first_transient_failure(board: Board) -> None:
     task = board.add(max_retries=0)
-    assert board.fail(board.take(task), code="rate_limited") is None
+    assert board.fail(board.take(task), code="network") is None
     assert board.state(task) == "failed"
 
 
@@ -157,7 +184,7 @@ def test_a_retrying_task_whose_prerequisite_comes_back_waits_for_it(board: Board
     first = board.add("first")
     task = board.add("task", after=[first])
     board.do(first)
-    board.fail(board.take(task), code="rate_limited")
+    board.fail(board.take(task), code="network")
     board.reopen(first)
     assert board.state(task) == "retrying"
     board.pass_time(HOUR)
@@ -192,7 +219,7 @@ def test_a_lost_run_returns_its_task_a_bounded_number_of_times(board: Board) -> 
 def test_lost_and_failed_attempts_are_counted_together(board: Board) -> None:
     task = board.add(max_retries=1)
     assert board.lose(board.take(task)) == TaskState.PENDING
-    assert board.fail(board.take(task), code="rate_limited") is None
+    assert board.fail(board.take(task), code="network") is None
 
 
 def test_a_run_is_lost_once(board: Board) -> None:

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 from orchestrion.core.errors import InvalidInput
 
+#: So often a task waits for a service at no cost; then it costs retries like any other failure.
+MOST_DELAYS = 50
 #: Beyond this many doublings every delay is over any cap; a float still holds the number.
 _MOST_DOUBLINGS = 900
 
@@ -33,6 +35,8 @@ class Failure(NamedTuple):
     meaning: str
     #: What a person can do about it, in words.
     remedy: str
+    #: Whether it only means "later": the attempt costs no retry, up to ``MOST_DELAYS`` of a task.
+    delay: bool = False
 
 
 _TAXONOMY = (
@@ -96,7 +100,8 @@ _TAXONOMY = (
         "rate_limited",
         True,
         "the service behind the agent asked to slow down",
-        "nothing to do; lower the agent's slots if it repeats (`orchestrion slots agent:NAME=N`)",
+        "nothing to do: it is tried again when the service allows; `orchestrion slots agent:NAME=N` asks it for less",
+        delay=True,
     ),
     Failure(
         "network",
@@ -262,6 +267,11 @@ def failure(code: str) -> Failure:
 def is_transient(code: str) -> bool:
     """Whether a run that ended with ``code`` is retried by itself; refuses an unknown code."""
     return failure(code).transient
+
+
+def is_delay(code: str) -> bool:
+    """Whether ``code`` only means that a service wants to be asked later; refuses an unknown code."""
+    return failure(code).delay
 
 
 def delay(

@@ -10,7 +10,7 @@ from orchestrion.core.errors import Conflict, NotFound
 from orchestrion.core.model import check_choice, check_plan_name, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator.runs import RunCases
-from orchestrion.scheduler import breaker, budget, slots
+from orchestrion.scheduler import breaker, budget, overlap, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -75,6 +75,7 @@ class PlanCases(RunCases):
                 "runs": [{**Run(run).as_json(), "title": run["title"]} for run in runs],
                 "slots": [dict(slot) for slot in slots.all_slots(tx)],
                 "plans": [{"plan": row["name"], "tasks": row["tasks"]} for row in tx.all("plans", limit=20)],
+                "overlaps": [dict(one) for one in overlap.overlaps(tx)][:20],
                 "needs_you": [_needs_you(row) for row in tx.all("needs_you", limit=20)],
             }
 

@@ -16,7 +16,7 @@ from orchestrion.orchestrator import views
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
-from orchestrion.scheduler import breaker, decide, finish, reap, slots
+from orchestrion.scheduler import breaker, decide, finish, messages, overlap, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -255,7 +255,7 @@ class RunCases(TaskCases):
         return self.store.read(lambda tx: _run(tx, number(run, "R")))
 
     def run_detail(self, run: str) -> dict[str, Any]:
-        """A run with the evidence of its checks."""
+        """A run with the evidence of its checks, what was said to its agent, and who else is at its files."""
 
         def read(tx: Transaction) -> dict[str, Any]:
             one = _run(tx, number(run, "R"))
@@ -272,7 +272,9 @@ class RunCases(TaskCases):
                 }
                 for row in tx.all("checks_of", run=one.id)
             ]
-            return {**one.as_json(), "checks": evidence}
+            said = [views.message(row) for row in messages.of_run(tx, one.id)]
+            met = [dict(found) for found in overlap.overlaps(tx, one.id)]
+            return {**one.as_json(), "checks": evidence, "messages": said, "overlaps": met}
 
         return self.store.read(read)
 
@@ -320,7 +322,7 @@ class RunCases(TaskCases):
     def resume(self, agent: str | None = None) -> bool:
         """Workers claim again; with ``agent`` the breaker of that agent is closed instead. Whether it was open."""
         if agent is not None:
-            return self.store.write(lambda tx: breaker.succeeded(tx, agent))
+            return self.store.write(lambda tx: breaker.close(tx, agent))
         self._set_paused(0, "queue.resumed")
         return True
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestrion.core.model import iso, name, number
+from orchestrion.core.model import iso, number
+from orchestrion.orchestrator import views
 from orchestrion.orchestrator.metrics import MetricCases
 from orchestrion.scheduler import messages, overlap
 from orchestrion.store.store import Row
@@ -31,12 +32,12 @@ class TalkCases(MetricCases):
             found = next(row for row in self._messages(one) if row["id"] == sent)
             left = end - time.monotonic()
             if found["state"] != "waiting" or left <= 0:
-                return _message(found)
+                return views.message(found)
             self.store.wait_for_change(min(left, 0.25))
 
     def messages_to(self, run: str) -> list[dict[str, Any]]:
         """All that was said to a run's agent, oldest first."""
-        return [_message(row) for row in self._messages(number(run, "R"))]
+        return [views.message(row) for row in self._messages(number(run, "R"))]
 
     def _messages(self, run: int) -> list[Row]:
         return self.store.read(lambda tx: messages.of_run(tx, run))
@@ -45,10 +46,19 @@ class TalkCases(MetricCases):
         """Files that a run has changed until now, as its supervisor saw them last. Raises NotFound."""
         one = self.run(run).id
         rows = self.store.read(lambda tx: overlap.of_run(tx, one))
-        return [{"path": row["path"], "kind": row["kind"], "seen_at": iso(row["seen_at"])} for row in rows]
+        return [
+            {
+                "path": row["path"],
+                "kind": row["kind"],
+                "lines_added": row["lines_added"],
+                "lines_removed": row["lines_removed"],
+                "seen_at": iso(row["seen_at"]),
+            }
+            for row in rows
+        ]
 
     def overlaps(self) -> list[dict[str, Any]]:
-        """Files that more than one active run has changed: ``path`` and ``runs``."""
+        """Files that a run at work and another one, at work or in review, have changed: ``path`` and ``runs``."""
         return [dict(one) for one in self.store.read(overlap.overlaps)]
 
     def run_role(
@@ -78,20 +88,6 @@ class TalkCases(MetricCases):
 
 def _outcome(tx: Any, task: int) -> dict[str, Any]:
     from orchestrion.core.model import Run
-    from orchestrion.orchestrator import views
 
     last = tx.all("runs_of_task", task=task)
     return {"task": views.task(tx, task).as_json(), "run": Run(last[-1]).as_json() if last else None}
-
-
-def _message(row: Row) -> dict[str, Any]:
-    return {
-        "run": name("R", row["run"]),
-        "message": row["id"],
-        "text": row["text"],
-        "actor": row["actor"],
-        "state": row["state"],
-        "how": row["how"],
-        "created_at": iso(row["created_at"]),
-        "given_at": iso(row["given_at"]),
-    }

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from orchestrion.core.graph import progress
-from orchestrion.core.model import Run, Task, name
+from orchestrion.core.model import Run, Task, iso, name
 from orchestrion.core.states import TaskState
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -89,8 +89,6 @@ def _edge(edge: Row) -> dict[str, Any]:
 
 
 def _gate(gate: Row) -> dict[str, Any]:
-    from orchestrion.core.model import iso
-
     return {
         "id": name("G", gate["id"]),
         "kind": gate["kind"],
@@ -100,4 +98,18 @@ def _gate(gate: Row) -> dict[str, Any]:
         "answer": gate["answer"],
         "decided_by": gate["decided_by"],
         "decided_at": iso(gate["decided_at"]),
+    }
+
+
+def message(row: Row) -> dict[str, Any]:
+    """Something that was said to a run's agent, as JSON."""
+    return {
+        "run": name("R", row["run"]),
+        "message": row["id"],
+        "text": row["text"],
+        "actor": row["actor"],
+        "state": row["state"],
+        "how": row["how"],
+        "created_at": iso(row["created_at"]),
+        "given_at": iso(row["given_at"]),
     }

@@ -32,7 +32,7 @@ class FileChange:
     lines_added: int | None
     #: Lines removed; None as above.
     lines_removed: int | None
-    #: SHA-256 of the new content in hex (of a link: its target); None when deleted or a submodule.
+    #: SHA-256 of the new content in hex (of a link: its target); None when deleted, a submodule, or not measured.
     sha256: str | None
     #: Bytes of the new content; None as above.
     size: int | None
@@ -51,14 +51,14 @@ class _Raw:
     oid: str
 
 
-def changes(git: Git, base: str, head: str) -> list[FileChange]:
-    """The changes from ``base`` to ``head``, moves and copies recognised."""
+def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[FileChange]:
+    """The changes from ``base`` to ``head``, moves and copies recognised; contents are read only if ``measured``."""
     fields = git.run(
         "diff-tree", "-r", "-z", "--raw", "--numstat", "--no-abbrev", "--no-ext-diff", "--no-textconv",
         "-M", "-C", "--ignore-submodules=none", base, head,
     ).stdout.split("\0")  # fmt: skip
     entries, lines = _parsed(iter(fields))
-    contents = [entry.oid for entry in entries if entry.mode not in (_GITLINK, _GONE)]
+    contents = [entry.oid for entry in entries if measured and entry.mode not in (_GITLINK, _GONE)]
     blobs = {blob.oid: blob for blob in git.blobs(dict.fromkeys(contents))} if contents else {}
     return [_change(entry, lines[entry.path], blobs.get(entry.oid)) for entry in entries]
 

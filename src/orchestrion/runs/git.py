@@ -9,7 +9,6 @@ it. Paths may be any bytes: they travel as ``surrogateescape`` text.
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import re
 import shutil
@@ -212,6 +211,8 @@ class Git:
 
     def blobs(self, oids: Iterable[str]) -> Iterator[Blob]:
         """Measure stored file contents, in the order asked, without holding them in memory."""
+        import hashlib  # which loads OpenSSL: more than all of ours together
+
         command, environ = self._prepared(("cat-file", "--batch"), None)
         with subprocess.Popen(
             command,

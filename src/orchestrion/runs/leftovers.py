@@ -10,7 +10,6 @@ are fetched into the workspace, where they keep it from being deleted.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -178,6 +177,8 @@ def _fetch_own_commits(git: Git, inner: Git, path: str) -> None:
     with contextlib.suppress(GitProblem):
         if not inner.run("rev-list", "--max-count=1", "--all", "--not", "--remotes").stdout:
             return
+    import hashlib
+
     place = f"refs/orchestrion/nested/{hashlib.sha256(os.fsencode(path)).hexdigest()[:12]}"
     git.fetch(inner.folder, f"+refs/heads/*:{place}/heads/*")
     if inner.has_commits():

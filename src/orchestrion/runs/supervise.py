@@ -393,7 +393,7 @@ class Supervisor:
         self._head = head = self._persistently(lambda: workspaces.commit_leftovers(workspace, message))
         reach("work.committed")
         self._persistently(lambda: workspaces.publish(project, workspace, head))
-        changes = self._persistently(lambda: workspaces.changes(workspace, workspace.base, head))
+        changes = self._persistently(lambda: workspaces.changes(workspace, workspace.base, head, measured=False))
         self._note(
             head_commit=head,
             files_changed=len(changes),
@@ -443,7 +443,7 @@ class Supervisor:
             )
             if self._has_breaker():
                 rules = breaker.Rules(self._order.breaker_failures, self._order.breaker_cooldown_s)
-                breaker.failed(tx, self._order.agent, failure.code, rules)
+                breaker.failed(tx, self._order.agent, failure.code, rules, failure.retry_after_s)
 
         self._insist(fail)
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -76,6 +75,8 @@ class _Note:
 
 def workspaces_home(project: Path, environ: Mapping[str, str]) -> Path:
     """Where the workspaces of ``project`` lie: under $XDG_STATE_HOME, by default ~/.local/state."""
+    import hashlib
+
     state = Path(environ.get("XDG_STATE_HOME", ""))
     if not state.is_absolute():
         state = Path(environ.get("HOME") or Path.home()) / ".local" / "state"
@@ -146,9 +147,9 @@ def publish(project: Path, workspace: Workspace, head: str) -> None:
     git.fetch(workspace.path, HANDOVER_REF)
 
 
-def changes(workspace: Workspace, base: str, head: str) -> list[FileChange]:
-    """What lies between two commits, file by file, exactly as git has it."""
-    return _changes(_git(workspace.path), base, head)
+def changes(workspace: Workspace, base: str, head: str, *, measured: bool = True) -> list[FileChange]:
+    """What lies between two commits, file by file, exactly as git has it; contents are read only if ``measured``."""
+    return _changes(_git(workspace.path), base, head, measured=measured)
 
 
 def touched(workspace: Workspace) -> list[Touched]:

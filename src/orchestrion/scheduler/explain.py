@@ -99,9 +99,7 @@ def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None) -> list[Reason
         reasons.append(Reason("budget", f"{refusal}; workers start nothing of it", []))
     for one in breaker.overview(tx):
         if one["agent"] == row["agent"]:
-            detail = (
-                f"the agent {one['agent']} failed {one['failures']} times in a row; nobody uses it until {one['until']}"
-            )
+            detail = f"the agent {one['agent']} is left alone until {one['until']} ({one['code']})"
             reasons.append(Reason("breaker", detail, []))
     wanted = slots.names_for(
         host="", agent=row["agent"], role=row["role"], needs=json.loads(row["needs"]), supervised=True

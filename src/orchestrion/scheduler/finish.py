@@ -190,24 +190,42 @@ def fail(
 ) -> int | None:
     """The attempt failed. A transient failure is tried again while there are retries; any other is final.
 
+    A service that wants to be asked later costs no retry, and the agent's session goes on then.
+
     ``state`` is how the run ends (failed, timed_out); ``transient`` overrides the taxonomy;
     ``retry_after_s`` is the least time after which the service behind the agent wants to be asked again.
     Returns when the task is tried again, in milliseconds, or None when it is not.
     """
     row = held(tx, run)
     again = retry.is_transient(code) if transient is None else transient
-    if not again or row["retries"] >= row["max_retries"]:
+    delays = _delays(tx, row, code) if again else None
+    if not again or (delays is None and row["retries"] >= row["max_retries"]):
         _end(tx, row, state, TaskState.FAILED, code=code, error=error)
         settle(tx, changed=[row["task"]])
         return None
     back_off = back_off or BackOff()
     delay = retry.delay(
-        row["retries"], row["retry_delay_s"], cap_s=back_off.cap_s, jitter=back_off.jitter, random=back_off.random
+        row["retries"] if delays is None else delays,
+        row["retry_delay_s"],
+        cap_s=back_off.cap_s,
+        jitter=back_off.jitter,
+        random=back_off.random,
     )
     at = int(tx.the("clock")["now"] + max(delay, min(retry_after_s or 0.0, back_off.cap_s)) * 1000)
-    _end(tx, row, state, TaskState.RETRYING, code=code, error=error, retry_at=at, retried=1)
+    if delays is not None:
+        tx.put("go_on_with_session", task=row["task"], run=run)
+    retried = 1 if delays is None else 0
+    _end(tx, row, state, TaskState.RETRYING, code=code, error=error, retry_at=at, retried=retried)
     settle(tx, changed=[row["task"]])
     return at
+
+
+def _delays(tx: Transaction, row: Row, code: str) -> int | None:
+    """How often the task waited for a service before; None when this failure costs a retry."""
+    if not retry.is_delay(code):
+        return None
+    before = int(tx.the("delays_of_task", task=row["task"], code=code)["total"])
+    return before if before < retry.MOST_DELAYS else None
 
 
 def release(tx: Transaction, run: int, reason: str = "given back by its holder") -> None:

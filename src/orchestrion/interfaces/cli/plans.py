@@ -133,9 +133,7 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     yield output.heading(output.plain(found["project"]))
     if found["paused_at"]:
         yield output.paint(f"paused since {output.moment(found['paused_at'])}; `orchestrion resume` goes on", "yellow")
-    for one in found["breakers"]:
-        said = f"the agent {output.plain(one['agent'])} failed {one['failures']} times in a row: breaker {one['state']}"
-        yield output.paint(f"{said}, until {output.moment(one['until'])}; `orchestrion doctor` looks at it", "yellow")
+    yield from (output.paint(_breaker(one), "yellow") for one in found["breakers"])
     yield from _budget_alarm(found["budget"])
     total = sum(found["tasks"].values())
     yield f"{output.count(total, 'task')}: {output.tally(found['tasks'], _STATES)}" if total else "no tasks yet"
@@ -143,7 +141,16 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _part("Limits", [(s["name"], f"{s['used']} of {s['capacity']} used") for s in found["slots"]])
     yield from _part("Budgets", _budgets(found["budget"]))
     yield from _part("Plans", [(plan["plan"], output.count(plan["tasks"], "task")) for plan in found["plans"]])
+    yield from _part("At the same file", [(output.plain(o["path"]), " ".join(o["runs"])) for o in found["overlaps"]])
     yield from _part("Needs you", [_needs(task) for task in found["needs_you"]])
+
+
+def _breaker(one: Mapping[str, Any]) -> str:
+    agent, until = output.plain(one["agent"]), output.moment(one["until"])
+    if one["code"] == "rate_limited":
+        return f"the service of the agent {agent} asked for less: it is left alone until {until}"
+    said = f"the agent {agent} failed {one['failures']} times in a row ({one['code']}): breaker {one['state']}"
+    return f"{said}, until {until}; `orchestrion doctor` looks at it"
 
 
 def _budget_alarm(budget: Mapping[str, Any] | None) -> Iterator[str]:

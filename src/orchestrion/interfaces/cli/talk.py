@@ -29,7 +29,7 @@ def message(call: Call, run: str, text: str) -> None:
 
 @command("files", "orchestrion files R31", "orchestrion files --overlaps")
 @click.argument("run", metavar="[R]", required=False)
-@click.option("--overlaps", is_flag=True, help="Files that more than one active run has changed.")
+@click.option("--overlaps", is_flag=True, help="Files that two runs have changed: at work, or one in review.")
 def files(call: Call, run: str | None, overlaps: bool) -> None:
     """What a run has changed, also while it works. Its supervisor looks every few seconds."""
     with call.open() as orchestrion:
@@ -92,12 +92,16 @@ def _delivery(found: Mapping[str, Any]) -> str:
 def _files(found: Mapping[str, Any]) -> Iterator[str]:
     if not found["files"]:
         yield f"{found['run']} has changed no file, as far as was seen"
-    yield from output.table([(file["kind"], output.plain(file["path"])) for file in found["files"]])
+    yield from output.table([(file["kind"], _lines(file), output.plain(file["path"])) for file in found["files"]])
+
+
+def _lines(file: Mapping[str, Any]) -> str:
+    return "" if file["lines_added"] is None else f"+{file['lines_added']} -{file['lines_removed']}"
 
 
 def _overlaps(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not found:
-        yield "no two active runs are at the same file"
+        yield "no two runs are at the same file"
     yield from output.table([(output.plain(one["path"]), " ".join(one["runs"])) for one in found])
 
 

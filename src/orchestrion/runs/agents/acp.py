@@ -67,7 +67,7 @@ class AcpPreset:
 
 def _opencode_cautions() -> dict[Permissions, dict[str, str]]:
     # It asks for nothing of its own accord.
-    asking = json.dumps(dict.fromkeys(("edit", "bash", "webfetch", "external_directory"), "ask"))
+    asking = json.dumps({"*": "ask"})
     return {permissions: {"OPENCODE_PERMISSION": asking} for permissions in (Permissions.READ, Permissions.EDIT)}
 
 

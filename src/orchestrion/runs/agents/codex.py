@@ -6,8 +6,8 @@ a cache, those of its answers what it thought; it reckons in no currency.
 
 Its events tell neither one answer of the model from the next, nor what was used before the
 end, nor anything of that when the go fails. Its record of the session does, answer by answer
-and at once. So Codex is started by a small program, at the end of this file, that passes the
-events on and puts a line of its own between them for every answer. Without such lines, from
+and at once. So Codex is started by a small program (``codex_relay``) that passes the events
+on and puts a line of its own between them for every answer. Without such lines, from
 a Codex that keeps no such record, numbers are those of the last event less what the session
 had used before, and a *turn* is counted at the beginning and behind the end of tools.
 """
@@ -18,14 +18,10 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from orchestrion.core.errors import AgentProblem
 from orchestrion.runs.agents.agent import (
@@ -41,15 +37,12 @@ from orchestrion.runs.agents.agent import (
     short,
     signalled,
 )
+from orchestrion.runs.agents.codex_relay import ANSWER, MODEL, RELAY, home, mapping, parsed
 
 #: How long it may take to tell its version, or whether it is signed in, in seconds.
 VERSION_S = 10.0
 #: How long its servers of tools may take to start, in seconds.
 SERVERS_S = 60
-#: The session's record is read so often while Codex is silent, in seconds.
-LOOK_S = 0.25
-#: So long the record may lag behind the last event, in seconds.
-LAG_S = 2.0
 _ALSO = (
     "OPENAI_*",
     "CODEX_HOME",
@@ -73,8 +66,6 @@ _TOOLS = {
     "mcp_tool_call": "",
     "collab_tool_call": "",
 }
-#: The kinds of our own lines: which model it is, and what one answer of it used.
-_MODEL, _ANSWER = "orchestrion.model", "orchestrion.answer"
 
 
 class CodexAgent:
@@ -129,7 +120,7 @@ class CodexDialogue:
         options += ["-m", asked.model] if asked.model else []
         options += [part for server in asked.servers for part in _server(server, asked.allowed_tools)]
         go_on = ["resume", asked.session] if asked.session else []
-        start = [sys.executable, "-P", "-m", "orchestrion.runs.agents.codex"]
+        start = [sys.executable, "-P", "-m", RELAY]
         return [*start, *command, "exec", "-C", str(asked.folder), *go_on, *options, "-"]
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
@@ -153,10 +144,10 @@ class CodexDialogue:
 
     def hear(self, line: str) -> list[Event]:
         """What a line means."""
-        found = _parsed(line)
+        found = parsed(line)
         kind = str(found.get("type"))
         if kind.startswith("item."):
-            return self._item(kind, _mapping(found.get("item")))
+            return self._item(kind, mapping(found.get("item")))
         return _HEARD.get(kind, CodexDialogue._nothing)(self, found)
 
     def judge(self, exit_code: int, last_words: str) -> Verdict:
@@ -197,7 +188,7 @@ class CodexDialogue:
         return events
 
     def _planned(self, number: str, item: Mapping[str, Any]) -> list[Event]:
-        steps = [_mapping(step) for step in _sequence(item.get("items"))]
+        steps = [mapping(step) for step in _sequence(item.get("items"))]
         plan = "\n".join(f"[{'x' if step.get('completed') else ' '}] {step.get('text')}" for step in steps)
         if plan == self._plan:
             return []
@@ -221,16 +212,16 @@ class CodexDialogue:
         self._between = False
 
     def _answer(self, found: Mapping[str, Any]) -> list[Event]:
-        self._answers[str(found.get("id"))] = _usage(_mapping(found.get("usage")), turns=1)
+        self._answers[str(found.get("id"))] = _usage(mapping(found.get("usage")), turns=1)
         return [Event(Kind.USAGE, usage=self._so_far())]
 
     def _end(self, found: Mapping[str, Any]) -> list[Event]:
         self._completed = True
-        self._thread = _usage(_mapping(found.get("usage")))
+        self._thread = _usage(mapping(found.get("usage")))
         return [Event(Kind.RESULT, self._text, usage=self._so_far())]
 
     def _fail(self, found: Mapping[str, Any]) -> list[Event]:
-        self._failure = str(_mapping(found.get("error")).get("message") or self._trouble or "it failed")
+        self._failure = str(mapping(found.get("error")).get("message") or self._trouble or "it failed")
         return [Event(Kind.RESULT, self._failure, usage=self._so_far(), failed=True)]
 
     def _hear_of_trouble(self, found: Mapping[str, Any]) -> list[Event]:
@@ -255,8 +246,8 @@ class CodexDialogue:
 
 _HEARD = {
     "thread.started": CodexDialogue._start,
-    _MODEL: CodexDialogue._start,
-    _ANSWER: CodexDialogue._answer,
+    MODEL: CodexDialogue._start,
+    ANSWER: CodexDialogue._answer,
     "turn.completed": CodexDialogue._end,
     "turn.failed": CodexDialogue._fail,
     "error": CodexDialogue._hear_of_trouble,
@@ -272,7 +263,7 @@ def _usage(told: Mapping[str, Any], turns: int = 0) -> Usage:
 
 def _said(kind: str, item: Mapping[str, Any]) -> str:
     if kind == "file_change":
-        changes = [_mapping(change) for change in _sequence(item.get("changes"))]
+        changes = [mapping(change) for change in _sequence(item.get("changes"))]
         return short(", ".join(f"{change.get('kind')} {change.get('path')}" for change in changes))
     return short(item.get("command") or item.get("query") or item.get("arguments") or item.get("prompt") or "")
 
@@ -294,10 +285,10 @@ def _outcome(number: str, name: str, item: Mapping[str, Any]) -> list[Event]:
 
 def _words(told: object) -> str:
     """The text in what a tool of a server gave, or in what went wrong."""
-    found = _mapping(told)
+    found = mapping(told)
     if isinstance(found.get("message"), str):
         return str(found["message"])
-    parts = [str(_mapping(part).get("text") or "") for part in _sequence(found.get("content"))]
+    parts = [str(mapping(part).get("text") or "") for part in _sequence(found.get("content"))]
     return "\n".join(part for part in parts if part)
 
 
@@ -373,8 +364,8 @@ def _variable(server: str, name: str) -> str:
 
 def _keys_of_providers(environ: Mapping[str, str]) -> list[str]:
     """Variables that its configuration names as keys of model providers."""
-    providers = [_mapping(one) for one in _mapping(_configuration(environ).get("model_providers")).values()]
-    headers = [name for one in providers for name in _mapping(one.get("env_http_headers")).values()]
+    providers = [mapping(one) for one in mapping(_configuration(environ).get("model_providers")).values()]
+    headers = [name for one in providers for name in mapping(one.get("env_http_headers")).values()]
     return [str(name) for name in (*(one.get("env_key") for one in providers), *headers) if name]
 
 
@@ -382,13 +373,9 @@ def _configuration(environ: Mapping[str, str]) -> Mapping[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads((_home(environ) / "config.toml").read_text(encoding="utf-8"))
+        return tomllib.loads((home(environ) / "config.toml").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}  # it will say itself what is wrong with its configuration
-
-
-def _home(environ: Mapping[str, str]) -> Path:
-    return Path(environ.get("CODEX_HOME") or Path(environ.get("HOME", "/")) / ".codex")
 
 
 # -- what its words mean, and whether it is signed in -----------------------------------------------
@@ -426,7 +413,7 @@ def _retry_after(text: str) -> float | None:
 def _is_signed_in(command: Sequence[str], environ: Mapping[str, str]) -> bool | None:
     """By the provider that its configuration chooses, a key, or what it says itself; None: it says nothing."""
     configuration = _configuration(environ)
-    provider = _mapping(_mapping(configuration.get("model_providers")).get(str(configuration.get("model_provider"))))
+    provider = mapping(mapping(configuration.get("model_providers")).get(str(configuration.get("model_provider"))))
     if provider.get("env_key"):
         return bool(environ.get(str(provider["env_key"])))
     if any(environ.get(key) for key in _KEYS) or (provider and not provider.get("requires_openai_auth")):
@@ -454,134 +441,9 @@ def _asked(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str
     return done.returncode, done.stdout.strip()
 
 
-def _parsed(line: str | bytes) -> Mapping[str, Any]:
-    """An object; an empty one for a line that is none."""
-    try:
-        return _mapping(json.loads(line))
-    except (ValueError, RecursionError):
-        return {}
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _sequence(value: object) -> Sequence[Any]:
     return value if isinstance(value, list) else ()
 
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
-
-
-# -- the program that starts Codex -------------------------------------------------------------------
-
-
-def relay(command: Sequence[str], output: IO[bytes], sessions: Path) -> int:
-    """Runs Codex, passes its lines on, and puts one between them for every answer in the session's record.
-
-    Returns its exit code; the negative number of a signal. A signal to end is passed on.
-    """
-    record = _Record(sessions, datetime.now(UTC))
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda number, _: process.send_signal(number))
-    assert process.stdout is not None
-    for line in _lines(process.stdout):
-        for one in (*record.answers_before(line), line):
-            output.write(one)
-        output.flush()
-    return process.wait()
-
-
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Whole lines as they come, an empty one now and then while there are none, what is left at the end."""
-    import selectors
-
-    half = b""
-    with selectors.DefaultSelector() as selector:
-        selector.register(stream, selectors.EVENT_READ)
-        while True:
-            if not selector.select(LOOK_S):
-                yield b""
-                continue
-            chunk = os.read(stream.fileno(), 65_536)
-            if not chunk:
-                break
-            *whole, half = (half + chunk).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-    yield half
-
-
-class _Record:
-    """What Codex itself writes down of a session, from the moment that this process began."""
-
-    def __init__(self, sessions: Path, since: datetime) -> None:
-        self._sessions = sessions
-        self._since = since.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        self._thread = ""
-        self._file: IO[bytes] | None = None
-        self._half = b""
-        self._is_whole = False
-
-    def answers_before(self, line: bytes) -> list[bytes]:
-        """Lines for answers that were written down by now; all of them before the event that ends the turn."""
-        if b'"thread.started"' in line[:40]:
-            self._thread = str(_parsed(line).get("thread_id") or "")
-        found = list(self._news())
-        if line.startswith((b'{"type":"turn.completed"', b'{"type":"turn.failed"')):
-            end = time.monotonic() + LAG_S
-            while not self._is_whole and time.monotonic() < end:
-                time.sleep(0.01)
-                found += self._news()
-        return found
-
-    def _news(self) -> Iterator[bytes]:
-        self._file = self._file or self._found()
-        if self._file is None:
-            return
-        *whole, self._half = (self._half + self._file.read()).split(b"\n")
-        for line in whole:
-            # Only these are read: a record may be long.
-            if any(mark in line for mark in _MARKS):
-                yield from self._understood(_parsed(line))
-
-    def _understood(self, entry: Mapping[str, Any]) -> Iterator[bytes]:
-        told = _mapping(entry.get("payload"))
-        if str(entry.get("timestamp")) < self._since:
-            return
-        if entry.get("type") == "turn_context":
-            yield _own({"type": _MODEL, "model": told.get("model")})
-        if entry.get("type") == "token_usage_record":
-            yield _own({"type": _ANSWER, "id": told.get("response_id"), "usage": told.get("usage")})
-        if told.get("type") in ("task_complete", "turn_aborted"):
-            self._is_whole = True
-
-    def _found(self) -> IO[bytes] | None:
-        """The record of the thread, as soon as there is one."""
-        if not re.fullmatch(r"[\w-]+", self._thread):
-            return None
-        files = sorted(self._sessions.glob(f"*/*/*/rollout-*-{self._thread}.jsonl"))
-        return files[-1].open("rb") if files else None
-
-
-#: What lines of the record that matter contain.
-_MARKS = (b'"turn_context"', b'"token_usage_record"', b'"task_complete"', b'"turn_aborted"')
-
-
-def _own(line: Mapping[str, Any]) -> bytes:
-    return json.dumps(line).encode() + b"\n"
-
-
-def main(command: Sequence[str]) -> int:
-    """Ends as Codex ended, by the same signal if it was one."""
-    exit_code = relay(command, sys.stdout.buffer, _home(os.environ) / "sessions")
-    if exit_code < 0:
-        if -exit_code != signal.SIGKILL:
-            signal.signal(-exit_code, signal.SIG_DFL)
-        os.kill(os.getpid(), -exit_code)
-    return exit_code
-
-
-if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))

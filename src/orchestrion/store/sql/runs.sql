@@ -168,6 +168,10 @@ select * from artifacts where id = :id and project = :project
 -- Artifacts of tasks, without their content.
 select id, task, run, name, version, type, size, sha256, created_at from artifacts where task in {ids[]} order by id
 
+-- name: delays_of_task
+-- How often a task waited for a service already.
+select count(*) as total from runs where task = :task and code = :code
+
 -- name: last_session
 -- The agent session of a task's newest run that had one.
 select session_id from runs where task = :task and session_id is not null order by id desc limit 1
@@ -176,6 +180,12 @@ select session_id from runs where task = :task and session_id is not null order 
 -- The session of its agent that a task's next attempt goes on with; null: a new one.
 update tasks set session = :session where id = :task and coalesce(session, '') <> coalesce(cast(:session as text), '')
 
+-- name: go_on_with_session
+-- The next attempt goes on where a run was, if its agent came as far as having anything to go on with.
+update tasks set session = coalesce(
+    (select session_id from runs where id = :run and turns > 0), session)
+where id = :task
+
 -- name: run_of_session
 -- The newest run of a task that worked in an agent session.
-select id, agent, head_commit from runs where task = :task and session_id = :session order by id desc limit 1
+select id, agent, host, head_commit from runs where task = :task and session_id = :session order by id desc limit 1

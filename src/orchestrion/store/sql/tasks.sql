@@ -243,8 +243,13 @@ select count(*) as total from (
     limit :limit) as before
 
 -- name: comes_back
--- Whether a task will be run again by itself: its back-off has an end.
-select 1 as waits from tasks where state = 'retrying' and project = :project limit 1
+-- Whether a task will be run by itself, though not now: its back-off has an end, or its agent's service wants to be
+-- asked later.
+select 1 as waits from tasks where state = 'retrying' and project = :project
+union all
+select 1 from breakers where project = :project and code = 'rate_limited' and until > {now}
+    and exists (select 1 from tasks where state = 'ready' and project = :project)
+limit 1
 
 -- name: needs_you
 -- Tasks that only a person can move on, the oldest first.

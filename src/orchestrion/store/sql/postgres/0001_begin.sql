@@ -254,6 +254,7 @@ create table breakers (
     agent    text not null,
     failures bigint not null default 0 check (failures >= 0),
     until    bigint,
+    code     text,
     trips    bigint not null default 0 check (trips >= 0),
     probe    bigint,
     primary key (project, agent)

@@ -254,6 +254,7 @@ create table breakers (
     agent    text not null,
     failures integer not null default 0 check (failures >= 0),
     until    integer,
+    code     text,
     trips    integer not null default 0 check (trips >= 0),
     probe    integer,
     primary key (project, agent)
