@@ -466,6 +466,50 @@ def test_workspaces_that_cannot_be_swept_are_no_reason_to_stop(
     assert caplog.text.count("not yours") == 1
 
 
+# -- agents that are broken ----------------------------------------------------------------------------------------
+
+
+def broken(stage: Stage, **settings: Any) -> None:
+    """An agent whose program is gone, which is the tester's."""
+    stage.close()
+    gone = {"adapter": "claude", "program": str(stage.folder / "gone")}
+    stage.open(agents={"frail": gone}, breaker__failures=2, breaker__cooldown_s=300, retry__max=0, **settings)
+
+
+def test_an_open_breaker_spares_the_other_tasks_and_says_so(stage: Stage) -> None:
+    broken(stage)
+    tasks = [stage.add("true", agent="frail") for _ in range(5)]
+    done = stage.drain(slots=1)
+    assert (done.failed, done.blocked) == (2, 3)
+    assert [stage.task(task)["code"] for task in tasks[:2]] == ["agent_missing"] * 2
+    (found,) = stage.orchestrion.status()["breakers"]
+    assert (found["agent"], found["state"], found["code"]) == ("frail", "open", "agent_missing")
+    assert stage.orchestrion.why(tasks[4])["reasons"][0]["kind"] == "breaker"
+    assert "breaker.opened" in stage.kinds()
+
+
+def test_the_fallback_of_a_role_takes_over(stage: Stage) -> None:
+    roles = stage.root / ".orchestrion" / "roles"
+    roles.mkdir(parents=True)
+    (roles / "tester.yaml").write_text("agent: frail\nfallback_agent: command\n")
+    broken(stage)
+    tasks = [stage.add("true", role="tester") for _ in range(4)]
+    done = stage.drain(slots=1)
+    assert (done.completed, done.failed) == (2, 2)
+    assert [stage.runs(task)[0]["agent"] for task in tasks] == ["frail", "frail", "command", "command"]
+    waiting = stage.add("true", role="tester", needs=("gpu",))
+    assert "breaker" in [reason["kind"] for reason in stage.orchestrion.why(waiting)["reasons"]]
+
+
+def test_a_person_lets_a_breaker_close(stage: Stage) -> None:
+    broken(stage)
+    for _ in range(3):
+        stage.add("true", agent="frail")
+    stage.drain(slots=1)
+    assert stage.orchestrion.resume("frail")
+    assert stage.drain(slots=1).failed == 3
+
+
 # -- what cannot be launched or settled now -----------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import budget, explain
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.store import Transaction
+from orchestrion.store.store import Row
 
 #: A list has at most so many entries at a time.
 PAGE_LIMIT = 1000
@@ -73,8 +74,15 @@ class Finding(Opening):
 
     def why(self, task: str) -> dict[str, Any]:
         """Why a task is not running, as CONTRACT promises it."""
-        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T"), self.budgets()))
+        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T"), self.budgets(), self._agent_of))
         return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
+
+    def _agent_of(self, task: Row) -> str:
+        """The agent that a worker would give a task to."""
+        from orchestrion.memory.roles import load_roles
+
+        role = load_roles(self.project.root).get(task["role"]) if task["role"] and not task["agent"] else None
+        return str(task["agent"] or (role.agent if role else None) or self.config["agent.default"])
 
     def budgets(self) -> Budgets | None:
         """What may be spent by a plan and in a day, as the settings have it; None: any sum."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
@@ -31,15 +32,23 @@ class Reason(NamedTuple):
         return {"kind": self.kind, "detail": self.detail, "ids": self.ids}
 
 
-def why(tx: Transaction, task: int, budgets: Budgets | None = None) -> tuple[TaskState, list[Reason]]:
-    """State of a task, and what keeps it from running (or that nothing does)."""
+def why(
+    tx: Transaction,
+    task: int,
+    budgets: Budgets | None = None,
+    agent_of: Callable[[Row], str] = lambda row: row["agent"] or "",
+) -> tuple[TaskState, list[Reason]]:
+    """State of a task, and what keeps it from running (or that nothing does).
+
+    ``agent_of`` says which agent a worker would give the task to.
+    """
     row = tx.one("task", id=task)
     if row is None:
         raise unknown_task(task)
     state = TaskState(row["state"])
     reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
     if state is TaskState.READY:
-        reasons += _of_queue(tx, row, budgets)
+        reasons += _of_queue(tx, row, budgets, agent_of(row))
     return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
 
 
@@ -91,19 +100,17 @@ def _of_edge(edge: Row) -> Reason:
     return Reason(kind, f"{edge['kind']} {detail}{inherited}", [label])
 
 
-def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None) -> list[Reason]:
+def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None, agent: str) -> list[Reason]:
     reasons = []
     if tx.the("paused")["paused_at"] is not None:
         reasons.append(Reason("paused", "the queue is paused: `orchestrion resume` lets it go on", []))
     if budgets is not None and (refusal := budget.refusal(tx, row["plan"], budgets)):
         reasons.append(Reason("budget", f"{refusal}; workers start nothing of it", []))
     for one in breaker.overview(tx):
-        if one["agent"] == row["agent"]:
+        if one["agent"] == agent:
             detail = f"the agent {one['agent']} is left alone until {one['until']} ({one['code']})"
             reasons.append(Reason("breaker", detail, []))
-    wanted = slots.names_for(
-        host="", agent=row["agent"], role=row["role"], needs=json.loads(row["needs"]), supervised=True
-    )
+    wanted = slots.names_for(host="", agent=agent, role=row["role"], needs=json.loads(row["needs"]), supervised=True)
     for slot in tx.all("full_slots"):
         if slot["name"] in wanted:
             reasons.append(Reason("limit", f"the limit {slot['name']} is used up", []))

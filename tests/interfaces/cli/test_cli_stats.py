@@ -11,6 +11,7 @@ import pytest
 from place import Place
 
 from orchestrion import Orchestrator
+from orchestrion.interfaces.cli import stats
 from orchestrion.scheduler import meter
 
 
@@ -75,7 +76,7 @@ def test_runs_as_csv(used: Place) -> None:
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["id"] for row in rows] == ["R1", "R2"]
     first, second = rows
-    assert first["title"] == '=first, with a "comma"'
+    assert first["title"] == '\'=first, with a "comma"'
     assert (first["plan"], first["turns"], first["tokens_input"], first["cost_usd"]) == ("tools", "3", "1200", "0.1234")
     assert json.loads(first["tools"]) == {"Bash": 2}
     assert (second["turns"], second["tokens_input"], second["cost_usd"], second["ended_at"]) == ("", "", "", "")
@@ -168,3 +169,12 @@ def test_a_budget_is_a_number(project: Place, monkeypatch: pytest.MonkeyPatch, v
     monkeypatch.setenv("ORCHESTRION_BUDGET_DAY_USD", value)
     refused = project("status", "--json", code=6).error
     assert "USD" in json.dumps(refused)
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@sum", "\tx"])
+def test_what_an_agent_wrote_is_no_formula_in_a_spreadsheet(
+    text: str, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    stats._csv_line([text, "plain", None, -1])
+    (row,) = csv.reader(io.StringIO(capsysbinary.readouterr().out.decode()))
+    assert row == [f"'{text}", "plain", "", "-1"]

@@ -129,9 +129,16 @@ def _flat(one: Mapping[str, Any]) -> dict[str, Any]:
     return flat
 
 
+def _cell(value: Any) -> Any:
+    """What an agent wrote is text to a spreadsheet too, and no formula."""
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return f"'{value}"
+    return "" if value is None else value
+
+
 def _csv_line(cells: Iterable[Any]) -> None:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerow("" if cell is None else cell for cell in cells)
+    csv.writer(text, lineterminator="\n").writerow(map(_cell, cells))
     line = text.getvalue()
     output.exactly(output.block(line) if output.is_terminal(sys.stdout) else line)
 
