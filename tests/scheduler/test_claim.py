@@ -56,7 +56,7 @@ def test_a_clients_run_works_from_its_claim_on_a_workers_run_from_its_start(boar
 def test_nothing_ready_is_an_answer_that_says_what_there_is(board: Board) -> None:
     assert board.claim() is None
     first = board.add()
-    board.fail(board.take(first), code="rate_limited")
+    board.fail(board.take(first), code="network")
     answer = board.store.read(claim.nothing_ready)
     assert answer.code == "nothing_ready"
     assert answer.details["next_timer"]
@@ -158,7 +158,7 @@ def test_a_boost_ends_with_the_wait_that_gave_it(board: Board) -> None:
 def test_after_a_retry_a_task_goes_behind_its_equals_but_not_below_one(board: Board) -> None:
     task, lowest = board.add("task"), board.add("lowest", priority=1)
     for one in (task, lowest):
-        board.fail(board.take(one), code="rate_limited")
+        board.fail(board.take(one), code="network")
     board.pass_time(MINUTE)
     equal, equally_low = board.add("equal"), board.add("equally low", priority=1)
     assert order(board) == [equal, task, lowest, equally_low]
