@@ -294,6 +294,24 @@ def test_a_dead_supervisor_leaves_no_process_and_its_work_is_kept(stage: Stage) 
     assert stage.merged("n.txt") == "2\n"
 
 
+def test_a_run_that_a_person_ended_and_whose_supervisor_died_leaves_no_process(stage: Stage) -> None:
+    stage.add(f"echo $ORCHESTRION_ATTEMPT > n.txt; (env -i setsid {ESCAPED} &) ; sleep 300")
+    with stage.worker() as worker:
+        pid = int(stage.await_lines()[0].split()[1])
+        recorded = stage.run_folder() / "processes"
+        wait_for(lambda: any(line.split()[0] == str(pid) for line in recorded.read_text().splitlines()), "it is seen")
+        supervisor = stage.supervisor()
+        os.kill(supervisor, signal.SIGSTOP)  # so that it does not hear of it
+        stage.orchestrion.kill("R1", "enough")
+        os.kill(supervisor, signal.SIGKILL)
+        wait_for(lambda: not _lives(pid), "what it started is ended")
+        wait_for(lambda: stage.run()["head_commit"], "its work is kept")
+        assert worker.wait(60) == 8
+    assert stage.on_branch("n.txt") == "1"
+    assert (stage.run()["state"], stage.task()["code"]) == ("killed", "killed")
+    assert not stage.carriers()
+
+
 def test_a_poison_task_ends(stage: Stage) -> None:
     """It kills its supervisor every time."""
     stage.add("kill -9 $PPID; sleep 300", max_retries=2)

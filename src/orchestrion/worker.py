@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
@@ -46,6 +46,8 @@ from orchestrion.scheduler import budget, finish, meter, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
+
+Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
 
@@ -231,15 +233,28 @@ class Worker:
 
     def _launch(self, claimed: claims.Claim) -> None:
         try:
-            instruction, brief = self.store.read(lambda tx: self._order(tx, claimed))
+            instruction, brief = self._read_patiently(lambda tx: self._order(tx, claimed))
             place = order.write(instruction, brief, self.project.store_dir)
             child = self._launcher.launch(claimed.run, place)
+        except StoreProblem:
+            raise  # the run stays as it is: whoever reads it next finds it claimed and not launched
         except (OrchestrionError, OSError) as problem:
             self._not_launched(claimed, problem)
             return
         self._children[claimed.run] = child
         self._launched += 1
         reach("launch.done")
+
+    def _read_patiently(self, look: Callable[[Transaction], Result]) -> Result:
+        """Waits for a database that is away for as long as the lease of what was just claimed allows."""
+        end = time.monotonic() + self.config["lease.run_s"]
+        while True:
+            try:
+                return self.store.read(look)
+            except StoreProblem as problem:
+                if problem.code not in PASSING or time.monotonic() > end:
+                    raise
+                time.sleep(GLANCE_S)
 
     def _not_launched(self, claimed: claims.Claim, problem: Exception) -> None:
         """The run ends before it began; a system that has no room now may have some later."""
@@ -321,6 +336,9 @@ class Worker:
                 orphaned.append(run)
         if orphaned:
             self.store.write(lambda tx: self._adopt(tx, orphaned))
+        for run in self.store.read(lambda tx: tx.all("unswept_runs", host=self._host)):
+            if self._is_dead(run):
+                self._settle_dead(run["id"], "it was ended, and its supervisor died")
         for run in self.store.read(reap.expired):
             # On this machine processes decide, not the clock: a suspended machine loses nothing.
             if not (run["supervised"] and run["host"] == self._host):
@@ -365,11 +383,9 @@ class Worker:
         # Only what is read now is the last word of the dead: it may have gone on since it was
         # found active, and its own git may have moved the plan until a moment ago.
         run = self._find(one)
-        if run["state"] not in ACTIVE_RUN:
-            return
-        if self._is_merged(run):
+        if self._is_merged(run) and run["state"] in ACTIVE_RUN:
             self._settle_merged(run)
-        else:
+        elif run["state"] in ACTIVE_RUN or run["unswept"]:
             saved = self._save_work(run)
             reach("dead.saved")
             self.store.write(lambda tx: _lose(tx, run, reason, saved))
@@ -527,6 +543,7 @@ def _lose(tx: Transaction, run: Row, reason: str, saved: str | None) -> None:
     if saved:
         tx.run("run_work_kept", run=run["id"], head_commit=saved, branch=run["branch"])
     finish.lose(tx, run["id"], reason)
+    tx.run("run_swept", run=run["id"])
 
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:

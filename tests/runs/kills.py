@@ -4,10 +4,13 @@
 
 Supervisors and workers end by SIGKILL at named points of the settling sequence, by chance;
 agents, their git, supervisors and workers also at any moment. Whoever was killed is started
-again, as a person or a service manager would. When enough have died the rest is worked off,
-and what is left must be as if nobody had ever been killed: every task completed, its change
-in the plan exactly once, no commit lost, no process left, no lock in the way, the database
-sound, the user's checkout untouched.
+again, as a person or a service manager would. About half of the tasks are done by an agent
+that speaks in events (``scripted_claude.py``); people talk to it, go on with its sessions,
+and now and then end a run. When enough have died the rest is worked off, and what is left
+must be as if nobody had ever been killed: every task completed, its change in the plan
+exactly once, no commit lost, no process left, no lock in the way, the database sound, the
+user's checkout untouched, the numbers of every run those of its log, and of the runs that
+no kill touched (nearly) every one succeeded.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import os
 import random
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -28,10 +32,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+import truth
+from touched import Casualties, Shift, ended_by_themselves
+
+from orchestrion.core.errors import Conflict
+from orchestrion.core.states import ACTIVE_RUN
 from orchestrion.runs import launch, points
-from stage import Stage, python, wait_for
+from stage import Direct, Stage, python, wait_for
 
 CHAPTERS = 30
 #: Tasks that are open at least, while there are kills left.
@@ -39,28 +49,47 @@ OPEN = 14
 WORKERS = 2
 #: How a task may end when a program inside its agent or check is killed; nothing else ends one for good.
 KILLED_INSIDE = ("agent_failed", "check_failed", "merge_recheck_failed")
+#: Kills for each completed task, at most.
+PACE = 2.5
+#: How often a person says something to an agent at a look.
+WORDS = 0.13
+#: Share of the runs that no kill touched that must succeed.
+SUCCESS = 0.999
 #: Nothing completed for so long: something is stuck, in seconds.
 STUCK_S = 180.0
 
+_TEMPFAIL = "test $ORCHESTRION_ATTEMPT != 1 || exit 75"
 _STUBBORN = python("import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(300)")
 
 
 class Kills:
     """One such play."""
 
-    def __init__(self, folder: Path, kills: int, seed: int, chance: float) -> None:
+    def __init__(self, folder: Path, kills: int, seed: int, chance: float, stops: float) -> None:
         self.wanted = kills
         self.seed = seed
         self.chance = chance
+        self.stops = stops
         self.random = random.Random(seed)
-        self.diary = folder / "accidents"
+        self.diaries = folder / "accidents"
+        self.diaries.mkdir()
+        self.ledger = folder / "ledger"
         self.killed: collections.Counter[str] = collections.Counter()
+        self.casualties = Casualties(chance)
         self.workers: list[subprocess.Popen[str]] = []
-        self.started = 0
         self.retried = 0
+        self.said = 0
+        self.success: dict[str, Any] = {}
         self.stage = Stage(folder / "stage", os.environ)
         self._write_book()
-        self.stage.open(retry__delay_s=0, retry__max=1000, run__grace_s=0.5)
+        program = [sys.executable, str(Path(__file__).parent / "scripted_claude.py"), "--ledger", str(self.ledger)]
+        self.stage.open(
+            retry__delay_s=0,
+            retry__max=1000,
+            run__grace_s=0.5,
+            breaker__cooldown_s=0.2,
+            agents={truth.AGENT: {"program": shlex.join(program)}},
+        )
         self.before = self.stage.user_sees()
 
     def _write_book(self) -> None:
@@ -79,6 +108,7 @@ class Kills:
             self._keep_workers(accidents=True)
             time.sleep(self.random.uniform(0.02, 0.3))
             self._kill_somebody()
+            self._talk()
             self._retry_failed()
             self._refuse_to_be_stuck()
         self._end_workers()
@@ -91,10 +121,7 @@ class Kills:
 
     def total(self) -> int:
         """Kills so far."""
-        return sum(self.killed.values()) + len(self._accidents())
-
-    def _accidents(self) -> list[str]:
-        return self.diary.read_text().split() if self.diary.exists() else []
+        return sum(self.killed.values()) + len(self.casualties.accidents())
 
     def _states(self) -> dict[str, int]:
         return dict(self.stage.orchestrion.status()["tasks"])
@@ -109,10 +136,22 @@ class Kills:
         for number in range(last + 1, last + 1 + missing):
             recent = range(max(1, number - 8), number)
             waits = self.random.sample(recent, min(len(recent), self.random.choice((0, 0, 1, 2))))
-            command, checks = self._work(number)
-            self.stage.add(command, title=f"task {number}", checks=checks, after=[f"T{one}" for one in waits])
+            steps, check = self._work(number)
+            who = self._speaker(steps) if self.random.random() < 0.5 else {"command": "; ".join(steps)}
+            after = [f"T{one}" for one in waits]
+            self.stage.orchestrion.add(f"task {number}", checks=(check,), after=after, **who)
 
-    def _work(self, number: int) -> tuple[str, tuple[str, ...]]:
+    def _speaker(self, steps: list[str]) -> dict[str, str]:
+        """The same work for the agent that speaks in events; it may find what an earlier attempt of its session did."""
+        overloaded = _TEMPFAIL in steps
+        work = {
+            "steps": ["rm -f done/$ORCHESTRION_TASK-*", *(step for step in steps if step != _TEMPFAIL)],
+            "overloaded_until": int(overloaded),
+            "pause_s": 0.05,
+        }
+        return {"agent": truth.AGENT, "description": f"[[work: {json.dumps(work)}]]"}
+
+    def _work(self, number: int) -> tuple[list[str], str]:
         """What a task does: a file of its own, named after the attempt, and a line of the book."""
         own = "done/$ORCHESTRION_TASK-$ORCHESTRION_ATTEMPT"
         chapter = number % CHAPTERS
@@ -134,49 +173,84 @@ class Kills:
                 steps.append(f"test $ORCHESTRION_GO = 1 || touch second-{number}")
                 check = f"test -f second-{number}"
             case 4:
-                steps.append("test $ORCHESTRION_ATTEMPT != 1 || exit 75")
-        return "; ".join(steps), (check,)
+                steps.append(_TEMPFAIL)
+        return steps, check
 
     def _keep_workers(self, *, accidents: bool) -> None:
         for worker in [worker for worker in self.workers if worker.poll() is not None]:
             assert worker.returncode in (0, 8, -signal.SIGKILL), f"a worker ended with {worker.returncode}"
-            self.workers.remove(worker)
-            worker.communicate()
+            self._bury(worker)
         while len(self.workers) < WORKERS:
-            self.started += 1
-            wish = f"any:{self.chance}:{self.seed}-{self.started}"
-            extra = {points.VARIABLE: wish, points.DIARY: str(self.diary)} if accidents else {}
-            self.workers.append(self.stage.start_worker(slots=2, **extra))
+            number = len(self.casualties.shifts) + 1
+            diary, seed = self.diaries / str(number), f"{self.seed}-{number}"
+            extra = {points.VARIABLE: f"any:{self.chance}:{seed}", points.DIARY: str(diary)} if accidents else {}
+            born = time.time_ns() // 1_000_000
+            worker = self.stage.start_worker(slots=2, **extra)
+            self.workers.append(worker)
+            self.casualties.shifts.append(Shift(worker.pid, born, seed if accidents else "", diary))
 
     def _end_workers(self) -> None:
-        for worker in self.workers:
+        for worker in list(self.workers):
             worker.kill()
-            worker.communicate()
-        self.workers.clear()
+            self._bury(worker)
+
+    def _bury(self, worker: subprocess.Popen[str]) -> None:
+        worker.communicate()
+        self.workers.remove(worker)
+        if worker.returncode == -signal.SIGKILL:
+            self.casualties.fallen.add(worker.pid)
 
     def _kill_somebody(self) -> None:
+        if self.total() > PACE * (self._progress + OPEN):
+            return  # a slow machine: some work must get done, or there is nothing to be proved
         kind = self.random.choices(("agent", "supervisor", "worker", "nobody"), (4, 3, 1, 3))[0]
-        pids = sorted(self._candidates(kind))
-        if pids:
-            pid = self.random.choice(pids)
+        candidates = sorted(self._candidates(kind))
+        if candidates:
+            pid, run = self.random.choice(candidates)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
                 self.killed[kind] += 1
+                self.casualties.direct.add(run)
+
+    def _talk(self) -> None:
+        """A person says something to an agent, or ends a run."""
+        runs = self.stage.orchestrion.status()["runs"]
+        chance = self.random.random()
+        if not runs or chance > self.stops + WORDS:
+            return
+        run = self.random.choice(runs)["id"]
+        with contextlib.suppress(Conflict):  # it was over a moment ago
+            if chance < self.stops:
+                self.stage.orchestrion.kill(run)
+                self.casualties.stopped.add(run)
+            else:
+                self.stage.orchestrion.message(run, "and be quick", wait_s=0)
+                self.said += 1
 
     def _retry_failed(self) -> None:
+        """A person closes a breaker that our kills opened, and starts failed tasks again."""
+        for one in self.stage.orchestrion.status()["breakers"]:
+            if self.random.random() < 0.1:
+                self.stage.orchestrion.resume(one["agent"])
+        self._retry_tasks()
+
+    def _retry_tasks(self) -> None:
         """A program that died in the middle of an agent or check is a failure like any other: a person tries again."""
         for task in self.stage.orchestrion.list_tasks(states=["failed"], limit=100).items:
-            assert task.row["code"] in KILLED_INSIDE, f"T{task.row['id']}: {task.row['code']}, {task.row['error']}"
-            self.stage.orchestrion.retry(f"T{task.row['id']}")
+            name, code = f"T{task.row['id']}", task.row["code"]
+            assert code in (*KILLED_INSIDE, "killed"), f"{name}: {code}, {task.row['error']}"
+            resume = self.random.random() < 0.5 and any(run["session_id"] for run in self.stage.runs(name))
+            self.stage.orchestrion.retry(name, resume=resume)
             self.retried += 1
 
-    def _candidates(self, kind: str) -> list[int]:
+    def _candidates(self, kind: str) -> list[tuple[int, str]]:
+        """Processes that may be killed, with their run."""
         if kind == "agent":
-            return [pid for carriers in self.stage.carriers().values() for pid, _ in carriers]
+            return [(pid, run) for run, carriers in self.stage.carriers().items() for pid, _ in carriers]
         if kind == "supervisor":
             runs = self.stage.orchestrion.status()["runs"]
-            return [run["pid"] for run in runs if run["pid"] and self._is_supervisor(run["pid"])]
-        return [worker.pid for worker in self.workers if worker.poll() is None] if kind == "worker" else []
+            return [(run["pid"], run["id"]) for run in runs if run["pid"] and self._is_supervisor(run["pid"])]
+        return [(worker.pid, "") for worker in self.workers if worker.poll() is None] if kind == "worker" else []
 
     def _is_supervisor(self, pid: int) -> bool:
         try:
@@ -213,11 +287,18 @@ class Kills:
             self.stage.check(self.before)
         except AssertionError as violated:
             wrong.append(f"database or checkout: {violated}")
-        return wrong + self._wrong_in_plan() + self._lost_commits() + self._locks() + self._held()
+        wrong += self._wrong_in_plan() + self._lost_commits() + self._locks() + self._held()
+        return wrong + self._wrong_ends()
 
     def _still_running(self) -> list[str]:
         runs = sorted(self.stage.run_folder().parent.iterdir())
         return [*self.stage.carriers(), *(run.name for run in runs if launch.is_supervised(run))]
+
+    def _resumed(self) -> set[str]:
+        """Tasks that went on with an agent's session, and so with the commits of an earlier run."""
+        query = "select task from runs where session_id is not null group by task, session_id having count(*) > 1"
+        with Direct(self.stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+            return {f"T{row['task']}" for row in database.rows(query)}
 
     def _wrong_in_plan(self) -> list[str]:
         tip = "refs/orchestrion/plans/default"
@@ -226,7 +307,7 @@ class Kills:
         messages = self.stage.git("log", "--format=%B", tip)
         merges = collections.Counter(re.findall(r"\((T\d+)\)$", messages, re.MULTILINE))
         authors = collections.Counter(task for task, _ in set(re.findall(r"Task (T\d+), run (R\d+)", messages)))
-        wrong = []
+        wrong, resumed = [], self._resumed()
         for task in self.stage.orchestrion.list_tasks(limit=1000).items:
             name = f"T{task.row['id']}"
             run = self.stage.orchestrion.run(f"R{task.row['work_run']}").row if task.row["work_run"] else None
@@ -234,7 +315,7 @@ class Kills:
                 wrong.append(f"{name} is {done[name]} times in the plan")
             elif run is None or f"done/{name}-{run['attempt']}" not in files:
                 wrong.append(f"{name} is in the plan by another run than the one that completed it")
-            if merges[name] > 1 or authors[name] > 1:
+            if merges[name] > 1 or (authors[name] > 1 and name not in resumed):
                 wrong.append(f"{name} was merged twice")
         return wrong
 
@@ -263,15 +344,37 @@ class Kills:
         ran = self._runs()[: len(self._runs()) - before]
         return [] if [run["state"] for run in ran] == ["succeeded"] else [f"the last task took {ran}"]
 
+    def _wrong_ends(self) -> list[str]:
+        """Runs that did not end, that ended badly although nobody touched them, or whose numbers are wrong."""
+        runs = self._runs()
+        with Direct(self.stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+            events = database.rows("select run, kind, actor, at from events where kind like 'run.%' order by id")
+        open_ = [run for run in runs if run["state"] in ACTIVE_RUN or run["ended_at"] is None]
+        wrong = [f"R{run['id']} is {run['state']}, {run['phase']}, ended {run['ended_at']}" for run in open_]
+        befell = self.casualties.verdicts(runs, events)
+        self.success = {what: _success(found) for what, found in befell.items()}
+        bad = [run for run in befell["untouched"] if run["state"] != "succeeded"]
+        if len(bad) > (1 - SUCCESS) * len(befell["untouched"]):
+            told = [(f"R{run['id']}", run["state"], run["code"], (run["reason"] or "")[:300]) for run in bad]
+            wrong.append(f"{len(bad)} of {len(befell['untouched'])} that nobody touched did not succeed: {told}")
+        lived = ended_by_themselves(runs, events)
+        return wrong + truth.wrong_numbers(self.stage.orchestrion, self.ledger, lived)
+
     def _held(self) -> list[str]:
         wrong = [f"{slot}" for slot in self.stage.orchestrion.slots() if slot["used"]]
         return [f"slots are still held: {wrong}"] if wrong else []
 
 
-def play(kills: int, seed: int, chance: float, folder: Path) -> dict[str, Any]:
+def _success(runs: list[dict[str, Any]]) -> str:
+    """``succeeded of all (share)``."""
+    good = sum(run["state"] == "succeeded" for run in runs)
+    return f"{good} of {len(runs)}" + (f" ({good / len(runs):.2%})" if runs else "")
+
+
+def play(kills: int, seed: int, chance: float, stops: float, folder: Path) -> dict[str, Any]:
     """Plays once; what there is to tell, with ``wrong`` empty when all is well."""
     began = time.monotonic()
-    one = Kills(folder, kills, seed, chance)
+    one = Kills(folder, kills, seed, chance, stops)
     try:
         one.play()
         wrong = one.check()
@@ -281,12 +384,17 @@ def play(kills: int, seed: int, chance: float, folder: Path) -> dict[str, Any]:
     told = {
         "seed": seed,
         "kills": one.total(),
-        "at points": dict(collections.Counter(one._accidents())),
+        "at points": dict(collections.Counter(one.casualties.accidents())),
         "at any moment": dict(one.killed),
         "tasks": one._states(),
         "runs": dict(states),
-        "workers started": one.started,
+        "runs by agent": dict(collections.Counter(run["agent"] for run in one._runs())),
+        "succeeded of": one.success,
+        "workers started": len(one.casualties.shifts),
         "retried by hand": one.retried,
+        "in the same session": len(one._resumed()),
+        "ended by a person": len(one.casualties.stopped),
+        "messages": one.said,
         "seconds": round(time.monotonic() - began, 1),
         "wrong": wrong,
     }
@@ -300,12 +408,13 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
     parser.add_argument("--chance", type=float, default=0.05, help="of an accident at each point")
+    parser.add_argument("--stops", type=float, default=0.02, help="how often a person ends a run, at each look")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     asked = parser.parse_args()
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
     folder = Path(tempfile.mkdtemp(prefix="orchestrion-kills-"))
     print(f"seed {seed}, folder {folder}", file=sys.stderr, flush=True)
-    told = play(asked.kills, seed, asked.chance, folder)
+    told = play(asked.kills, seed, asked.chance, asked.stops, folder)
     print(json.dumps(told, indent=1))
     if not asked.keep and not told["wrong"]:
         subprocess.run(["rm", "-rf", folder], check=True)

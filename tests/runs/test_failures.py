@@ -29,7 +29,10 @@ def caused(problem: Exception, cause: Exception) -> Exception:
     [
         (OSError(errno.ENOSPC, "full"), "disk_full"),
         (OSError(errno.EDQUOT, "quota"), "disk_full"),
+        (OSError(errno.EFBIG, "file too large"), "disk_full"),
         (OSError(errno.EAGAIN, "no process"), "host_exhausted"),
+        (MemoryError(), "out_of_memory"),
+        (caused(RuntimeError("x"), caused(ValueError("y"), MemoryError())), "out_of_memory"),
         (OSError(errno.EMFILE, "no handle"), "host_exhausted"),
         (OSError(errno.EACCES, "no"), "internal"),
         (OSError("without a number"), "internal"),

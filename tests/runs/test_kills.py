@@ -27,5 +27,6 @@ def test_whoever_is_killed_nothing_is_lost() -> None:
     assert told["wrong"] == []
     assert told["kills"] >= 60
     assert set(told["tasks"]) == {"completed"}
+    assert set(told["runs by agent"]) == {"claude", "command"}
     died = collections.Counter(told["at points"]) + collections.Counter(told["at any moment"])
     assert len(died) >= 8, died

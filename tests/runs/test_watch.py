@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrion.runs import log
+from orchestrion.runs import log, watch
 from stage import python
 
 WATCHER = """
@@ -34,6 +34,7 @@ environ = {**os.environ, "ORCHESTRION_RUN": f"test/{folder}"}
 limits = Ended(time.monotonic() + options.get("timeout_s", 60), 60, options.get("stall_s"), options.get("grace_s", 0.5))
 class Echo:
     # Says what it was given, and more while lines come back; over after the line "over".
+    understands = options.get("understands", True)
     def __init__(self, opening, answers):
         self.said, self.heard, self.answers, self.over = opening, [], dict(answers), False
     def opening(self):
@@ -201,6 +202,26 @@ def test_a_long_line_is_heard_whole_and_kept_in_pieces(watched: Any, tmp_path: P
     lines = [line for _, line in log.read(tmp_path / "log.jsonl") if line["stream"] == "out"]
     assert [line.get("more", False) for line in lines] == [True, True, True, False, False]
     assert len("".join(line["text"] for line in lines[:4])) == size
+
+
+def test_a_line_of_an_agent_that_does_not_speak_in_events_is_only_kept(watched: Any, tmp_path: Path) -> None:
+    answer = watched(python(f"print('y' * {2 * log.PIECE}); print('over')"), opening="", understands=False)
+    assert (answer["exit"], answer["heard"]) == (0, [])
+    assert sum(len(line["text"]) for _, line in log.read(tmp_path / "log.jsonl")) == 2 * log.PIECE + len("over")
+
+
+def test_a_line_that_is_too_long_is_kept_and_not_heard(watched: Any, tmp_path: Path) -> None:
+    size = watch.MOST_HEARD + 100_000
+    answer = watched(python(f"print('y' * {size}); print('over')"), opening="")
+    assert answer["heard"][-1] == "over"
+    assert sum(len(line["text"]) for _, line in log.read(tmp_path / "log.jsonl")) == size + len("over")
+
+
+def test_a_record_that_cannot_be_written_leaves_nothing_running(watched: Any, tmp_path: Path) -> None:
+    (tmp_path / "processes").mkdir()
+    answer = watched("sleep 300")
+    assert answer["error"] == "IsADirectoryError"
+    assert answer["took"] < 30
 
 
 def test_who_does_not_end_after_the_last_word_is_ended(watched: Any) -> None:

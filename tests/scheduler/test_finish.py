@@ -243,6 +243,45 @@ def test_a_killed_run_leaves_a_failed_task(board: Board) -> None:
     assert board.state(task) == "ready"
 
 
+def test_nobody_ends_a_run_whose_work_goes_into_the_plan(board: Board) -> None:
+    task = board.add()
+    run = board.take(task)
+    board.store.write(lambda tx: finish.seal(tx, run))
+    for end in (lambda tx: finish.kill(tx, run, "enough"), lambda tx: decide.cancel(tx, task, "not wanted")):
+        with pytest.raises(Conflict, match="at this moment") as refused:
+            board.store.write(end)
+        assert refused.value.code == "run_landing"
+        assert "reopen" in str(refused.value.hint)
+    assert (board.state(task), board.run(run)["state"]) == ("in_progress", "running")
+    board.store.write(lambda tx: finish.unseal(tx, run))  # the plan had moved on meanwhile
+    board.store.write(lambda tx: finish.kill(tx, run, "enough"))
+    assert (board.state(task), board.run(run)["state"]) == ("failed", "killed")
+
+
+def test_a_sealed_run_that_is_lost_gives_its_task_back(board: Board) -> None:
+    run = board.take(task := board.add())
+    board.store.write(lambda tx: finish.seal(tx, run))
+    assert board.lose(run) == TaskState.PENDING
+    assert board.state(task) == "ready"
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+@pytest.mark.parametrize("end", ["killed", "cancelled", "completed"])
+def test_what_others_ended_is_seen_to(board: Board, end: str, supervised: bool) -> None:
+    task = board.add()
+    run = board.take(task, supervised=supervised, host="here")
+    if supervised:
+        board.store.write(lambda tx: finish.start(tx, run, pid=1, pid_start=1, host="here"))
+    board.store.write(lambda tx: ENDS[end](tx, run))
+
+    def unswept() -> list[int]:
+        return board.store.read(lambda tx: [row["id"] for row in tx.all("unswept_runs", host="here")])
+
+    assert unswept() == ([run] if supervised and end != "completed" else [])
+    board.store.write(lambda tx: tx.run("run_swept", run=run))
+    assert unswept() == []
+
+
 # --- the run is the fence ---------------------------------------------------------------------------------------------
 
 WRITES: dict[str, Callable[[Transaction, int], Any]] = {
@@ -255,6 +294,8 @@ WRITES: dict[str, Callable[[Transaction, int], Any]] = {
     "kill": lambda tx, run: finish.kill(tx, run, "late"),
     "renew": finish.renew,
     "note": lambda tx, run: finish.note(tx, run, phase="merging", summary="late"),
+    "seal": finish.seal,
+    "unseal": finish.unseal,
     "start": lambda tx, run: finish.start(tx, run, pid=1, pid_start=1, host="there"),
 }
 ENDS: dict[str, Callable[[Transaction, int], Any]] = {

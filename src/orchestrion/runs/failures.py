@@ -10,6 +10,7 @@ from orchestrion.core.retry import FAILURES
 _BY_NUMBER = {
     errno.ENOSPC: "disk_full",
     errno.EDQUOT: "disk_full",
+    errno.EFBIG: "disk_full",
     errno.ENOMEM: "host_exhausted",
     errno.EAGAIN: "host_exhausted",
     errno.EMFILE: "host_exhausted",
@@ -19,13 +20,20 @@ _BY_NUMBER = {
 
 def code_of(problem: BaseException) -> str:
     """The code of the taxonomy for an exception that ended a run, its causes considered."""
-    if isinstance(problem, OSError):
-        return _BY_NUMBER.get(problem.errno or 0, "internal")
-    if isinstance(problem, OrchestrionError) and problem.code in FAILURES:
-        return problem.code
-    if isinstance(problem.__cause__, OSError) and problem.__cause__.errno in _BY_NUMBER:
-        return code_of(problem.__cause__)
+    cause: BaseException | None = problem
+    while cause is not None:
+        if known := _known(cause):
+            return known
+        cause = cause.__cause__
     return "workspace_failed" if isinstance(problem, GitProblem | NotFound) else "internal"
+
+
+def _known(problem: BaseException) -> str | None:
+    if isinstance(problem, OSError):
+        return _BY_NUMBER.get(problem.errno or 0)
+    if isinstance(problem, MemoryError):
+        return "out_of_memory"
+    return problem.code if isinstance(problem, OrchestrionError) and problem.code in FAILURES else None
 
 
 def is_hopeless(problem: BaseException) -> bool:

@@ -24,6 +24,8 @@ class Go:
 
     dialogue: Dialogue
     log: RunLog
+    #: Whether the agent speaks in events; else its lines are its own.
+    understands: bool = True
     #: What its events add up to.
     tally: Tally = field(default_factory=Tally)
     #: The last thing of any weight that it told, for people who watch.

@@ -119,6 +119,7 @@ def _lines(file: Path) -> Iterator[tuple[str, str]]:
 
 
 def _append_missing(tx: Transaction, run: int, found: Reckoning) -> bool:
+    tx.one("metered_run", run=run)  # held: another one may be reckoning too
     known = meter.observed(tx, run)
     missing = _difference(found, known)
     if missing == Totals():

@@ -141,6 +141,7 @@ class Supervisor:
             import traceback
 
             traceback.print_exc()
+            self._save_what_there_is()
             transient = False if is_hopeless(problem) else None
             self._fail(Failed(code_of(problem), words_of(problem), transient=transient))
 
@@ -149,7 +150,7 @@ class Supervisor:
     def _take(self) -> None:
         pid = os.getpid()
         started = processes.start_time(pid) or 0.0
-        row = self._store.read(lambda tx: finish.held(tx, self._order.run, write=False))
+        row = self._read(lambda tx: finish.held(tx, self._order.run, write=False))
         self._lease_s = row["lease_ms"] / 1000
         host = os.uname().nodename
         self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=host))
@@ -238,7 +239,7 @@ class Supervisor:
             servers=tuple(McpServer(**{**one, "command": tuple(one.get("command", ()))}) for one in order.servers),
         )
         self._log.add("go", first_line(number, order.agent, order.settings, assignment))
-        go = Go(self._agent.begin(assignment), self._log)
+        go = Go(self._agent.begin(assignment), self._log, speaks_in_events(order.agent, order.settings))
         self._account.begin(go.tally)
         return go
 
@@ -266,7 +267,7 @@ class Supervisor:
     def _judge(self, verdict: Verdict, go: Go) -> None:
         if verdict.code:
             raise Failed(verdict.code, verdict.text, retry_after_s=verdict.retry_after_s)
-        said = self._store.read(lambda tx: tx.the("run", id=self._order.run))
+        said = self._read(lambda tx: tx.the("run", id=self._order.run))
         if said["next_action"] == "needs_revision":
             raise HandedIn("needs_revision", said["summary"] or "the agent asks for a look")
         if said["next_action"] == "failed":
@@ -337,14 +338,17 @@ class Supervisor:
 
     def _merge_point(self, point: str) -> None:
         if point in ("merge.begun", "merge.rechecked"):
-            self._renew()
+            # From the second point on nobody can end the run any more: its work is about to be in the plan.
+            act = finish.seal if point == "merge.rechecked" else finish.unseal
+            self._write(lambda tx: act(tx, self._order.run))
+            self._renewed = self._looked = time.monotonic()
         reach(point)
 
     def _wait_for_merge_queue(self) -> None:
-        plan = self._store.read(lambda tx: tx.the("run", id=self._order.run))["plan"]
+        plan = self._read(lambda tx: tx.the("run", id=self._order.run))["plan"]
         began = time.monotonic()
         while not self._write(lambda tx: tx.run("take_merge_queue", run=self._order.run, plan=plan)):
-            self._store.wait_for_change(0.25)
+            self._patiently(lambda: self._store.wait_for_change(0.25))
             self._beat()
         # Others took this time, not this run.
         self._deadline += time.monotonic() - began
@@ -460,13 +464,18 @@ class Supervisor:
     def _give_up(self, why: str) -> None:
         """The run is over: what the agent did is saved all the same."""
         self._log.note(f"stopped: {why}")
+        self._save_what_there_is()
+        if self._stop_reason:
+            with suppress(StaleRun):
+                self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
+        # Nothing of it is left; whoever ended it in our place need not look.
+        self._insist(lambda tx: tx.run("run_swept", run=self._order.run))
+
+    def _save_what_there_is(self) -> None:
         try:
             self._save_for_later()
         except (OrchestrionError, OSError) as problem:
             self._log.note(f"its work stays in the workspace: {words_of(problem)}")
-        if self._stop_reason:
-            with suppress(StaleRun):
-                self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
 
     def _save_for_later(self) -> None:
         if self._workspace is None or not self._workspace.path.exists():
@@ -530,6 +539,9 @@ class Supervisor:
 
     def _write(self, work: Callable[[Transaction], Result]) -> Result:
         return self._patiently(lambda: self._store.write(work))
+
+    def _read(self, look: Callable[[Transaction], Result]) -> Result:
+        return self._patiently(lambda: self._store.read(look))
 
     def _patiently(self, act: Callable[[], Result]) -> Result:
         """Waits for a database that is away for as long as the lease allows."""

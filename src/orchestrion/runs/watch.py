@@ -28,7 +28,7 @@ BEAT_S = 0.1
 #: Most that is read at once.
 _CHUNK = 65_536
 #: A longer line is not understood any more, only logged, in characters.
-MOST_HEARD = 16 * 1024 * 1024
+MOST_HEARD = 4 * 1024 * 1024
 #: An agent that had its last word ends by itself within this time, in seconds, or is ended.
 LINGER_S = 10.0
 
@@ -57,6 +57,9 @@ class Ended:
 
 class Talk(Protocol):
     """Who understands an agent's output and speaks to it."""
+
+    #: Whether its lines mean anything; else a long one need not be kept together.
+    understands: bool
 
     def opening(self) -> str | None:
         """What it is told first; None: it gets no input at all."""
@@ -101,16 +104,19 @@ def watch(
     process = _start(argv, folder, environ, with_input=opening is not None)
     with processes.owned(process.pid), process:
         root = (process.pid, processes.start_time(process.pid) or 0)
-        record.write([root])
-        started()
-        lines = _Lines(process, log, talk)
-        mouth = _Mouth(process, opening, talk) if talk and opening is not None else None
+        lines: _Lines | None = None
+        mouth: _Mouth | None = None
         try:
+            record.write([root])
+            started()
+            lines = _Lines(process, log, talk)
+            mouth = _Mouth(process, opening, talk) if talk and opening is not None else None
             lingered = _follow(process, lines, mouth, talk, limits, beat)
         finally:
             processes.end_tree([root, *processes.descendants(os.getpid())], marker, limits.grace_s)
             process.wait()
-            lines.finish()
+            if lines:
+                lines.finish()
             if mouth:
                 mouth.close()
             processes.reap_adopted()
@@ -256,7 +262,7 @@ class _Lines:
         if half:
             self._half[stream].append(half)
             self._size[stream] += len(half)
-        most = MOST_HEARD if self._talk and stream == "out" else PIECE
+        most = MOST_HEARD if self._talk and self._talk.understands and stream == "out" else PIECE
         if self._size[stream] > most:
             self._log.add(stream, self._whole(stream, ""), more=True)
 
@@ -268,7 +274,7 @@ class _Lines:
 
     def _tell(self, stream: str, lines: list[str]) -> None:
         self._log.add_all(stream, lines)
-        if self._talk and stream == "out":
+        if self._talk and self._talk.understands and stream == "out":
             for line in lines:
                 self._talk.hear(line)
 

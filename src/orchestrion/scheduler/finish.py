@@ -87,6 +87,18 @@ def renew(tx: Transaction, run: int) -> int:
     return int(row["lease_until"])
 
 
+def seal(tx: Transaction, run: int) -> None:
+    """The point of no return: the run's work goes into the plan now, and nobody ends it any more. Raises StaleRun."""
+    held(tx, run)
+    tx.put("run_seals", run=run)
+
+
+def unseal(tx: Transaction, run: int) -> None:
+    """The work did not go into the plan after all, or not yet. Raises StaleRun."""
+    held(tx, run)
+    tx.put("run_unseals", run=run)
+
+
 def note(tx: Transaction, run: int, **facts: object) -> None:
     """Records facts about an active run (phase, workspace, commits, ...) and renews its lease. Raises StaleRun."""
     known = dict.fromkeys(_FACTS)
@@ -239,8 +251,10 @@ def kill(tx: Transaction, run: int, reason: str) -> None:
     """A person ends the run. Its supervisor stops the agent as soon as it learns of it, within a second.
 
     The task fails with code ``killed``: starting it again at once would undo the decision.
+    Raises StaleRun, and Conflict (``run_landing``) when its work goes into the plan at this moment.
     """
     row = held(tx, run)
+    _interrupt(tx, row)
     _end(tx, row, RunState.KILLED, TaskState.FAILED, code="killed", reason=reason, error=f"killed: {reason}")
     settle(tx, changed=[row["task"]])
 
@@ -262,9 +276,20 @@ def lose(tx: Transaction, run: int, reason: str) -> TaskState | None:
     return TaskState.PENDING
 
 
+def _interrupt(tx: Transaction, row: Row) -> None:
+    """Somebody else ends a run: what it leaves is to be swept, by its supervisor or in its place."""
+    if not tx.run("run_interrupted", run=row["id"]):
+        raise Conflict(
+            f"{name('R', row['id'])} is putting its work into the plan at this moment",
+            hint=f"it is over in a moment; then `orchestrion reopen {name('T', row['task'])}` if it is not wanted",
+            code="run_landing",
+        )
+
+
 def end_with_cancelled_task(tx: Transaction, run: int, reason: str) -> None:
-    """The run's task was cancelled, in the caller's transaction; so is the run."""
+    """The run's task was cancelled, in the caller's transaction; so is the run. Raises Conflict as ``kill`` does."""
     row = tx.the("held_task", run=run)
+    _interrupt(tx, row)
     _end_run(tx, row, RunState.KILLED, code="cancelled", reason=reason)
 
 

@@ -34,6 +34,7 @@ from orchestrion.runs.agents.agent import (
     short,
     signalled,
 )
+from orchestrion.runs.agents.told import amount, mapping, number, parsed, sequence
 
 #: How long it may take to tell its version, in seconds.
 VERSION_S = 10.0
@@ -136,12 +137,7 @@ class ClaudeDialogue:
 
     def hear(self, line: str) -> list[Event]:
         """What a line means."""
-        try:
-            found = json.loads(line)
-        except ValueError:
-            return []
-        if not isinstance(found, dict):
-            return []
+        found = parsed(line)
         if found.get("type") == "assistant":
             self._result = None
         return _HEARD.get(str(found.get("type")), ClaudeDialogue._nothing)(self, found)
@@ -167,37 +163,37 @@ class ClaudeDialogue:
         return []
 
     def _assistant(self, found: Mapping[str, Any]) -> list[Event]:
-        message = _mapping(found.get("message"))
+        message = mapping(found.get("message"))
         events = [event for block in _blocks(message) for event in _spoken(block)]
-        number = str(message.get("id") or "")
-        if number and message.get("model") != "<synthetic>":
-            self._messages[number] = _of_message(_mapping(message.get("usage")))
+        message_id = str(message.get("id") or "")
+        if message_id and message.get("model") != "<synthetic>":
+            self._messages[message_id] = _of_message(mapping(message.get("usage")))
             events.append(Event(Kind.USAGE, usage=self._so_far()))
         return events
 
     def _user(self, found: Mapping[str, Any]) -> list[Event]:
         denied = {
             str(one.get("id"))
-            for one in map(_mapping, found.get("tool_result_meta") or ())
-            if _mapping(one.get("permission_decision")).get("decision") not in (None, "accept")
+            for one in map(mapping, sequence(found.get("tool_result_meta")))
+            if mapping(one.get("permission_decision")).get("decision") not in (None, "accept")
         }
         events = []
-        for block in _blocks(_mapping(found.get("message"))):
+        for block in _blocks(mapping(found.get("message"))):
             if block.get("type") == "tool_result":
-                number, text = str(block.get("tool_use_id") or ""), short(_text_of(block.get("content")))
-                if number in denied:
-                    events.append(Event(Kind.PERMISSION, text, id=number, failed=True))
-                events.append(Event(Kind.TOOL_RESULT, text, id=number, failed=bool(block.get("is_error"))))
+                tool_id, text = str(block.get("tool_use_id") or ""), short(_text_of(block.get("content")))
+                if tool_id in denied:
+                    events.append(Event(Kind.PERMISSION, text, id=tool_id, failed=True))
+                events.append(Event(Kind.TOOL_RESULT, text, id=tool_id, failed=bool(block.get("is_error"))))
         return events
 
     def _end(self, found: Mapping[str, Any]) -> list[Event]:
         self._result = found
-        self._waiting = int(found.get("queued_turn_count") or 0) > 0
+        self._waiting = number(found.get("queued_turn_count")) > 0
         exact = _since_last_result(found)
         if exact is not None:
             self._exact = (self._exact or Usage()) + exact
         self._turns_before_result = len(self._messages)
-        text = str(found.get("result") or "; ".join(map(str, found.get("errors") or ())))
+        text = str(found.get("result") or "; ".join(map(str, sequence(found.get("errors")))))
         return [Event(Kind.RESULT, text, usage=self._so_far(), failed=bool(found.get("is_error")))]
 
     def _so_far(self) -> Usage:
@@ -273,11 +269,11 @@ def _spoken(block: Mapping[str, Any]) -> list[Event]:
         return [Event(Kind.TEXT, str(block["text"]))]
     if kind != "tool_use":
         return []
-    tool, given = str(block.get("name") or "?"), _mapping(block.get("input"))
+    tool, given = str(block.get("name") or "?"), mapping(block.get("input"))
     events = [Event(Kind.TOOL, short(given), id=str(block.get("id") or ""), tool=tool)]
     if tool == "TodoWrite":
         marks = {"completed": "x", "in_progress": "-"}
-        steps = [_mapping(step) for step in given.get("todos") or ()]
+        steps = [mapping(step) for step in sequence(given.get("todos"))]
         plan = "\n".join(f"[{marks.get(str(step.get('status')), ' ')}] {step.get('content')}" for step in steps)
         events.append(Event(Kind.PLAN, plan))
     return events
@@ -286,10 +282,10 @@ def _spoken(block: Mapping[str, Any]) -> list[Event]:
 def _of_message(usage: Mapping[str, Any]) -> Usage:
     return Usage(
         1,
-        _number(usage.get("input_tokens")),
-        _number(usage.get("output_tokens")),
-        _number(usage.get("cache_read_input_tokens")),
-        _number(usage.get("cache_creation_input_tokens")),
+        number(usage.get("input_tokens")),
+        number(usage.get("output_tokens")),
+        number(usage.get("cache_read_input_tokens")),
+        number(usage.get("cache_creation_input_tokens")),
     )
 
 
@@ -301,19 +297,19 @@ def _since_last_result(found: Mapping[str, Any]) -> Usage | None:
     parts = [
         Usage(
             0,
-            _number(one.get("inputTokens")),
-            _number(one.get("outputTokens")),
-            _number(one.get("cacheReadInputTokens")),
-            _number(one.get("cacheCreationInputTokens")),
-            float(one.get("costUSD") or 0.0),
+            number(one.get("inputTokens")),
+            number(one.get("outputTokens")),
+            number(one.get("cacheReadInputTokens")),
+            number(one.get("cacheCreationInputTokens")),
+            amount(one.get("costUSD")),
         )
-        for one in map(_mapping, models.values())
+        for one in map(mapping, models.values())
     ]
     return sum(parts, Usage())
 
 
 def _judged(result: Mapping[str, Any]) -> Verdict:
-    text = str(result.get("result") or "; ".join(map(str, result.get("errors") or ())) or result.get("subtype"))
+    text = str(result.get("result") or "; ".join(map(str, sequence(result.get("errors")))) or result.get("subtype"))
     subtype, reason = str(result.get("subtype") or ""), str(result.get("terminal_reason") or "")
     if not result.get("is_error") and reason in ("", "completed"):
         return Verdict(None, text)
@@ -325,7 +321,7 @@ def _judged(result: Mapping[str, Any]) -> Verdict:
         return Verdict("interrupted", text)
     if "no conversation found" in text.lower():
         return Verdict("session_lost", text)
-    return Verdict(_code_of(_number(result.get("api_error_status")), text, reason), text)
+    return Verdict(_code_of(number(result.get("api_error_status")), text, reason), text)
 
 
 def _code_of(status: int, text: str, reason: str) -> str:
@@ -374,20 +370,10 @@ def _version(command: Sequence[str], environ: Mapping[str, str]) -> str | None:
 
 
 def _blocks(message: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    content = message.get("content")
-    return [_mapping(block) for block in content] if isinstance(content, list) else []
+    return [mapping(block) for block in sequence(message.get("content"))]
 
 
 def _text_of(content: object) -> str:
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    return " ".join(str(_mapping(part).get("text") or "") for part in parts)
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+    return " ".join(str(mapping(part).get("text") or "") for part in sequence(content))

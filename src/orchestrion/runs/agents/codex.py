@@ -37,7 +37,8 @@ from orchestrion.runs.agents.agent import (
     short,
     signalled,
 )
-from orchestrion.runs.agents.codex_relay import ANSWER, MODEL, RELAY, home, mapping, parsed
+from orchestrion.runs.agents.codex_relay import ANSWER, MODEL, RELAY, home
+from orchestrion.runs.agents.told import mapping, number, parsed, sequence
 
 #: How long it may take to tell its version, or whether it is signed in, in seconds.
 VERSION_S = 10.0
@@ -188,7 +189,7 @@ class CodexDialogue:
         return events
 
     def _planned(self, number: str, item: Mapping[str, Any]) -> list[Event]:
-        steps = [mapping(step) for step in _sequence(item.get("items"))]
+        steps = [mapping(step) for step in sequence(item.get("items"))]
         plan = "\n".join(f"[{'x' if step.get('completed') else ' '}] {step.get('text')}" for step in steps)
         if plan == self._plan:
             return []
@@ -256,14 +257,14 @@ _HEARD = {
 
 def _usage(told: Mapping[str, Any], turns: int = 0) -> Usage:
     """Tokens in our count: those of the prompt without those that came from or went to a cache."""
-    cached, written = _number(told.get("cached_input_tokens")), _number(told.get("cache_write_input_tokens"))
-    fresh = max(0, _number(told.get("input_tokens")) - cached - written)
-    return Usage(turns, fresh, _number(told.get("output_tokens")), cached, written)
+    cached, written = number(told.get("cached_input_tokens")), number(told.get("cache_write_input_tokens"))
+    fresh = max(0, number(told.get("input_tokens")) - cached - written)
+    return Usage(turns, fresh, number(told.get("output_tokens")), cached, written)
 
 
 def _said(kind: str, item: Mapping[str, Any]) -> str:
     if kind == "file_change":
-        changes = [mapping(change) for change in _sequence(item.get("changes"))]
+        changes = [mapping(change) for change in sequence(item.get("changes"))]
         return short(", ".join(f"{change.get('kind')} {change.get('path')}" for change in changes))
     return short(item.get("command") or item.get("query") or item.get("arguments") or item.get("prompt") or "")
 
@@ -288,7 +289,7 @@ def _words(told: object) -> str:
     found = mapping(told)
     if isinstance(found.get("message"), str):
         return str(found["message"])
-    parts = [str(mapping(part).get("text") or "") for part in _sequence(found.get("content"))]
+    parts = [str(mapping(part).get("text") or "") for part in sequence(found.get("content"))]
     return "\n".join(part for part in parts if part)
 
 
@@ -439,11 +440,3 @@ def _asked(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.returncode, done.stdout.strip()
-
-
-def _sequence(value: object) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
-
-
-def _number(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0

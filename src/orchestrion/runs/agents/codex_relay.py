@@ -19,12 +19,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from orchestrion.runs.agents.told import mapping, parsed
+
 #: Types of the lines that are put between: the model that works, and what one answer of it used.
 MODEL, ANSWER = "orchestrion.model", "orchestrion.answer"
 #: How this module is started.
 RELAY = "orchestrion.runs.agents.codex_relay"
 #: The session's record is read so often while Codex is silent, in seconds.
 LOOK_S = 0.25
+#: A longer line is passed on before its end has come, in bytes.
+MOST_KEPT = 1024 * 1024
 #: So long the record may lag behind the last event, in seconds.
 LAG_S = 2.0
 
@@ -39,30 +43,42 @@ def relay(command: Sequence[str], output: IO[bytes], sessions: Path) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda number, _: process.send_signal(number))
     assert process.stdout is not None
-    for line in _lines(process.stdout):
-        for one in (*record.answers_before(line), line):
+    for begins, piece in _pieces(process.stdout):
+        for one in (*(record.answers_before(piece) if begins else ()), piece):
             output.write(one)
         output.flush()
     return process.wait()
 
 
-def _lines(stream: IO[bytes]) -> Iterator[bytes]:
-    """Whole lines as they come, an empty one now and then while there are none, what is left at the end."""
+def _pieces(stream: IO[bytes]) -> Iterator[tuple[bool, bytes]]:
+    """Lines as they come, each with whether a line begins; an empty one now and then while there are none.
+
+    A very long one comes in several pieces, and the last one may have no end.
+    """
     import selectors
 
-    half = b""
+    half: list[bytes] = []
+    size, begins = 0, True
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
         while True:
             if not selector.select(LOOK_S):
-                yield b""
+                yield begins and not half, b""
                 continue
             chunk = os.read(stream.fileno(), 65_536)
             if not chunk:
                 break
-            *whole, half = (half + chunk).split(b"\n")
-            yield from (line + b"\n" for line in whole)
-    yield half
+            first, *others = chunk.split(b"\n")
+            half.append(first)
+            size += len(first)
+            if others:
+                yield begins, b"".join([*half, b"\n"])
+                yield from ((True, line + b"\n") for line in others[:-1])
+                half, size, begins = [others[-1]], len(others[-1]), True
+            elif size > MOST_KEPT:
+                yield begins, b"".join(half)
+                half, size, begins = [], 0, False
+    yield begins, b"".join(half)
 
 
 class _Record:
@@ -138,19 +154,6 @@ def main(command: Sequence[str]) -> int:
 def home(environ: Mapping[str, str]) -> Path:
     """Where Codex keeps its settings and sessions."""
     return Path(environ.get("CODEX_HOME") or Path(environ.get("HOME", "/")) / ".codex")
-
-
-def parsed(line: str | bytes) -> Mapping[str, Any]:
-    """An object; an empty one for a line that is none."""
-    try:
-        return mapping(json.loads(line))
-    except (ValueError, RecursionError):
-        return {}
-
-
-def mapping(value: object) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
-    return value if isinstance(value, dict) else {}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """The agent ``command``: any shell command, judged by its exit code alone.
 
-0 is success, 75 (EX_TEMPFAIL) asks to be tried again, anything else is a failure that
-trying again would not mend.
+0 is success, 75 (EX_TEMPFAIL) asks to be tried again; a program that crashed, itself or below
+a shell that only says 128 and the signal's number, is tried again too. Anything else is a
+failure that trying again would not mend.
 """
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping, Sequence
 
 from orchestrion.runs.agents.agent import Assignment, Event, Health, Verdict, signalled
 
 EX_TEMPFAIL = 75
+#: Signals by which programs crash.
+_CRASHES = (signal.SIGILL, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGKILL, signal.SIGSEGV)
 _SHELL = "/bin/sh"
 
 #: What would lead the command's own git, Python or orchestrion astray.
@@ -65,7 +69,7 @@ class CommandDialogue:
             return Verdict(None, last_words)
         if exit_code == EX_TEMPFAIL:
             return Verdict("agent_tempfail", last_words or "exit code 75: try again later")
-        if crashed := signalled(exit_code):
+        if crashed := signalled(128 - exit_code if exit_code - 128 in _CRASHES else exit_code):
             return crashed
         if exit_code in (126, 127):
             return Verdict("agent_missing", last_words or f"exit code {exit_code}: no such program")

@@ -85,6 +85,27 @@ where id = :run and state in ('starting', 'running')
 -- Where the work of an ended run was saved.
 update runs set head_commit = :head_commit, branch = :branch where id = :run
 
+-- name: run_seals
+-- Its work goes into the plan: nobody ends the run from here on.
+update runs set sealed_at = {now}, lease_until = {now} + lease_ms where id = :run
+
+-- name: run_unseals
+-- Its work is not in the plan yet.
+update runs set sealed_at = null, lease_until = {now} + lease_ms where id = :run
+
+-- name: run_interrupted
+-- Somebody else ends the run, who cannot see to its processes; no row: it is too late for that.
+update runs set unswept = supervised where id = :run and sealed_at is null
+
+-- name: run_swept
+-- Nothing of an ended run is left running, and its work is kept.
+update runs set unswept = 0 where id = :run and unswept = 1
+
+-- name: unswept_runs
+-- Runs of a machine that others ended, and nobody saw to since.
+select r.*, t.title, p.name as plan_name from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+where r.unswept = 1 and r.project = :project and r.host = :host order by r.id
+
 -- name: run_ends
 -- The run reaches a final state; no row: it already had.
 update runs set state = :to, ended_at = {now}, code = :code, reason = :reason, summary = coalesce(:summary, summary)

@@ -189,10 +189,13 @@ create table runs (
     lines_added   bigint check (lines_added >= 0),
     lines_removed bigint check (lines_removed >= 0),
     exit_code     bigint,
+    sealed_at     bigint,                    -- since then its work goes into the plan
+    unswept       bigint not null default 0,  -- somebody else ended it; what it left is to be seen to
     check ((ended_at is null) = (state in ('starting', 'running')))
 );
 
 create unique index runs_one_active on runs (task) where state in ('starting', 'running');
+create index runs_unswept on runs (host) where unswept = 1;
 create index runs_by_task on runs (task, id);
 create index runs_by_session on runs (session_id) where session_id is not null;
 
