@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from board import LEASE, Board
 
-from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import Backpressure, Conflict, InvalidInput
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler import claim, create, finish, slots
 from orchestrion.store import open_store
@@ -138,14 +138,6 @@ def test_numbers_that_can_be_no_limit_are_refused(board: Board, capacity: Any) -
         board.limit("global", capacity)
     assert refused.value.code == "invalid_slot"
     assert board.slots() == {}
-
-
-def test_an_unknown_limit_is_not_found(board: Board) -> None:
-    with pytest.raises(NotFound) as refused:
-        board.store.read(lambda tx: slots.refuse_unknown(tx, "host:nowhere"))
-    assert refused.value.code == "no_slot"
-    board.limit("global", 1)
-    board.store.read(lambda tx: slots.refuse_unknown(tx, "global"))
 
 
 def test_a_count_that_went_wrong_is_put_right(board: Board) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.errors import InvalidInput
 from orchestrion.store import Transaction
 
 GLOBAL = "global"
@@ -82,12 +82,6 @@ def all_slots(tx: Transaction) -> list[Mapping[str, object]]:
 def recount(tx: Transaction) -> int:
     """Frees what ended runs still hold. Returns how many limits or holds were wrong."""
     return tx.run("free_orphaned_slots") + tx.run("recount_slots")
-
-
-def refuse_unknown(tx: Transaction, slot: str) -> None:
-    """Raises NotFound unless the limit exists."""
-    if not _exists(tx, slot):
-        raise NotFound(f"there is no limit {slot!r}", hint="`orchestrion slots` shows them", code="no_slot")
 
 
 def _exists(tx: Transaction, slot: str) -> bool:
