@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import os
+import signal
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,10 @@ from psycopg.rows import dict_row
 
 from orchestrion.store import Store, open_store
 from stage import Stage
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Tests that run in the background ignore it, and all that they start would.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: The fixed clock of ``timed_store``: 2026-11-20T00:00:00Z, in milliseconds.
 START = 1_795_132_800_000
