@@ -24,14 +24,6 @@ from orchestrion.runs.git import Git
 
 #: So many lines of git's graph are shown.
 _GRAPH_LINES = 16
-#: How each known agent program does a task on its own, as a command.
-_AGENT_COMMANDS = {
-    "claude": 'claude -p "$(cat "$ORCHESTRION_BRIEF")" --permission-mode acceptEdits',
-    "codex": 'codex exec --sandbox workspace-write "$(cat "$ORCHESTRION_BRIEF")"',
-    "gemini": 'gemini -p "$(cat "$ORCHESTRION_BRIEF")" --yolo',
-    "qwen": 'qwen -p "$(cat "$ORCHESTRION_BRIEF")" --yolo',
-    "opencode": 'opencode run "$(cat "$ORCHESTRION_BRIEF")"',
-}
 
 
 def opening(page: Page, stage: Stage, opened: Orchestrator) -> None:
@@ -149,14 +141,18 @@ def _program() -> str:
 
 
 def _show_agents(page: Page, installed: Sequence[str]) -> None:
+    agent = installed[0] if installed else "claude"
     page.line("")
-    page.paragraph(
-        "In your own repository: `orchestrion init`, then a plan file as above. This version has one kind of agent, "
-        "`command`: what it runs may be any program, so also one that asks a model."
-    )
-    if not installed:
-        page.paragraph("None of claude, codex, gemini, qwen, opencode is on your PATH; with one, a task could say:")
+    if installed:
+        page.paragraph(f"Installed here: {', '.join(installed)}. In a repository of yours (the demo has not tried it):")
     else:
-        page.paragraph(f"Installed here: {', '.join(installed)}. A task could say (the demo has not tried it):")
-    agent = next((one for one in installed if one in _AGENT_COMMANDS), "claude")
-    page.line(f"    run: {_AGENT_COMMANDS[agent]}")
+        page.paragraph(
+            "None of claude, codex, gemini, qwen, opencode is on your PATH. With one of them, in a repository of yours:"
+        )
+    program = _program()
+    commands = [
+        ("init", "makes a store; your files stay as they are"),
+        ("doctor", "whether the agent is there and signed in"),
+        (f'run implementer "WHAT TO DO" --agent {agent}', "a task, at once"),
+    ]
+    page.rows([((f"{program} {command}", ""), (f"# {said}", "dim")) for command, said in commands])
