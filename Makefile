@@ -5,7 +5,7 @@ VENV   := .venv
 RUN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-agents lint bench bench-check kills chaos docs clean
+.PHONY: help venv demo test test-agents lint bench bench-check kills crowd chaos docs clean
 
 help:   ## lists the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
@@ -41,6 +41,9 @@ bench-check: venv   ## measures, and fails where a ratio is 30 % worse than the 
 
 kills: venv   ## 1,000 seeded kills of workers, supervisors and agents (some minutes)
 	$(RUN)/python -m tests.runs.kills --kills 1000
+
+crowd: venv   ## 50 agents that all work at the same moment (half a minute)
+	$(RUN)/python -m tests.runs.crowd --agents 50 --workers 3
 
 chaos: venv   ## trouble of every kind: broken agents, full disks, cut networks, databases that go away (some minutes)
 	$(RUN)/python -m tests.chaos --long
