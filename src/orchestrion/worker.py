@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
@@ -36,13 +36,15 @@ from orchestrion.core.project import Project
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
+from orchestrion.ops import maintenance
+from orchestrion.ops.housekeeping import Housekeeper, Presence
 from orchestrion.runs import merge, order, processes, reckoning, workspaces
 from orchestrion.runs.agents.known import needs_no_command, self_sufficient
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.launch import Launcher, is_supervised
 from orchestrion.runs.points import reach
-from orchestrion.scheduler import budget, finish, meter, reap, slots
+from orchestrion.scheduler import budget, decide, files, finish, meter, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
@@ -122,6 +124,11 @@ class Worker:
         self._roles = load_roles(self.project.root)
         self._home = workspaces.workspaces_home(self.project.root, self.environ)
         self._launcher = Launcher(self.project.root, self.store.url, self.environ)
+        self._presence = Presence(self.store, self._host, self._pid, self._start, self.slots, self.agent)
+        doers = maintenance.Doers(decide.archive, meter.sum_up)
+        self._housekeeper = Housekeeper(
+            self.store, self.config, doers, self.project.store_dir, self._host, self._pid, self._tell
+        )
 
     def stop(self) -> None:
         """Claims nothing any more; runs go on."""
@@ -136,6 +143,7 @@ class Worker:
             while not self._stopping and not self._patiently(lambda: self._turn(drain)):
                 continue
         self._collect_children()
+        self._presence.leave()
         return self._summary(time.monotonic() - began)
 
     def work_on(self, task: int) -> None:
@@ -149,9 +157,11 @@ class Worker:
             claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
             self._launch(claimed)
         while not self._stopping and (self._is_active(task) or self._children):
+            self._presence.announce()
             self._look_after_runs()
             self.seen()
             self._wait()
+        self._presence.leave()
 
     def _is_active(self, task: int) -> bool:
         return bool(self.store.read(lambda tx: tx.the("task", id=task))["state"] == TaskState.IN_PROGRESS)
@@ -163,8 +173,10 @@ class Worker:
         busy = self._fill_slots()
         self.seen()
         drained = drain and not busy and not self._children and self._is_drained()
+        self._presence.announce()
         if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
             self._sweep()
+            self._housekeeper.keep(beside=not drained)
         if not drained:
             if self._launched == launched:  # those that start now need the processors more
                 self._launcher.make_ready()
@@ -307,6 +319,8 @@ class Worker:
             allowed_tools=list(role.allowed_tools) if role else [],
             permissions=settings.get("permissions", "edit"),
             servers=_servers(self.config),
+            tools=self.config["run.tools"],
+            correlation=self.store.origin.correlation or "",
             **self._continued(tx, task, claimed.agent),
         )
         return instruction, text
@@ -406,8 +420,8 @@ class Worker:
             with suppress(EnvironmentProblem):  # the sweep removes it
                 workspaces.remove(self.project.root, Path(run["workspace"]))
 
-    def _save_work(self, run: Row) -> str | None:
-        """Commits and publishes what the run left in its workspace; the commit, if there is any."""
+    def _save_work(self, run: Row) -> _Saved | None:
+        """Commits and publishes what the run left in its workspace, if there is any."""
         if self.project.git_root is None or run["phase"] == Phase.PREPARING or run["host"] != self._host:
             return None
         path = Path(run["workspace"])
@@ -417,9 +431,9 @@ class Worker:
         try:
             head = workspaces.commit_leftovers(workspace, f"{run['title']} (unfinished, {name('R', run['id'])})")
             workspaces.publish(self.project.root, workspace, head)
+            return _Saved(head, workspaces.changes(workspace, workspace.base, head))
         except (OrchestrionError, OSError):
             return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
-        return head
 
     def _tell(self, warning: str) -> None:
         if warning not in self._told:
@@ -539,9 +553,18 @@ def _is_anything_due(tx: Transaction) -> bool:
     return at is not None and at <= tx.the("clock")["now"]
 
 
-def _lose(tx: Transaction, run: Row, reason: str, saved: str | None) -> None:
+class _Saved(NamedTuple):
+    """The work of a run that died."""
+
+    #: The commit that has it.
+    head: str
+    changes: list[workspaces.FileChange]
+
+
+def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None) -> None:
     if saved:
-        tx.run("run_work_kept", run=run["id"], head_commit=saved, branch=run["branch"])
+        tx.run("run_work_kept", run=run["id"], head_commit=saved.head, branch=run["branch"])
+        files.note_git(tx, run["id"], saved.head, saved.changes)
     finish.lose(tx, run["id"], reason)
     tx.run("run_swept", run=run["id"])
 

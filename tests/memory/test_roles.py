@@ -65,6 +65,7 @@ def test_the_packaged_roles_are_complete():
 
 def test_one_role_reads_one_packaged_file(project, monkeypatch):
     read = []
+    roles._packaged.cache_clear()
     monkeypatch.setattr(
         roles, "read_yaml", lambda file, *more: read.append(file.name) or documents.read_yaml(file, *more)
     )

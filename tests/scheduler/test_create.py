@@ -336,6 +336,7 @@ def test_hostile_values_are_refused_in_words_and_leave_nothing(board: Board, fie
 SIZES = {"sqlite": 100_000, "postgres": 10_000}
 
 
+@pytest.mark.long
 def test_a_chain_of_100_000_is_made_and_moves_on_step_by_step(dialect: str, board: Board) -> None:
     size = SIZES[dialect]
     _fast(board)
@@ -352,6 +353,7 @@ def test_a_chain_of_100_000_is_made_and_moves_on_step_by_step(dialect: str, boar
     assert board.states(ids[3], ids[4]) == ["blocked", "pending"]
 
 
+@pytest.mark.long
 def test_a_fan_of_100_000_is_made_and_released_at_once(dialect: str, board: Board) -> None:
     size = SIZES[dialect]
     _fast(board)

@@ -276,7 +276,7 @@ def test_both_databases_have_the_same_indexes(postgres: Any, tmp_path: Path) -> 
     with psycopg.connect(url) as server:
         theirs = {name for (name,) in server.execute(_NAMED_INDEXES.encode())}
     assert ours
-    assert theirs == ours
+    assert theirs - {"texts_by_word", "texts_of_decisions"} == ours
 
 
 def test_migrations_have_the_same_numbers_on_both_databases() -> None:
@@ -715,9 +715,10 @@ def _migrations(url: str) -> list[Any]:
 def _tables(url: str) -> set[str]:
     if url.startswith("postgres"):
         return {name for (name,) in _ask(url, "select tablename from pg_tables where schemaname = 'public'")}
-    return {
-        name for (name,) in _ask(url, "select name from sqlite_master where type = 'table'") if name[:7] != "sqlite_"
-    }
+    # The tables in which SQLite finds words are an index to PostgreSQL.
+    theirs = ("sqlite_", "texts_found", "decisions_found")
+    names = {name for (name,) in _ask(url, "select name from sqlite_master where type = 'table'")}
+    return {name for name in names if not name.startswith(theirs)}
 
 
 def _add_migration(url: str, *, version: int, serves_from: int) -> None:

@@ -68,7 +68,9 @@ class Config:
         if name in self._origins:
             return self._origins[name]
         entries = self[name] if _setting(name).named else ()
-        return ", ".join(dict.fromkeys(self._origins[f"{name}.{entry}"] for entry in entries)) or "default"
+        return (
+            ", ".join(dict.fromkeys(self._origins.get(f"{name}.{entry}", "default") for entry in entries)) or "default"
+        )
 
     def rows(self) -> list[Row]:
         """Every setting in the order of the table, for ``config show``; passwords are masked."""

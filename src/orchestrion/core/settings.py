@@ -61,6 +61,11 @@ class Setting(NamedTuple):
         return "ORCHESTRION_" + self.name.upper().replace(".", "_")
 
 
+#: Hours after which a task of a role counts as stale: some roles think longer than others.
+_STALE_ROLES = {
+    "documenter": 8, "reviewer": 6, "researcher": 12, "tester": 16, "debugger": 24, "implementer": 48, "architect": 72,
+}  # fmt: skip
+
 SETTINGS: tuple[Setting, ...] = (
     Setting("project.name", "name", None, "name of the project in paths and on pages; none: that of its folder"),
     Setting("db", "text", None, "address of the database, postgresql://... or a path; none: the project's SQLite file"),
@@ -89,6 +94,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "run.memory_mb", "number", None, "memory of all processes of a run together; none: no limit", "MB", least=1
     ),
+    Setting(
+        "run.tools",
+        "choice",
+        None,
+        "our own tools that every agent gets over MCP, a server (70 MB) for each run; none: it has the commands",
+        choices=("core", "full"),
+    ),
     Setting("servers", "servers", {}, "MCP servers that every agent gets: a name, and a command or a url"),
     Setting("budget.run_usd", "number", None, "most that one run may cost: at it the agent is ended; none: any", "USD"),
     Setting("budget.plan_usd", "number", None, "cost of a plan at which nothing more of it starts; none: any", "USD"),
@@ -105,6 +117,43 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("workspace.keep_days", "number", 7, "age at which a workspace without unmerged work is removed", "days"),
     Setting("workspace.quota_gb", "number", 20, "size of all workspaces at which the oldest are removed", "GB"),
     Setting("checks", "commands", {}, "named checks: commands that a task may name from any door"),
+    Setting("doors.commands", "switch", False, "whether clients of MCP and A2A may set shell commands of tasks"),
+    Setting("maintenance.every_h", "number", 24, "how often a worker puts the project in order; 0: never", "h"),
+    Setting("maintenance.docs", "text", ".orchestrion/docs", "folder for the documents that maintenance writes"),
+    Setting("stale.hours", "number", 24, "how long an open task may be untouched before it is stale", "h", least=0.01),
+    Setting("stale.roles", "amounts", _STALE_ROLES, "the same for tasks of each role named", "h", least=1),
+    Setting("stale.parents_h", "number", 168, "how long nothing may move below a parent that has hardly begun", "h"),
+    Setting("stale.sessions_days", "number", 7, "how long a session may be silent before it is ended", "days"),
+    Setting("retention.completed_days", "number", 90, "age at which a completed task is archived; 0: never", "days"),
+    Setting("retention.failed_days", "number", 60, "age at which a failed task is archived; 0: never", "days"),
+    Setting("retention.cancelled_days", "number", 30, "age at which a cancelled task is archived; 0: never", "days"),
+    Setting("retention.logs_days", "number", 30, "age at which logs of runs of settled tasks go; 0: never", "days"),
+    Setting(
+        "retention.events_days", "number", 365, "age at which the journal forgets archived tasks; 0: never", "days"
+    ),
+    Setting(
+        "retention.metrics_days", "number", 90, "age at which what a run used is kept as one sum; 0: never", "days"
+    ),
+    Setting("serve.commands", "switch", False, "whether the server takes shell commands in tasks and plans"),
+    Setting(
+        "serve.names", "text", None, "further names of the server, with commas between; none: those of this machine"
+    ),
+    Setting("serve.rate", "number", 100, "requests that each caller of the server may send; 0: any", "/s"),
+    Setting("serve.streams", "integer", 500, "streams of events that the server keeps open at once", "streams"),
+    Setting(
+        "alerts.every_s", "number", 30, "how often the server looks whether something asks for attention", "s", least=1
+    ),
+    Setting("alerts.command", "text", None, "command that is given each alert as JSON on its input; none: none"),
+    Setting("alerts.webhook", "text", None, "address to which each alert is sent as JSON; none: none"),
+    Setting(
+        "alerts.sla", "amounts", {}, "longest time from ready to completed for tasks of each role named", "min", least=1
+    ),
+    Setting("alerts.failure_share", "number", 0.5, "share of failed runs that is worth an alert", "share", most=1),
+    Setting(
+        "alerts.failure_runs", "integer", 10, "ended runs of the last day that this takes at least", "runs", least=1
+    ),
+    Setting("alerts.disk_gb", "number", 1, "free space below which there is an alert", "GB"),
+    Setting("alerts.budget_share", "number", 0.8, "share of a budget that is worth an alert", "share"),
     Setting("queue.max_open", "integer", None, "open tasks at which new ones are refused; none: no limit", "tasks"),
     Setting("hierarchy.max_depth", "integer", None, "deepest level of child tasks; none: no limit", "levels", least=1),
     Setting("hierarchy.max_children", "integer", None, "most children of a task; none: no limit", "tasks", least=1),

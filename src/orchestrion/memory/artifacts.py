@@ -18,6 +18,15 @@ TYPES = ("code", "documentation", "analysis", "design", "test", "config", "data"
 
 
 @dataclass(frozen=True)
+class Text:
+    """A result that is about to be kept."""
+
+    content: str
+    name: str = "detail"
+    kind: str = "general"
+
+
+@dataclass(frozen=True)
 class Page:
     """A piece of an artifact."""
 

@@ -1,8 +1,8 @@
 """The text that an agent gets to do one task.
 
 ``compose`` writes it from values: who the agent is, what is to be done and how it is
-judged, where the task stands in its plan, what the tasks before it found, what was
-decided, what went wrong before, and how to report back. An agent pays for every word, so
+judged, where the task stands in its plan, what the tasks before it found, what was handed
+over and answered, what was decided, what went wrong before, and how to report back. An agent pays for every word, so
 there is a budget in tokens (bytes / 4). A brief that is too long is shortened section by
 section, the least important first (SHORTENED_FIRST says in which order): at first none to
 less than a twelfth of the budget, so that one huge artifact does not push out all else,
@@ -27,7 +27,10 @@ LEAST_TOKENS = 800
 #: Bytes of UTF-8 per token: a rough measure, the same for every model.
 BYTES_PER_TOKEN = 4
 #: Sections in the order in which they are shortened, the least important first.
-SHORTENED_FIRST = ("files", "decisions", "place", "attempts", "role", "results", "description", "checks", "feedback")
+SHORTENED_FIRST = (
+    *("files", "decisions", "place", "attempts", "role", "handoffs"),
+    *("results", "description", "answers", "checks", "feedback"),
+)
 #: A text of which fewer characters than this would be left is left out as a whole.
 _LEAST_KEPT = 40
 #: Bytes between two paragraphs.
@@ -62,7 +65,12 @@ class ArtifactText:
     #: As ``A7``.
     id: str
     name: str
-    text: str
+    #: None: it is only named.
+    text: str | None
+    #: Characters of all of it, if the text is only its beginning.
+    length: int = 0
+    #: Bytes of all of it.
+    size: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,8 +79,31 @@ class Result:
 
     task: TaskRef
     summary: str
-    #: Artifacts of a ``data`` dependency; empty for others.
+    #: Those of a ``data`` dependency have their text.
     artifacts: tuple[ArtifactText, ...] = ()
+    #: How it stands, if it is not completed, as ``failed (timeout)``.
+    standing: str = ""
+
+
+@dataclass(frozen=True)
+class Handover:
+    """What somebody who left said for who comes next."""
+
+    #: As ``H3``.
+    id: str
+    #: What it is about, and who said it.
+    about: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A question that was asked of a person, and what they said."""
+
+    #: Of the gate, as ``G4``.
+    id: str
+    question: str
+    answer: str
 
 
 @dataclass(frozen=True)
@@ -129,6 +160,8 @@ class BriefParts:
     role: Role | None = None
     place: Place | None = None
     results: tuple[Result, ...] = ()
+    handoffs: tuple[Handover, ...] = ()
+    replies: tuple[Reply, ...] = ()
     decisions: tuple[DecisionText, ...] = ()
     #: A line for each file that matters, as ``src/a.py (modified by R12)``.
     files: tuple[str, ...] = ()
@@ -150,6 +183,8 @@ class _Piece:
     verbatim: bool = False
     #: Whether the end matters more than the beginning, as in the output of a check.
     keep_end: bool = False
+    #: Characters of all of the text, if this is only its beginning.
+    length: int = 0
 
 
 @dataclass(frozen=True)
@@ -197,9 +232,11 @@ def _sections(parts: BriefParts) -> list[_Section]:
         _Section("", "", (_Piece(_title(parts)),)),
         _Section("feedback", "Not accepted yet: repair this first", tuple(map(_of_feedback, parts.feedback)), show_run),
         _Section("description", "What is to be done", _of_description(parts, show_task), show_task),
+        _Section("answers", "Answers to what was asked", _of_replies(parts, show_task), show_task),
         _Section("checks", "Accepted only if these commands succeed", _of_checks(parts), show_task),
         _Section("role", "Who you are", _of_role(parts.role), "orchestrion roles"),
         _Section("results", "Results you build on", _of_results(parts), show_task),
+        _Section("handoffs", "Handed over", tuple(map(_of_handover, parts.handoffs)), "orchestrion handoff --last"),
         _Section(
             "decisions", "Decisions that hold", tuple(map(_of_decision, parts.decisions)), "orchestrion decisions"
         ),
@@ -251,26 +288,39 @@ def _bullets(lines: Sequence[str]) -> str:
 def _of_results(parts: BriefParts) -> tuple[_Piece, ...]:
     """Summaries first: a long artifact must not push out what another task said in a sentence."""
     summaries = [
-        _Piece(
-            f"**{result.task.id}** {_line(result.task.title)}:", result.summary, f"orchestrion show {result.task.id}"
-        )
-        for result in parts.results
+        _Piece(_of_result(result), result.summary, f"orchestrion show {result.task.id}") for result in parts.results
     ]
-    artifacts = [
-        _Piece(
-            f"Artifact {artifact.id} of {result.task.id}, {_line(artifact.name)}:",
-            artifact.text,
-            f"orchestrion artifact {artifact.id}",
-            verbatim=True,
-        )
-        for result in parts.results
-        for artifact in result.artifacts
-    ]
+    artifacts = [_of_artifact(artifact, result.task) for result in parts.results for artifact in result.artifacts]
     return (*summaries, *artifacts)
 
 
+def _of_result(result: Result) -> str:
+    standing = f" ({_line(result.standing)})" if result.standing else ""
+    return f"**{result.task.id}** {_line(result.task.title)}{standing}{':' if result.summary.strip() else ''}"
+
+
+def _of_artifact(artifact: ArtifactText, task: TaskRef) -> _Piece:
+    whole = f"orchestrion artifact {artifact.id}"
+    if artifact.text is None:
+        called = f"Artifact {artifact.id} of {task.id}, {_line(artifact.name)}"
+        return _Piece(f"- {called} ({artifact.size:,} bytes): `{whole}`")
+    head = f"Artifact {artifact.id} of {task.id}, {_line(artifact.name)}:"
+    return _Piece(head, artifact.text, whole, verbatim=True, length=artifact.length)
+
+
+def _of_handover(handover: Handover) -> _Piece:
+    return _Piece(f"**{handover.id}**, {_line(handover.about)}:", handover.text, f"orchestrion show {handover.id}")
+
+
+def _of_replies(parts: BriefParts, shown_by: str) -> tuple[_Piece, ...]:
+    said = "(it was opened without a word)"
+    return tuple(
+        _Piece(f"**{reply.id}** {_line(reply.question)}", reply.answer or said, shown_by) for reply in parts.replies
+    )
+
+
 def _of_decision(decision: DecisionText) -> _Piece:
-    head = f"**{decision.id}** {_line(decision.title)}:"
+    head = f"**{decision.id}** {_line(decision.title)}{':' if decision.decision.strip() else ''}"
     return _Piece(head, decision.decision, f"orchestrion show {decision.id}")
 
 
@@ -307,7 +357,8 @@ def _report(parts: BriefParts) -> str:
         "Nobody watches this run: it is yours until its lease ends, and every call that names it renews it "
         f"(`orchestrion heartbeat {parts.run}`).\n\n"
         f'When it is done: `orchestrion done {parts.run} --summary "WHAT WAS DONE" --file PATH` '
-        f"(one --file for each file you changed). {fail} To give it back: `orchestrion release {parts.run}`."
+        f"(one --file for each file you changed, --deleted for one that is gone). {fail} "
+        f"To give it back: `orchestrion release {parts.run}`."
     )
 
 
@@ -410,7 +461,8 @@ def _cut(piece: _Piece, room: int) -> str | None:
 
 
 def _cut_to(piece: _Piece, text: str, count: int) -> str:
-    note = f"({len(text) - count:,} of {len(text):,} characters left out for length: `{piece.shown_by}`)"
+    length = max(piece.length, len(text))
+    note = f"({length - count:,} of {length:,} characters left out for length: `{piece.shown_by}`)"
     first = count // 4 if piece.keep_end else count
     last = text[len(text) - (count - first) :] if piece.keep_end else ""
     return _with_text(piece, f"{text[:first]}\n[...]\n{last}", note)

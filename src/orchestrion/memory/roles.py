@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,7 @@ def canonical(name: str) -> str | None:
     return None if name == NO_ROLE else ALIASES.get(name, name)
 
 
+@lru_cache(maxsize=64)
 def _packaged(name: str) -> _Definition | None:
     file = _PACKAGED / f"{name}.yaml"
     if not file.is_file():

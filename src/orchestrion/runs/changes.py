@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ from orchestrion.runs.git import Blob, Git
 KINDS = {"A": "created", "M": "modified", "T": "modified", "D": "deleted", "R": "moved", "C": "copied"}
 _GITLINK = "160000"
 _GONE = "000000"
+#: So many paths are named in one call of git.
+_ASKED_AT_ONCE = 200
 #: While an agent works, lines are counted of so many untracked files at most, each of so many bytes at most.
 _COUNTED_FILES = 500
 _COUNTED_BYTES = 256 * 1024
@@ -61,6 +63,31 @@ def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[Fi
     contents = [entry.oid for entry in entries if measured and entry.mode not in (_GITLINK, _GONE)]
     blobs = {blob.oid: blob for blob in git.blobs(dict.fromkeys(contents))} if contents else {}
     return [_change(entry, lines[entry.path], blobs.get(entry.oid)) for entry in entries]
+
+
+def tree(git: Git, commit: str, paths: Iterable[str]) -> dict[str, FileChange]:
+    """What a commit has at these paths, measured; a path that is no file there is left out. Raises GitProblem."""
+    entries = _entries(git, commit, paths)
+    contents = [entry.oid for entry in entries if entry.mode != _GITLINK]
+    blobs = {blob.oid: blob for blob in git.blobs(dict.fromkeys(contents))} if contents else {}
+    return {entry.path: _change(entry, (None, None), blobs.get(entry.oid)) for entry in entries}
+
+
+def listed(git: Git, commit: str, paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are files in a commit. Raises GitProblem."""
+    return [entry.path for entry in _entries(git, commit, paths)]
+
+
+def _entries(git: Git, commit: str, paths: Iterable[str]) -> list[_Raw]:
+    wanted, found = list(dict.fromkeys(paths)), []
+    for start in range(0, len(wanted), _ASKED_AT_ONCE):
+        piece = wanted[start : start + _ASKED_AT_ONCE]
+        for line in git.lines("ls-tree", "-z", "--full-tree", commit, "--", *piece):
+            facts, _, path = line.partition("\t")
+            mode, kind, oid = facts.split(" ")
+            if kind != "tree":
+                found.append(_Raw("modified", path, None, mode, oid))
+    return found
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,10 @@ class Order:
     permissions: str = "edit"
     #: Servers of tools for the agent, as ``McpServer`` has them.
     servers: list[dict[str, Any]] = field(default_factory=list)
+    #: The set of our own tools that the agent gets over MCP; None: none of them.
+    tools: str | None = None
+    #: Follows the request that asked for the run into the journal and the agent's environment; empty: the run's name.
+    correlation: str = ""
 
     @property
     def marker(self) -> str:

@@ -36,9 +36,9 @@ from orchestrion.core.errors import (
 )
 from orchestrion.core.model import name
 from orchestrion.core.states import Phase, RunState
-from orchestrion.runs import checks, merge, processes, workspaces
+from orchestrion.runs import checks, merge, processes, tools, workspaces
 from orchestrion.runs.account import Account, Spent
-from orchestrion.runs.agents.agent import Assignment, McpServer, Permissions, Usage, Verdict
+from orchestrion.runs.agents.agent import Assignment, Permissions, Usage, Verdict
 from orchestrion.runs.agents.command import shell_environment
 from orchestrion.runs.agents.known import agent_named, speaks_in_events
 from orchestrion.runs.attend import Attendant
@@ -51,7 +51,7 @@ from orchestrion.runs.outcome import Failed, HandedIn, Over
 from orchestrion.runs.points import reach
 from orchestrion.runs.watch import Ended, Silent, TimeUp, watch
 from orchestrion.runs.workspaces import Workspace
-from orchestrion.scheduler import breaker, finish
+from orchestrion.scheduler import breaker, files, finish
 from orchestrion.store import Origin, Store, Transaction
 
 Result = TypeVar("Result")
@@ -72,7 +72,7 @@ def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str
     # What this process starts belongs to the run, our own git included: whoever ends the
     # run in our place must be able to wait until all of it is over.
     os.environ[processes.MARKER] = order.marker
-    store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=name("R", order.run))
+    store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=order.correlation or name("R", order.run))
     supervisor = Supervisor(store, order, place, environ)
     signal.signal(signal.SIGTERM, supervisor.told_to_stop)
     signal.signal(signal.SIGINT, supervisor.told_to_stop)
@@ -234,9 +234,9 @@ class Supervisor:
             model=order.model,
             max_turns=order.max_turns,
             budget_usd=self._account.left_usd(),
-            allowed_tools=tuple(order.allowed_tools),
+            allowed_tools=tools.allowed(order),
             permissions=Permissions(order.permissions),
-            servers=tuple(McpServer(**{**one, "command": tuple(one.get("command", ()))}) for one in order.servers),
+            servers=tools.servers(order, self._belonging(number)),
         )
         self._log.add("go", first_line(number, order.agent, order.settings, assignment))
         go = Go(self._agent.begin(assignment), self._log, speaks_in_events(order.agent, order.settings))
@@ -397,23 +397,40 @@ class Supervisor:
         self._head = head = self._persistently(lambda: workspaces.commit_leftovers(workspace, message))
         reach("work.committed")
         self._persistently(lambda: workspaces.publish(project, workspace, head))
-        changes = self._persistently(lambda: workspaces.changes(workspace, workspace.base, head, measured=False))
-        self._note(
-            head_commit=head,
-            files_changed=len(changes),
-            lines_added=sum(change.lines_added or 0 for change in changes),
-            lines_removed=sum(change.lines_removed or 0 for change in changes),
-        )
+        self._record_files(workspace, head)
         reach("work.published")
+
+    def _record_files(self, workspace: Workspace, head: str) -> None:
+        """What the run changed until now, exactly as git has it, and how much that is."""
+        run = self._order.run
+        changes = self._persistently(lambda: workspaces.changes(workspace, workspace.base, head))
+        facts: dict[str, object] = {
+            "head_commit": head,
+            "files_changed": len(changes),
+            "lines_added": sum(change.lines_added or 0 for change in changes),
+            "lines_removed": sum(change.lines_removed or 0 for change in changes),
+        }
+
+        def record(tx: Transaction) -> None:
+            finish.note(tx, run, **facts)
+            files.note_git(tx, run, head, changes)
+
+        self._write(record)
+        self._renewed = time.monotonic()
 
     def _environment(self, go: int, own: dict[str, str]) -> dict[str, str]:
         """What an agent or a check gets: its own, and what tells it where it belongs."""
+        return _reaching_us(own | self._belonging(go))
+
+    def _belonging(self, go: int) -> dict[str, str]:
+        """What tells a process that it belongs to this run, and how to call back."""
         order = self._order
-        environment = own | {
+        environment = {
             "ORCHESTRION_RUN": order.marker,
             "ORCHESTRION_TASK": name("T", order.task),
             "ORCHESTRION_ATTEMPT": str(order.attempt),
             "ORCHESTRION_GO": str(go),
+            "ORCHESTRION_CORRELATION": order.correlation or name("R", order.run),
             "ORCHESTRION_BRIEF": str(self._place / "brief.md"),
             "ORCHESTRION_PROJECT": order.project,
         }
@@ -421,7 +438,7 @@ class Supervisor:
             environment["ORCHESTRION_DB"] = self._store.url
         if order.port_offset is not None:
             environment["ORCHESTRION_PORT_OFFSET"] = str(order.port_offset)
-        return _reaching_us(environment)
+        return environment
 
     def _hand_in(self, work: HandedIn) -> None:
         reason, summary = printable(work.text), self._summary or None
@@ -485,8 +502,14 @@ class Supervisor:
         )
         head = workspaces.commit_leftovers(self._workspace, message)
         workspaces.publish(Path(self._order.project), self._workspace, head)
-        branch = self._workspace.branch
-        self._insist(lambda tx: tx.run("run_work_kept", run=self._order.run, head_commit=head, branch=branch))
+        run, branch = self._order.run, self._workspace.branch
+        changes = workspaces.changes(self._workspace, self._workspace.base, head)
+
+        def keep(tx: Transaction) -> None:
+            tx.run("run_work_kept", run=run, head_commit=head, branch=branch)
+            files.note_git(tx, run, head, changes)
+
+        self._insist(keep)
 
     # -- the lease ------------------------------------------------------------------------
 

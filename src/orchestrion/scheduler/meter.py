@@ -117,6 +117,22 @@ def rebuild(tx: Transaction, run: int) -> bool:
     return True
 
 
+def sum_up(tx: Transaction, run: int) -> int:
+    """Keeps one sum for each session and model of a run that is long over, instead of all its differences.
+
+    What people corrected stays as it is. Returns how many differences went.
+    """
+    rows = [row for row in tx.all("metrics_of_run", run=run) if row["source"] in ("stream", "log")]
+    parts: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        parts.setdefault((row["plan"], row["session_id"], row["model"]), []).append(row)
+    for (plan, session_id, model), part in parts.items():
+        facts = {"plan": plan, "session_id": session_id, "model": model, "at": max(row["at"] for row in part)}
+        tx.put("add_sum", run=run, **facts, **_columns(total(part)))
+    tx.put("drop_summed", run=run, last=rows[-1]["id"])
+    return len(rows)
+
+
 def of_session(tx: Transaction, session_id: str, agent: str) -> dict[str, Any]:
     """What one session of an agent has used until now, whichever runs it worked in; by the names of ``Usage``.
 

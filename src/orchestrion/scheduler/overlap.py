@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
-from orchestrion.core.model import name
+from orchestrion.core.values import name
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -48,12 +48,22 @@ class Change(Protocol):
 
 def note_changes(tx: Transaction, run: int, changes: Sequence[Change]) -> None:
     """These are the files that the run has changed until now; what it changed back is forgotten."""
-    found = {_storable(one.path): _facts(one) for one in islice(changes, MOST_FILES)}
+    found = {storable(one.path): _facts(one) for one in islice(changes, MOST_FILES)}
     known = {row["path"]: {fact: row[fact] for fact in _FACTS} for row in of_run(tx, run)}
     tx.each("forget_change", [{"run": run, "path": path} for path in sorted(known.keys() - found.keys())])
     news = sorted(path for path, facts in found.items() if known.get(path) != facts)
     tx.each("note_change", [{"run": run, "path": path, **found[path]} for path in news])
     if found:
+        _tell_overlaps(tx, run)
+
+
+def note_reported(tx: Transaction, run: int, changes: Mapping[str, str]) -> None:
+    """A client says that its run has changed these files: path -> kind, as ``Change`` has it."""
+    known = {row["path"]: row["kind"] for row in of_run(tx, run)}
+    news = sorted(path for path, kind in changes.items() if known.get(path) != kind)[: max(0, MOST_FILES - len(known))]
+    unknown = {"lines_added": None, "lines_removed": None}
+    tx.each("note_change", [{"run": run, "path": path, "kind": changes[path], **unknown} for path in news])
+    if news:
         _tell_overlaps(tx, run)
 
 
@@ -84,5 +94,6 @@ def _facts(change: Change) -> dict[str, Any]:
     return {fact: getattr(change, fact) for fact in _FACTS}
 
 
-def _storable(path: str) -> str:
+def storable(path: str) -> str:
+    """A path as every database can keep it: bytes that are no text are written out."""
     return path.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\ufffd")

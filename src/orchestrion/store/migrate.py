@@ -7,14 +7,11 @@ refused, unless its newest script says that older programs may go on: a line
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
-import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orchestrion.core.errors import StoreProblem
 
@@ -33,8 +30,7 @@ _NEWEST = "select version, serves_from from migrations order by version desc lim
 _WRITE = "insert into migrations (version, name, serves_from, applied_at) values"
 
 
-@dataclass(frozen=True)
-class Migration:
+class Migration(NamedTuple):
     """One numbered script."""
 
     version: int
@@ -64,7 +60,7 @@ def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migratio
             connection.execute(f"{_WRITE} (?, ?, ?, ?)", _line(migration))
             if migration.version == 1:
                 connection.execute(f"pragma application_id = {APPLICATION_ID}")
-                connection.execute("insert into meta (key, value) values ('uuid', ?)", (str(uuid.uuid4()),))
+                connection.execute("insert into meta (key, value) values ('uuid', ?)", (_new_uuid(),))
         connection.execute("commit")
     except BaseException:
         if connection.in_transaction:
@@ -86,8 +82,14 @@ def postgres(connection: psycopg.Connection[Any], *, create: bool, known: list[M
             connection.execute(migration.script.encode())
             connection.execute(f"{_WRITE} (%s, %s, %s, %s)".encode(), _line(migration))
             if migration.version == 1:
-                connection.execute("insert into meta (key, value) values ('uuid', %s)", (str(uuid.uuid4()),))
+                connection.execute("insert into meta (key, value) values ('uuid', %s)", (_new_uuid(),))
     return True
+
+
+def _new_uuid() -> str:
+    import uuid  # takes as long to load as a hook takes to do its work, and is needed once
+
+    return str(uuid.uuid4())
 
 
 def split(script: str) -> Iterator[str]:
@@ -151,8 +153,8 @@ def _postgres_version(connection: psycopg.Connection[Any]) -> tuple[int, int] | 
 def _read(file: Path) -> Migration:
     script = file.read_text(encoding="utf-8")
     number, _, name = file.stem.partition("_")
-    serves = re.search(r"^-- serves programs from: (\d+)$", script, re.MULTILINE)
-    return Migration(int(number), name, int(serves[1]) if serves else int(number), script)
+    serves = script.partition("\n-- serves programs from: ")[2].partition("\n")[0]
+    return Migration(int(number), name, int(serves or number), script)
 
 
 def _line(migration: Migration) -> tuple[int, str, int, int]:

@@ -103,6 +103,13 @@ class PostgresStore(Store):
                 return True
             return bool(list(listener.notifies(timeout=seconds, stop_after=1)))
 
+    def tidy_up(self) -> None:
+        with _translated(self.url):
+            connection = self._connection()
+            refuse_nested(_in_transaction(connection))
+            for table in ("tasks", "edges", "runs", "events", "metrics"):
+                connection.execute(f"vacuum (analyze, skip_locked) {table}".encode())
+
     def close(self) -> None:
         for connection in (getattr(self._local, "connection", None), getattr(self._local, "listener", None)):
             if connection is not None:

@@ -30,6 +30,10 @@ PATIENCE_S = 30.0
 GLANCE_S = 0.02
 #: Size of a page in a new file, in bytes.
 PAGE_BYTES = 2048
+#: Space that nobody uses is given back if it is more than this, and more than this share of the file.
+WORTH_BYTES, WORTH_SHARE = 16 * 1024 * 1024, 0.25
+#: In a larger file that would keep writers waiting for longer than they are patient.
+LONG_BYTES = 1024 * 1024 * 1024
 #: Pages in the write-ahead log after which they are copied into the file (8 MB): a page changed often is copied once.
 CHECKPOINT_PAGES = 4096
 
@@ -47,7 +51,7 @@ _PROBLEMS = {
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_READONLY: ("store_read_only", "give write permission to the file and its folder"),
     sqlite3.SQLITE_FULL: ("disk_full", "free some disk space; nothing was half-written"),
-    sqlite3.SQLITE_CORRUPT: ("store_corrupt", "restore a backup: `orchestrion restore FILE`"),
+    sqlite3.SQLITE_CORRUPT: ("store_corrupt", "stop the workers and put a copy of it in its place that is whole"),
     sqlite3.SQLITE_NOTADB: ("store_corrupt", "this file is not a SQLite database; name another, or move it away"),
     sqlite3.SQLITE_CANTOPEN: ("store_unreachable", "check that the folder exists and may be written"),
     sqlite3.SQLITE_IOERR: ("store_unreachable", "check the disk"),
@@ -128,6 +132,15 @@ class SqliteStore(Store):
         before = getattr(self._local, "version", None)
         self._local.version = version
         return bool(version != before)
+
+    def tidy_up(self) -> None:
+        with _translated(self.url):
+            connection = self._connection()
+            refuse_nested(connection.in_transaction)
+            _patiently(lambda: connection.execute("pragma optimize"), PATIENCE_S)
+            unused, whole = (connection.execute(f"pragma {p}").fetchone()[0] for p in ("freelist_count", "page_count"))
+            if WORTH_BYTES < unused * PAGE_BYTES < LONG_BYTES and unused > whole * WORTH_SHARE:
+                _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
 
     def _constants(self) -> dict[str, Any]:
         return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}

@@ -16,8 +16,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
 from orchestrion.store.statements import Statements
@@ -31,8 +30,7 @@ TRIES = 8
 PAUSE_S = 0.02
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Who caused a change, as the journal records it."""
 
     #: A person, a program or a run: ``user:ada``, ``worker:host/123``, ``run:R31``.
@@ -242,6 +240,10 @@ class Store(ABC):
     @abstractmethod
     def wait_for_change(self, seconds: float) -> bool:
         """Waits until somebody else committed something, ``seconds`` at most; whether somebody did."""
+
+    @abstractmethod
+    def tidy_up(self) -> None:
+        """Lets the database renew what it knows of its tables, and give space back that nobody uses, if it is much."""
 
     @abstractmethod
     def close(self) -> None:

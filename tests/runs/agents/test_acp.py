@@ -551,4 +551,24 @@ def test_native_codex_is_started_instead_of_its_wrapper(tmp_path: Path, monkeypa
     (tmp_path / "codex-acp").symlink_to(wrapper)
     monkeypatch.setenv("PATH", str(tmp_path))
     dialogue = acp_agent("codex-acp").begin(Assignment("", tmp_path, tmp_path))
-    assert json.loads(dialogue.opening())["start"]["command"] == [str(native)]
+    assert json.loads(dialogue.opening())["start"]["command"][0] == str(native)
+
+
+@pytest.mark.parametrize(
+    ("permissions", "sandbox"),
+    [(Permissions.READ, "read-only"), (Permissions.EDIT, "workspace-write"), (Permissions.ALL, "danger-full-access")],
+)
+def test_codex_is_fenced_by_its_own_sandbox(tmp_path: Path, permissions: Permissions, sandbox: str) -> None:
+    dialogue = acp_agent("codex-acp").begin(Assignment("", tmp_path, tmp_path, permissions=permissions))
+    command = json.loads(dialogue.opening())["start"]["command"]
+    assert f'sandbox_mode="{sandbox}"' in command
+    assert 'approval_policy="never"' in command
+
+
+@pytest.mark.parametrize(("uid", "told"), [(0, "1"), (1000, None)])
+def test_claude_code_is_told_that_root_may_run_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uid: int, told: str | None
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    dialogue = acp_agent("claude-acp").begin(Assignment("", tmp_path, tmp_path))
+    assert dialogue.environment({}).get("IS_SANDBOX") == told

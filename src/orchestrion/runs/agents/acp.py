@@ -61,6 +61,10 @@ class AcpPreset:
     serves_files: bool = True
     #: Added to its environment, so that it asks before it acts.
     cautions: Mapping[Permissions, Mapping[str, str]] = field(default_factory=dict)
+    #: Options that fence it: what it would have to ask for is denied.
+    fences: Mapping[Permissions, Sequence[str]] = field(default_factory=dict)
+    #: Added to its environment for root, as whom it refuses to run otherwise.
+    as_root: Mapping[str, str] = field(default_factory=dict)
     #: How to get it.
     advice: str = ""
 
@@ -69,6 +73,23 @@ def _opencode_cautions() -> dict[Permissions, dict[str, str]]:
     # It asks for nothing of its own accord.
     asking = json.dumps({"*": "ask"})
     return {permissions: {"OPENCODE_PERMISSION": asking} for permissions in (Permissions.READ, Permissions.EDIT)}
+
+
+def _codex_fences() -> dict[Permissions, tuple[str, ...]]:
+    """Its own sandbox, as of Codex itself; and its commands have the path of the run, not that of a login."""
+    sandboxes = {
+        Permissions.READ: ("read-only", "never"),
+        Permissions.EDIT: ("workspace-write", "never"),
+        Permissions.ALL: ("danger-full-access", "never"),
+    }
+    return {
+        permissions: (
+            *("-c", f'sandbox_mode="{sandbox}"'),
+            *("-c", f'approval_policy="{policy}"'),
+            *("-c", "allow_login_shell=false"),
+        )
+        for permissions, (sandbox, policy) in sandboxes.items()
+    }
 
 
 PRESETS: dict[str, AcpPreset] = {
@@ -97,14 +118,18 @@ PRESETS: dict[str, AcpPreset] = {
     ),
     "claude-acp": AcpPreset(
         ("claude-agent-acp",),
-        ("ANTHROPIC_*", "CLAUDE_*", "AWS_*", "GOOGLE_*", "IS_SANDBOX"),
+        ("ANTHROPIC_*", "CLAUDE_*", "AWS_*", "GOOGLE_*", "IS_SANDBOX", "DISABLE_*"),
+        as_root={"IS_SANDBOX": "1"},
         advice="npm install -g @agentclientprotocol/claude-agent-acp, then sign in with `claude`",
     ),
     "codex-acp": AcpPreset(
         ("codex-acp",),
         ("CODEX_*", "OPENAI_*"),
         signs_in=(("CODEX_API_KEY", "codex-api-key"), ("OPENAI_API_KEY", "openai-api-key")),
-        advice="npm install -g @zed-industries/codex-acp, then sign in with `codex login`",
+        counts_tokens=False,  # it tells none
+        fences=_codex_fences(),
+        advice="npm install -g @zed-industries/codex-acp, then sign in with `codex login`; "
+        "its sandbox on Linux needs bubblewrap (`bwrap`)",
     ),
 }
 
@@ -183,7 +208,8 @@ class AcpDialogue:
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
         """What the agent needs of ours; the bridge, which hands it on, needs nothing."""
         cautions = self._preset.cautions.get(self._assignment.permissions, {})
-        return agent.inherited(inherited, self._preset.also) | dict(cautions)
+        as_root = self._preset.as_root if os.geteuid() == 0 else {}
+        return agent.inherited(inherited, self._preset.also) | dict(cautions) | dict(as_root)
 
     def opening(self) -> str:
         """All that the bridge has to know."""
@@ -205,6 +231,7 @@ class AcpDialogue:
 
     def _command(self) -> list[str]:
         command = [*(self._assignment.program or self._preset.command)]
+        command += self._preset.fences.get(self._assignment.permissions, ())
         if self._assignment.model and self._preset.model_option:
             command += [self._preset.model_option, self._assignment.model]
         return command

@@ -81,3 +81,20 @@ where r.project = :project and r.id > :after
   and r.role = :role  --? role
   and p.name = :plan  --? plan
 order by r.id limit :limit
+
+-- name: runs_to_sum_up
+-- Runs that ended long ago and of which more than one difference is kept, with their number.
+select m.run, count(*) as total from metrics m join runs r on r.id = m.run
+where m.project = :project and m.source in ('stream', 'log') and r.ended_at <= {now} - :age_ms
+group by m.run having count(*) > 1 order by m.run limit :limit
+
+-- name: add_sum
+-- What a run used in one session with one model, instead of the differences that it is the sum of.
+insert into metrics (project, plan, run, at, source, session_id, model, turns, tokens_input, tokens_output,
+    tokens_cache_read, tokens_cache_write, cost_usd, tools)
+values (:project, :plan, :run, :at, 'sum', :session_id, :model, :turns, :tokens_input, :tokens_output,
+    :tokens_cache_read, :tokens_cache_write, :cost_usd, :tools)
+
+-- name: drop_summed
+-- Differences of a run that are in a sum now.
+delete from metrics where run = :run and source in ('stream', 'log') and id <= :last

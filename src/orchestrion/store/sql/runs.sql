@@ -185,6 +185,11 @@ returning id, version
 -- One artifact.
 select * from artifacts where id = :id and project = :project
 
+-- name: artifact_begins
+-- The beginning of one artifact.
+select id, name, size, substr(content, 1, :most) as text, length(content) as length from artifacts
+where id = :id and project = :project
+
 -- name: artifacts_of
 -- Artifacts of tasks, without their content.
 select id, task, run, name, version, type, size, sha256, created_at from artifacts where task in {ids[]} order by id

@@ -95,7 +95,10 @@ order by t.rank, t.id
 
 -- name: count_ready
 -- Number of ready tasks, counted in the index for claims.
-select count(*) as total from lanes l join tasks t on t.lane = l.id and t.state = 'ready' where l.project = :project
+select count(*) as total from lanes l join tasks t on t.lane = l.id and t.state = 'ready'
+where l.project = :project
+  and l.role = :role  --? role
+  and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
 
 -- name: more_open_than
 -- Whether more tasks wait or are ready than the queue may hold.

@@ -11,6 +11,7 @@ create table projects (
     id         integer primary key autoincrement,
     name       text not null unique,
     paused_at  integer,
+    searched   integer not null default 0,
     created_at integer not null
 ) strict;
 
@@ -99,9 +100,10 @@ create index tasks_that_need_you on tasks (project, id) where state in ('blocked
 create index tasks_by_plan on tasks (plan, id);
 create index tasks_by_parent on tasks (parent) where parent is not null;
 
+-- The columns stand as in the key: else older releases of SQLite call every row damaged when they are asked.
 create table tags (
-    task integer not null references tasks (id) on delete cascade,
     tag  text not null,
+    task integer not null references tasks (id) on delete cascade,
     primary key (tag, task)
 ) strict, without rowid;
 
@@ -208,7 +210,7 @@ create table metrics (
     plan        integer not null references plans (id),
     run         integer not null references runs (id) on delete cascade,
     at          integer not null,
-    source      text not null check (source in ('stream', 'log', 'correction')),
+    source      text not null check (source in ('stream', 'log', 'correction', 'sum')),
     once        text,                         -- names the news: told again, they are not counted again
     session_id  text,
     model       text,
@@ -347,6 +349,229 @@ create table events (
     data        text
 ) strict;
 
+create index events_by_session on events (session, id) where session is not null;
+
+-- One sitting of a client: of an agent or a person. `external` is what the client itself calls it.
+create table sessions (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    name       text not null default '',
+    client     text not null default '',
+    external   text,
+    folder     text not null default '',
+    state      text not null default 'active' check (state in ('active', 'ended')),
+    started_at integer not null,
+    seen_at    integer not null,
+    ended_at   integer,
+    summary    text,
+    unique (project, external),
+    check ((state = 'ended') = (ended_at is not null))
+) strict;
+
+create index sessions_by_use on sessions (project, seen_at);
+
+-- What was decided, and why. `replaces` is the earlier decision that this one changes, `relation` says how.
+create table decisions (
+    id           integer primary key autoincrement,
+    project      integer not null references projects (id),
+    number       integer not null check (number > 0),
+    title        text not null check (length(title) between 1 and 255),
+    status       text not null check (status in ('proposed', 'accepted', 'implemented', 'superseded', 'rejected')),
+    category     text not null default '',
+    impact       text not null default '' check (impact in ('', 'low', 'medium', 'high', 'critical')),
+    context      text not null default '',
+    decision     text not null default '',
+    rationale    text not null default '',
+    alternatives text not null default '[]',
+    files        text not null default '[]',
+    components   text not null default '[]',
+    trade_offs   text not null default '[]',
+    risks        text not null default '[]',
+    criteria     text not null default '[]',
+    task         integer references tasks (id) on delete set null,
+    run          integer references runs (id) on delete set null,
+    session      integer references sessions (id) on delete set null,
+    actor        text not null default '',
+    replaces     integer references decisions (id),
+    relation     text check (relation in ('supersedes', 'refines', 'reverses')),
+    was          text,                      -- its status before another decision took its place
+    created_at   integer not null,
+    updated_at   integer not null,
+    unique (project, number),
+    check ((replaces is null) = (relation is null)),
+    check (replaces is null or replaces < id),
+    check ((status = 'superseded') = (was is not null))
+) strict;
+
+create index decisions_by_task on decisions (task) where task is not null;
+create index decisions_by_session on decisions (session) where session is not null;
+create index decisions_by_replaced on decisions (replaces) where replaces is not null;
+
+-- What became of a file: one row for each path of a run, else of a task, else of a session. `head` is the commit that
+-- has it; null: it is in the project's folder. `checked_at` is when the row was last held against what is there.
+create table files (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    task       integer references tasks (id) on delete cascade,
+    run        integer references runs (id) on delete cascade,
+    session    integer references sessions (id) on delete set null,
+    op         text not null check (op in ('created', 'modified', 'deleted', 'moved', 'copied')),
+    path       text not null check (length(path) > 0),
+    old_path   text,
+    sha256     text,
+    size       integer check (size >= 0),
+    mode       text,
+    head       text,
+    source     text not null check (source in ('git', 'reported', 'hook')),
+    status     text not null default 'pending' check (status in ('pending', 'verified', 'partial', 'failed')),
+    detail     text,
+    seen_at    integer not null,
+    checked_at integer,
+    check (op not in ('moved', 'copied') or old_path is not null),
+    check (source <> 'git' or head is not null)
+) strict;
+
+create unique index files_of_run on files (run, path) where run is not null;
+create unique index files_of_task on files (task, path) where run is null and task is not null;
+create unique index files_of_session on files (session, path) where run is null and task is null;
+create index files_by_task on files (task, id) where task is not null;
+create index files_by_session on files (session, id) where session is not null;
+create index files_by_path on files (project, path);
+
+-- What a session leaves for the next one. `tag` is the work stream it is about; the first `said` characters are what
+-- it said itself.
+create table handoffs (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    task       integer references tasks (id) on delete cascade,
+    session    integer references sessions (id) on delete set null,
+    tag        text,
+    text       text not null check (length(text) > 0),
+    said       integer not null check (said >= 0),
+    actor      text not null default '',
+    created_at integer not null
+) strict;
+
+create index handoffs_by_project on handoffs (project, id);
+
+-- What maintenance found and did.
+create table maintenance (
+    id      integer primary key autoincrement,
+    project integer not null references projects (id),
+    action  text not null,
+    scope   text not null default '',
+    level   text not null default '',
+    dry_run integer not null check (dry_run in (0, 1)),
+    found   text not null default '{}',
+    done    text not null default '[]',
+    actor   text not null default '',
+    at      integer not null
+) strict;
+
+create index maintenance_by_project on maintenance (project, id);
+
+-- Workers that are there, as they said last. Whether one of this machine lives is asked of its process.
+create table workers (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    host       text not null,
+    pid        integer not null,
+    pid_start  real not null,
+    slots      integer not null,
+    agent      text,
+    started_at integer not null,
+    seen_at    integer not null,
+    unique (project, host, pid)
+) strict;
+
+-- What one process at a time may do. `until` is when another may have it, whoever `holder` is.
+create table leases (
+    project integer not null references projects (id),
+    name    text not null,
+    holder  text not null,
+    until   integer not null,
+    primary key (project, name)
+) strict, without rowid;
+
+-- Keys to the server. Only a token's hash is kept; `used_at` is written now and then.
+create table tokens (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    name       text not null check (length(name) > 0),
+    role       text not null check (role in ('read', 'operate', 'admin')),
+    hash       text not null unique,
+    actor      text not null default '',
+    created_at integer not null,
+    expires_at integer,
+    revoked_at integer,
+    used_at    integer
+) strict;
+
+create unique index tokens_by_name on tokens (project, name) where revoked_at is null;
+
+-- Requests that may be sent again without being done again, by the key that their sender gave them. `holder` is the
+-- process that does it; without `status` it has no answer yet.
+create table requests (
+    project     integer not null references projects (id),
+    actor       text not null,
+    label       text not null,
+    fingerprint text not null,
+    holder      text not null,
+    correlation text not null,
+    status      integer,
+    media       text not null default '',
+    body        text not null default '',
+    at          integer not null,
+    primary key (project, actor, label)
+) strict, without rowid;
+
+create index requests_by_age on requests (project, at);
+
+-- What asked for attention: a rule, and the thing it is about. Without `closed_at` it still does.
+create table alerts (
+    id        integer primary key autoincrement,
+    project   integer not null references projects (id),
+    rule      text not null,
+    subject   text not null,
+    said      text not null,
+    opened_at integer not null,
+    seen_at   integer not null,
+    closed_at integer,
+    told      text not null default '[]',
+    check (closed_at is null or closed_at >= opened_at)
+) strict;
+
+create unique index alerts_open on alerts (project, rule, subject) where closed_at is null;
+create index alerts_by_project on alerts (project, id);
+
+-- What full-text search looks into: the words of a decision (D), a task (T) or an artifact (A), in lower case. Tasks and
+-- artifacts come here when somebody searches; `projects.searched` is the line of the journal up to which they did.
+create table texts (
+    id      integer primary key autoincrement,
+    project integer not null references projects (id),
+    kind    text not null check (kind in ('D', 'T', 'A')),
+    thing   integer not null,
+    title   text not null,
+    words   text not null,
+    unique (kind, thing)
+) strict;
+
+create virtual table texts_found using fts5 (title, words, content = 'texts', content_rowid = 'id');
+
+-- Decisions alone: a brief looks for them, and a word that thousands of tasks have must cost it nothing.
+create virtual table decisions_found using fts5 (title, words, content = 'texts', content_rowid = 'id');
+
+create trigger texts_added after insert on texts begin
+    insert into texts_found (rowid, title, words) values (new.id, new.title, new.words);
+    insert into decisions_found (rowid, title, words) select new.id, new.title, new.words where new.kind = 'D';
+end;
+
+create trigger texts_gone after delete on texts begin
+    insert into texts_found (texts_found, rowid, title, words) values ('delete', old.id, old.title, old.words);
+    insert into decisions_found (decisions_found, rowid, title, words)
+    select 'delete', old.id, old.title, old.words where old.kind = 'D';
+end;
+
 
 -- What follows is what the database refuses by itself, whoever writes.
 
@@ -422,8 +647,10 @@ create trigger metrics_append_only before update on metrics begin
     select raise(abort, 'illegal_move: what a run used is append-only');
 end;
 
-create trigger metrics_end before delete on metrics when exists (select 1 from runs where id = old.run) begin
-    select raise(abort, 'illegal_move: what a run used is kept as long as the run');
+create trigger metrics_end before delete on metrics
+when exists (select 1 from runs where id = old.run) and (old.source not in ('stream', 'log')
+    or not exists (select 1 from metrics where run = old.run and source = 'sum' and id > old.id)) begin
+    select raise(abort, 'illegal_move: what a run used is kept as long as the run, or as a sum');
 end;
 
 create trigger metrics_birth before insert on metrics

@@ -1,0 +1,165 @@
+"""Single values: how things are named, how moments are written, and what is refused in words and numbers.
+
+Apart from ``model``, whose classes take longer to make than a hook of an agent may take in all.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from datetime import UTC, datetime
+
+from orchestrion.core.errors import InvalidInput
+
+#: letter of a name -> what it names
+NOUNS = {"T": "task", "R": "run", "A": "artifact", "D": "decision", "S": "session", "G": "gate", "H": "handoff"}
+
+#: The end of the year 9999, in milliseconds: later moments cannot be shown.
+LAST_MOMENT = 253_402_300_799_999
+TITLE_LIMIT = 255
+TEXT_LIMIT = 1_000_000
+LIST_LIMIT = 200
+
+_NAME = re.compile(r"([A-Za-z])([1-9][0-9]{0,17})\Z")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}\Z")
+_PLAN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
+
+
+def name(letter: str, number: int) -> str:
+    """The short name of a thing: ``name("T", 12)`` is ``T12``."""
+    return f"{letter}{number}"
+
+
+def number(text: str, letter: str) -> int:
+    """The number behind a short name; raises InvalidInput for anything else.
+
+    A marker as an agent's environment carries it (``<store-uuid>/R31``) is understood too.
+    """
+    shown = text if len(text) <= 60 else text[:60] + "..."
+    match = _NAME.match(text.rpartition("/")[2] if letter == "R" else text)
+    if match is None or match[1].upper() != letter:
+        raise InvalidInput(
+            f"{shown!r} is not the id of a {NOUNS[letter]}",
+            hint=f"ids of {NOUNS[letter]}s look like {letter}12",
+            code="invalid_id",
+        )
+    return int(match[2])
+
+
+def iso(milliseconds: int | None) -> str | None:
+    """Milliseconds since 1970 as ISO 8601 in UTC; None stays None."""
+    if milliseconds is None:
+        return None
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def moment(text: str) -> int:
+    """Milliseconds since 1970 of an ISO 8601 time; without a zone it is taken as UTC."""
+    try:
+        parsed = datetime.fromisoformat(text)
+        aware = parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        return round(aware.timestamp() * 1000)
+    except (ValueError, OverflowError) as error:
+        raise InvalidInput(
+            f"{text[:60]!r} is not a time",
+            hint="write ISO 8601, for example 2026-11-20T18:00:00Z",
+            code="invalid_time",
+        ) from error
+
+
+def check_title(title: str) -> None:
+    """Refuses a title that is empty, too long, or not one line of printable text."""
+    if not title.strip():
+        raise InvalidInput("a task needs a title", hint="say in a few words what is to be done", code="invalid_title")
+    if len(title) > TITLE_LIMIT:
+        raise InvalidInput(
+            f"a title has at most {TITLE_LIMIT} characters, this one has {len(title)}",
+            hint="put the rest into the description",
+            code="invalid_title",
+        )
+    for character in title:
+        if unicodedata.category(character) in ("Cc", "Cs"):
+            raise InvalidInput(
+                f"a title is one line of text; this one has the control character U+{ord(character):04X}",
+                hint="leave it out",
+                code="invalid_title",
+            )
+
+
+def check_text(what: str, text: str) -> None:
+    """Refuses a text that is too long or that no database can hold."""
+    if len(text) > TEXT_LIMIT:
+        raise InvalidInput(
+            f"the {what} has {len(text)} characters; at most {TEXT_LIMIT} are kept in a task",
+            hint="put it into a file or an artifact",
+            code="too_long",
+        )
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidInput(
+            f"the {what} has characters that are not text (NUL or broken UTF-8)",
+            hint="leave them out",
+            code="invalid_text",
+        )
+
+
+def check_command(command: str | None) -> None:
+    """Refuses a command that no shell can run."""
+    if command is None:
+        return
+    check_text("command", command)
+    if not command.strip():
+        raise InvalidInput("a command cannot be empty", hint="leave it out, or say what to run", code="invalid_command")
+
+
+def check_plan_name(plan: str) -> None:
+    """Refuses a plan name that cannot be a branch's name, and the reserved ``run``."""
+    if plan == "run":
+        raise InvalidInput("the plan name 'run' is reserved", hint="choose another", code="invalid_plan_name")
+    if not _PLAN.match(plan) or ".." in plan or plan.endswith((".lock", ".")):
+        suggestion = re.sub(r"[^a-z0-9]+", "-", plan.lower()).strip("-")[:64] or "my-plan"
+        raise InvalidInput(
+            f"{plan[:80]!r} cannot be the name of a plan",
+            hint=f"a plan's name becomes a branch: lower-case letters, digits, '-', '_', '.'; try {suggestion!r}",
+            code="invalid_plan_name",
+        )
+
+
+def check_word(what: str, word: str, *, empty: bool = True) -> None:
+    """Refuses a name that is not one plain word (letters, digits and ``._:/@+-``)."""
+    if empty and not word:
+        return
+    if not _WORD.match(word) or ".." in word:
+        raise InvalidInput(
+            f"{word[:80]!r} cannot be a {what}",
+            hint="use letters, digits and . _ : / @ + -, at most 128 of them, beginning with a letter or digit",
+            code=f"invalid_{what}",
+        )
+
+
+def check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Refuses a value that is not one of ``allowed``, and names them."""
+    if value not in allowed:
+        raise InvalidInput(
+            f"{str(value)[:60]!r} is not a {what}",
+            hint=f"one of: {', '.join(allowed)}",
+            code=f"invalid_{what}",
+            allowed=list(allowed),
+        )
+
+
+def check_number(what: str, value: float | None, low: float, high: float) -> None:
+    """Refuses a number outside ``low`` to ``high`` (NaN included); None is not checked."""
+    if value is not None and not low <= value <= high:
+        raise InvalidInput(
+            f"{what} must be from {low:g} to {high:g}, not {value}",
+            hint="choose a number between",
+            code=f"invalid_{what}",
+        )
+
+
+def check_list(what: str, values: tuple[object, ...]) -> None:
+    """Refuses a list that is longer than any task needs."""
+    if len(values) > LIST_LIMIT:
+        raise InvalidInput(
+            f"a task has at most {LIST_LIMIT} {what}s, not {len(values)}", hint="split the task", code="too_many"
+        )

@@ -1,0 +1,249 @@
+"""What a fresh session should know, in 1,500 tokens: whatever the project holds.
+
+Facts only, the shortest form of each, and the commands that show the rest. A text that is
+too long for the budget loses lines of its longest part first, and says how many; a part of
+which not even that has room is named at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from orchestrion.core.model import check_number, name
+from orchestrion.memory.brief import BYTES_PER_TOKEN
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: Size when nobody says otherwise, and the least and most that may be asked for, in tokens.
+TOKENS, LEAST, MOST = 1_500, 200, 100_000
+#: So many things of each kind are named at most.
+_NAMED = 8
+#: Bytes of a line.
+_LINE = 240
+#: Bytes of a handoff, and of the project's name.
+_HANDOFF, _NAME = 1_600, 80
+#: So many plans are named, and commands to go on with.
+_PLANS, _WAYS = 5, 3
+_STATES = ("ready", "in_progress", "review", "blocked", "failed", "retrying", "pending", "completed", "cancelled")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """For whom it is."""
+
+    #: The project, as people call it.
+    project: str
+    #: A number; its own tasks are named.
+    session: int | None = None
+    #: Only this work stream.
+    tag: str | None = None
+    #: Only tasks of this role are offered.
+    role: str | None = None
+    #: Whether the last handoff is part of it.
+    handoff: bool = True
+
+
+@dataclass
+class _Part:
+    """A heading and its lines."""
+
+    heading: str
+    lines: list[str]
+    #: How many there are in all, if more than the lines.
+    total: int = 0
+    #: Command that shows the rest.
+    shown_by: str = ""
+    #: What there are more of.
+    of: str = ""
+    left_out: int = 0
+    #: Headings of parts that had no room; the last part names them.
+    dropped: list[str] = field(default_factory=list)
+
+    def text(self) -> str:
+        more = max(self.total, len(self.lines) + self.left_out) - len(self.lines)
+        said = f"and {more} more{self.of}" if self.lines else f"{more}{self.of}"
+        rest = [f"- {said}: `{self.shown_by}`"] if more and self.shown_by else []
+        return "\n".join(filter(None, [self.heading, *self.lines, *rest]))
+
+    def size(self) -> int:
+        return len(self.text().encode())
+
+    def shorten(self) -> None:
+        """One line less."""
+        self.lines.pop()
+        self.left_out += 1
+
+
+def compose(tx: Transaction, wanted: Wanted, budget_tokens: int = TOKENS) -> str:
+    """The text, as Markdown, of at most so many tokens (bytes / 4). Raises InvalidInput for a budget out of bounds."""
+    check_number("budget_tokens", budget_tokens, LEAST, MOST)
+    counts = _counts(tx, wanted)
+    need = tx.all("need_a_person", tag=wanted.tag, limit=_NAMED)
+    ready = tx.all("ready_next", tag=wanted.tag, role=wanted.role, limit=_NAMED)
+    told = [part for part in _parts(tx, wanted, counts, need, ready) if part.lines]
+    parts = [_stand(tx, wanted, counts), *told, _ways_on(wanted, need, ready)]
+    budget = budget_tokens * BYTES_PER_TOKEN
+    while len(_joined(parts).encode()) > budget:
+        if not _shorten(parts):
+            return cut(_joined(parts), budget)
+    return _joined(parts)
+
+
+def _joined(parts: list[_Part]) -> str:
+    return "\n\n".join(part.text() for part in parts) + "\n"
+
+
+def _shorten(parts: list[_Part]) -> bool:
+    """Takes a line away: of the longest part between the first and the last, else a part, else of the first."""
+    first, *middle, last = parts
+    longest = max(middle, key=lambda part: (bool(part.lines), part.size()), default=first)
+    if longest.lines and longest is not first:
+        longest.shorten()
+    elif middle:
+        parts.remove(middle[-1])
+        last.lines[_WAYS:] = [_left_out([middle[-1].heading, *last.dropped])]
+        last.dropped.insert(0, middle[-1].heading)
+    elif len(first.lines) > 1:
+        first.lines.pop()
+    else:
+        return False
+    return True
+
+
+def _left_out(headings: list[str]) -> str:
+    named = ", ".join(heading.removeprefix("## ").partition(" (")[0].lower() for heading in headings)
+    return f"- left out for length: {named} (`orchestrion prime` with more --tokens)"
+
+
+def _stand(tx: Transaction, wanted: Wanted, counts: Mapping[str, int]) -> _Part:
+    """What the project is, and how far."""
+    told = [f"{counts[state]} {state.replace('_', ' ')}" for state in _STATES if counts.get(state)]
+    total = sum(counts.values())
+    none = f"No task has the tag {wanted.tag}." if wanted.tag else "No tasks yet."
+    lines = [f"{total} task{'s' if total != 1 else ''}: {', '.join(told)}." if told else none]
+    if tx.the("paused")["paused_at"]:
+        lines.append("The queue is paused: `orchestrion resume`.")
+    if wanted.session is not None:
+        lines.append(_own(tx, wanted.session))
+    plans = tx.all("plans", limit=_PLANS + 1)
+    if plans:
+        named = ", ".join(f"{plan['name']} ({plan['tasks']})" for plan in plans[:_PLANS])
+        more = " and more (`orchestrion status`)" if len(plans) > _PLANS else ""
+        lines.append(line(f"Plans: {named}{more}.", ""))
+    stream = f", work stream {wanted.tag}" if wanted.tag else ""
+    return _Part(f"# {cut(line(wanted.project, ''), _NAME)}{stream}: where it stands", lines)
+
+
+def _counts(tx: Transaction, wanted: Wanted) -> Mapping[str, int]:
+    rows = tx.all("states_of_tag", tag=wanted.tag) if wanted.tag else tx.all("count_states")
+    return {row["state"]: int(row["total"]) for row in rows}
+
+
+def _own(tx: Transaction, session: int) -> str:
+    tasks = tx.all("tasks_of_session", session=name("S", session), limit=_NAMED)
+    worked = f" worked on {', '.join(name('T', row['id']) for row in tasks)}" if tasks else " has done nothing yet"
+    return f"Session {name('S', session)}{worked}."
+
+
+def _parts(
+    tx: Transaction, wanted: Wanted, counts: Mapping[str, int], need: list[Row], ready: list[Row]
+) -> list[_Part]:
+    tag = wanted.tag
+    awaited = sum(counts.get(state, 0) for state in ("review", "blocked", "failed"))
+    holding = tx.the("count_decisions", statuses=["accepted", "implemented"])["total"]
+    listed = f"orchestrion list --tag {tag}" if tag else "orchestrion list"
+    may_be_claimed = (
+        tx.the("count_ready", tag=tag, role=wanted.role)["total"] if wanted.role else counts.get("ready", 0)
+    )
+    return [
+        _last_handoff(tx, tag) if wanted.handoff else _Part("", []),
+        _named("## Running", tx.all("running_now", tag=tag, limit=_NAMED), _run, counts.get("in_progress", 0), "runs"),
+        _named("## Needs a person", need, _need, awaited, "status"),
+        _named("## Ready next", ready, _ready, may_be_claimed, _ready_command(wanted)),
+        _named(
+            "## Finished last",
+            tx.all("finished_last", tag=tag, limit=_NAMED),
+            _finished,
+            counts.get("completed", 0),
+            f"{listed} --state completed".removeprefix("orchestrion "),
+        ),
+        _named(
+            "## Decisions that hold",
+            tx.all("decisions_in_short", tag=tag, limit=_NAMED),
+            _decision,
+            holding,
+            "decisions",
+        ),
+    ]
+
+
+def _named(heading: str, rows: list[Row], say: Callable[[Row], str], total: int, command: str) -> _Part:
+    return _Part(heading, [say(row) for row in rows], total, f"orchestrion {command}")
+
+
+def _run(row: Row) -> str:
+    minutes = max(0, row["now"] - (row["started_at"] or row["now"])) // 60_000
+    who = (row["agent"] or "an agent") if row["supervised"] else row["agent"] or "a client"
+    how = row["phase"] if row["supervised"] else "holds it"
+    return line(f"- {name('R', row['id'])} {name('T', row['task'])} {row['title']}", f"({who}, {how}, {minutes} min)")
+
+
+def _need(row: Row) -> str:
+    why = ": ".join(filter(None, (row["code"], row["said"])))
+    return line(f"- {name('T', row['id'])} {row['state']}: {row['title']}", f"({why})" if why else "")
+
+
+def _ready(row: Row) -> str:
+    return line(f"- {name('T', row['id'])} {row['title']}", f"({row['role']})" if row["role"] else "")
+
+
+def _finished(row: Row) -> str:
+    return line(f"- {name('T', row['id'])} {row['title']}:", row["summary"] or "no summary")
+
+
+def _decision(row: Row) -> str:
+    head = f"- {name('D', row['number'])} {row['title']}"
+    return line(f"{head}:" if row["decision"] else head, row["decision"])
+
+
+def _last_handoff(tx: Transaction, tag: str | None) -> _Part:
+    row = tx.one("last_handoff", tag=tag)
+    if row is None:
+        return _Part("", [])
+    heading = line(f"## Last handoff ({name('H', row['id'])} of {row['actor']})", "")
+    # How all stood then is no news any more; what was said of it is.
+    said = [one for one in row["said"].splitlines() if one.strip()]
+    lines = [f"> {cut(one, _LINE)}" for one in cut("\n".join(said), _HANDOFF).splitlines()]
+    whole = len(said) if row["length"] <= len(row["said"]) else len(said) + 1
+    command = f"orchestrion handoff --last{f' --tag {tag}' if tag else ''}"
+    return _Part(heading, lines, whole, command, " lines")
+
+
+def _ways_on(wanted: Wanted, need: list[Row], ready: list[Row]) -> _Part:
+    """Three commands to go on with."""
+    option = f" --tag {wanted.tag}" if wanted.tag else ""
+    take = f"orchestrion claim {name('T', ready[0]['id'])}" if ready else f'orchestrion add "TITLE"{option}'
+    shown = f"orchestrion context {name('T', need[0]['id'])}" if need else "orchestrion status"
+    taken = "takes the next task, with its brief" if ready else "nothing is ready; a new task"
+    told = "all about what needs a person first" if need else "where everything stands"
+    decided = "`orchestrion decisions --search WORDS`: what was decided, and why"
+    return _Part("## Go on with", [f"- `{take}`: {taken}", f"- `{shown}`: {told}", f"- {decided}"])
+
+
+def _ready_command(wanted: Wanted) -> str:
+    options = [f"--{what} {value}" for what, value in (("tag", wanted.tag), ("role", wanted.role)) if value]
+    return " ".join(["list --state ready", *options]) if options else "ready"
+
+
+def line(head: str, said: str) -> str:
+    """A line with somebody's text, which is made one line and cut."""
+    return cut(" ".join(f"{head} {said}".split()), _LINE)
+
+
+def cut(text: str, size: int) -> str:
+    """A text of at most ``size`` bytes; one that is cut ends in an ellipsis."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= size:
+        return raw.decode()
+    return raw[: max(0, size - 3)].decode("utf-8", "ignore").rstrip() + "…"

@@ -1,0 +1,132 @@
+"""Sessions: sittings of clients, which group what was done and can be gone on with.
+
+A client that names its own session (``external``) finds it again by that name, in any
+process. A session ends when its client says so, or when somebody cleans up; what it
+decided, changed and left for the next one stays.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from orchestrion.core.errors import NotFound
+from orchestrion.core.values import check_choice, check_number, check_text, iso, name
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: What can be cleaned up: ended sessions of which nothing is remembered, active ones that nobody saw for long, both
+#: by when they were seen last, both by when they began.
+CLEAN_UPS = ("completed", "orphaned", "all", "old")
+DAY_MS = 86_400_000
+#: Letters of a session's name, client and folder at most.
+_LONGEST = 4096
+_NAME = re.compile(r"[Ss]([1-9][0-9]{0,17})")
+
+
+class Cleaned(NamedTuple):
+    """What a clean-up did, or would do: numbers of sessions."""
+
+    ended: list[int]
+    removed: list[int]
+
+
+def begin(
+    tx: Transaction, *, called: str = "", client: str = "", external: str | None = None, folder: str = "", fresh: bool
+) -> tuple[int, bool]:
+    """A session's number, and whether it was there before: that of ``external``, unless a ``fresh`` one is wanted."""
+    for what, text in (("name", called), ("client", client), ("session", external or ""), ("folder", folder)):
+        check_text(what, text)
+        check_number(f"{what}_length", len(text), 0, _LONGEST)
+    known = tx.one("session_by_external", external=external) if external else None
+    if known and not fresh:
+        go_on(tx, known["id"])
+        if called:
+            tx.put("name_session", id=known["id"], name=called)
+        return int(known["id"]), True
+    if known:
+        tx.put("end_session", id=known["id"], summary=None)
+        tx.put("release_external", id=known["id"])
+    row = tx.the("add_session", name=called, client=client, external=external or None, folder=folder)
+    tx.event("session.started", data={"session": name("S", row["id"]), "client": client})
+    return int(row["id"]), False
+
+
+def go_on(tx: Transaction, session: int) -> Row:
+    """A session is active again, or still. Raises NotFound."""
+    before = of(tx, session)
+    tx.put("session_goes_on", id=session)
+    if before["state"] == "ended":
+        tx.event("session.resumed", data={"session": name("S", session)})
+    return of(tx, session)
+
+
+def current(tx: Transaction) -> int | None:
+    """The session that the transaction's origin names, if this project knows it."""
+    named = _NAME.fullmatch(tx.origin.session or "")
+    row = tx.one("session", id=int(named[1])) if named else None
+    return int(row["id"]) if row else None
+
+
+def touch(tx: Transaction, session: int | None) -> None:
+    """A sign of life of a session, if there is one and it is active."""
+    if session is not None:
+        tx.put("touch_session", id=session)
+
+
+def end(tx: Transaction, session: int, summary: str | None = None) -> Row:
+    """The client is gone; ``summary`` is what it said. Ending a session again changes nothing. Raises NotFound."""
+    check_text("summary", summary or "")
+    before = of(tx, session)
+    if before["state"] == "active":
+        tx.put("end_session", id=session, summary=summary)
+        tx.event("session.ended", data={"session": name("S", session)})
+    return of(tx, session)
+
+
+def of(tx: Transaction, session: int) -> Row:
+    """One session. Raises NotFound."""
+    row = tx.one("session", id=session)
+    if row is None:
+        raise NotFound(
+            f"there is no session {name('S', session)}",
+            hint="`orchestrion sessions --all` shows the sessions",
+            code="no_session",
+        )
+    return row
+
+
+def listing(tx: Transaction, *, include_ended: bool, limit: int) -> tuple[list[Row], int]:
+    """Sessions, those seen last first, and how many there are."""
+    state = None if include_ended else "active"
+    return tx.all("list_sessions", state=state, limit=limit), int(tx.the("count_sessions", state=state)["total"])
+
+
+def clean_up(tx: Transaction, kind: str, older_than_days: float, *, dry_run: bool) -> Cleaned:
+    """Ends active sessions that nobody saw for so long; removes ended ones of which nothing is remembered."""
+    check_choice("kind", kind, CLEAN_UPS)
+    check_number("older_than_days", older_than_days, 0, 36_500)
+    age = {"age_ms": int(older_than_days * DAY_MS), "by_start": 1 if kind == "old" else 0}
+    ended = [] if kind == "completed" else [int(row["id"]) for row in tx.all("sessions_to_end", **age)]
+    removed = [] if kind == "orphaned" else [int(row["id"]) for row in tx.all("sessions_to_remove", **age)]
+    if not dry_run:
+        for session in ended:
+            end(tx, session, "nobody was seen any more")
+        tx.each("remove_session", [{"id": session} for session in removed])
+    return Cleaned(ended, removed)
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """A session as every door shows it."""
+    return {
+        "id": name("S", row["id"]),
+        "name": row["name"],
+        "client": row["client"],
+        "external": row["external"],
+        "folder": row["folder"],
+        "state": row["state"],
+        "started_at": iso(row["started_at"]),
+        "seen_at": iso(row["seen_at"]),
+        "ended_at": iso(row["ended_at"]),
+        "summary": row["summary"],
+    }

@@ -1,0 +1,72 @@
+-- name: add_session
+-- A new sitting of a client.
+insert into sessions (project, name, client, external, folder, started_at, seen_at)
+values (:project, :name, :client, :external, :folder, {now}, {now}) returning id
+
+-- name: session
+-- One session.
+select * from sessions where id = :id and project = :project
+
+-- name: session_by_external
+-- The session that a client calls by a name of its own.
+select * from sessions where project = :project and external = :external
+
+-- name: session_goes_on
+-- A sign of life; a session that had ended goes on.
+update sessions set seen_at = {now}, state = 'active', ended_at = null where id = :id and project = :project
+
+-- name: name_session
+-- A session's name, said later than its beginning.
+update sessions set name = :name where id = :id and project = :project
+
+-- name: touch_session
+-- A sign of life of a session that is active.
+update sessions set seen_at = {now} where id = :id and project = :project and state = 'active'
+
+-- name: end_session
+-- The client left, and what it said of it.
+update sessions set state = 'ended', ended_at = {now}, summary = coalesce(:summary, summary)
+where id = :id and project = :project and state = 'active'
+
+-- name: release_external
+-- The client's name for a session is free for another.
+update sessions set external = null where id = :id and project = :project
+
+-- name: list_sessions
+-- Sessions, those seen last first.
+select * from sessions where project = :project
+  and state = :state  --? state
+order by seen_at desc, id desc limit :limit
+
+-- name: count_sessions
+-- How many sessions list_sessions would show in all.
+select count(*) as total from sessions where project = :project
+  and state = :state  --? state
+
+-- name: tasks_of_session
+-- Tasks that a session had to do with, the latest first.
+select e.task as id, max(e.id) as last from events e join tasks t on t.id = e.task
+where e.session = :session and e.project = :project group by e.task order by 2 desc limit :limit
+
+-- name: count_tasks_of_session
+-- How many tasks a session had to do with.
+select count(distinct e.task) as total from events e join tasks t on t.id = e.task
+where e.session = :session and e.project = :project
+
+-- name: sessions_to_end
+-- Active sessions that were not seen, or did not begin, since a time.
+select id from sessions where project = :project and state = 'active' and (case when :by_start = 1 then started_at
+    else seen_at end) <= {now} - :age_ms order by id
+
+-- name: sessions_to_remove
+-- Ended sessions of which nothing is remembered.
+select s.id from sessions s where s.project = :project and s.state = 'ended' and s.summary is null
+  and (case when :by_start = 1 then s.started_at else s.ended_at end) <= {now} - :age_ms
+  and not exists (select 1 from decisions d where d.session = s.id)
+  and not exists (select 1 from files f where f.session = s.id)
+  and not exists (select 1 from handoffs h where h.session = s.id)
+order by s.id
+
+-- name: remove_session
+-- A session of which nothing is remembered goes.
+delete from sessions where id = :id and project = :project
