@@ -21,6 +21,10 @@ def main() -> None:
         from orchestrion.interfaces.supervise import main as supervise
 
         sys.exit(supervise(arguments[1:]))
+    if arguments[:1] == ["hook"] and not any(one.startswith("-") for one in arguments):
+        from orchestrion.interfaces.hook import run as hook
+
+        hook(arguments[1:])
     from orchestrion.interfaces.cli import main as cli
 
     cli()

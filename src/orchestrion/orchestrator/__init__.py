@@ -6,7 +6,8 @@
 
 Use cases are grouped by noun, each file on top of the one before: ``opening`` finds the
 project and opens its store, then ``finding`` (tasks), ``tasks``, ``runs``, ``plans``, ``metrics``,
-and all of them in ``whole``. Names (``T12``) come in and go out; numbers stay inside.
+``talking``, ``examine``, ``remembering``, and all of them in ``whole``. Names (``T12``) come in
+and go out; numbers stay inside.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class Finding(Opening):
             "plan": plan,
             "tag": tag,
             "type": type,
-            "pattern": _pattern(search),
+            "pattern": pattern_of(search),
             "unarchived": None if archived else 1,
         }
         start = number(cursor, "T") if cursor else 0
@@ -89,7 +89,7 @@ class Finding(Opening):
         return budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"])
 
 
-def _pattern(search: str | None) -> str | None:
+def pattern_of(search: str | None) -> str | None:
     if not search:
         return None
     escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

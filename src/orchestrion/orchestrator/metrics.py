@@ -45,7 +45,7 @@ class MetricCases(PlanCases):
             return {
                 "since": iso(asked["since"]),
                 "until": iso(now),
-                **_figures(rows),
+                **figures(rows),
                 "tools": _tools(rows),
                 "by_agent": _by(rows, "agent", lambda row: row["agent"] or None),
                 "by_role": _by(rows, "role", lambda row: row["role"] or None),
@@ -110,7 +110,7 @@ class MetricCases(PlanCases):
         """Filters as the statements take them."""
         if plan is not None and tx.one("plan_by_name", name=plan) is None:
             raise unknown_plan(plan)
-        start = None if since is None else _moment_or_age(since, int(tx.the("clock")["now"]))
+        start = None if since is None else moment_or_age(since, int(tx.the("clock")["now"]))
         return {"since": start, "agent": agent, "role": self.role_name(role) if role else None, "plan": plan}
 
     def _pages(self, statement: str, asked: Mapping[str, Any]) -> Iterator[Row]:
@@ -124,7 +124,7 @@ class MetricCases(PlanCases):
         return self.store.read(lambda tx: tx.all(statement, after=after, limit=PAGE, **asked))
 
 
-def _moment_or_age(text: str, now: int) -> int:
+def moment_or_age(text: str, now: int) -> int:
     """A time as ISO 8601, or how long ago: ``90s``, ``30min``, ``24h``, ``7d``, ``2w``."""
     age = _AGE.fullmatch(text.strip())
     if age:
@@ -142,10 +142,11 @@ def _by(rows: Sequence[Row], noun: str, key: Callable[[Row], str | None]) -> lis
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     ordered = sorted(groups.items(), key=lambda group: (-len(group[1]), group[0] or ""))
-    return [{noun: one, **_figures(members)} for one, members in ordered]
+    return [{noun: one, **figures(members)} for one, members in ordered]
 
 
-def _figures(rows: Sequence[Row]) -> dict[str, Any]:
+def figures(rows: Sequence[Row]) -> dict[str, Any]:
+    """What some runs came to: success, durations, waits, turns, tokens and cost."""
     states = Counter(row["state"] for row in rows)
     ended = [row for row in rows if row["ended_at"] is not None]
     judged = sum(count for state, count in states.items() if state not in (*ACTIVE_RUN, *_STOPPED))

@@ -15,6 +15,8 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.project import SHARED_FOLDER, Project, find_project, project_at
 from orchestrion.store import Origin, Store, open_store
 
+#: Follows one request through every process that it starts.
+CORRELATION = "ORCHESTRION_CORRELATION"
 #: All comments: as long as nobody sets anything, no call has to read YAML.
 _CONFIG = """\
 # Settings of this project, shared with the team: commit this file. `orchestrion config show`
@@ -39,6 +41,8 @@ class Opening:
         self.config = config
         self.store = store
         self.environ = environ
+        #: Whether shell commands may come in through the door that has this; ``commands`` says what is refused.
+        self.takes_commands = True
 
     @classmethod
     def open(
@@ -64,7 +68,9 @@ class Opening:
             _provide_folder(Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
         store = open_store(url, project=_project_name(project, config), create=create)
-        store.origin = Origin(actor or _actor(environ), environ.get("ORCHESTRION_SESSION"))
+        store.origin = Origin(
+            actor or _actor(environ), environ.get("ORCHESTRION_SESSION"), environ.get(CORRELATION) or None
+        )
         return cls(project, config, store, environ)
 
     @classmethod

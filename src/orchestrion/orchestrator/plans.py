@@ -31,6 +31,8 @@ class PlanCases(RunCases):
         from orchestrion.plans.source import parse
 
         document = parse(text, source)
+        for task, _ in document.walk():
+            self._check_commands({"command": task.run, "setup": task.setup, "checks": task.checks})
         roles = {task.role for task, _ in document.walk() if task.role}
         known = {role: self.role_name(role) for role in sorted(roles)}
         defaults = Defaults(self.config["retry.max"], self.config["retry.delay_s"], known)

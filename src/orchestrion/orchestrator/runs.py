@@ -5,20 +5,23 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
-from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_text, iso, name, number
+from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.memory import artifacts, context
+from orchestrion.memory import artifacts, context, sessions
+from orchestrion.memory.files import MOST_VERIFIED, Owner
 from orchestrion.orchestrator import views
+from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import breaker, decide, finish, messages, overlap, reap, slots
 from orchestrion.scheduler import claim as claims
-from orchestrion.store import Transaction
+from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
 
 #: ``done`` names so many of the tasks it made ready.
@@ -87,13 +90,18 @@ class RunCases(TaskCases):
         summary: str,
         *,
         detail: str | None = None,
-        files: Sequence[str] = (),
+        results: Sequence[artifacts.Text] = (),
+        files: Sequence[Any] = (),
         next_action: str = "complete",
+        also: Callable[[Transaction], object] = lambda tx: None,
     ) -> dict[str, Any]:
         """Reports a task as done; what becomes of it depends on ``next_action`` and on its checks.
 
-        A supervised run only leaves its report: its supervisor checks, merges and settles.
-        A client's files must exist and its checks pass, else nothing is completed.
+        ``detail`` and ``results`` are kept as artifacts, in the transaction that settles the task; ``also``
+        records more in it, or refuses all of it.
+        A supervised run only leaves its report: its supervisor checks, merges and settles, and
+        git knows its files. A client's ``files`` are paths, or mappings with ``path``, ``op`` and
+        ``old_path``; work whose files are not as reported goes to review. Its checks must pass.
         Raises StaleRun, InvalidInput, Conflict (``check_failed``: the run goes on).
         """
         check_choice("next", next_action, NEXT_ACTIONS)
@@ -101,20 +109,37 @@ class RunCases(TaskCases):
         if not summary.strip():
             raise InvalidInput("done needs a summary", hint="say in a sentence what was done", code="summary_missing")
         one = number(run, "R")
+        results = [*([artifacts.Text(detail)] if detail is not None else []), *results]
         held = self.store.read(lambda tx: finish.held(tx, one, write=False))
         if held["supervised"]:
-            return self._leave_report(one, summary, detail, next_action)
-        missing = self._missing_files(files)
-        if next_action in ("complete", "continue") and not missing:
+            return self._leave_report(one, summary, results, next_action, also)
+        found = self._look_at_files(one, files)
+        if next_action in ("complete", "continue") and not found.problems():
             self._check(one, held["task"])
-        return self.store.write(lambda tx: self._settle(tx, one, summary, detail, files, missing, next_action))
+            if found.told or found.before:
+                # A check may have written files too.
+                found = self._look_at_files(one, files)
+        return self.store.write(lambda tx: self._settle(tx, one, summary, results, found, next_action, also))
 
-    def _leave_report(self, run: int, summary: str, detail: str | None, next_action: str) -> dict[str, Any]:
+    def _look_at_files(self, run: int, told: Sequence[Any]) -> Changed:
+        """What a client says it changed, and what was recorded of its run before, as it is now."""
+        before = self.store.read(lambda tx: tx.all("list_files", run=run, limit=MOST_VERIFIED))
+        return Filing(self.project).changed([told] if isinstance(told, str) else told, before)
+
+    def _leave_report(
+        self,
+        run: int,
+        summary: str,
+        results: Sequence[artifacts.Text],
+        next_action: str,
+        also: Callable[[Transaction], object],
+    ) -> dict[str, Any]:
         def leave(tx: Transaction) -> dict[str, Any]:
+            also(tx)
             finish.note(tx, run, summary=summary, next_action=next_action)
             row = finish.held(tx, run)
-            if detail is not None:
-                artifacts.keep(tx, row["task"], run, detail)
+            for result in results:
+                artifacts.keep(tx, row["task"], run, result.content, called=result.name, kind=result.kind)
             return _outcome(tx, row["task"], run, [], recorded=True)
 
         return self.store.write(leave)
@@ -124,21 +149,21 @@ class RunCases(TaskCases):
         tx: Transaction,
         run: int,
         summary: str,
-        detail: str | None,
-        files: Sequence[str],
-        missing: Sequence[str],
+        results: Sequence[artifacts.Text],
+        found: Changed,
         next_action: str,
+        also: Callable[[Transaction], object],
     ) -> dict[str, Any]:
         row = finish.held(tx, run)
-        if detail is not None:
-            artifacts.keep(tx, row["task"], run, detail)
-        if files:
-            tx.event("files.reported", task=row["task"], run=run, data={"files": list(files)[:200]})
+        also(tx)
+        for result in results:
+            artifacts.keep(tx, row["task"], run, result.content, called=result.name, kind=result.kind)
+        found.record(tx, Owner(row["task"], run, sessions.current(tx)))
         ready: list[int] = []
         if next_action == "blocked":
             finish.ask(tx, run, summary)
-        elif missing:
-            reason = f"reported, but not there: {', '.join(missing[:20])}"
+        elif problems := found.problems():
+            reason = f"not as reported: {'; '.join(problems[:20])}"
             finish.hand_in(tx, run, code="verification_failed", reason=reason, summary=summary)
         elif next_action == "needs_revision":
             finish.hand_in(tx, run, code="needs_revision", reason=summary, summary=summary)
@@ -149,28 +174,6 @@ class RunCases(TaskCases):
             following = claims_next(tx)
             outcome["next"] = following.as_json() if following else None
         return outcome
-
-    def _missing_files(self, files: Sequence[str]) -> list[str]:
-        missing = []
-        for file in files:
-            path = self._inside(file)
-            if not path.exists():
-                missing.append(file)
-        return missing
-
-    def _inside(self, file: str) -> Path:
-        """A reported file's path, which must lie in the project. Raises InvalidInput."""
-        if "\0" in file or not file.strip():
-            raise InvalidInput(f"{file[:80]!r} is not a path", hint="name a file of the project", code="invalid_path")
-        root = self.project.root.resolve()
-        path = (root / file).resolve()
-        if not path.is_relative_to(root):
-            raise InvalidInput(
-                f"{file[:200]!r} is outside the project",
-                hint="name files below the project's folder",
-                code="outside_project",
-            )
-        return path
 
     def _check(self, run: int, task: int) -> None:
         """The task's checks, in the project's folder; evidence is kept. Raises Conflict when one fails."""
@@ -294,6 +297,41 @@ class RunCases(TaskCases):
             if not follow or over:
                 return
             self.store.wait_for_change(0.1)
+
+    def log_page(self, run: str, offset: int = 0, limit: int = 200) -> dict[str, Any]:
+        """Lines of a run's log from a place on: ``lines``, ``next_offset``, and whether the run is ``over``.
+
+        Raises NotFound, InvalidInput.
+        """
+        from orchestrion.runs import log, order
+
+        one, bound = number(run, "R"), bounded(limit)
+        check_number("offset", offset, 0, 2**53)
+        over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
+        file = order.folder(self.project.store_dir, one) / "log.jsonl"
+        found = list(islice(log.read(file, offset), bound))
+        behind = found[-1][0] if found else offset
+        return {"run": name("R", one), "lines": [line for _, line in found], "next_offset": behind, "over": over}
+
+    def clean_up_run(self, run: str) -> dict[str, Any]:
+        """Removes the workspace of a run that is over, unless that would lose work: ``removed``.
+
+        Raises NotFound, Conflict (``run_active``; ``other_host``: its workspace is on another machine).
+        """
+        from orchestrion.runs import workspaces
+
+        row = self.run(run).row
+        if row["ended_at"] is None:
+            raise Conflict(f"{run} is not over", hint=f"`orchestrion kill {run}` ends it", code="run_active")
+        if row["workspace"] and row["host"] != socket.gethostname():
+            raise Conflict(
+                f"the workspace of {run} is on {row['host']}",
+                hint="clean up there",
+                code="other_host",
+                host=row["host"],
+            )
+        gone = not row["workspace"] or workspaces.remove(self.project.root, Path(row["workspace"]))
+        return {"run": name("R", row["id"]), "workspace": row["workspace"], "removed": gone}
 
     def diff(self, run: str) -> str:
         """What a run changed, as a unified diff. Raises NotFound when it has no commits."""
@@ -491,7 +529,5 @@ def _keep_evidence(tx: Transaction, run: int, evidence: Any) -> None:
     )
 
 
-def _as_worker(origin: Any) -> Any:
-    from dataclasses import replace
-
-    return replace(origin, actor=f"worker:{socket.gethostname()}/{os.getpid()}")
+def _as_worker(origin: Origin) -> Origin:
+    return origin._replace(actor=f"worker:{socket.gethostname()}/{os.getpid()}")

@@ -11,7 +11,7 @@ from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind
 from orchestrion.memory.roles import load_role, load_roles
-from orchestrion.orchestrator import views
+from orchestrion.orchestrator import commands, views
 from orchestrion.orchestrator.finding import Finding, bounded
 from orchestrion.scheduler import create, decide, shape
 from orchestrion.store import Transaction
@@ -55,12 +55,17 @@ class TaskCases(Finding):
 
     def _with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
         given = {field: value for field, value in values.items() if value is not None}
+        self._check_commands(given)
         given.setdefault("plan", self.config["plan.default"])
         given.setdefault("max_retries", self.config["retry.max"])
         given.setdefault("retry_delay_s", float(self.config["retry.delay_s"]))
         if given.get("role"):
             given["role"] = self.role_name(given["role"])
         return given
+
+    def _check_commands(self, values: Mapping[str, Any]) -> None:
+        if not self.takes_commands:
+            commands.refuse(values, self.config["checks"])
 
     def role_name(self, role: str) -> str:
         """The name under which a role is kept; empty for ``generic``. Raises NotFound for an unknown one."""
@@ -122,15 +127,30 @@ class TaskCases(Finding):
 
         return self.store.write(delete)
 
-    def update(self, task: str, **changes: Any) -> Task:
-        """New values for fields of ``core.model.NewTask``; None leaves a field as it is."""
+    def versioned(self, task: str) -> tuple[dict[str, Any], str]:
+        """All about a task, and a word for what it is like now: it changes when anything of that does."""
+        detail = self.store.read(lambda tx: views.detail(tx, number(task, "T")))
+        return detail, views.version(detail)
+
+    def update(self, task: str, *, version: str | None = None, **changes: Any) -> Task:
+        """New values for fields of ``core.model.NewTask``; None leaves a field as it is.
+
+        With ``version`` only if the task is still what it was then, else Conflict (``version_changed``).
+        """
         given = {field: value for field, value in changes.items() if value is not None}
         if given.get("role"):
             given["role"] = self.role_name(given["role"])
         if not given:
             raise InvalidInput("nothing to change was named", hint="give at least one option", code="nothing_to_change")
+        self._check_commands(given)
         limits = self._limits()
-        return self._decide(task, lambda tx, one: decide.update(tx, one, given, limits))
+
+        def change(tx: Transaction, one: int) -> None:
+            if version is not None:
+                _check_version(tx, one, version)
+            decide.update(tx, one, given, limits)
+
+        return self._decide(task, change)
 
     def _decide(self, task: str, act: Any) -> Task:
         one = number(task, "T")
@@ -192,7 +212,7 @@ class TaskCases(Finding):
         given = {"task": number(task, "T") if task else None, "run": number(run, "R") if run else None}
         check_number("since", since, 0, 2**62)
         rows = self.store.read(lambda tx: tx.all("events", since=since, limit=bounded(limit), **given))
-        return [_event(row) for row in rows]
+        return [event_as_json(row) for row in rows]
 
     def last_event(self) -> int:
         """Number of the journal's last event; ``events(since=...)`` goes on from there."""
@@ -201,6 +221,16 @@ class TaskCases(Finding):
     def roles(self) -> list[dict[str, Any]]:
         """All roles that a task can have, by name."""
         return [asdict(role) for _, role in sorted(load_roles(self.project.root).items())]
+
+
+def _check_version(tx: Transaction, task: int, version: str) -> None:
+    tx.one("lock_shape")
+    if views.version(views.detail(tx, task)) != version:
+        raise Conflict(
+            f"{name('T', task)} was changed meanwhile",
+            hint="read it again, and send the change with its new version",
+            code="version_changed",
+        )
 
 
 def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
@@ -224,7 +254,8 @@ def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
     return int(decisions[0]["id"])
 
 
-def _event(row: Mapping[str, Any]) -> dict[str, Any]:
+def event_as_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A line of the journal, as every door shows it."""
     from orchestrion.core.model import iso
 
     return {

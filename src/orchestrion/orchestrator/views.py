@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -76,6 +77,17 @@ def detail(tx: Transaction, number: int) -> dict[str, Any]:
         "runs": [run.as_json() for run in runs],
         "artifacts": [artifacts.facts(row) for row in tx.all("artifacts_of", ids=[number])],
     }
+
+
+def version(detail: Mapping[str, Any]) -> str:
+    """A word for a task's detail; how long its runs last and wait does not count, for that changes by itself."""
+    runs = [
+        {key: value for key, value in run.items() if key not in ("duration_s", "lease_until")} for run in detail["runs"]
+    ]
+    import hashlib
+
+    text = json.dumps({**detail, "runs": runs}, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def _edge(edge: Row) -> dict[str, Any]:

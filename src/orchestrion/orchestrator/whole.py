@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from orchestrion.orchestrator.examine import ExamineCases
+from orchestrion.orchestrator.showing import ShowingCases
+from orchestrion.orchestrator.watching import WatchingCases
 
 
-class Orchestrator(ExamineCases):
+class Orchestrator(ShowingCases, WatchingCases):
     """One project, open: its tasks, their runs, its plans, and what it all took."""

@@ -1,0 +1,166 @@
+"""How well each part is, measured at this moment: no number here is older than the question.
+
+A part is ``healthy``, ``degraded`` (it works, and something asks for attention) or
+``unhealthy`` (what it is for does not work). The whole is as well as its worst part. *Live*
+means that somebody answers, *ready* that work can be done: a server that is going to restart,
+or whose store is away, is live and not ready.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from orchestrion.core.errors import OrchestrionError
+from orchestrion.store import Store, Transaction, migrate
+
+Result = TypeVar("Result")
+
+HEALTHY, DEGRADED, UNHEALTHY = "healthy", "degraded", "unhealthy"
+#: From best to worst.
+ORDER = (HEALTHY, DEGRADED, UNHEALTHY)
+#: A store that does not answer in this time counts as away, in seconds.
+PATIENCE_S = 5.0
+#: An answer of the store that takes longer is slow, in milliseconds.
+SLOW_MS = 500.0
+#: The pages of a larger database are not read for a health check; maintenance does that, in bytes.
+INTEGRITY_BYTES = 16 * 1024 * 1024
+#: Less free space asks for attention, and less makes work impossible, in bytes.
+LITTLE_BYTES, TOO_LITTLE_BYTES = 1_000_000_000, 50_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part and how well it is."""
+
+    name: str
+    status: str
+    #: What was found, in a line.
+    said: str
+    #: What to do; empty: nothing.
+    advice: str = ""
+    #: What was measured.
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """For every door."""
+        advice = {"advice": self.advice} if self.advice else {}
+        return {"status": self.status, "said": self.said, **advice, **self.facts}
+
+
+def worst(parts: Iterable[Part]) -> str:
+    """The status of the whole."""
+    return max((part.status for part in parts), key=ORDER.index, default=HEALTHY)
+
+
+def of_store(store: Store, patience_s: float = PATIENCE_S) -> Part:
+    """Reads, writes and looks at the database; one that hangs is not waited for any longer than ``patience_s``."""
+    try:
+        facts = _within(patience_s, store, lambda: _measured(store))
+    except TimeoutError:
+        said = f"the store did not answer within {patience_s:g} s"
+        return Part("store", UNHEALTHY, said, "look for a process that holds it", {"code": "store_slow"})
+    except OrchestrionError as problem:
+        return broken("store", problem)
+    return _judged(store, facts)
+
+
+def broken(name: str, problem: OrchestrionError) -> Part:
+    """A part that cannot be used, and why."""
+    return Part(name, UNHEALTHY, problem.message, problem.hint, {"code": problem.code})
+
+
+def _within(seconds: float, store: Store, work: Callable[[], Result]) -> Result:
+    """Does ``work`` in a thread that is not waited for too long. Raises TimeoutError, and what ``work`` raises."""
+    answers: list[Result] = []
+    problems: list[BaseException] = []
+
+    def do() -> None:
+        try:
+            answers.append(work())
+        except Exception as problem:  # noqa: BLE001 - it is raised again where it is waited for
+            problems.append(problem)
+        finally:
+            store.close()
+
+    thread = threading.Thread(target=do, name="health", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if problems:
+        raise problems[0]
+    if not answers:
+        raise TimeoutError
+    return answers[0]
+
+
+def _measured(store: Store) -> dict[str, Any]:
+    def look(tx: Transaction) -> dict[str, Any]:
+        tx.the("read_probe")
+        size = tx.the("store_size")
+        schema = tx.the("schema")["version"]
+        return {"schema": schema, "bytes": int(size["bytes"]), "unused_bytes": int(size["unused"])}
+
+    store.read(lambda tx: tx.the("clock"))  # connecting is not what is measured
+    read_ms, facts = _timed(lambda: store.read(look))
+    write_ms, _ = _timed(lambda: store.write(lambda tx: tx.put("write_probe", key="probe")))
+    facts |= {"kind": store.dialect, "known_schema": migrate.scripts(store.dialect)[-1].version}
+    facts |= {"read_ms": read_ms, "write_ms": write_ms}
+    if facts["bytes"] > INTEGRITY_BYTES:
+        return {**facts, "integrity": None, "problems": []}
+    problems = store.read(_damage)
+    return {**facts, "integrity": not problems, "problems": problems}
+
+
+def _damage(tx: Transaction) -> list[str]:
+    """What the database finds wrong with itself.
+
+    The quick look of SQLite before 3.41 takes columns of tables without rowid for empty; the thorough
+    one is right.
+    """
+    if not tx.all("integrity"):
+        return []
+    return [str(row["problem"]) for row in tx.all("deep_integrity")]
+
+
+def _timed(act: Callable[[], Result]) -> tuple[float, Result]:
+    began = time.perf_counter()
+    result = act()
+    return round((time.perf_counter() - began) * 1000, 3), result
+
+
+def _judged(store: Store, facts: dict[str, Any]) -> Part:
+    said = (
+        f"{store.dialect}, read {facts['read_ms']:.1f} ms, write {facts['write_ms']:.1f} ms, schema {facts['schema']}"
+    )
+    if facts["problems"]:
+        advice = "stop the workers and put a copy of it in its place that is whole"
+        return Part("store", UNHEALTHY, f"damaged: {facts['problems'][0]}", advice, facts)
+    if max(facts["read_ms"], facts["write_ms"]) > SLOW_MS:
+        return Part("store", DEGRADED, f"slow: {said}", "look at the disk, and at who else writes", facts)
+    return Part("store", HEALTHY, said, "", facts)
+
+
+def of_disk(places: Mapping[str, Path]) -> Part:
+    """Free space where things are written; ``places`` by what they are for."""
+    free = {what: shutil.disk_usage(_existing(path)).free for what, path in places.items()}
+    least = min(free, key=lambda what: free[what])
+    said = f"{free[least] / 1e9:.1f} GB free for {least}"
+    facts = {"free_bytes": free}
+    advice = "free some space: `orchestrion maintain retention`, or lower workspace.quota_gb"
+    if free[least] < TOO_LITTLE_BYTES:
+        return Part("disk", UNHEALTHY, said, advice, facts)
+    return (
+        Part("disk", DEGRADED, said, advice, facts)
+        if free[least] < LITTLE_BYTES
+        else Part("disk", HEALTHY, said, "", facts)
+    )
+
+
+def _existing(path: Path) -> Path:
+    """The folder, or what there is of it."""
+    return path if path.exists() else _existing(path.parent)

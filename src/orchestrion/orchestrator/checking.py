@@ -1,0 +1,306 @@
+"""Use case ``health``: how well everything is, what waits and for what, and what is stuck."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestrion.core.errors import StoreProblem
+from orchestrion.core.model import iso, name
+from orchestrion.core.states import Phase
+from orchestrion.ops import health
+from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
+from orchestrion.orchestrator.clients import ClientCases
+from orchestrion.scheduler import breaker, slots
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: So many runs and waiting tasks are named; all are counted.
+NAMED = 50
+#: An agent that wrote nothing for so long is called silent, if no setting says another time, in seconds.
+SILENT_S = 300.0
+#: A worker of another machine that was not heard for so long is not counted as there, in milliseconds.
+HEARD_MS = 90_000
+#: A run that was claimed and not launched within this time will never be, in milliseconds.
+LAUNCH_MS = 60_000
+
+
+class HealthCases(ClientCases):
+    """How well everything is."""
+
+    @classmethod
+    def health_of(
+        cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """As ``health``; a store that cannot even be opened is part of the answer. Raises NotFound, InvalidInput."""
+        try:
+            with cls.open(folder, db=db, environ=environ, create=False) as opened:
+                return opened.health()
+        except StoreProblem as problem:
+            return report([health.broken("store", problem)], {})
+
+    def health(self, *, extra: Sequence[Part] = (), closing: bool = False) -> dict[str, Any]:
+        """Every part with what was measured now; runs and tasks that wait or are stuck.
+
+        ``healthy`` is whether every part does what it is for, ``ready`` whether work can be done.
+        ``extra`` are parts that a door knows of; a door that is ``closing`` is not ready.
+        """
+        store = health.of_store(self.store)
+        parts = [store, *self._machine(), *extra]
+        if store.status == UNHEALTHY:
+            return report(parts, {}, closing=closing)
+        look = self.store.read(_look)
+        alive = [row for row in look["workers"] if self._is_there(row)]
+        runs = [self._stand(run, look) for run in look["runs"]]
+        parts += [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
+        parts.append(self._maintenance(look))
+        found = {
+            "runs": _counted(runs),
+            "waiting_tasks": {
+                "total": look["waiting"][0]["total"] if look["waiting"] else 0,
+                "tasks": [_waits(row) for row in look["waiting"]],
+            },
+        }
+        return report(parts, found, closing=closing)
+
+    # -- the machine --------------------------------------------------------------------------
+
+    def _machine(self) -> list[Part]:
+        home = self.environ.get("XDG_STATE_HOME") or self.environ.get("HOME") or "/"
+        return [health.of_disk({"the store": self.project.store_dir, "workspaces": Path(home)}), self._git_part()]
+
+    def _git_part(self) -> Part:
+        program = shutil.which("git", path=self.environ.get("PATH"))
+        if self.project.git_root is None:
+            said = "the project is no git repository; agents work in the folder itself"
+            return Part("git", HEALTHY, said, "", {"repository": False})
+        if program is None:
+            return Part("git", UNHEALTHY, "git is not installed", "install git 2.31 or newer", {"repository": True})
+        began = time.perf_counter()
+        asked = [program, "-C", str(self.project.root), "rev-parse", "--git-dir"]
+        answer = subprocess.run(asked, capture_output=True, text=True, check=False, env=dict(self.environ))
+        ms = round((time.perf_counter() - began) * 1000, 3)
+        facts = {"repository": True, "answered_ms": ms}
+        if answer.returncode:
+            said = f"git cannot read the repository: {answer.stderr.strip()[-200:]}"
+            return Part("git", UNHEALTHY, said, "look at it with git itself", facts)
+        return Part("git", HEALTHY, f"answers in {ms:.0f} ms", "", facts)
+
+    # -- workers and supervisors --------------------------------------------------------------
+
+    def _is_there(self, row: Row) -> bool:
+        """Whether a worker lives: on this machine its process is asked, elsewhere it must have been heard."""
+        from orchestrion.runs import processes
+
+        if row["host"] == socket.gethostname():
+            return processes.is_alive(row["pid"], row["pid_start"])
+        return bool(row["now"] - row["seen_at"] <= HEARD_MS)
+
+    def _supervisors(self, look: Mapping[str, Any], alive: Sequence[Row]) -> Part:
+        here = [run for run in look["runs"] if run["supervised"] and run["host"] == socket.gethostname()]
+        dead = [name("R", run["id"]) for run in here if run["pid"] and not self._lives(run)]
+        facts = {"here": len(here), "dead": dead}
+        if not dead:
+            return Part("supervisors", HEALTHY, f"{len(here)} on this machine, all alive", "", facts)
+        said = f"{', '.join(dead[:10])} lost their supervisor"
+        if alive:
+            return Part("supervisors", DEGRADED, f"{said}; a worker is about to settle them", "", facts)
+        return Part("supervisors", UNHEALTHY, said, "start a worker, which settles them: `orchestrion work`", facts)
+
+    def _lives(self, run: Row) -> bool:
+        from orchestrion.runs import processes
+
+        return processes.is_alive(run["pid"], run["pid_start"])
+
+    # -- runs ---------------------------------------------------------------------------------
+
+    def _stand(self, run: Row, look: Mapping[str, Any]) -> dict[str, Any]:
+        """Where a run stands: working, waiting, silent or stuck; for what, since when, and its last sign of life."""
+        heard = run["lease_until"] - run["lease_ms"]
+        written = self._last_output(run)
+        status, awaits = self._judge(run, look, written)
+        return {
+            "run": name("R", run["id"]),
+            "task": name("T", run["task"]),
+            "title": run["title"][:80],
+            "agent": run["agent"],
+            "host": run["host"],
+            "status": status,
+            "phase": run["phase"],
+            "awaits": awaits,
+            "since": iso(min(run["now"], written or heard)) if status != "working" else None,
+            "last_sign_of_life": iso(max(heard, written or 0)),
+            "last_output": iso(written),
+        }
+
+    def _judge(self, run: Row, look: Mapping[str, Any], written: int | None) -> tuple[str, str | None]:
+        expired = run["lease_until"] < run["now"]
+        if not run["supervised"]:
+            return ("stuck", "its client, whose lease ran out; `orchestrion cleanup`") if expired else ("working", None)
+        here = run["host"] == socket.gethostname()
+        if here and run["pid"] and not self._lives(run):
+            return "stuck", "a worker that settles it: its supervisor died"
+        if not run["pid"] and run["now"] - run["claimed_at"] > LAUNCH_MS:
+            return "stuck", "a worker that settles it: it was claimed and never launched"
+        if expired and not here:
+            return "stuck", f"a worker on {run['host']}: its lease ran out"
+        holder = look["merging"].get(run["plan_name"])
+        if run["phase"] == Phase.MERGING and holder not in (None, run["id"]):
+            return "waiting", f"the merge queue of {run['plan_name']}, which {name('R', holder)} has"
+        limit_ms = 1000 * (self.config["run.stall_s"] or SILENT_S)
+        if run["phase"] == Phase.WORKING and written is not None and run["now"] - written > limit_ms:
+            return "silent", "a word of its agent"
+        return "working", None
+
+    def _last_output(self, run: Row) -> int | None:
+        """When the run's log grew last, in milliseconds; None: its log is not here."""
+        from orchestrion.runs import order
+
+        if not run["supervised"] or run["host"] != socket.gethostname():
+            return None
+        try:
+            seen = (order.folder(self.project.store_dir, run["id"]) / "log.jsonl").stat().st_mtime
+        except OSError:
+            return None
+        return int(seen * 1000)
+
+    def _maintenance(self, look: Mapping[str, Any]) -> Part:
+        last, every = look["last_round"], self.config["maintenance.every_h"]
+        facts = {"last": iso(last), "every_h": every}
+        said = f"last round {iso(last)}" if last else "no round yet: a worker makes them"
+        return Part("maintenance", HEALTHY, said if every else "no rounds: maintenance.every_h is 0", "", facts)
+
+
+def _look(tx: Transaction) -> dict[str, Any]:
+    """Everything that is judged, of one moment."""
+    ready = tx.the("oldest_ready")
+    last = tx.all("list_maintenance", action="retention", limit=1)
+    return {
+        "runs": tx.all("active_runs"),
+        "workers": tx.all("workers"),
+        "merging": {row["name"]: row["merge_run"] for row in tx.all("merge_queues")},
+        "states": {row["state"]: row["total"] for row in tx.all("count_states")},
+        "paused_at": tx.the("paused")["paused_at"],
+        "ready": ready["total"],
+        "ready_since": ready["since"],
+        "now": tx.the("clock")["now"],
+        "slots": [dict(slot) for slot in slots.all_slots(tx)],
+        "breakers": [dict(one) for one in breaker.overview(tx)],
+        "waiting": tx.all("waiting_tasks_named", limit=NAMED),
+        "last_round": last[0]["at"] if last else None,
+    }
+
+
+def _workers(look: Mapping[str, Any], alive: Sequence[Row]) -> Part:
+    facts = {
+        "alive": len(alive),
+        "workers": [
+            {"host": row["host"], "pid": row["pid"], "slots": row["slots"], "runs": row["runs"],
+             "started_at": iso(row["started_at"]), "heard_at": iso(row["seen_at"])}
+            for row in alive[:NAMED]
+        ],
+    }  # fmt: skip
+    supervised = sum(1 for run in look["runs"] if run["supervised"])
+    if alive:
+        return Part("workers", HEALTHY, f"{len(alive)} alive", "", facts)
+    if supervised:
+        said = f"none is alive, though {supervised} supervised runs are active"
+        return Part("workers", DEGRADED, said, "start one, it takes them over: `orchestrion work`", facts)
+    waits = f"; {look['ready']} ready tasks wait for clients or `orchestrion work`" if look["ready"] else ""
+    return Part("workers", HEALTHY, f"none is running{waits}", "", facts)
+
+
+def _queue(look: Mapping[str, Any]) -> Part:
+    full = [slot["name"] for slot in look["slots"] if slot["used"] >= slot["capacity"]]
+    waited = None if look["ready_since"] is None else round(max(0, look["now"] - look["ready_since"]) / 1000, 1)
+    facts = {
+        "tasks": look["states"],
+        "ready": look["ready"],
+        "oldest_ready_s": waited,
+        "paused_at": iso(look["paused_at"]),
+        "slots": look["slots"],
+        "full": full,
+    }
+    said = f"{look['ready']} ready" + (f", the oldest for {waited:g} s" if waited is not None else "")
+    if look["paused_at"]:
+        advice = "`orchestrion resume` lets workers claim again"
+        return Part("queue", DEGRADED, f"paused since {iso(look['paused_at'])}; {said}", advice, facts)
+    return Part("queue", HEALTHY, said + (f"; no room in {', '.join(full)}" if full else ""), "", facts)
+
+
+def _breakers(look: Mapping[str, Any]) -> Part:
+    open_ones = look["breakers"]
+    facts = {"breakers": look["breakers"]}
+    if not open_ones:
+        return Part("breakers", HEALTHY, "all closed", "", facts)
+    agents = ", ".join(str(one["agent"]) for one in open_ones)
+    advice = f"`orchestrion doctor {open_ones[0]['agent']}` says what is wrong"
+    return Part("breakers", DEGRADED, f"open for {agents}", advice, facts)
+
+
+def _runs(runs: Sequence[Mapping[str, Any]]) -> Part:
+    counts = _counts(runs)
+    stuck = [run for run in runs if run["status"] == "stuck"]
+    said = f"{len(runs)} active" + "".join(f", {total} {status}" for status, total in counts.items() if total)
+    if stuck:
+        said += f": {stuck[0]['run']} waits for {stuck[0]['awaits']}"
+    return Part("runs", DEGRADED if stuck else HEALTHY, said, "", {"active": len(runs), **counts})
+
+
+def _counts(runs: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    return {
+        status: sum(run["status"] == status for run in runs) for status in ("working", "waiting", "silent", "stuck")
+    }
+
+
+def _counted(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    order = ("stuck", "silent", "waiting", "working")
+    named = sorted(runs, key=lambda run: order.index(str(run["status"])))
+    return {"active": len(runs), **_counts(runs), "runs": named[:NAMED]}
+
+
+def _waits(row: Row) -> dict[str, Any]:
+    return {
+        "task": name("T", row["id"]),
+        "title": row["title"][:80],
+        "state": row["state"],
+        "awaits": _awaited(row),
+        "since": iso(row["updated_at"]),
+    }
+
+
+def _awaited(row: Row) -> str:
+    if row["state"] == "retrying":
+        return f"its next attempt at {iso(row['retry_at'])}"
+    if row["state"] == "review":
+        return "a person, who approves or rejects it"
+    if row["held"]:
+        return f"a decision: {row['reason']}"[:200] if row["reason"] else "a decision"
+    return f"{row['reason'] or 'what it waits for failed or was cancelled'}"[:200]
+
+
+def report(parts: Sequence[Part], found: Mapping[str, Any], *, closing: bool = False) -> dict[str, Any]:
+    """The whole of its parts, as ``health`` gives it."""
+    from orchestrion import __version__
+
+    status = health.worst(parts)
+    needed = [part for part in parts if part.name in ("store", "disk") and part.status == UNHEALTHY]
+    not_ready = [f"{part.name}: {part.said}" for part in needed] + (["the server is restarting"] if closing else [])
+    return {
+        "healthy": status != UNHEALTHY,
+        "status": status,
+        "live": True,
+        "ready": not not_ready,
+        "not_ready": not_ready,
+        "at": iso(time.time_ns() // 1_000_000),
+        "version": __version__,
+        "pid": os.getpid(),
+        "components": {part.name: part.as_json() for part in parts},
+        **found,
+    }

@@ -1,0 +1,360 @@
+"""Use case ``maintain``: what was left lying is put in order, looked through, written down or handed over.
+
+Levels say how far it goes. ``basic`` only looks (and writes the shortest document);
+``comprehensive`` also ends claims of the dead and sessions of the absent, and archives what
+nobody takes and what is settled long since; ``full_audit`` forgets what is past its age and
+reads every page of the store. A task that a person is to decide about, or that others wait
+for, is never touched: it is named, with what is recommended.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrion.core.errors import Conflict, InvalidInput
+from orchestrion.core.model import check_choice, iso, name, number
+from orchestrion.memory import sessions
+from orchestrion.memory.roles import load_roles
+from orchestrion.ops import documents, leases, maintenance, retention, stale, structure
+from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES, Record
+from orchestrion.ops.retention import Doers
+from orchestrion.ops.stale import Ages, Stale
+from orchestrion.orchestrator import documenting
+from orchestrion.orchestrator.checking import HealthCases
+from orchestrion.orchestrator.finding import bounded
+from orchestrion.scheduler import decide, finish, meter, slots
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: One call puts away so many tasks that nobody takes; the next one goes on.
+MOST_PUT_AWAY = 50
+#: So many things of each kind are named in a report; all are counted.
+NAMED = 50
+#: Tasks of a session or below a task that are looked at.
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What was asked for, understood."""
+
+    action: str
+    #: The scope in force, which is the whole project where no session is known.
+    scope: str
+    level: str
+    dry_run: bool
+    #: Numbers of the tasks that are meant; None: all.
+    only: list[int] | None
+    task: str | None
+    session: str | None
+    #: What the caller should know of how it was understood.
+    notes: tuple[str, ...]
+
+    def reaches(self, level: str) -> bool:
+        """Whether it goes as far as ``level``."""
+        return LEVELS.index(self.level) >= LEVELS.index(level)
+
+
+class MaintenanceCases(HealthCases):
+    """Keeping a project in order."""
+
+    def maintain(
+        self,
+        action: str = "scan_cleanup",
+        *,
+        scope: str = "full_project",
+        level: str = "basic",
+        task: str | None = None,
+        session: str | None = None,
+        dry_run: bool = False,
+        text: str = "",
+    ) -> dict[str, Any]:
+        """Does one action of maintenance and records it: ``found``, ``done`` (or ``would_do``), ``recommendations``.
+
+        ``task`` is meant by the scope specific_subtask, with all below it; ``session`` by
+        current_session, else the caller's. ``text`` goes into a handover. Raises InvalidInput,
+        NotFound, AlreadyTaken (another maintenance is going on).
+        """
+        wanted = self._understood(action, scope, level, task, session, dry_run)
+        acts = {
+            "scan_cleanup": self._scan,
+            "validate_structure": self._validate,
+            "update_documentation": self._document,
+            "prepare_handover": lambda one: self._hand_over(one, text),
+            "retention": self._retain,
+        }
+        with self._alone(wanted):
+            found, done, advice = acts[action](wanted)
+        record = Record(action, wanted.scope, level, dry_run, found, () if dry_run else done)
+        kept = self.store.write(lambda tx: maintenance.keep(tx, record))
+        return {
+            "id": name("M", kept["maintenance"]),
+            "at": kept["at"],
+            "action": action,
+            "scope": wanted.scope,
+            "level": level,
+            "dry_run": dry_run,
+            "task": wanted.task,
+            "session": wanted.session,
+            "found": found,
+            "would_do" if dry_run else "done": done,
+            "recommendations": advice,
+            "notes": list(wanted.notes),
+        }
+
+    def maintenance_history(self, action: str | None = None, limit: int = 20) -> dict[str, Any]:
+        """What maintenance found and did before, the latest first: ``maintenance``."""
+        if action is not None:
+            check_choice("action", action, ACTIONS)
+        bound = bounded(limit)
+        rows = self.store.read(lambda tx: maintenance.history(tx, action, bound))
+        return {"maintenance": [{**row, "id": name("M", row.pop("maintenance"))} for row in rows]}
+
+    # -- what was asked for ---------------------------------------------------------------------
+
+    def _understood(
+        self, action: str, scope: str, level: str, task: str | None, session: str | None, dry_run: bool
+    ) -> _Wanted:
+        check_choice("action", action, ACTIONS)
+        check_choice("scope", scope, SCOPES)
+        check_choice("level", level, LEVELS)
+        about = self.task(task).row if task else None
+        if scope == "specific_subtask" and about is None:
+            raise InvalidInput(
+                "the scope specific_subtask needs a task, and none was named",
+                hint="name the task that is meant, as T12",
+                code="task_missing",
+            )
+        notes = () if about is None or scope == "specific_subtask" else (f"{task} only counts with specific_subtask",)
+        named = self._session_meant(session) if scope == "current_session" else None
+        if scope == "current_session" and named is None:
+            if action == "scan_cleanup" and level != "basic" and not dry_run:
+                raise InvalidInput(
+                    "no session is known to which current_session could refer; nothing was cleaned up",
+                    hint="choose the scope full_project, or begin a session first",
+                    code="no_current_session",
+                )
+            scope, notes = "full_project", (*notes, "no session is known: the whole project was meant")
+        if action == "retention":
+            scope = "full_project"
+        meant = name("T", about["id"]) if about is not None and scope == "specific_subtask" else None
+        only = self._tasks_meant(meant, named if scope == "current_session" else None)
+        return _Wanted(action, scope, level, dry_run, only, meant, named, notes)
+
+    def _session_meant(self, session: str | None) -> str | None:
+        if session is not None:
+            return str(self.session_detail(session)["id"])
+        known = self.store.read(sessions.current)
+        return None if known is None else name("S", known)
+
+    def _tasks_meant(self, task: str | None, session: str | None) -> list[int] | None:
+        def read(tx: Transaction) -> list[int] | None:
+            if task is not None:
+                one = number(task, "T")
+                return [one, *(row["id"] for row in tx.all("descendants", id=one))]
+            if session is not None:
+                return [row["id"] for row in tx.all("tasks_of_session", session=session, limit=_MOST)]
+            return None
+
+        return self.store.read(read)
+
+    def _alone(self, wanted: _Wanted) -> AbstractContextManager[None]:
+        """What changes much is done by one process at a time. Raises AlreadyTaken."""
+        looks = wanted.dry_run or wanted.action in ("validate_structure", "prepare_handover")
+        if looks or (wanted.action == "scan_cleanup" and not wanted.reaches("comprehensive")):
+            return nullcontext()
+        holder = f"{self.store.origin.actor or 'somebody'} ({socket.gethostname()}/{os.getpid()})"
+        return leases.held(self.store, maintenance.LEASE, holder, maintenance.LEASE_S)
+
+    # -- scan and clean up ----------------------------------------------------------------------
+
+    def _scan(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+        alive = self._living_runs()
+        ages = Ages(self.config["stale.hours"], self.config["stale.roles"], self.config["stale.parents_h"])
+        roles = set(load_roles(self.project.root))
+
+        def look(tx: Transaction) -> tuple[list[Stale], list[Row]]:
+            claims = tx.all("overdue_runs", ids=wanted.only, limit=stale.NAMED)
+            return stale.find(tx, ages, roles, wanted.only), [row for row in claims if row["id"] not in alive]
+
+        left, claims = self.store.read(look)
+        whole = wanted.scope == "full_project"
+        silent = self._silent_sessions(dry_run=True) if whole else []
+        found = {
+            "stale": _stale_found(left),
+            "expired_claims": [_claim(row) for row in claims[:NAMED]],
+            "silent_sessions": silent[:NAMED],
+            **({"sizes": retention.sizes(self.store, self.project.store_dir)} if wanted.reaches("full_audit") else {}),
+        }
+        done = self._clean_up(wanted, left, claims, silent) if wanted.reaches("comprehensive") else []
+        return found, done, _advice(wanted, left, claims, silent)
+
+    def _silent_sessions(self, *, dry_run: bool) -> list[str]:
+        cleaned = self.clean_up_sessions("orphaned", self.config["stale.sessions_days"], dry_run)
+        return list(cleaned["ended"])
+
+    def _clean_up(
+        self, wanted: _Wanted, left: Sequence[Stale], claims: Sequence[Row], silent: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        done = [self._end_claim(row, wanted.dry_run) for row in claims]
+        removable = [one for one in left if one.removable]
+        done += [self._put_away(one, wanted.dry_run) for one in removable[:MOST_PUT_AWAY]]
+        archived = retention.archive(self.store, self.config, _DOERS, dry_run=wanted.dry_run, only=wanted.only)
+        done += [
+            {"did": "archived", "reason": f"{state} long since", "total": len(tasks), "tasks": tasks[:NAMED]}
+            for state, tasks in archived.items()
+            if tasks
+        ]
+        if silent and wanted.scope == "full_project":
+            ended = silent if wanted.dry_run else self._silent_sessions(dry_run=False)
+            done.append({"did": "ended_sessions", "total": len(ended), "sessions": ended[:NAMED]})
+        if wanted.scope == "full_project" and wanted.reaches("full_audit"):
+            done += self._tidy(wanted)
+        return [one for one in done if one]
+
+    def _end_claim(self, row: Row, dry_run: bool) -> dict[str, Any]:
+        """The task of a claim whose holder is gone goes back; nothing, if the holder came back meanwhile."""
+
+        def end(tx: Transaction) -> bool:
+            still = [one["id"] for one in tx.all("overdue_runs", ids=[row["task"]], limit=1)]
+            if row["id"] in still:
+                finish.lose(tx, row["id"], "no sign of life")
+            return row["id"] in still
+
+        ended = dry_run or self.store.write(end)
+        return {"did": "ended_claim", "run": name("R", row["id"]), "task": name("T", row["task"])} if ended else {}
+
+    def _put_away(self, one: Stale, dry_run: bool) -> dict[str, Any]:
+        """Cancels and archives a task that nobody takes; nothing, if somebody took it meanwhile."""
+
+        def put_away(tx: Transaction) -> bool:
+            row = decide.find(tx, one.task)
+            if row["state"] != one.state or row["updated_at"] != one.since:
+                return False
+            decide.cancel(tx, one.task, f"{one.reason}: {one.detail}; put away by maintenance")
+            decide.archive(tx, one.task)
+            return True
+
+        try:
+            gone = dry_run or self.store.write(put_away)
+        except Conflict:
+            return {}
+        return {"did": "archived", "reason": one.reason, "task": name("T", one.task)} if gone else {}
+
+    def _tidy(self, wanted: _Wanted) -> list[dict[str, Any]]:
+        """What is past its age goes, and limits and workers are counted anew."""
+        record = maintenance.tidy(self.store, self.config, _DOERS, self.project.store_dir, dry_run=wanted.dry_run)
+        done = [dict(one) for one in record.done if one["did"] != "archived"]
+        if wanted.dry_run:
+            done = [{"did": "forgot", **record.found["to_forget"]}]
+        gone = self._lost_workers()
+        if gone and not wanted.dry_run:
+            self.store.write(lambda tx: tx.put("remove_workers", ids=gone))
+        freed = 0 if wanted.dry_run else self.store.write(slots.recount)
+        done += [{"did": "forgot", "what": "workers", "total": len(gone)}] if gone else []
+        return done + ([{"did": "freed_limits", "total": freed}] if freed else [])
+
+    def _lost_workers(self) -> list[int]:
+        rows = self.store.read(lambda tx: tx.all("workers"))
+        return [row["id"] for row in rows if not self._is_there(row)]
+
+    # -- validate -------------------------------------------------------------------------------
+
+    def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+        verdict = structure.examine(self.store, wanted.level, wanted.only)
+        found: dict[str, Any] = {
+            "valid": not verdict.problems,
+            "rules": verdict.rules,
+            "problems_total": len(verdict.problems),
+            "problems": [problem.as_json() for problem in verdict.problems[:NAMED]],
+            "tasks": len(wanted.only) if wanted.only is not None else self._count_tasks(),
+        }
+        advice = (
+            []
+            if found["valid"]
+            else ["keep a copy of the store, put a whole one in its place, and report what is damaged"]
+        )
+        if wanted.reaches("comprehensive") and wanted.only is None:
+            drawn = self.graph(format="json")
+            ends = drawn["dead_ends"] if isinstance(drawn, dict) else {}
+            found["dead_ends"] = dict(list(ends.items())[:NAMED])
+            found["dead_ends_total"] = len(ends)
+            advice += [f"{one} can never run: `orchestrion why {one}`" for one in list(ends)[:5]]
+        return found, [], advice
+
+    def _count_tasks(self) -> int:
+        return int(self.store.read(lambda tx: tx.the("count_things"))["tasks"])
+
+    # -- document -------------------------------------------------------------------------------
+
+    def _document(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+        texts = documenting.documents(self, wanted.level, task=wanted.task, session=wanted.session)
+        folder = self.config["maintenance.docs"]
+        written = documents.write_all(self.project.root, folder, texts, dry_run=wanted.dry_run)
+        found = {
+            "folder": folder,
+            **{what: len(paths) for what, paths in written.items()},
+            "kept_files": written["kept"],
+        }
+        done = [{"did": what, "file": path} for what in ("created", "updated") for path in written[what]]
+        advice = [f"{path} was written or changed by a person and stays as it is" for path in written["kept"][:20]]
+        return found, done, advice
+
+    # -- hand over ------------------------------------------------------------------------------
+
+    def _hand_over(self, wanted: _Wanted, text: str) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+        package = documenting.package(self, wanted.level, only=wanted.only, task=wanted.task, session=wanted.session)
+        done = [{"did": "left_handoff"}]
+        if not wanted.dry_run:
+            left = self.handoff(task=wanted.task, session=wanted.session, text=text)
+            done = [{"did": "left_handoff", "handoff": left["id"]}]
+        return package, done, list(package["next_steps"])
+
+    # -- retention ------------------------------------------------------------------------------
+
+    def _retain(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
+        record = maintenance.tidy(self.store, self.config, _DOERS, self.project.store_dir, dry_run=wanted.dry_run)
+        return dict(record.found), [dict(one) for one in record.done], []
+
+
+_DOERS = Doers(decide.archive, meter.sum_up)
+
+
+def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:
+    return {
+        "total": len(left),
+        "by_reason": dict(Counter(one.reason for one in left)),
+        "tasks": [one.as_json() for one in left[:NAMED]],
+    }
+
+
+def _claim(row: Row) -> dict[str, Any]:
+    return {
+        "run": name("R", row["id"]),
+        "task": name("T", row["task"]),
+        "actor": row["actor"],
+        "last_sign_of_life": iso(row["lease_until"] - row["lease_ms"]),
+    }
+
+
+def _advice(wanted: _Wanted, left: Sequence[Stale], claims: Sequence[Row], silent: Sequence[str]) -> list[str]:
+    """What to do about what was found and not done."""
+    does = wanted.reaches("comprehensive") and not wanted.dry_run
+    said = [
+        f"{name('T', one.task)} ({one.title[:60]}): {stale.ADVICE[one.reason]}, {one.detail}"
+        for one in left
+        if not (does and one.removable)
+    ][:20]
+    removable = sum(one.removable for one in left)
+    if not wanted.reaches("comprehensive") and (removable or claims or silent):
+        what = f"{removable} tasks, {len(claims)} claims and {len(silent)} sessions"
+        said.append(f"the level comprehensive would clean up {what}")
+    if does and removable > MOST_PUT_AWAY:
+        said.append(f"{removable - MOST_PUT_AWAY} more stale tasks are left for the next call")
+    return said

@@ -1,0 +1,269 @@
+"""Use cases for clients that do the work themselves: take up a task, and report it.
+
+A client is an agent with a conversation of its own, behind any door. It thinks in tasks, not
+in runs: it takes up T5 and reports T5, and whoever took it up may take it up again (after a
+lost context, say) without harm. What it did is known by its *actor*, which names its session;
+a run that is named outright is always believed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Self
+
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, NothingReady
+from orchestrion.core.model import Run, iso, name, number
+from orchestrion.core.states import EdgeState, TaskState
+from orchestrion.memory import artifacts, context
+from orchestrion.orchestrator import views
+from orchestrion.orchestrator.asking import AskingCases
+from orchestrion.orchestrator.runs import claims_next
+from orchestrion.scheduler import finish
+from orchestrion.store import Origin, Transaction
+from orchestrion.store.store import Row
+
+#: The artifact that holds a report's detailed work.
+DETAIL = "detail"
+_HOW_TO_REPORT = {
+    "ready": "take it up first: orchestrator_execute_task, `orchestrion claim`",
+    "pending": "it waits for others: `orchestrion why`; a parent is completed by its children",
+    "completed": "it was reported before; to do it again, set its status to pending (`orchestrion reopen`)",
+    "review": "it waits for approval: `orchestrion approve`, or set its status to completed",
+    "failed": "set its status to pending to try it again (`orchestrion retry`)",
+    "blocked": "it waits for a decision: `orchestrion why`",
+    "retrying": "it will be tried again by itself: `orchestrion why`",
+    "cancelled": "this is final; create a new task",
+}
+
+
+class TakingCases(AskingCases):
+    """How a client holds a task, from taking it up to reporting it."""
+
+    def on_behalf_of(self, actor: str, session: str | None = None, correlation: str | None = None) -> Self:
+        """The same project for one caller: what it changes is signed so. Shares connections with the original."""
+        one = copy.copy(self)
+        one.store = copy.copy(self.store)
+        one.store.origin = Origin(actor, session, correlation)
+        return one
+
+    # -- taking up ----------------------------------------------------------------------------
+
+    def take_up(self, task: str, *, run: str | None = None) -> dict[str, Any]:
+        """Claims a task for the caller and gives all that is needed to do it; again the same to who holds it.
+
+        ``run`` proves that the caller holds the task. Raises NotFound, NothingReady (with what it
+        waits for), AlreadyTaken, Backpressure, StaleRun.
+        """
+        held = self._held_by_caller(task, run)
+        if held is not None:
+            self.heartbeat(held)
+            return self._taken(task, held, again=True)
+        if run is not None:
+            self.heartbeat(run)
+            raise _other_task(run, task)
+        try:
+            claimed = self.claim(task)
+        except NothingReady as refused:
+            raise self._why_not_ready(task, refused) from refused
+        return self._taken(task, claimed["run"], again=False, brief=claimed["brief"])
+
+    def take_next(
+        self, *, roles: Sequence[str] = (), agent: str | None = None, tag: str | None = None
+    ) -> dict[str, Any]:
+        """Claims the best ready task for the caller, as ``take_up``. Raises NothingReady."""
+        claimed = self.claim(roles=roles, agent=agent, tag=tag)
+        return self._taken(claimed["task"]["id"], claimed["run"], again=False, brief=claimed["brief"])
+
+    def _held_by_caller(self, task: str, run: str | None) -> str | None:
+        """The run by which the caller holds the task; None: it does not. Raises NotFound."""
+        one, actor = number(task, "T"), self.store.origin.actor
+        current = self.store.read(lambda tx: _current_run(tx, one))
+        if current is None:
+            return None
+        named = run is not None and number(run, "R") == current["id"]
+        # Who had an agent do it holds nothing: the agent does.
+        mine = _same_caller(actor, current["actor"]) and not current["supervised"]
+        held = name("R", current["id"])
+        return held if named or mine or actor == f"run:{held}" else None
+
+    def _why_not_ready(self, task: str, refused: NothingReady) -> NothingReady:
+        reasons = self.why(task)["reasons"][:5]
+        told = "; ".join(str(reason["detail"]) for reason in reasons)
+        return NothingReady(
+            f"{refused.message}: {told}" if told else refused.message,
+            hint=refused.hint,
+            code=refused.code,
+            **{**refused.details, "reasons": reasons},
+        )
+
+    def _taken(self, task: str, run: str, *, again: bool, brief: str | None = None) -> dict[str, Any]:
+        """Everything about a task that its holder should know."""
+        from orchestrion.memory.roles import load_role
+
+        one, current = number(task, "T"), number(run, "R")
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            return {
+                "task": views.task(tx, one).as_json(),
+                "run": Run(tx.the("run", id=current)).as_json(),
+                "brief": brief or context.brief(tx, one, current, root=self.project.root),
+                "dependencies": _dependencies(tx, one),
+                "failures": _failures(tx, one, current),
+                "feedback": tx.the("task", id=one)["feedback"],
+            }
+
+        found = self.store.read(read)
+        try:
+            role = load_role(self.project.root, found["task"]["role"] or "generic")
+        except NotFound:
+            role = None  # its file went after the task was made
+        return {**found, "again": again, "role": None if role is None else asdict(role)}
+
+    def brief_of(self, run: str) -> str:
+        """The brief of a run that is active. Raises NotFound, StaleRun when it is over."""
+        one = number(run, "R")
+
+        def read(tx: Transaction) -> str:
+            row = finish.held(tx, one, write=False)
+            return context.brief(tx, row["task"], one, root=self.project.root)
+
+        return self.store.read(read)
+
+    # -- reporting ----------------------------------------------------------------------------
+
+    def report(
+        self,
+        task: str,
+        summary: str,
+        *,
+        run: str | None = None,
+        detail: str | None = None,
+        kind: str = "general",
+        files: Sequence[str] = (),
+        further: Sequence[str] = (),
+        decided: Sequence[Mapping[str, Any]] = (),
+        next_action: str = "complete",
+    ) -> dict[str, Any]:
+        """Reports the task as ``done`` does its run; ``further`` are more results, each kept as an artifact.
+
+        ``decided`` are decisions that came with it, as ``decide`` takes them: a wrong one refuses all of it.
+        Without ``run`` it is the caller's, else the one active run if a client claimed it, and
+        the journal says that none was named. Raises what ``done`` raises, and Conflict
+        (``not_claimed``, ``supervised``).
+        """
+        current = self._run_to_report(task, run)
+        results = [artifacts.Text(detail, DETAIL, kind)] if detail else []
+        results += [artifacts.Text(text, f"result-{place}") for place, text in enumerate(further, 1) if text]
+        records = [self.to_record(**{**one, "task": task, "run": current}) for one in decided]
+        kept_decisions: list[dict[str, Any]] = []
+
+        def record(tx: Transaction) -> None:
+            kept_decisions[:] = [one(tx) for one in records]
+
+        outcome = self.done(current, summary, results=results, files=files, next_action=next_action, also=record)
+        one, known = number(task, "T"), number(current, "R")
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            following = claims_next(tx)
+            return {
+                "artifacts": [artifacts.facts(row) for row in tx.all("artifacts_of", ids=[one]) if row["run"] == known],
+                "parent": _parent_progress(tx, one),
+                "next": following.as_json() if following else None,
+            }
+
+        return {**outcome, "decisions": [decision["id"] for decision in kept_decisions], **self.store.read(read)}
+
+    def _run_to_report(self, task: str, run: str | None) -> str:
+        if run is not None:
+            if self.run(run).row["task"] != number(task, "T"):
+                raise _other_task(run, task)
+            return run
+        mine = self._held_by_caller(task, None)
+        if mine is not None:
+            return mine
+        row = self.task(task).row
+        if row["run"] is None:
+            raise Conflict(
+                f"{task} is {row['state']}: nobody holds it, so nobody can report it",
+                hint=_HOW_TO_REPORT.get(row["state"], "look at it again"),
+                code="not_claimed",
+                state=row["state"],
+            )
+        current = self.run(name("R", row["run"]))
+        if current.row["supervised"]:
+            raise Conflict(
+                f"{task} is being done by {name('R', current.id)}, which a supervisor looks after",
+                hint=f"name the run to report for it, or end it first: `orchestrion kill {name('R', current.id)}`",
+                code="supervised",
+                run=name("R", current.id),
+            )
+        self.store.write(
+            lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
+        )
+        return name("R", current.id)
+
+
+def _current_run(tx: Transaction, task: int) -> Row | None:
+    """The active run of a task; None if nobody works on it. Raises NotFound."""
+    run = views.task(tx, task).row["run"]
+    return None if run is None else tx.the("run", id=run)
+
+
+def _parent_progress(tx: Transaction, task: int) -> dict[str, Any] | None:
+    parent = tx.the("task", id=task)["parent"]
+    if not parent:
+        return None
+    states = [tx.the("task", id=row["id"])["state"] for row in tx.all("children", parent=parent)]
+    above = views.task(tx, parent)
+    return {
+        "parent_task_id": name("T", parent),
+        "state": str(above.state),
+        "completed_subtasks": sum(state == TaskState.COMPLETED for state in states),
+        "total_subtasks": len(states),
+        "progress_percentage": None if above.progress is None else round(100 * above.progress, 1),
+    }
+
+
+def _same_caller(one: str, other: str) -> bool:
+    """Whether two actors are the same conversation: that follows the ``/``, whatever program speaks in it."""
+    conversation = one.partition("/")[2]
+    return conversation != "" and conversation == other.partition("/")[2]
+
+
+def _other_task(run: str, task: str) -> InvalidInput:
+    return InvalidInput(
+        f"{run} is not a run of {task}", hint="leave the run out, or name the one you were given", code="wrong_run"
+    )
+
+
+def _dependencies(tx: Transaction, task: int) -> list[dict[str, Any]]:
+    """The truth about what a task waits for, children left out."""
+    found = []
+    for edge in tx.all("edges_of", task=task, limit=200):
+        if edge["prerequisite"] is None or edge["kind"] == "child":
+            continue
+        other = tx.the("task", id=edge["prerequisite"])
+        found.append(
+            {
+                "id": name("T", other["id"]),
+                "title": other["title"],
+                "state": other["state"],
+                "kind": edge["kind"],
+                "met": edge["state"] in (EdgeState.MET, EdgeState.WAIVED),
+                "waived": edge["state"] == EdgeState.WAIVED,
+                "summary": other["summary"],
+                "artifacts": [name("A", row["id"]) for row in tx.all("artifacts_of", ids=[other["id"]])],
+            }
+        )
+    return found
+
+
+def _failures(tx: Transaction, task: int, run: int) -> list[dict[str, Any]]:
+    """Earlier attempts that did not succeed, the latest first."""
+    earlier = [row for row in tx.all("runs_of_task", task=task) if row["id"] != run and row["code"]]
+    return [
+        {"run": name("R", row["id"]), "code": row["code"], "error": row["reason"], "ended_at": iso(row["ended_at"])}
+        for row in reversed(earlier[-10:])
+    ]

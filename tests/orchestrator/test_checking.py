@@ -1,0 +1,259 @@
+"""Health, measured on both databases with real processes: each trouble is seen, named, and nothing else is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrion import Orchestrator
+from orchestrion.core.errors import NotFound
+from orchestrion.ops import health
+from stage import Stage, python, wait_for
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_"))}
+    return {**kept, "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = tmp_path / "project"
+    made.mkdir()
+    subprocess.run(["git", "init", "-q", str(made)], check=True)
+    return made
+
+
+@pytest.fixture
+def one(root: Path, store_url: str, environ: dict[str, str]) -> Iterator[Orchestrator]:
+    with Orchestrator.open(root, db=store_url, environ=environ) as opened:
+        yield opened
+
+
+def part(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return dict(found["components"][name])
+
+
+def ill(found: dict[str, Any]) -> dict[str, str]:
+    """Parts that are not healthy."""
+    return {name: one["status"] for name, one in found["components"].items() if one["status"] != "healthy"}
+
+
+def test_a_new_project_is_healthy_and_every_number_is_measured(one: Orchestrator) -> None:
+    one.add("tagged", tags=("a", "b"))
+    found = one.health()
+    assert ill(found) == {}
+    assert (found["healthy"], found["status"], found["live"], found["ready"]) == (True, "healthy", True, True)
+    store = part(found, "store")
+    assert store["read_ms"] > 0
+    assert store["write_ms"] > 0
+    assert store["bytes"] > 10_000
+    assert store["integrity"] is True
+    assert store["schema"] == store["known_schema"]
+    again = part(one.health(), "store")
+    assert (again["read_ms"], again["write_ms"]) != (store["read_ms"], store["write_ms"])
+    assert part(found, "disk")["free_bytes"]["the store"] == pytest.approx(shutil.disk_usage("/tmp").free, rel=0.2)
+    assert part(found, "git")["answered_ms"] > 0
+
+
+def test_a_health_check_changes_nothing_that_anybody_sees(one: Orchestrator, raw: Any) -> None:
+    one.add("a task")
+    before = raw.rows("select * from tasks"), raw.rows("select * from events")
+    one.health()
+    assert (raw.rows("select * from tasks"), raw.rows("select * from events")) == before
+
+
+def test_tasks_that_wait_say_for_what_and_since_when(one: Orchestrator) -> None:
+    ready = one.add("ready").as_json()["id"]
+    review = one.add("review").as_json()["id"]
+    one.done(one.claim(review)["run"], "look at it", next_action="needs_revision")
+    asks = one.add("asks").as_json()["id"]
+    one.done(one.claim(asks)["run"], "Which one?", next_action="blocked")
+    retrying = one.add("retrying").as_json()["id"]
+    at = one.fail(one.claim(retrying)["run"], "busy", "client_tempfail")["retry_at"]
+    found = one.health()
+    waiting = {row["task"]: row for row in found["waiting_tasks"]["tasks"]}
+    assert found["waiting_tasks"]["total"] == 3
+    assert set(waiting) == {review, asks, retrying}
+    assert "approves or rejects" in waiting[review]["awaits"]
+    assert "decision" in waiting[asks]["awaits"]
+    assert at in waiting[retrying]["awaits"]
+    assert all(row["since"] for row in waiting.values())
+    queue = part(found, "queue")
+    assert queue["ready"] == 1
+    assert queue["oldest_ready_s"] >= 0
+    assert ready not in waiting
+
+
+def test_a_run_of_a_client_works_until_its_lease_is_over_and_is_stuck_then(one: Orchestrator, raw: Any) -> None:
+    one.add("a task")
+    run = one.claim()["run"]
+    [working] = one.health()["runs"]["runs"]
+    assert (working["run"], working["status"], working["awaits"]) == (run, "working", None)
+    assert working["last_sign_of_life"]
+    raw.run("update runs set lease_until = 1000000, lease_ms = 1000")
+    found = one.health()
+    [stuck] = found["runs"]["runs"]
+    assert stuck["status"] == "stuck"
+    assert "lease ran out" in stuck["awaits"]
+    assert stuck["since"] == "1970-01-01T00:16:39.000Z" or stuck["since"].startswith("1970-01-01T00:16:39")
+    assert ill(found) == {"runs": "degraded"}
+    assert found["healthy"] is True
+
+
+def test_a_paused_queue_and_an_open_breaker_ask_for_attention(one: Orchestrator, raw: Any) -> None:
+    one.pause()
+    raw.run("insert into breakers (project, agent, failures, until, code, trips)"
+            " select id, 'claude', 5, 99999999999999, 'auth_failed', 1 from projects")  # fmt: skip
+    found = one.health()
+    assert ill(found) == {"queue": "degraded", "breakers": "degraded"}
+    assert "claude" in part(found, "breakers")["said"]
+    assert "orchestrion resume" in part(found, "queue")["advice"]
+    assert (found["healthy"], found["ready"], found["status"]) == (True, True, "degraded")
+
+
+def test_workers_are_those_whose_process_lives(one: Orchestrator, raw: Any) -> None:
+    import socket
+
+    from orchestrion.runs import processes
+
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+        rows = [
+            (socket.gethostname(), alive.pid, processes.start_time(alive.pid), 0),
+            (socket.gethostname(), os.getpid(), 1.0, 10**14),  # another process of that number
+            ("elsewhere", 1, 1.0, 10**14),
+            ("long-ago", 1, 1.0, 0),
+        ]
+        for row in rows:
+            raw.run("insert into workers (project, host, pid, pid_start, slots, started_at, seen_at)"
+                    " select id, ?, ?, ?, 4, 0, ? from projects", *row)  # fmt: skip
+        workers = part(one.health(), "workers")
+        assert [(row["host"], row["pid"]) for row in workers["workers"]] == [rows[0][:2], ("elsewhere", 1)]
+        alive.communicate(b"\n")
+    assert part(one.health(), "workers")["alive"] == 1
+
+
+def test_a_disk_that_is_full_makes_it_not_ready(one: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "LITTLE_BYTES", 10**18)
+    found = one.health()
+    assert (ill(found), found["ready"]) == ({"disk": "degraded"}, True)
+    monkeypatch.setattr(health, "TOO_LITTLE_BYTES", 10**18)
+    found = one.health()
+    assert (found["healthy"], found["ready"]) == (False, False)
+    assert found["not_ready"][0].startswith("disk: ")
+
+
+def test_a_repository_that_git_cannot_read_is_seen(one: Orchestrator, root: Path) -> None:
+    (root / ".git" / "HEAD").write_text("nonsense")
+    found = one.health()
+    assert ill(found) == {"git": "unhealthy"}
+    assert (found["healthy"], found["ready"]) == (False, True)
+
+
+def test_git_that_is_not_there_is_seen(root: Path, store_url: str, environ: dict[str, str], tmp_path: Path) -> None:
+    with Orchestrator.open(root, db=store_url, environ={**environ, "PATH": str(tmp_path)}) as one:
+        assert part(one.health(), "git")["advice"] == "install git 2.31 or newer"
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_store_that_somebody_holds_is_said_to_be_slow_and_not_waited_for(
+    one: Orchestrator, store_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE_S", 0.3)
+    monkeypatch.setattr(health.of_store, "__defaults__", (0.3,))
+    holder = sqlite3.connect(store_url, isolation_level=None)
+    holder.execute("begin immediate")
+    try:
+        found = one.health()
+    finally:
+        holder.close()
+    assert part(found, "store")["code"] == "store_slow"
+    assert (found["healthy"], found["live"], found["ready"]) == (False, True, False)
+    wait_for(lambda: not [t for t in threading.enumerate() if t.name == "health"], "the thread that asked is gone")
+    assert one.health()["healthy"] is True
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_store_that_cannot_be_opened_is_part_of_the_answer(
+    root: Path, store_url: str, environ: dict[str, str]
+) -> None:
+    Orchestrator.open(root, db=store_url, environ=environ).close()
+    assert Orchestrator.health_of(root, db=store_url, environ=environ)["healthy"] is True
+    data = bytearray(Path(store_url).read_bytes())
+    data[100:4000] = b"\xff" * 3900
+    Path(store_url).write_bytes(data)
+    found = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert (found["healthy"], found["ready"]) == (False, False)
+    assert part(found, "store")["code"] == "store_corrupt"
+    Path(store_url).unlink()
+    with pytest.raises(NotFound):
+        Orchestrator.health_of(root, db=store_url, environ=environ)
+
+
+# -- with real workers and supervisors --------------------------------------------------------------
+
+
+def test_a_worker_and_its_runs_are_seen_while_they_are_there(stage: Stage) -> None:
+    stage.add(python("import time, sys; print('here', flush=True); sys.stdin.read(); time.sleep(60)"))
+    one = stage.orchestrion
+    with stage.worker(drain=False) as worker:
+        stage.await_lines()
+        found = one.health()
+        assert [row["pid"] for row in part(found, "workers")["workers"]] == [worker.pid]
+        [run] = found["runs"]["runs"]
+        assert (run["status"], run["phase"]) == ("working", "working")
+        assert run["last_output"]
+        assert part(found, "supervisors")["here"] == 1
+        worker.kill()
+        worker.wait()
+        found = one.health()
+        assert ill(found) == {"workers": "degraded"}
+        os.kill(stage.supervisor(), 9)
+        wait_for(lambda: ill(one.health()).get("supervisors") == "unhealthy", "the dead supervisor is seen")
+        found = one.health()
+        assert found["healthy"] is False
+        assert found["runs"]["runs"][0]["status"] == "stuck"
+        assert "supervisor died" in found["runs"]["runs"][0]["awaits"]
+    one.cancel("T1", "enough")
+    one.cleanup_stale_locks(0)
+    stage.drain()
+    assert ill(one.health()) == {}
+
+
+def test_an_agent_that_says_nothing_is_called_silent(stage: Stage) -> None:
+    stage.close()
+    one = stage.open(run__stall_s=30, run__grace_s=1)
+    stage.add(python("import time; print('here', flush=True); time.sleep(60)"))
+    with stage.worker(drain=False):
+        stage.await_lines()
+        log = stage.run_folder() / "log.jsonl"
+        os.utime(log, (1_000_000, 1_000_000))
+        [run] = one.health()["runs"]["runs"]
+        assert (run["status"], run["awaits"]) == ("silent", "a word of its agent")
+        assert run["since"].startswith("1970-01-12")
+        one.kill("R1")
+        wait_for(lambda: one.run("R1").as_json()["state"] == "killed", "it is killed")
+        wait_for(lambda: not stage.carriers(), "nobody is left")
+
+
+def test_a_worker_that_drained_has_put_the_project_in_order_and_left(stage: Stage) -> None:
+    stage.add("true")
+    stage.drain()
+    one = stage.orchestrion
+    [record] = one.maintenance_history("retention")["maintenance"]
+    assert record["actor"].startswith("worker:")
+    assert record["found"]["sizes"]["runs"] == 1
+    assert one.store.read(lambda tx: tx.all("workers")) == []
+    stage.add("true")
+    stage.drain()
+    assert len(one.maintenance_history("retention")["maintenance"]) == 1
