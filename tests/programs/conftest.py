@@ -19,7 +19,7 @@ if not _FOLDER:
 
 @pytest.fixture(scope="session")
 def programs() -> Path:
-    """The folder whose files ``claude``, ``codex``, ``gemini``, ``qwen`` and ``opencode`` start these programs."""
+    """The folder whose files ``claude``, ``codex``, ``gemini`` and so on start these programs."""
     assert _FOLDER, "ORCHESTRION_TEST_AGENTS names no folder: python tests/programs/install.py FOLDER makes one"
     folder = Path(_FOLDER).resolve() / "bin"
     assert folder.is_dir(), f"{folder} is missing: python tests/programs/install.py {folder.parent}"

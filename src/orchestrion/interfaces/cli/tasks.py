@@ -149,11 +149,11 @@ def ready(call: Call, limit: int) -> None:
 @command("show", "orchestrion show T12", "orchestrion show R31", "orchestrion show A7 --json")
 @click.argument("thing", metavar="ID", shell_complete=things)
 def show(call: Call, thing: str) -> None:
-    """T12 is a task, R31 a run, A7 an artifact."""
+    """T12 is a task, R31 a run, A7 an artifact, D4 a decision, S3 a session, H2 a handoff."""
     with call.open() as orchestrion:
         found = orchestrion.show(thing)
     letter = found["id"][0]
-    draw = {"T": _task, "R": _run, "A": _artifact}[letter]
+    draw = {"T": _task, "R": _run, "A": _artifact, "D": _decision, "S": _session, "H": _handoff}[letter]
     call.answer(found, lambda: draw(found))
 
 
@@ -320,3 +320,21 @@ def _artifact(artifact: Mapping[str, Any]) -> Iterator[str]:
     yield output.block(artifact["text"])
     if artifact["next_offset"]:
         yield output.faint(f"… `orchestrion artifact {artifact['id']}` prints all {artifact['total_chars']} characters")
+
+
+def _decision(found: Mapping[str, Any]) -> Iterator[str]:
+    from orchestrion.interfaces.cli import memory
+
+    return memory.decision_facts(found)
+
+
+def _session(found: Mapping[str, Any]) -> Iterator[str]:
+    from orchestrion.interfaces.cli import memory
+
+    return memory.session_facts(found)
+
+
+def _handoff(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{output.heading(found['id'])}  by {output.plain(found['actor'])}, {output.moment(found['created_at'])}"
+    yield ""
+    yield output.block(found["text"]).rstrip()

@@ -1,0 +1,165 @@
+"""What a tool answers: one JSON object, never longer than a model should have to read.
+
+A reply stops at 4 KB. A list is filled as far as there is room and says where it goes on
+(``has_more``, ``next_offset``); a long text is cut and says where all of it is. Errors are real
+errors (``isError``) with our code, what was found, and what to do.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
+
+#: Bytes of a reply at most.
+LIMIT = 4096
+#: Characters of an error's message at most.
+MESSAGE_LIMIT = 1200
+_COMMAND = re.compile(r"`orchestrion ([a-z]+)([^`]*)`")
+#: A hint names a command; this is the tool that does the same.
+_TOOL_FOR = {
+    "add": "orchestrator_plan_task",
+    "apply": "orchestrator_plan_task",
+    "ready": "orchestrator_query_tasks",
+    "list": "orchestrator_query_tasks",
+    "show": "orchestrator_query_tasks",
+    "why": "orchestrator_query_tasks",
+    "status": "orchestrator_get_status",
+    "claim": "orchestrator_execute_task",
+    "done": "orchestrator_complete_task",
+    "cancel": "orchestrator_cancel_task",
+    "archive": "orchestrator_delete_task",
+    "retry": "orchestrator_update_task with status pending",
+    "reject": "orchestrator_update_task with status pending",
+    "runs": "orchestrator_run_status",
+    "log": "orchestrator_run_status",
+    "sessions": "orchestrator_list_sessions",
+    "decide": "orchestrator_record_decision",
+    "context": "orchestrator_recover_context",
+    "handoff": "orchestrator_recover_context with handoff",
+    "heartbeat": "orchestrator_heartbeat_run",
+    "decisions": "orchestrator_search_decisions",
+    "init": "orchestrator_initialize_session with working_directory",
+}
+
+
+def as_text(value: Mapping[str, Any]) -> str:
+    """A reply as it is sent: compact JSON."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def size(value: Any) -> int:
+    """Bytes of a value in a reply."""
+    return len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
+
+
+def shortened(text: str | None, most: int, whole: str) -> str | None:
+    """``text``, or its beginning and where ``whole`` of it is."""
+    if text is None or len(text) <= most:
+        return text
+    return f"{text[:most].rstrip()} … [{len(text)} characters; all: {whole}]"
+
+
+def page(
+    reply: dict[str, Any],
+    key: str,
+    items: Iterable[Any],
+    *,
+    total: int,
+    offset: int = 0,
+    limit: int = LIMIT,
+) -> dict[str, Any]:
+    """``reply`` with as many ``items`` under ``key`` as there is room for; says whether and where it goes on.
+
+    At least one item is always given, else a reader could never come past it.
+    """
+    kept: list[Any] = []
+    room = limit - size({**reply, key: [], "has_more": True, "next_offset": offset + 1_000_000})
+    for item in items:
+        room -= size(item) + 1
+        if kept and room < 0:
+            break
+        kept.append(item)
+    behind = offset + len(kept)
+    more = behind < total
+    return {**reply, key: kept, "has_more": more, "next_offset": behind if more else None}
+
+
+def fitted(reply: dict[str, Any], lists: Sequence[str], texts: Sequence[str] = ()) -> dict[str, Any]:
+    """``reply`` cut to the limit: the ends of ``lists`` go first, then those of ``texts``, and it says so."""
+    shown = dict(reply)
+    left: dict[str, int] = {}
+    for key in lists:
+        values = list(shown.get(key) or [])
+        while values and size(shown) > LIMIT - 120:
+            values.pop()
+            left[key] = len(reply[key]) - len(values)
+            shown = {**shown, key: values, "left_out": left}
+    for key in texts:
+        excess = size(shown) - (LIMIT - 120)
+        text = shown.get(key)
+        if excess > 0 and isinstance(text, str):
+            kept = text.encode()[: max(0, len(text.encode()) - excess)].decode("utf-8", "ignore")
+            left[key] = len(text) - len(kept)
+            shown = {**shown, key: kept, "left_out": left}
+    return shown
+
+
+def error(problem: OrchestrionError) -> dict[str, Any]:
+    """An error as a reply."""
+    facts = without_passwords(problem.as_dict())
+    half = MESSAGE_LIMIT // 2
+    if len(facts["message"]) > MESSAGE_LIMIT:
+        facts["message"] = f"{facts['message'][:half]} … {facts['message'][-half:]}"
+    facts["hint"] = for_tools(facts["hint"])[:MESSAGE_LIMIT]
+    reply = {"success": False, "error": facts}
+    if size(reply) > LIMIT:
+        facts["details"] = {"left_out": "too long for a reply"}
+    return reply
+
+
+def for_tools(hint: str) -> str:
+    """A text that names commands, with the tools that do the same."""
+
+    def told(match: re.Match[str]) -> str:
+        tool = _TOOL_FOR.get(match[1])
+        return f"{match[0]} (here: {tool})" if tool else match[0]
+
+    return _COMMAND.sub(told, hint)
+
+
+def foreseen(problem: Exception) -> OrchestrionError | None:
+    """``problem`` as an error that callers are meant to read; None if nobody thought of it."""
+    if isinstance(problem, OrchestrionError):
+        return problem
+    if isinstance(problem, OSError) and problem.errno is not None:
+        from orchestrion.interfaces.cli.errors import refused
+
+        return refused(problem)
+    return None
+
+
+def unforeseen(problem: Exception, keep: Callable[[Exception], object]) -> OrchestrionError:
+    """The error for a mistake of ours: its traceback is kept, the client reads only that it happened."""
+    keep(problem)
+    return EnvironmentProblem(
+        f"unexpected {type(problem).__name__}: a mistake of this program, not of the call",
+        hint="the traceback is in orchestrion's errors.log on the server's machine; please report it",
+        code="unexpected",
+    )
+
+
+def without_passwords(value: Any) -> Any:
+    """``value`` without the passwords of databases' addresses."""
+    from orchestrion.core.config import masked
+
+    if isinstance(value, str):
+        return masked(value) if "://" in value or "password" in value else value
+    if isinstance(value, dict):
+        return {key: without_passwords(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_passwords(one) for one in value]
+    return value

@@ -1,0 +1,130 @@
+"""What can be read whole: tasks, runs, logs, decisions, briefs, artifacts, each at its address.
+
+A resource is as long as it is; artifacts and logs come in pages (``?offset=``), for they may
+be of any length.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from orchestrion.core.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    from orchestrion.interfaces.mcp.desk import Desk, Seat
+    from orchestrion.orchestrator import Orchestrator
+
+SCHEME = "orchestrion://"
+JSON, MARKDOWN, TEXT = "application/json", "text/markdown", "text/plain"
+#: Entries of a list, lines of a page of a log.
+LISTED, LINES = 100, 500
+
+FIXED: tuple[dict[str, str], ...] = (
+    {"uri": f"{SCHEME}tasks", "name": "tasks", "description": "Open tasks", "mimeType": JSON},
+    {"uri": f"{SCHEME}decisions", "name": "decisions", "description": "Decisions that hold", "mimeType": JSON},
+    {"uri": f"{SCHEME}prime", "name": "prime", "description": "What is going on", "mimeType": MARKDOWN},
+)
+TEMPLATES: tuple[dict[str, str], ...] = (
+    {"uriTemplate": SCHEME + "tasks/{id}", "name": "task", "description": "All of a task", "mimeType": JSON},
+    {"uriTemplate": SCHEME + "runs/{id}", "name": "run", "description": "All of a run", "mimeType": JSON},
+    {"uriTemplate": SCHEME + "runs/{id}/log", "name": "log", "description": "What its agent wrote", "mimeType": TEXT},
+    {"uriTemplate": SCHEME + "decisions/{id}", "name": "decision", "description": "An ADR", "mimeType": MARKDOWN},
+    {"uriTemplate": SCHEME + "briefs/{id}", "name": "brief", "description": "A run's brief", "mimeType": MARKDOWN},
+    {
+        "uriTemplate": SCHEME + "artifacts/{id}",
+        "name": "artifact",
+        "description": "A stored result, in pages: ?offset=N",
+        "mimeType": TEXT,
+    },
+)
+_ADDRESS = re.compile(r"orchestrion://([a-z]+)(?:/([A-Za-z][0-9]+))?(?:/(log))?(?:\?offset=([0-9]{1,12}))?\Z", re.ASCII)
+
+
+def read(desk: Desk, seat: Seat, uri: str) -> tuple[str, str]:
+    """Type and text of a resource. Raises NotFound, InvalidInput."""
+    match = _ADDRESS.match(uri)
+    noun, thing = (match[1], match[2]) if match else ("", None)
+    kind = f"{noun}/{'{id}' if thing else ''}{'/log' if match and match[3] else ''}".rstrip("/")
+    reader = _READERS.get(kind)
+    if match is None or reader is None:
+        raise NotFound(
+            f"there is no resource {uri[:200]!r}",
+            hint="resources/list and resources/templates/list name them",
+            code="no_resource",
+        )
+    offset = int(match[4] or 0)
+    if offset and kind not in ("artifacts/{id}", "runs/{id}/log"):
+        raise InvalidInput(f"{noun} have no pages", hint="leave out ?offset", code="invalid_offset")
+    return reader(desk.project(seat.folder), thing or "", offset)
+
+
+def _tasks(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    states = ["pending", "ready", "in_progress", "retrying", "blocked", "review", "failed"]
+    return JSON, _json(cases.list_tasks(states=states, limit=LISTED).as_json("tasks"))
+
+
+def _task(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    return JSON, _json(cases.show(_named(thing, "T")))
+
+
+def _run(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    return JSON, _json(cases.run_detail(_named(thing, "R")))
+
+
+def _log(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    lines = list(islice(cases.log(_named(thing, "R")), offset, offset + LINES + 1))
+    text = "\n".join(_json(line) for line in lines[:LINES])
+    more = f"\n… go on: {SCHEME}runs/{thing}/log?offset={offset + LINES}" if len(lines) > LINES else ""
+    return TEXT, text + more
+
+
+def _decisions(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    return JSON, _json(cases.decisions(limit=LISTED))
+
+
+def _decision(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    return MARKDOWN, cases.adr(_named(thing, "D"))
+
+
+def _brief(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    return MARKDOWN, cases.brief_of(_named(thing, "R"))
+
+
+def _artifact(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    page = cases.artifact(_named(thing, "A"), offset)
+    behind = page["next_offset"]
+    more = f"\n… {page['total_chars']} characters, go on: {SCHEME}artifacts/{thing}?offset={behind}" if behind else ""
+    return TEXT, page["text"] + more
+
+
+def _prime(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    return MARKDOWN, cases.prime()
+
+
+def _named(thing: str, letter: str) -> str:
+    if thing[:1].upper() != letter:
+        raise NotFound(
+            f"{thing} is not the id of what is asked for", hint=f"such ids begin with {letter}", code="no_resource"
+        )
+    return thing
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+_READERS: dict[str, Callable[[Orchestrator, str, int], tuple[str, str]]] = {
+    "tasks": _tasks,
+    "tasks/{id}": _task,
+    "runs/{id}": _run,
+    "runs/{id}/log": _log,
+    "decisions": _decisions,
+    "decisions/{id}": _decision,
+    "briefs/{id}": _brief,
+    "artifacts/{id}": _artifact,
+    "prime": _prime,
+}

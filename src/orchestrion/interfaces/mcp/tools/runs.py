@@ -1,0 +1,93 @@
+"""Tools about runs: start one with an agent of this machine, watch it, talk to it, end it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.interfaces.mcp.desk import ToolCall
+from orchestrion.interfaces.mcp.replies import fitted, page, shortened
+
+
+def heartbeat(call: ToolCall) -> dict[str, Any]:
+    """Renews a lease."""
+    run = call.cases.heartbeat(call.given["run_id"].strip()).as_json()
+    return {"run": run["id"], "task_id": run["task"], "lease_until": run["lease_until"], "state": run["state"]}
+
+
+def start(call: ToolCall) -> dict[str, Any]:
+    """Has an agent of this machine do a task, in a worker of its own that this server's end does not end."""
+    call.report(0, None, "waiting for the agent to start")
+    run = call.cases.start_run(call.given["task_id"].strip(), agent=call.given["agent"])
+    kept = ("agent", "state", "phase")
+    return {"run": run["id"], "task_id": run["task"]} | {key: run[key] for key in kept}
+
+
+def status(call: ToolCall) -> dict[str, Any]:
+    """One run with its log, or the runs of a task, or all runs, newest first."""
+    given = call.given
+    if given["run_id"]:
+        return _one(call, given["run_id"].strip())
+    if given["include_log"]:
+        raise InvalidInput(
+            "orchestrator_run_status: include_log needs run_id",
+            hint="name the run",
+            code="invalid_parameters",
+            problems=[{"parameter": "run_id", "problem": "is required with include_log"}],
+        )
+    found = call.cases.list_runs(task=given["task_id"], limit=min(1000, given["offset"] + 50)).as_json("runs")
+    shown = [_shown(run) for run in found["runs"][given["offset"] :]]
+    return page({"total_count": found["total"]}, "runs", shown, total=found["total"], offset=given["offset"])
+
+
+def _one(call: ToolCall, run: str) -> dict[str, Any]:
+    detail = call.cases.run_detail(run)
+    files = call.cases.files_of(run)
+    reply: dict[str, Any] = {
+        **_shown(detail),
+        "checks": [{key: one[key] for key in ("command", "exit_code", "duration_ms")} for one in detail["checks"]],
+        "files": [f"{one['kind']} {one['path']}" for one in files],
+        "overlaps": detail["overlaps"][:10],
+        "messages": [{key: one[key] for key in ("text", "state", "created_at")} for one in detail["messages"][-5:]],
+        "log": f"orchestrion://runs/{detail['id']}/log",
+    }
+    if not call.given["include_log"]:
+        return fitted(reply, ("files", "messages", "checks"))
+    total = sum(1 for _ in call.cases.log(run))
+    offset = call.given["offset"]
+    lines = (
+        {key: shortened(str(value), 300, reply["log"]) for key, value in line.items()}
+        for line in islice(call.cases.log(run), offset, offset + 200)
+    )
+    return page(
+        {"run": detail["id"], "state": detail["state"], "log_total": total},
+        "log_lines",
+        lines,
+        total=total,
+        offset=offset,
+    )
+
+
+def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
+    kept = (
+        "id", "task", "attempt", "agent", "role", "state", "phase", "code", "supervised", "branch", "lease_until",
+        "started_at", "ended_at", "duration_s", "turns", "cost_usd", "files_changed", "exit_code",
+    )  # fmt: skip
+    shown = {key: run[key] for key in kept if run[key] not in (None, "")}
+    shown["summary"] = shortened(run["summary"], 240, f"orchestrion://runs/{run['id']}")
+    shown["reason"] = shortened(run["reason"], 240, f"orchestrion://runs/{run['id']}")
+    return {key: value for key, value in shown.items() if value is not None}
+
+
+def kill(call: ToolCall) -> dict[str, Any]:
+    """Ends a run."""
+    reason = call.given["reason"] or "killed by a client"
+    return _shown(call.cases.kill(call.given["run_id"].strip(), reason).as_json())
+
+
+def message(call: ToolCall) -> dict[str, Any]:
+    """Says something to a run's agent."""
+    found = call.cases.message(call.given["run_id"].strip(), call.given["text"])
+    return {"run": found["run"], "state": found["state"], "how": found["how"], "created_at": found["created_at"]}

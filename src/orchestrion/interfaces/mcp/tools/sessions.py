@@ -1,0 +1,216 @@
+"""Tools about sessions: begin, list, resume, look at, clean up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from orchestrion.core.errors import NotFound
+from orchestrion.interfaces.mcp.desk import ToolCall
+from orchestrion.interfaces.mcp.replies import fitted, for_tools, page, shortened, size
+from orchestrion.interfaces.mcp.tools import shapes
+
+if TYPE_CHECKING:
+    from orchestrion.orchestrator import Orchestrator
+
+#: Files that make a folder look like somebody's project.
+MARKERS = (
+    "pyproject.toml",
+    "setup.py",
+    "package.json",
+    "Cargo.toml",
+    "go.mod",
+    "pom.xml",
+    "build.gradle",
+    "CMakeLists.txt",
+    "Gemfile",
+    "composer.json",
+    "Makefile",
+    "requirements.txt",
+    "Dockerfile",
+    ".vscode",
+    ".idea",
+    "README.md",
+)
+#: Bytes of the text that tells what is going on.
+_PRIME = 1800
+
+
+def initialize(call: ToolCall) -> dict[str, Any]:
+    """Opens the project and a session in it, and tells what is going on."""
+    folder, created = call.given["working_directory"], False
+    if folder and folder.strip():
+        created = _choose(call, folder.strip())
+    project = call.desk.project(call.seat.folder)
+    session = _begin(call, project)
+    return _welcome(call, project, session, created)
+
+
+def _choose(call: ToolCall, folder: str) -> bool:
+    """Takes the folder that the client named; whether it had to be made a project first."""
+    try:
+        call.desk.choose(call.seat, folder)
+    except NotFound as problem:
+        if problem.code != "no_project" or call.desk.confined:
+            raise
+        _make_project(Path(folder).expanduser(), problem)
+        call.desk.choose(call.seat, folder)
+        return True
+    return False
+
+
+def _make_project(folder: Path, problem: NotFound) -> None:
+    """An existing folder that a client named outright becomes a project, unless it holds everything there is."""
+    if folder.resolve() in (Path("/"), Path.home().resolve()):
+        raise problem
+    from orchestrion.orchestrator import Orchestrator
+
+    Orchestrator.init(folder)
+
+
+def _begin(call: ToolCall, project: Orchestrator) -> Mapping[str, Any]:
+    seat = call.seat
+    session = project.start_session(
+        call.given["session_name"] or "",
+        client=seat.client,
+        external=seat.external or None,
+        folder=str(project.project.root),
+        fresh=bool(call.given["force_new_session"]),
+    )
+    if seat.external:
+        seat.session, seat.touched_at = session["id"], time.time()
+    return session
+
+
+def _welcome(call: ToolCall, project: Orchestrator, session: Mapping[str, Any], created: bool) -> dict[str, Any]:
+    root = project.project.root
+    roles = {role["name"]: _task_of(role["role_definition"]) for role in project.roles()}
+    active = project.list_tasks(states=["in_progress", "review", "blocked", "failed"], limit=20).as_json("tasks")
+    said = project.prime(session=session["id"], budget_tokens=_PRIME // 4)
+    reply: dict[str, Any] = {
+        "status": "session_initialized",
+        "session_initialized": True,
+        "session_id": session["id"],
+        "session_name": session["name"],
+        "resumed": session["resumed"],
+        "working_directory": str(root),
+        "detection": {
+            "method": _method(call, project),
+            "project_markers": [one for one in MARKERS if (root / one).exists()],
+            "git_root": str(project.project.git_root) if project.project.git_root else None,
+            "created": created,
+        },
+        "database_status": {"connected": True, **project.schema()},
+        "specialist_roles": roles,
+        "active_tasks": [shapes.brief_task(one) for one in active["tasks"]],
+        "active_total": active["total"],
+        "next_steps": [
+            "orchestrator_plan_task for each step, with dependencies",
+            "orchestrator_execute_task claims one; orchestrator_complete_task reports it",
+            "orchestrator_recover_context when you continue earlier work",
+        ],
+        "instructions": for_tools(said),
+    }
+    if not call.seat.external:
+        reply["next_steps"].insert(
+            0, f"name session={session['id']} in each call: your connection has no id of its own"
+        )
+    return fitted(reply, ("active_tasks",), ("instructions",))
+
+
+def _task_of(definition: str) -> str:
+    """What a role does: the sentence after the one that says its name."""
+    who, _, rest = definition.partition(". ")
+    return (rest or who).partition(". ")[0][:90]
+
+
+def _method(call: ToolCall, project: Orchestrator) -> str:
+    if call.given["working_directory"]:
+        return "working_directory"
+    if call.desk.folder:
+        return "-C"
+    if call.desk.environ.get("ORCHESTRION_PROJECT"):
+        return "ORCHESTRION_PROJECT"
+    return "git" if project.project.git_root else "marker"
+
+
+def listing(call: ToolCall) -> dict[str, Any]:
+    """Sessions, those seen last first."""
+    given = call.given
+    bound = min(1000, given["offset"] + given["limit"])
+    found = call.cases.list_sessions(given["include_completed"], bound)
+    shown = [_session(one) for one in found["sessions"][given["offset"] :]]
+    reply = {"total_count": found["total"], "limit": given["limit"], "offset": given["offset"]}
+    return page(reply, "sessions", shown, total=found["total"], offset=given["offset"])
+
+
+def _session(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "session_id": found["id"],
+        "name": shortened(found["name"], 80, "orchestrator_session_status"),
+        "client": found["client"],
+        "status": "completed" if found["state"] == "ended" else "active",
+        "working_directory": found["folder"],
+        "created_at": found["started_at"],
+        "last_activity": found["seen_at"],
+        "completed_at": found["ended_at"],
+        "summary": shortened(found["summary"], 200, "orchestrator_session_status"),
+    }
+
+
+def detail(call: ToolCall) -> dict[str, Any]:
+    """One session, with what it did."""
+    found = call.cases.session_detail(call.given["session_id"].strip())
+    more = {key: value for key, value in found.items() if key in ("tasks", "decisions", "files", "handoff")}
+    return fitted({**_session(found), **more}, ("tasks",), ("summary",))
+
+
+def resume(call: ToolCall) -> dict[str, Any]:
+    """The caller works in an earlier session from now on; tells how it stands."""
+    session = call.given["session_id"].strip()
+    found = call.cases.resume_session(session)
+    if call.seat.external:
+        call.seat.session, call.seat.touched_at = found["id"], time.time()
+    context = found["context"]
+    reply = {
+        **_session(found),
+        "status": "active",
+        "resumed": True,
+        "tasks": found.get("tasks", []),
+        "recovery": recovery(context),
+    }
+    return fitted(reply, ("tasks",))
+
+
+def recovery(context: Mapping[str, Any], room: int = 2600) -> dict[str, Any]:
+    """What a recovery found, in so many bytes: the facts where they fit, and the text that tells them."""
+    lists = {key: value for key, value in context.items() if key != "text" and value not in (None, "", [], {})}
+    shown: dict[str, Any] = {"text": str(context.get("text", "")).encode()[: room // 2].decode("utf-8", "ignore")}
+    left = []
+    for key, value in lists.items():
+        if size({**shown, key: value}) <= room:
+            shown[key] = value
+        else:
+            left.append(key)
+    return shown | ({"left_out": left} if left else {})
+
+
+def clean_up(call: ToolCall) -> dict[str, Any]:
+    """Ends and removes sessions; a dry run only says which."""
+    given = call.given
+    done = call.cases.clean_up_sessions(given["cleanup_type"], given["older_than_days"], given["dry_run"])
+    ended, removed = done["ended"], done["removed"]
+    reply = {
+        "status": "cleanup_completed",
+        "cleanup_type": given["cleanup_type"],
+        "older_than_days": given["older_than_days"],
+        "dry_run": given["dry_run"],
+        "ended_total": len(ended),
+        "removed_total": len(removed),
+        "cleaned_up": 0 if given["dry_run"] else len(ended) + len(removed),
+        "ended": ended[:200],
+        "removed": removed[:200],
+    }
+    return fitted(reply, ("ended", "removed"))

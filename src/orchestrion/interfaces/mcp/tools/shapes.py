@@ -1,0 +1,62 @@
+"""How tasks are shown to clients: with the names that they rely on, and ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrion.interfaces.mcp import vocabulary
+from orchestrion.interfaces.mcp.replies import shortened
+
+#: Characters of a description and of a summary in a list, in a reply about one task.
+LISTED, ALONE = 160, 900
+
+
+def task(found: Mapping[str, Any], most: int = LISTED) -> dict[str, Any]:
+    """A task as lists show it: what is not set is left out, long texts are by reference."""
+    whole = f"orchestrion://tasks/{found['id']}"
+    shown = {
+        "id": found["id"],
+        "title": shortened(found["title"], most, whole),
+        "status": vocabulary.status(found),
+        "state": found["state"],
+        "description": shortened(found["description"], most, whole),
+        "task_type": found["type"],
+        "complexity": found["complexity"],
+        "specialist_type": vocabulary.specialist(found["role"]),
+        "parent_task_id": found["parent"],
+        "dependencies": list(dict.fromkeys(found["after"]))[:20],
+        "run": found["run"],
+        "summary": shortened(found["summary"], most, whole),
+        "reason": shortened(found["reason"] or found["error"], most, whole),
+        "progress": found["progress"],
+        "created_at": found["created_at"],
+        "due_date": found["due_at"],
+        "completed_at": found["completed_at"],
+    }
+    return {key: value for key, value in shown.items() if value not in (None, "", [])}
+
+
+def whole_task(found: Mapping[str, Any]) -> dict[str, Any]:
+    """The common task object: every key is there."""
+    return {
+        "task_id": found["id"],
+        **dict.fromkeys(("parent_task_id", "completed_at", "due_date", "progress"), None),
+        "description": "",
+        **task(found, ALONE),
+        "estimated_effort": None if found["effort_min"] is None else f"{found['effort_min']:g} min",
+        "priority": found["priority"],
+        "updated_at": found["updated_at"],
+        "metadata": found["metadata"] if len(str(found["metadata"])) < ALONE else {"left_out": "too long"},
+    }
+
+
+def brief_task(found: Mapping[str, Any]) -> dict[str, Any]:
+    """A task in a word or two."""
+    return {
+        "id": found["id"],
+        "title": shortened(found["title"], 80, f"orchestrion://tasks/{found['id']}"),
+        "status": vocabulary.status(found),
+        "state": found["state"],
+        "specialist_type": vocabulary.specialist(found["role"]),
+    }

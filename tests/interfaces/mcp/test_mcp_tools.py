@@ -1,0 +1,307 @@
+"""Every tool with every documented parameter, on both databases and over both transports, as any client may call it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+import tour
+from peers import InProcess, Peer, Reply, Site, official
+
+from orchestrion.interfaces.mcp import catalogue
+
+
+class Noting(Peer):
+    """Passes calls on, and notes which parameters of which tools were used."""
+
+    def __init__(self, other: Peer) -> None:
+        self._other = other
+        self.used: set[tuple[str, str]] = set()
+
+    def raw(self, tool: str, given: Mapping[str, Any]) -> tuple[Reply, bool]:
+        self.used |= {(tool, "")} | {(tool, name) for name in given}
+        return self._other.raw(tool, given)
+
+
+def test_every_documented_parameter_of_every_tool_works(peer: InProcess, site: Site) -> None:
+    noting = Noting(peer)
+    tour.work(noting, site)
+    tour.older_names(noting)
+    tour.runs(noting, site)
+    tour.operate(noting, site)
+    # Here it is refused: this server is part of the test. Those that restart have a module of their own.
+    noting.refused("restart_server", graceful=True, preserve_state=True, timeout=30, reason="manual_request")
+    documented = {
+        (tool.full_name, param.name)
+        for tool in catalogue.TOOLS
+        for param in tool.params
+        if tool.listed != "hidden" and param.listed != "hidden"
+    }
+    assert documented | {(tool.full_name, "") for tool in catalogue.TOOLS} <= noting.used
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("mode", ["legacy", "auto"])
+def test_the_official_client_works_over_stdio(site: Site, mode: str) -> None:
+    with official(site, mode=mode) as client:
+        tour.work(client, site)
+        tour.older_names(client)
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_the_official_client_works_over_http(site: Site) -> None:
+    with site.http() as house, official(house.url, mode="legacy") as client:
+        tour.work(client, site)
+        tour.runs(client, site)
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_client_without_sessions_works_over_http(site: Site) -> None:
+    """The newest revision has no session: whoever took a task proves it by naming the run."""
+    with site.http() as house, official(house.url, mode="2026-07-28") as client:
+        begun = client.call("initialize_session")
+        session = begun["session_id"]
+        assert f"session={session}" in begun["next_steps"][0]
+        task = client.call("plan_task", title="x", description="y", session=session)["task_id"]
+        run = client.call("execute_task", task_id=task, session=session)["run"]
+        again = client.call("execute_task", task_id=task, session=session)
+        assert (again["run"], again["again"]) == (run, True)
+        assert client.refused("execute_task", task_id=task)["code"] == "already_taken"
+        done = client.call(
+            "complete_task", task_id=task, summary="s", detailed_work="", next_action="complete", run=run
+        )
+        assert done["task_status"] == "completed"
+        assert client.call("session_status", session_id=session)["status"] == "active"
+
+
+# -- what each word means -------------------------------------------------------------------------
+
+
+def planned(peer: Peer, **more: Any) -> str:
+    return str(peer.call("plan_task", **{"title": "One", "description": "Do it", **more})["task_id"])
+
+
+def test_every_status_can_be_reached_and_is_found_again(peer: InProcess) -> None:
+    for status in catalogue.STATUSES:
+        task = planned(peer, title=f"to be {status}")
+        if status == "archived":
+            assert peer.refused("update_task", task_id=task, status=status)["code"] == "not_settled"
+            peer.call("update_task", task_id=task, status="completed")
+        peer.call("update_task", task_id=task, status=status, reason="so that it is")
+        found = peer.call("query_tasks", status=[status], search_text=f"to be {status}")
+        assert [(one["id"], one["status"]) for one in found["tasks"]] == [(task, status)], status
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "state"),
+    [
+        ("complete", "completed", "completed"),
+        ("continue", "completed", "completed"),
+        ("needs_revision", "active", "review"),
+        ("blocked", "blocked", "blocked"),
+    ],
+)
+def test_next_action_says_what_becomes_of_the_task(peer: InProcess, said: str, status: str, state: str) -> None:
+    task = planned(peer)
+    peer.call("execute_task", task_id=task)
+    done = peer.call("complete_task", task_id=task, summary="s", detailed_work="d", next_action=said)
+    assert (done["task_status"], done["state"]) == (status, state)
+
+
+def test_a_way_that_does_not_exist_is_refused_with_the_state_found(peer: InProcess) -> None:
+    task = planned(peer)
+    peer.call("cancel_task", task_id=task)
+    refused = peer.refused("update_task", task_id=task, status="pending")
+    assert refused["code"] == "illegal_move"
+    assert "cancelled" in refused["message"]
+    assert peer.call("query_tasks", task_id=task)["tasks"][0]["state"] == "cancelled"
+
+
+def test_a_wrong_value_beside_a_new_status_changes_nothing(peer: InProcess) -> None:
+    task = planned(peer)
+    peer.refused("update_task", task_id=task, status="completed", title="")
+    assert peer.call("query_tasks", task_id=task)["tasks"][0]["state"] == "ready"
+
+
+def test_a_file_that_is_not_there_sends_the_task_to_review(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    peer.call("execute_task", task_id=task)
+    done = peer.call(
+        "complete_task", task_id=task, summary="s", detailed_work="d", next_action="complete", file_paths=["gone.py"]
+    )
+    assert done["state"] == "review"
+    assert "gone.py" in str(done)
+
+
+@pytest.mark.parametrize(
+    ("decision", "named"),
+    [
+        ({"title": "x"}, "decision is required"),
+        ({"title": "x", "decision": "y", "imapct": "low"}, "imapct is not a parameter; did you mean impact?"),
+        ({"title": "x", "decision": "y", "impact": "huge"}, "impact must be one of critical, high, medium, low"),
+        ({"title": "x", "decision": "y", "supersedes": "D9"}, "D9"),
+    ],
+)
+def test_a_wrong_decision_beside_a_report_refuses_all_of_it(peer: InProcess, decision: Any, named: str) -> None:
+    task = peer.call("plan_task", title="a", description="b")["task_id"]
+    run = peer.call("execute_task", task_id=task)["run"]
+    report = {"task_id": task, "run": run, "summary": "s", "detailed_work": "d", "next_action": "complete"}
+    refused = peer.refused("complete_task", **report, decisions=[{"title": "right", "decision": "so"}, decision])
+    assert named in refused["message"]
+    assert peer.call("query_tasks", task_id=task)["tasks"][0]["status"] == "in_progress"
+    assert peer.call("search_decisions")["decisions"] == []
+    assert peer.call("complete_task", **report, decisions=[{"title": "right", "decision": "so"}])["decisions"] == ["D1"]
+
+
+def test_nobody_reports_what_somebody_else_took(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    other = InProcess(site)
+    other.seat.external = "stdio-other"
+    with other:
+        assert other.refused("execute_task", task_id=task)["code"] == "already_taken"
+        unnamed = other.call("complete_task", task_id=task, summary="s", detailed_work="", next_action="complete")
+        assert unnamed["run"] == run
+    with site.open() as cases:
+        kinds = [event["kind"] for event in cases.events()]
+    assert "run.unnamed" in kinds
+
+
+def test_a_run_that_is_over_reports_nothing(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    with site.open() as cases:
+        cases.release(run, "taken back")
+    late = peer.refused("complete_task", task_id=task, summary="s", detailed_work="", next_action="complete", run=run)
+    assert late["code"] == "stale_run"
+    again = peer.call("execute_task", task_id=task)
+    assert again["run"] != run
+
+
+def test_a_supervised_run_is_not_reported_by_the_way(peer: InProcess, site: Site) -> None:
+    with site.open() as cases:
+        task = cases.add("Sleep", command="sleep 600").as_json()["id"]
+    run = peer.call("start_run", task_id=task)["run"]
+    refused = peer.refused("complete_task", task_id=task, summary="s", detailed_work="", next_action="complete")
+    assert refused["code"] == "supervised"
+    assert peer.refused("execute_task", task_id=task)["code"] == "already_taken"
+    peer.call("kill_run", run_id=run)
+
+
+def test_a_single_text_is_taken_for_a_list_and_null_for_nothing(peer: InProcess) -> None:
+    first = planned(peer)
+    second = peer.call(
+        "plan_task", title="Two", description="d", dependencies=first, specialist_type=None, context=None, due_date=""
+    )
+    assert second["dependencies"] == [first]
+    assert peer.call("query_tasks", status="pending", limit=1.0)["total_count"] == 2
+
+
+def test_a_role_of_the_project_is_listed_and_taken(peer: InProcess, site: Site) -> None:
+    from orchestrion.interfaces.mcp import server
+
+    roles = site.root / ".orchestrion" / "roles"
+    roles.mkdir(parents=True)
+    (roles / "translator.yaml").write_text("role_definition: You are the translator. You translate.\n")
+    assert server._roles_of(peer.desk, peer.seat) == ("translator",)
+    listed = catalogue.definitions("full", ("translator",))
+    assert "translator" in str(next(one for one in listed if one["name"].endswith("plan_task")))
+    task = planned(peer, specialist_type="translator")
+    assert peer.call("query_tasks", specialist_type=["translator"])["tasks"][0]["id"] == task
+    context = peer.call("execute_task", task_id=task)["specialist_context"]
+    assert context["role"] == "translator"
+
+
+def test_no_shell_command_comes_in_through_this_door(peer: InProcess) -> None:
+    refused = peer.refused("plan_task", title="x", description="y", checks=["rm -rf /"])
+    assert refused["code"] == "unknown_check"
+    assert peer.refused("plan_task", title="x", description="y", run_command="rm -rf /")["code"] == "no_commands"
+    for name in ("command", "setup", "check"):
+        assert (
+            peer.refused("plan_task", title="x", description="y", **{name: "rm -rf /"})["code"] == "invalid_parameters"
+        )
+    sneaked = '[{"title":"A","description":"a","run":"touch /tmp/x","check":["touch /tmp/x"],"command":"x"}]'
+    made = peer.call("plan_task", description="Build", subtasks_json=sneaked)
+    with peer.site.open() as cases:
+        row = cases.show(made["subtasks"][0]["task_id"])
+    assert row["run_command"] is None
+    assert row["checks"] == []
+
+
+def test_shell_commands_come_in_where_they_are_allowed(peer: InProcess, site: Site) -> None:
+    (site.root / ".orchestrion").mkdir()
+    (site.root / ".orchestrion" / "config.yaml").write_text("doors:\n  commands: true\n")
+    task = planned(peer, run_command="true", checks=["test -f a.txt"])
+    with site.open() as cases:
+        row = cases.show(task)
+    assert row["run_command"] == "true"
+    assert row["checks"] == ["test -f a.txt"]
+
+
+def test_a_named_check_of_the_project_is_run(peer: InProcess, site: Site) -> None:
+    (site.root / ".orchestrion").mkdir()
+    (site.root / ".orchestrion" / "config.yaml").write_text("checks:\n  unit: test -f done.txt\n")
+    task = planned(peer, checks=["unit"])
+    given = {"task_id": task, "summary": "s", "detailed_work": "", "next_action": "complete"}
+    peer.call("execute_task", task_id=task)
+    assert peer.refused("complete_task", **given)["code"] == "check_failed"
+    (site.root / "done.txt").write_text("")
+    assert peer.call("complete_task", **given)["state"] == "completed"
+    assert peer.progress[0][2] == "verifying files and running checks"
+
+
+# -- length -----------------------------------------------------------------------------------------
+
+
+def test_replies_end_at_four_kilobytes_and_go_on(peer: InProcess) -> None:
+    long = "ä" * 3000
+    made = [planned(peer, title=f"{number} {long[:150]}", description=long) for number in range(40)]
+    seen: list[str] = []
+    offset: int | None = 0
+    while offset is not None:
+        reply = peer.call("query_tasks", offset=offset, limit=40)
+        assert len(catalogue_bytes(reply)) <= 4096
+        assert reply["total_count"] == 40
+        seen += [task["id"] for task in reply["tasks"]]
+        offset = reply["next_offset"]
+    assert seen == made
+    for reply in (
+        peer.call("get_status", include_completed=True, include_performance_metrics=True, include_resource_usage=True),
+        peer.call("initialize_session"),
+        peer.call("execute_task", task_id=made[0]),
+        peer.call("complete_task", task_id=made[0], summary=long, detailed_work=long, next_action="blocked"),
+        peer.call("record_decision", title="t", decision=long, rationale=long, context=long, files=[long[:200]] * 30),
+        peer.call("search_decisions"),
+        peer.call("recover_context", task_id=made[0]),
+        peer.call("recover_context"),
+        peer.call("run_status"),
+        peer.call("synthesize_results", parent_task_id=made[0]),
+        peer.call("update_task", task_id=made[1], description=long),
+    ):
+        assert len(catalogue_bytes(reply)) <= 4096
+
+
+def catalogue_bytes(reply: Reply) -> bytes:
+    from orchestrion.interfaces.mcp import replies
+
+    return replies.as_text(reply).encode()
+
+
+def test_a_long_result_is_kept_whole_and_read_in_pages(peer: InProcess) -> None:
+    from orchestrion.interfaces.mcp import resources
+
+    task = planned(peer)
+    work = "".join(f"line {number} ☃\n" for number in range(20_000))
+    peer.call("execute_task", task_id=task)
+    done = peer.call("complete_task", task_id=task, summary="s", detailed_work=work, next_action="complete")
+    address = done["artifact_references"][0]["path"]
+    whole, offset = "", 0
+    while True:
+        _, page = resources.read(peer.desk, peer.seat, f"{address}?offset={offset}" if offset else address)
+        text, _, more = page.rpartition("\n… ") if "\n… " in page else (page, "", "")
+        whole += text
+        if not more:
+            break
+        offset = int(more.rpartition("=")[2])
+    assert whole == work
