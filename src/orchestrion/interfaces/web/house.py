@@ -1,0 +1,111 @@
+"""One server's project, and the threads in which its use cases run.
+
+Use cases wait for a database, for git and for processes; each call therefore runs in a thread,
+and the event loop goes on. What a caller changes is signed with the caller's name and with the
+request's correlation id.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self, TypeVar
+
+if TYPE_CHECKING:
+    from orchestrion.core.config import Config
+    from orchestrion.interfaces.web.callers import Caller
+    from orchestrion.orchestrator import Orchestrator
+
+Result = TypeVar("Result")
+
+#: Use cases at the same time; each thread has a connection to the database.
+THREADS = 12
+#: So long the threads wait for each other at the end, in seconds.
+LEAVING_S = 10.0
+#: Upper bounds of the classes of answers, in seconds.
+BOUNDS = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
+
+
+class Answers:
+    """Counts answers and how long they took."""
+
+    def __init__(self) -> None:
+        self.by_status: Counter[tuple[str, int]] = Counter()
+        #: How many took no longer than each of ``BOUNDS``.
+        self.within: Counter[float] = Counter()
+        self.seconds = 0.0
+        self.total = 0
+
+    def count(self, method: str, status: int, seconds: float) -> None:
+        """One answer more."""
+        self.by_status[method, status] += 1
+        self.within.update(bound for bound in BOUNDS if seconds <= bound)
+        self.seconds += seconds
+        self.total += 1
+
+
+class House:
+    """The project that a server is for."""
+
+    def __init__(self, cases: Orchestrator) -> None:
+        #: The use cases, signed by the server itself.
+        self.cases = cases
+        self.config: Config = cases.config
+        self.environ: Mapping[str, str] = cases.environ
+        #: Whether everybody needs a token, on this machine too.
+        self.tokens_needed = False
+        #: Names and addresses under which the server may be called, besides those of this machine.
+        self.names: frozenset[str] = frozenset()
+        #: Whether the server was told to stop: it takes no further requests.
+        self.closing = False
+        #: When this server began, in seconds since 1970.
+        self.started_at = time.time()
+        #: What was answered, for monitors.
+        self.answers = Answers()
+        #: Called as soon as the server is told to stop, so that nobody holds it up.
+        self.stopping: list[Callable[[], None]] = []
+        #: What is to end before the server does.
+        self.leaving: list[Callable[[], Awaitable[None]]] = []
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
+
+    @classmethod
+    def open(cls, folder: str | None, db: str | None, environ: Mapping[str, str]) -> Self:
+        """Opens the project of ``folder``. Raises NotFound, InvalidInput, StoreProblem."""
+        from orchestrion.orchestrator import Orchestrator
+
+        return cls(Orchestrator.open(folder, db=db, environ=environ, actor="web:server"))
+
+    async def do(self, work: Callable[[], Result]) -> Result:
+        """Does ``work`` in a thread; the event loop goes on meanwhile."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def on_behalf_of(self, caller: Caller) -> Orchestrator:
+        """The use cases, signed for ``caller``. Shell commands are taken only if a setting says so."""
+        one = self.cases.on_behalf_of(caller.actor, correlation=caller.correlation or None)
+        one.takes_commands = bool(self.config["serve.commands"])
+        return one
+
+    def close(self) -> None:
+        """Waits for what is being done, ends the threads, and gives the database back."""
+        self._give_back()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self.cases.close()
+
+    def _give_back(self) -> None:
+        """Each thread gives its own connection back: no other may. They meet, so that none does it twice."""
+        count = len(self._threads._threads)
+        meeting = threading.Barrier(count) if count else None
+
+        def leave() -> None:
+            with suppress(threading.BrokenBarrierError):
+                assert meeting is not None
+                meeting.wait(LEAVING_S)
+            self.cases.store.close()
+
+        for left in [self._threads.submit(leave) for _ in range(count)]:
+            left.result()

@@ -1,0 +1,45 @@
+"""How a route gets its caller's use cases, and does its work in a thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from orchestrion.interfaces.web.callers import Caller, Role
+from orchestrion.interfaces.web.house import House
+from orchestrion.interfaces.web.security import forbidden
+from orchestrion.orchestrator import Orchestrator
+
+
+class Desk:
+    """One request: who asks, and the project on their behalf."""
+
+    def __init__(self, request: Request) -> None:
+        self.house: House = request.app.state.house
+        self.caller: Caller = request.state.caller
+        self.cases: Orchestrator = self.house.on_behalf_of(self.caller)
+
+    async def do(self, work: Callable[[Orchestrator], Any]) -> Any:
+        """What ``work`` does with the use cases, in a thread."""
+        return await self.house.do(lambda: work(self.cases))
+
+
+# Not plain functions: those would each be given a thread of the framework's own.
+async def _desk(request: Request) -> Desk:
+    return Desk(request)
+
+
+At = Annotated[Desk, Depends(_desk)]
+
+
+def needs(role: Role) -> Any:
+    """For a route that only callers with ``role`` may use."""
+
+    async def check(request: Request) -> None:
+        caller: Caller = request.state.caller
+        if not caller.may(role):
+            raise forbidden(caller, role)
+
+    return Depends(check)

@@ -1,0 +1,316 @@
+"""Stands before everything: who may come in, how much they may bring, and what browsers are told.
+
+A request is refused if it was sent to a name that is not this server's (a page that rebinds
+its name to our address), or from a page of another origin. On this machine alone no login is
+needed; a token that is given counts all the same, and anywhere else one is demanded. A request
+that came through a proxy is not from this machine, whatever its address says.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.responses import RedirectResponse
+
+from orchestrion.core.errors import Backpressure, InvalidInput
+from orchestrion.interfaces.web import logs, problems
+from orchestrion.interfaces.web.callers import LOCAL, ROLES, Caller
+from orchestrion.interfaces.web.house import House
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+#: Bytes of a request's body at most.
+BODY_LIMIT = 8 * 1024 * 1024
+#: A script of the page's own must say that it is one, where a browser names no origin.
+MARK = b"x-orchestrion"
+#: The page's login keeps its token here.
+COOKIE = "orchestrion_token"
+REQUEST_ID = b"x-request-id"
+#: A burst may be so many times what a second may bring.
+BURST = 2.0
+#: Callers whose rate is remembered.
+_COUNTED = 10_000
+_SAFE = ("GET", "HEAD", "OPTIONS")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
+_PROXIED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
+#: Reachable without a token: whether the server lives, and how to come in.
+_OPEN = ("/livez", "/readyz", "/login")
+
+#: What every answer tells a browser.
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_HEADERS = [(key.encode(), value.encode()) for key, value in HEADERS.items()]
+
+
+class Guard:
+    """Lets requests in, or answers them."""
+
+    def __init__(self, inner: App, house: House) -> None:
+        self._inner = inner
+        self._house = house
+        self._rates = Rates(float(house.config["serve.rate"]))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._inner(scope, receive, send)
+            return
+        headers = _by_name(scope)
+        correlation = _correlation(headers)
+        state = scope.setdefault("state", {})
+        state["correlation"] = correlation
+        told = _Telling(scope, send, correlation, self._house)
+        try:
+            state["caller"] = caller = await self._admit(scope, headers, correlation)
+            told.actor = caller.actor
+            await self._inner(scope, _bounded(receive), told)
+        except Exception as error:
+            if told.began:
+                raise
+            refused = problems.from_exception(error, self._house.environ)
+            if refused.code == "unauthenticated" and _wants_page(scope, headers):
+                await RedirectResponse("/login", 303)(scope, receive, told)
+                return
+            await problems.answer(refused, correlation)(scope, receive, told)
+
+    async def _admit(self, scope: Scope, headers: Mapping[bytes, bytes], correlation: str) -> Caller:
+        """Who calls. Raises what refuses the request."""
+        if self._house.closing:
+            raise Backpressure("the server is stopping", hint="ask again in a moment", retry_after_s=2.0)
+        self._check_host(headers)
+        _check_origin(scope, headers)
+        _check_size(headers)
+        address = (scope.get("client") or ("", 0))[0]
+        try:
+            caller = await self._caller(scope, headers, correlation)
+        except InvalidInput:
+            # Who tries tokens out is counted, too.
+            self._rates.count(f"at {address}")
+            raise
+        self._rates.count(caller.actor if caller.actor != LOCAL.actor else f"at {address}")
+        if scope["method"] not in _SAFE and not caller.may("operate") and scope["path"] not in _OPEN:
+            raise forbidden(caller, "operate")
+        return caller
+
+    def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if not is_own_name(host, self._house.names):
+            raise InvalidInput(
+                f"this server does not go by the name {host[:100]!r}",
+                hint="use its address; further names are set with serve.names",
+                code="foreign_host",
+            )
+
+    async def _caller(self, scope: Scope, headers: Mapping[bytes, bytes], correlation: str) -> Caller:
+        token = token_of(headers)
+        # Whoever is at the login may have a token that has ended.
+        if token is not None and scope["path"] not in _OPEN:
+            known = await self._house.do(partial(self._house.cases.holder_of, token))
+            return Caller(f"token:{known['name']}", known["role"], correlation)
+        if scope["path"] in _OPEN or scope["path"].startswith("/assets/"):
+            return Caller("web:nobody", "read", correlation)
+        if self._house.tokens_needed:
+            raise InvalidInput(
+                "this server wants a token",
+                hint="send `Authorization: Bearer TOKEN`; `orchestrion token create` makes one; browsers: /login",
+                code="unauthenticated",
+            )
+        if any(header in headers for header in _PROXIED):
+            raise InvalidInput(
+                "the request came through a proxy, and this server asks nobody for a token",
+                hint="behind a proxy start it with --tokens",
+                code="proxied",
+            )
+        return Caller(LOCAL.actor, LOCAL.role, correlation)
+
+
+def _wants_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a browser asks for something to show, and can be led to the login."""
+    is_page = not scope["path"].startswith(("/api/", "/mcp", "/metrics"))
+    return is_page and scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b"")
+
+
+def forbidden(caller: Caller, role: str) -> InvalidInput:
+    """The error for a caller who may not."""
+    return InvalidInput(
+        f"{caller.actor} has the role {caller.role}, and this needs {role}",
+        hint=f"use a token of the role {role}; roles are {', '.join(ROLES)}",
+        code="forbidden",
+    )
+
+
+def is_own_name(host: str, names: frozenset[str]) -> bool:
+    """Whether a ``Host`` header names this machine by itself, or by one of ``names``; ``*`` is any plain address."""
+    if any(character in host for character in "/@?#\\ \t"):
+        return False
+    try:
+        found = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if found == "localhost" or found in names:
+        return True
+    try:
+        address = ipaddress.ip_address(found)
+    except ValueError:
+        return False
+    # Rebinding needs a name: a plain address is where the browser really went.
+    return address.is_loopback or "*" in names
+
+
+def names_of(host: str, further: str | None) -> frozenset[str]:
+    """The names of a server that listens on ``host``; ``further`` are those that the settings add."""
+    own = {name.strip().lower() for name in (further or "").split(",") if name.strip()}
+    if host in ("0.0.0.0", "::", ""):
+        return frozenset({*own, "*", socket.gethostname().lower()})
+    return frozenset({*own, host.lower().strip("[]")})
+
+
+def _check_origin(scope: Scope, headers: Mapping[bytes, bytes]) -> None:
+    """Refuses what a page of another origin sends, and a form that no script of ours vouches for."""
+    origin = headers.get(b"origin", b"").decode("latin-1")
+    host = headers.get(b"host", b"").decode("latin-1").lower()
+    if origin and urlsplit(origin).netloc.lower() != host:
+        raise _foreign(f"the request comes from {origin[:100]!r}, another origin than {host[:100]!r}")
+    site = headers.get(b"sec-fetch-site", b"").decode("latin-1")
+    if scope["method"] in _SAFE:
+        return
+    if site in ("cross-site", "same-site"):
+        raise _foreign(f"the request comes from a page of another site (Sec-Fetch-Site: {site})")
+    if origin or MARK in headers or b"authorization" in headers:
+        return
+    if not scope["path"].startswith(("/api/", "/mcp")):
+        raise _foreign("a request that changes something names neither its origin nor X-Orchestrion")
+    # No form of any browser sends JSON; one that a script of another page sends is asked about first.
+    media = headers.get(b"content-type", b"").decode("latin-1").partition(";")[0].strip().lower()
+    if media in ("application/x-www-form-urlencoded", "multipart/form-data", "text/plain"):
+        raise _foreign(f"a body of the kind {media} could be any page's form")
+
+
+def _foreign(said: str) -> InvalidInput:
+    return InvalidInput(
+        said, hint="only this server's own pages may ask this; programs send JSON", code="foreign_origin"
+    )
+
+
+def _check_size(headers: Mapping[bytes, bytes]) -> None:
+    announced = headers.get(b"content-length", b"0")
+    if announced.isdigit() and int(announced) > BODY_LIMIT:
+        raise _too_large()
+
+
+def _too_large() -> InvalidInput:
+    return InvalidInput(
+        f"a body has at most {BODY_LIMIT} bytes", hint="send less at a time; long texts are artifacts", code="too_large"
+    )
+
+
+def _bounded(receive: Receive) -> Receive:
+    """``receive`` that refuses a body which grows too large, whatever was announced."""
+    seen = 0
+
+    async def received() -> Message:
+        nonlocal seen
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if seen > BODY_LIMIT:
+            raise _too_large()
+        return message
+
+    return received
+
+
+def token_of(headers: Mapping[bytes, bytes]) -> str | None:
+    """The token that a request carries, in its header or in the page's cookie."""
+    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    if kind.lower() == "bearer":
+        return token.strip()
+    for part in headers.get(b"cookie", b"").decode("latin-1").split(";"):
+        name, _, value = part.strip().partition("=")
+        if name == COOKIE:
+            return value
+    return None
+
+
+def _correlation(headers: Mapping[bytes, bytes]) -> str:
+    given = headers.get(REQUEST_ID, b"").decode("latin-1")
+    return given if _ID.fullmatch(given) else f"web-{uuid.uuid4().hex[:12]}"
+
+
+def _by_name(scope: Scope) -> dict[bytes, bytes]:
+    return dict(scope["headers"])
+
+
+class Rates:
+    """How much each caller asked lately: a bucket that refills by ``per_second``. 0: any."""
+
+    def __init__(self, per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._per_second = per_second
+        self._clock = clock
+        #: Caller -> (what is left, when it was counted).
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def count(self, caller: str) -> None:
+        """One request more. Raises Backpressure when it is one too many."""
+        if not self._per_second:
+            return
+        now, most = self._clock(), self._per_second * BURST
+        left, before = self._left.pop(caller, (most, now))
+        left = min(most, left + (now - before) * self._per_second)
+        enough = left >= 1
+        self._left[caller] = (left - 1 if enough else left, now)
+        if len(self._left) > _COUNTED:
+            self._left.popitem(last=False)
+        if not enough:
+            wait = (1 - left) / self._per_second
+            raise Backpressure(
+                f"more than {self._per_second:g} requests a second",
+                hint="wait, then go on more slowly; the limit is serve.rate",
+                code="too_many_requests",
+                retry_after_s=max(0.05, round(wait, 3)),
+            )
+
+
+class _Telling:
+    """Sends the answer with what every answer has, and writes the request's line in the log."""
+
+    def __init__(self, scope: Scope, send: Send, correlation: str, house: House) -> None:
+        self._scope = scope
+        self._send = send
+        self._correlation = correlation
+        self._house = house
+        self._began_at = time.perf_counter()
+        self.actor = ""
+        self.began = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.began = True
+            given = message.setdefault("headers", [])
+            had = {key.lower() for key, _ in given}
+            more = [*_HEADERS, (REQUEST_ID, self._correlation.encode()), (b"cache-control", b"no-cache")]
+            message["headers"] = [*given, *(pair for pair in more if pair[0] not in had)]
+            took = time.perf_counter() - self._began_at
+            self._house.answers.count(self._scope["method"], message["status"], took)
+            logs.request(self._scope, message["status"], took, self.actor, self._correlation)
+        await self._send(message)

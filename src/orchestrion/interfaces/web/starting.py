@@ -1,0 +1,95 @@
+"""From the command line to a server that listens: what is installed, who may come, and where it says so."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+from orchestrion.core.errors import EnvironmentProblem
+
+if TYPE_CHECKING:
+    from orchestrion.interfaces.web.house import House
+
+
+class Work(NamedTuple):
+    """What a worker beside the server does."""
+
+    #: Runs at the same time; None: as the settings say.
+    slots: int | None
+    #: Only tasks of this agent; None: all.
+    agent: str | None
+
+
+def serve(
+    folder: str | None,
+    db: str | None,
+    environ: dict[str, str],
+    host: str,
+    port: int,
+    *,
+    tokens: bool,
+    log: str,
+    work: Work | None = None,
+) -> None:
+    """Serves until it is told to stop, and with ``work`` keeps agents busy.
+
+    Raises InvalidInput, EnvironmentProblem, NotFound, StoreProblem.
+    """
+    _look_for_libraries()
+    from orchestrion.interfaces.web import logs, serving
+    from orchestrion.interfaces.web.house import House
+
+    listener = serving.listen(host, port)
+    try:
+        house = House.open(folder, db, environ)
+        try:
+            house.tokens_needed = tokens or not serving.is_this_machine(host)
+            logs.begin(log)
+            _say_who_may_come(house)
+            with _working(house, work):
+                serving.serve(house, listener, host, lambda address: _say(f"listening on {address}"))
+        finally:
+            house.close()
+    finally:
+        listener.close()
+
+
+@contextmanager
+def _working(house: House, work: Work | None) -> Iterator[None]:
+    if work is None:
+        yield
+        return
+    from orchestrion.interfaces.web.working import Working
+
+    worker = Working(house, work.slots, work.agent)
+    worker.start()
+    try:
+        yield
+    finally:
+        worker.wait()
+
+
+def _look_for_libraries() -> None:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
+    if missing:
+        raise EnvironmentProblem(
+            f"the server needs {' and '.join(missing)}, not installed here",
+            hint="install it: pip install 'orchestrion[serve]'",
+            code="serve_missing",
+        )
+
+
+def _say_who_may_come(house: House) -> None:
+    if not house.tokens_needed:
+        return
+    valid = sum(one["status"] == "valid" for one in house.cases.tokens())
+    hint = "" if valid else "; there is none: `orchestrion token create NAME --role operate`"
+    _say(f"everybody needs a token; {valid} are valid{hint}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,40 @@
+"""A project behind a server: in this process for most tests, in one of its own where that is what is tested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from visitors import Site, Visitor, clean_environ
+
+from orchestrion.interfaces.web.house import House
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """The environment of a server: a home of its own, no other project, run or setting."""
+    return clean_environ(tmp_path)
+
+
+@pytest.fixture
+def site(tmp_path: Path, environ: dict[str, str], store_url: str) -> Site:
+    """A git repository with one commit, made a project; its store is of either kind."""
+    made = Site(tmp_path / "project", environ | {"ORCHESTRION_DB": store_url})
+    made.make()
+    return made
+
+
+@pytest.fixture
+def house(site: Site) -> Iterator[House]:
+    """The server's project."""
+    opened = House.open(str(site.root), None, site.environ)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def visitor(house: House) -> Iterator[Visitor]:
+    """Somebody on this machine who asks the server."""
+    with Visitor(house) as one:
+        yield one

@@ -1,0 +1,181 @@
+"""The routes: what they do is what the use cases do, on both databases."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from visitors import Site, Visitor
+
+from orchestrion.interfaces.web.house import House
+
+
+def test_a_task_is_made_found_changed_and_removed(visitor: Visitor) -> None:
+    made = visitor.ask("POST", "tasks", json={"title": "one", "priority": 7, "tags": ["a"], "due_at": "2027-01-01"})
+    assert made.status_code == 201
+    assert made.headers["location"] == "/api/v1/tasks/T1"
+    assert made.json()["due_at"] == "2027-01-01T00:00:00.000Z"
+    visitor.post("tasks", {"title": "two", "after": ["T1"]})
+    assert [task["id"] for task in visitor.get("ready")["tasks"]] == ["T1"]
+    assert visitor.get("tasks/T2/why")["reasons"][0]["ids"] == ["T1"]
+    assert visitor.ask("PATCH", "tasks/T2", json={"title": "second"}).json()["title"] == "second"
+    assert visitor.get("tasks/T2")["edges"][0]["on"] == "T1"
+    assert visitor.get("tasks?tag=a")["total"] == 1
+    assert visitor.get("graph")["critical_path"] == ["T1", "T2"]
+    assert visitor.ask("DELETE", "tasks/T2").status_code == 200
+    visitor.refused("GET", "tasks/T2", 404, "no_task")
+
+
+def test_lists_go_on_where_they_stopped(visitor: Visitor) -> None:
+    for number in range(5):
+        visitor.post("tasks", {"title": f"task {number}"})
+    seen, cursor = [], None
+    while True:
+        page = visitor.get("tasks", params={"limit": 2, **({"cursor": cursor} if cursor else {})})
+        seen += [task["id"] for task in page["tasks"]]
+        assert page["total"] == 5
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert seen == ["T1", "T2", "T3", "T4", "T5"]
+
+
+def test_a_client_claims_and_reports(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    visitor.post("tasks", {"title": "two", "after": ["T1"]})
+    claimed = visitor.post("tasks/T1/claim", {"agent": "me", "lease_s": 60})
+    assert "one" in claimed["brief"]
+    assert visitor.post(f"runs/{claimed['run']}/heartbeat")["state"] == "running"
+    visitor.refused("POST", "tasks/T1/claim", 409, "already_taken")
+    done = visitor.post("runs/R1/done", {"summary": "it works", "detail": "long"})
+    assert done["unblocked"] == ["T2"]
+    assert visitor.get("runs/R1")["summary"] == "it works"
+    assert visitor.get("runs?task=T1")["total"] == 1
+    assert visitor.get("artifacts/A1")["text"] == "long"
+    visitor.refused("POST", "runs/R1/kill", 409, "stale_run")
+    visitor.refused("GET", "runs/R1/diff", 404, "no_commits")
+    assert visitor.get("runs/R1/log") == {"run": "R1", "lines": [], "next_offset": 0, "over": True}
+    assert visitor.post("runs/R1/cleanup")["removed"] is True
+    visitor.post("tasks/T2/claim")
+    assert visitor.post("runs/R2/fail", {"error": "no", "code": "client_failed"})["task"]["state"] == "failed"
+    assert visitor.post("tasks/T2/retry")["state"] == "ready"
+    assert visitor.post("tasks/T1/reopen", {"reason": "wrong"})["state"] == "ready"
+
+
+def test_people_decide(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    assert visitor.post("tasks/T1/gates", {"kind": "approval", "name": "may it?"})["state"] == "blocked"
+    assert visitor.post("gates/G1/open", {"answer": "yes"})["state"] == "ready"
+    visitor.post("tasks", {"title": "two"})
+    assert visitor.post("tasks/T1/edges", {"on": "T2"})["after"] == ["T2"]
+    assert visitor.post("tasks/T1/edges/T2/waive", {"reason": "stub"})["state"] == "ready"
+    assert visitor.ask("DELETE", "tasks/T1/edges/T2").json()["after"] == []
+    assert visitor.post("tasks/T1/move", {"parent": "T2"})["parent"] == "T2"
+    assert visitor.post("tasks/T1/move", {"parent": None})["parent"] is None
+    assert visitor.post("tasks/T1/cancel", {"reason": "no"})["state"] == "cancelled"
+    assert visitor.post("tasks/T1/archive")["archived_at"]
+
+
+def test_a_plan_becomes_tasks(visitor: Visitor) -> None:
+    text = "plan: p\ntasks:\n  - key: a\n    title: A\n  - key: b\n    title: B\n    after: [a]\n"
+    assert visitor.post("plans", {"text": text, "dry_run": True})["dry_run"] is True
+    assert visitor.get("tasks")["total"] == 0
+    made = visitor.post("plans", {"text": text})["tasks"]
+    assert visitor.get(f"tasks/{made['b']}")["after"] == [made["a"]]
+    problem = visitor.refused("POST", "plans", 422, "plan_refused", json={"text": "plan: [\n"})
+    assert "line" in problem["detail"]
+
+
+def test_memory_is_there(visitor: Visitor) -> None:
+    made = visitor.ask("POST", "decisions", json={"title": "Use SQL", "decision": "yes", "impact": "high"})
+    assert (made.status_code, made.headers["location"]) == (201, "/api/v1/decisions/D1")
+    assert visitor.get("decisions?search=sql")["total"] == 1
+    assert visitor.get("decisions/D1")["title"] == "Use SQL"
+    assert visitor.get("search?text=sql")
+    assert {"implementer", "tester"} <= {role["name"] for role in visitor.get("roles")["roles"]}
+    assert visitor.get("sessions")["sessions"] == []
+    assert visitor.get("files") == {"files": [], "overlaps": []}
+
+
+def test_the_queue_is_steered(visitor: Visitor) -> None:
+    assert visitor.post("pause") == {"paused": True}
+    assert visitor.get("status")["paused_at"]
+    assert visitor.post("resume") == {"paused": False}
+    changed = visitor.ask("PATCH", "slots", json={"slots": {"agent:claude": 2}}).json()["slots"]
+    assert {"name": "agent:claude", "capacity": 2, "used": 0}.items() <= changed[0].items()
+    assert visitor.get("health")["ready"] is True
+    assert visitor.get("metrics/stats?since=24h")["runs"] == 0
+    visitor.refused("GET", "metrics/stats?since=yesterday", 422, "invalid_time")
+
+
+def test_who_did_it_and_under_which_request_stands_in_the_journal(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"}, headers={"X-Request-Id": "trace-7"})
+    event = visitor.get("journal")["events"][0]
+    assert (event["actor"], event["correlation"]) == ("web:local", "trace-7")
+    answer = visitor.ask("GET", "tasks", headers={"X-Request-Id": "bad id\t"})
+    assert answer.headers["x-request-id"].startswith("web-")
+
+
+def test_commands_come_from_trusted_doors_alone(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    for method, path, body in (
+        ("POST", "tasks", {"title": "x", "run": "true"}),
+        ("POST", "tasks", {"title": "x", "checks": ["true"]}),
+        ("POST", "tasks", {"title": "x", "setup": "true"}),
+        ("PATCH", "tasks/T1", {"checks": ["true"]}),
+        ("POST", "plans", {"text": "plan: p\ntasks:\n  - title: a\n    run: 'true'\n"}),
+        ("POST", "plans", {"text": "plan: p\ndefaults: {check: 'true'}\ntasks:\n  - title: a\n"}),
+    ):
+        visitor.refused(method, path, 403, "commands_refused", json=body)
+    assert visitor.get("tasks")["total"] == 1
+
+
+def test_named_checks_come_from_every_door(site: Site) -> None:
+    site.configure({"checks": {"unit": "true"}})
+    house = House.open(str(site.root), None, site.environ)
+    with Visitor(house) as visitor:
+        assert visitor.post("tasks", {"title": "x", "checks": ["unit"]})["checks"] == ["unit"]
+    house.close()
+
+
+def test_commands_come_if_a_setting_says_so(site: Site) -> None:
+    site.configure({"serve": {"commands": True}})
+    house = House.open(str(site.root), None, site.environ)
+    with Visitor(house) as visitor:
+        assert visitor.post("tasks", {"title": "x", "run": "true"})["run_command"] == "true"
+    house.close()
+
+
+def test_what_the_caller_has_is_not_sent_again(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    for path in ("tasks", "tasks/T1", "ready", "status", "roles"):
+        tag = visitor.ask("GET", path).headers["etag"]
+        again = visitor.ask("GET", path, headers={"If-None-Match": tag})
+        assert (again.status_code, again.content) == (304, b""), path
+    tag = visitor.ask("GET", "tasks").headers["etag"]
+    visitor.post("tasks", {"title": "two"})
+    assert visitor.ask("GET", "tasks", headers={"If-None-Match": tag}).status_code == 200
+
+
+def test_a_change_does_not_overwrite_another(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    tag = visitor.ask("GET", "tasks/T1").headers["etag"]
+    assert visitor.ask("PATCH", "tasks/T1", json={"title": "mine"}, headers={"If-Match": tag}).status_code == 200
+    visitor.refused("PATCH", "tasks/T1", 412, "version_changed", json={"title": "yours"}, headers={"If-Match": tag})
+    assert visitor.get("tasks/T1")["title"] == "mine"
+
+
+def test_of_many_changes_of_one_version_one_wins(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    tag = visitor.ask("GET", "tasks/T1").headers["etag"]
+    found: list[Any] = []
+
+    def change(number: int) -> None:
+        answer = visitor.ask("PATCH", "tasks/T1", json={"title": f"by {number}"}, headers={"If-Match": tag})
+        found.append(answer.status_code)
+
+    threads = [threading.Thread(target=change, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == [200] + [412] * 7

@@ -1,0 +1,284 @@
+"""Who may come in: hosts, origins, tokens, roles, sizes, rates; and that what comes in is harmless."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from visitors import Site, Visitor
+
+from orchestrion.core.errors import Backpressure
+from orchestrion.interfaces.web.house import House
+from orchestrion.interfaces.web.security import BODY_LIMIT, HEADERS, Rates, is_own_name, names_of
+
+SCRIPT = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def dialect() -> str:
+    """The database has no part in this."""
+    return "sqlite"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "", "[::1", "x/y"]
+)
+def test_a_foreign_host_is_refused(visitor: Visitor, host: str) -> None:
+    for path in ("/api/v1/tasks", "/metrics", "/livez", "/mcp", "/", "/login", "/api/v1/openapi.json"):
+        visitor.refused("GET", path, 403, "foreign_host", headers={"Host": host})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:80", "[::1]:7117", "127.0.0.2:1"])
+def test_this_machine_goes_by_its_names(visitor: Visitor, host: str) -> None:
+    assert visitor.ask("GET", "tasks", headers={"Host": host}).status_code == 200
+
+
+def test_names_are_exact() -> None:
+    assert is_own_name("Build.Example:7117", names_of("10.0.0.1", "build.example, other"))
+    assert not is_own_name("sub.build.example", names_of("10.0.0.1", "build.example"))
+    assert is_own_name("10.0.0.9", names_of("0.0.0.0", None))
+    assert not is_own_name("10.0.0.9", names_of("10.0.0.1", None))
+    assert not is_own_name("evil.example", names_of("0.0.0.0", None))
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:8000", "http://localhost:7117", "file://"]
+)
+def test_a_foreign_origin_is_refused(visitor: Visitor, origin: str) -> None:
+    for method, path in (("GET", "tasks"), ("POST", "tasks"), ("POST", "/mcp"), ("POST", "/login")):
+        visitor.refused(method, path, 403, "foreign_origin", headers={"Origin": origin})
+
+
+def test_a_page_of_another_site_is_refused(visitor: Visitor) -> None:
+    headers = {"Sec-Fetch-Site": "cross-site"}
+    visitor.refused("POST", "tasks", 403, "foreign_origin", headers=headers, json={"title": "x"})
+    assert visitor.ask("GET", "tasks", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("media", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
+def test_a_form_cannot_act(visitor: Visitor, media: str) -> None:
+    body = '{"title": "x"}'
+    visitor.refused("POST", "tasks", 403, "foreign_origin", content=body, headers={"Content-Type": media})
+    visitor.refused("POST", "/tasks/T1/approve", 403, "foreign_origin")
+    assert visitor.get("tasks")["total"] == 0
+
+
+def test_our_own_page_acts(visitor: Visitor) -> None:
+    assert visitor.ask("POST", "tasks", json={"title": "x"}, headers={"Origin": "http://127.0.0.1:7117"}).is_success
+    assert visitor.ask("POST", "tasks", json={"title": "x"}, headers={"X-Orchestrion": "1"}).is_success
+
+
+# -- tokens ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(house: House) -> Iterator[Visitor]:
+    """A server that asks everybody for a token."""
+    house.tokens_needed = True
+    with Visitor(house) as one:
+        yield one
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"}
+
+
+def test_without_a_token_nobody_comes_in(asked: Visitor) -> None:
+    for path in ("/api/v1/tasks", "/api/v1/events", "/api/v1/openapi.json", "/metrics", "/mcp"):
+        problem = asked.ask("GET", path)
+        assert (problem.status_code, problem.json()["code"]) == (401, "unauthenticated"), path
+        assert problem.headers["www-authenticate"].startswith("Bearer")
+    assert asked.ask("GET", "/livez").status_code == 200
+    assert asked.ask("GET", "/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("header", ["Bearer", "Bearer x", "Basic eDp5", "Bearer " + "a" * 5000, "Bearer \xff"])
+def test_what_is_no_token_opens_nothing(asked: Visitor, header: str) -> None:
+    asked.refused("GET", "tasks", 401, "unauthenticated", headers={"Authorization": header.encode("latin-1")})
+
+
+def test_a_read_token_cannot_act(visitor: Visitor, house: House) -> None:
+    visitor.post("tasks", {"title": "one"})
+    headers = bearer(house.cases.create_token("watcher")["token"])
+    assert visitor.ask("GET", "tasks", headers=headers).status_code == 200
+    document = visitor.get("openapi.json")
+    acts = [(method, path) for path, one in document["paths"].items() for method in one if method != "get"]
+    assert len(acts) > 20
+    for method, path in acts:
+        filled = path.replace("{task}", "T1").replace("{run}", "R1").replace("{gate}", "G1").replace("{on}", "T1")
+        problem = visitor.refused(method.upper(), filled, 403, "forbidden", headers=headers, json={})
+        assert "token:watcher" in problem["detail"]
+    visitor.refused("POST", "/mcp", 403, "forbidden", headers=headers, json={})
+
+
+def test_an_operator_cannot_do_what_admins_do(visitor: Visitor, house: House) -> None:
+    headers = bearer(house.cases.create_token("ci", "operate")["token"])
+    assert visitor.ask("POST", "tasks", json={"title": "x"}, headers=headers).status_code == 201
+    visitor.refused("DELETE", "tasks/T1", 403, "forbidden", headers=headers)
+    visitor.refused("POST", "pause", 403, "forbidden", headers=headers)
+    assert visitor.get("journal?task=T1")["events"][0]["actor"] == "token:ci"
+    boss = bearer(house.cases.create_token("boss", "admin")["token"])
+    assert visitor.ask("DELETE", "tasks/T1", headers=boss).status_code == 200
+
+
+def test_a_token_ends(asked: Visitor, house: House) -> None:
+    made = house.cases.create_token("ci", days=1)
+    assert asked.ask("GET", "tasks", headers=bearer(made["token"])).status_code == 200
+    house.cases.store.now = 10**13
+    asked.refused("GET", "tasks", 401, "unauthenticated", headers=bearer(made["token"]))
+    house.cases.store.now = None
+    house.cases.revoke_token("ci")
+    problem = asked.refused("GET", "tasks", 401, "unauthenticated", headers=bearer(made["token"]))
+    assert "revoked" in problem["detail"]
+
+
+def test_a_token_is_kept_as_a_hash(house: House, site: Site) -> None:
+    made = house.cases.create_token("ci")
+    assert made["token"].startswith("orch_")
+    assert made["token"] not in str(house.cases.tokens())
+    with open(site.environ["ORCHESTRION_DB"], "rb") as file:  # noqa: PTH123 - bytes, whatever is in them
+        assert made["token"].encode() not in file.read()
+
+
+def test_behind_a_proxy_nobody_is_from_this_machine(visitor: Visitor, house: House) -> None:
+    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+        visitor.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
+    token = house.cases.create_token("ci")["token"]
+    assert visitor.ask("GET", "tasks", headers={"X-Forwarded-For": "1", **bearer(token)}).status_code == 200
+
+
+def test_a_browser_logs_in_once(asked: Visitor, house: House) -> None:
+    answer = asked.ask("GET", "/", headers={"Accept": "text/html"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    assert "<form" in asked.ask("GET", "/login").text
+    headers = {"Origin": "http://127.0.0.1:7117"}
+    wrong = asked.ask("POST", "/login", data={"token": SCRIPT}, headers=headers)
+    assert wrong.status_code == 401
+    assert SCRIPT not in wrong.text
+    token = house.cases.create_token("me", "operate")["token"]
+    came = asked.ask("POST", "/login", data={"token": token}, headers=headers, follow_redirects=False)
+    assert came.status_code == 303
+    cookie = came.headers["set-cookie"].lower()
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert asked.ask("GET", "tasks").status_code == 200
+
+
+# -- sizes, rates, headers ------------------------------------------------------------------------
+
+
+def test_a_body_has_bounds(visitor: Visitor) -> None:
+    visitor.refused("POST", "tasks", 413, "too_large", content=b"x" * (BODY_LIMIT + 1), headers={"X-Orchestrion": "1"})
+
+    def pieces() -> Iterator[bytes]:
+        for _ in range(BODY_LIMIT // 65536 + 2):
+            yield b"x" * 65536
+
+    visitor.refused("POST", "tasks", 413, "too_large", content=pieces(), headers={"X-Orchestrion": "1"})
+
+
+def test_who_asks_too_much_waits() -> None:
+    now = [100.0]
+    rates = Rates(5, lambda: now[0])
+    for _ in range(10):
+        rates.count("ada")
+    with pytest.raises(Backpressure) as refused:
+        rates.count("ada")
+    assert refused.value.details["retry_after_s"] == 0.2
+    rates.count("bob")
+    now[0] += 0.2
+    rates.count("ada")
+    with pytest.raises(Backpressure):
+        rates.count("ada")
+
+
+def test_the_rate_is_refused_with_when(site: Site) -> None:
+    site.configure({"serve": {"rate": 2}})
+    house = House.open(str(site.root), None, site.environ)
+    with Visitor(house) as visitor:
+        answers = [visitor.ask("GET", "roles") for _ in range(12)]
+    house.close()
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert int(refused[0].headers["retry-after"]) >= 1
+
+
+def test_who_tries_tokens_out_is_counted_too(site: Site) -> None:
+    site.configure({"serve": {"rate": 2}})
+    house = House.open(str(site.root), None, site.environ)
+    with Visitor(house, "orch_guess") as visitor:
+        statuses = [visitor.ask("GET", "roles").status_code for _ in range(12)]
+    house.close()
+    assert set(statuses) == {401, 429}
+
+
+def test_every_answer_tells_browsers_what_is_allowed(visitor: Visitor) -> None:
+    for path in ("/api/v1/tasks", "/api/v1/tasks/T9", "/nothing", "/login", "/livez"):
+        answer = visitor.ask("GET", path)
+        for header, value in HEADERS.items():
+            assert answer.headers[header] == value, path
+    assert "unsafe" not in HEADERS["content-security-policy"]
+
+
+# -- what was written by others -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "title", [SCRIPT, "'; drop table tasks; --", "{{7*7}}", "‮evil", "a" * 255, "🦔", '"><img src=x onerror=1>']
+)
+def test_what_is_written_comes_back_as_data(visitor: Visitor, title: str) -> None:
+    made = visitor.post("tasks", {"title": title, "description": title})
+    assert made["title"] == title
+    answer = visitor.ask("GET", "tasks/T1")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["description"] == title
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"{", 400, "invalid_json"),
+        (b"\xff\xfe", 400, "invalid_json"),
+        (b"[" * 100_000, 400, "invalid_json"),
+        (b"[]", 422, "invalid_parameters"),
+        (b"null", 422, "invalid_parameters"),
+        (b'{"title": 3}', 422, "invalid_parameters"),
+        (b'{"title": ""}', 422, "invalid_parameters"),
+        (b'{"title": " "}', 422, "invalid_title"),
+        (b'{"title": "a\\u0000b"}', 422, "invalid_title"),
+        (b'{"title": "\\ud800"}', 422, "invalid_parameters"),
+        (b'{"title": "x", "description": "\\u0000"}', 422, "invalid_text"),
+        (b'{"title": "x", "priority": 99}', 422, "invalid_parameters"),
+        (b'{"title": "x", "priority": "5"}', 422, "invalid_parameters"),
+        (b'{"title": "x", "effort_min": NaN}', 422, "invalid_parameters"),
+        (b'{"title": "x", "effort_min": 1e999}', 422, "invalid_parameters"),
+        (b'{"title": "x", "plan": "../x"}', 422, "invalid_plan_name"),
+        (b'{"title": "x", "role": "../../etc/passwd"}', 422, "invalid_role"),
+        (b'{"title": "x", "after": ["T999"]}', 404, "no_task"),
+        (b'{"title": "x", "parent": "T0"}', 422, "invalid_id"),
+        (b'{"title": "x", "due_at": "soon"}', 422, "invalid_time"),
+        (b'{"title": "x", "context": {"a": "\\ud800"}}', 422, "invalid_parameters"),
+        (b'{"title": "x", "context": {"a": NaN}}', 422, "invalid_parameters"),
+        (b'{"title": "x", "unknown": 1}', 422, "invalid_parameters"),
+    ],
+)
+def test_bad_input_gets_a_clear_answer(visitor: Visitor, body: bytes, status: int, code: str) -> None:
+    answer = visitor.ask("POST", "tasks", content=body, headers={"Content-Type": "application/json"})
+    problem = answer.json()
+    assert answer.status_code == status, problem
+    assert problem["hint"]
+    assert problem["code"] == code, problem
+    assert visitor.get("tasks")["total"] == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "tasks/..%2f..%2fetc%2fpasswd", "tasks/T1%00", "tasks/%ff", "tasks/T" + "9" * 400, "runs/../../x/log",
+        "runs/R1%2f..%2fR2/log", "artifacts/A-1", "sessions/S1;drop", "decisions/D1'--", "gates/%2e%2e/open",
+    ],
+)  # fmt: skip
+def test_a_name_is_no_path(visitor: Visitor, path: str) -> None:
+    answer = visitor.ask("GET", path)
+    assert answer.status_code in (404, 405, 422)
+    assert "passwd" not in answer.json()["details"]

@@ -1,0 +1,179 @@
+"""The server as a process: how it begins, how it ends, and that no run ends with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+from visitors import PROGRAM, Site, until
+
+from orchestrion.runs import processes
+
+
+@pytest.fixture
+def dialect() -> str:
+    """The database has no part in this."""
+    return "sqlite"
+
+
+def test_sigterm_ends_it_in_order(site: Site) -> None:
+    with site.served() as served:
+        assert served.ask("GET", "/readyz") == (200, {"ready": True, "not_ready": []})
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+
+
+def test_a_port_in_use_is_said(site: Site) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = site.run("serve", "--port", str(taken.getsockname()[1]), "--json")
+    assert done.returncode == 7
+    assert json.loads(done.stderr)["error"]["code"] == "port_in_use"
+
+
+def test_what_is_no_address_is_said(site: Site) -> None:
+    done = site.run("serve", "--host", "example.org")
+    assert done.returncode == 6
+    assert "is no address" in done.stderr
+
+
+def test_every_other_address_demands_tokens(site: Site) -> None:
+    with site.served("--host", "0.0.0.0") as served:
+        assert "everybody needs a token; 0 are valid; there is none" in served.said[0]
+        port = served.address.rpartition(":")[2]
+        served.address = f"127.0.0.1:{port}"
+        assert served.ask("GET", "/api/v1/tasks")[0] == 401
+        token = json.loads(site.run("token", "create", "ci", "--role", "operate", "--json").stdout)["token"]
+        assert served.ask("GET", "/api/v1/tasks", Authorization=f"Bearer {token}")[0] == 200
+
+
+def test_the_log_is_json_with_the_journals_correlation(site: Site) -> None:
+    with site.served("--log", "all") as served:
+        served.ask("POST", "/api/v1/tasks", {"title": "x"}, X_Request_Id="trace-1")
+        line = json.loads(until(lambda: next((one for one in served.said if "trace-1" in one), None)))
+    assert {"method": "POST", "status": 201, "actor": "web:local", "correlation": "trace-1"}.items() <= line.items()
+    with site.open() as orchestrion:
+        assert orchestrion.events()[0]["correlation"] == "trace-1"
+
+
+def test_tokens_are_made_listed_and_revoked(site: Site) -> None:
+    made = site.run("token", "create", "ci", "--days", "30").stdout.strip()
+    assert made.startswith("orch_")
+    assert made not in site.run("token", "list").stdout
+    assert site.run("token", "create", "ci").returncode == 5
+    assert site.run("token", "revoke", "ci").returncode == 0
+    assert site.run("token", "revoke", "ci").returncode == 4
+    assert json.loads(site.run("token", "list", "--json").stdout)["tokens"][0]["status"] == "revoked"
+
+
+def slow_task(site: Site, folder: Path) -> Path:
+    """A task whose agent waits until it is let go; the file that lets it."""
+    gate = folder / "go"
+    with site.open() as orchestrion:
+        orchestrion.add(
+            "slow", command=f"while [ ! -e {gate} ]; do sleep 0.05; done; echo $ORCHESTRION_CORRELATION > result.txt"
+        )
+    return gate
+
+
+def run_of(site: Site) -> dict[str, object] | None:
+    with site.open() as orchestrion:
+        runs = orchestrion.list_runs().as_json("runs")["runs"]
+        return next((run for run in runs if run["state"] == "running" and run["pid"]), None)
+
+
+def test_killing_up_kills_no_run(site: Site, tmp_path: Path) -> None:
+    gate = slow_task(site, tmp_path)
+    with site.served("--slots", "1", command="up") as served:
+        run = until(lambda: run_of(site))
+        served.process.send_signal(signal.SIGKILL)
+        served.process.wait(20)
+    assert processes.is_alive(run["pid"], processes.start_time(run["pid"]) or 0)
+    gate.touch()
+    with site.open() as orchestrion:
+        until(lambda: orchestrion.task("T1").state == "completed")
+        assert orchestrion.run("R1").row["attempt"] == 1
+
+
+def test_stopping_up_leaves_runs_and_the_next_takes_them_over(site: Site, tmp_path: Path) -> None:
+    gate = slow_task(site, tmp_path)
+    with site.served("--slots", "1", command="up") as served:
+        until(lambda: run_of(site))
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(30) == 0
+        assert run_of(site)
+    with site.served("--slots", "1", command="up") as served:
+        gate.touch()
+        with site.open() as orchestrion:
+            until(lambda: orchestrion.task("T1").state == "completed")
+        assert served.ask("GET", "/api/v1/runs")[1]["total"] == 1
+
+
+def test_killing_serve_kills_no_run_that_it_started(site: Site, tmp_path: Path) -> None:
+    gate = slow_task(site, tmp_path)
+    with site.served() as served:
+        status, run = served.ask("POST", "/api/v1/runs", {"task": "T1"}, X_Request_Id="trace-9")
+        assert (status, run["id"]) == (201, "R1")
+        until(lambda: run_of(site))
+        served.process.send_signal(signal.SIGKILL)
+        served.process.wait(20)
+    gate.touch()
+    with site.open() as orchestrion:
+        until(lambda: orchestrion.task("T1").state == "completed")
+        kinds = {one["kind"] for one in orchestrion.events(limit=1000) if one["correlation"] == "trace-9"}
+        assert {"run.starting", "run.succeeded", "task.completed"} <= kinds, kinds
+        assert "+trace-9" in orchestrion.diff("R1")
+
+
+def test_agents_connect_at_the_same_address(site: Site) -> None:
+    with site.served() as served:
+        hello = {
+            "jsonrpc": "2.0", "id": 1, "method": "initialize",
+            "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "c", "version": "1"}},  # noqa: E501
+        }  # fmt: skip
+        accept = "application/json, text/event-stream"
+        status, text = served.ask("POST", "/mcp", hello, Accept=accept)
+        assert status == 200
+        assert '"name":"orchestrion"' in text
+        assert served.ask("POST", "/mcp", hello, Accept=accept, Host="evil.example")[0] == 403
+        numbers = served.ask("GET", "/metrics")[1]
+        assert 'orchestrion_http_requests_total{method="POST",status="200"} 1.0' in numbers
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+
+
+def test_without_its_libraries_it_says_what_to_install(site: Site) -> None:
+    code = (
+        "import sys; sys.modules['fastapi'] = None\n"
+        "import importlib.util as u; found = u.find_spec\n"
+        "u.find_spec = lambda name, *more: None if name == 'fastapi' else found(name, *more)\n"
+        "from orchestrion.interfaces.cli.app import run; sys.exit(run(['serve']))"
+    )
+    done = subprocess.run(
+        [PROGRAM[0], "-c", code], cwd=site.root, env=site.environ | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 7
+    assert "pip install 'orchestrion[serve]'" in done.stderr
+
+
+def test_alerts_are_shown_at_the_command_line(site: Site) -> None:
+    site.configure({"alerts": {"disk_gb": 1_000_000_000}})
+    assert "nothing asks" in site.run("alerts").stdout
+    assert "disk" in site.run("alerts", "--look").stdout
+    assert json.loads(site.run("alerts", "--all", "--json").stdout)["total"] >= 1
+
+
+def test_a_server_looks_for_alerts_by_itself(site: Site) -> None:
+    site.configure({"alerts": {"disk_gb": 1_000_000_000, "every_s": 1}})
+    with site.served() as served:
+        assert until(lambda: served.ask("GET", "/api/v1/alerts?unclosed=true")[1]["alerts"])
+        line = until(lambda: next((one for one in served.said if '"rule": "disk"' in one), None))
+        assert json.loads(line)["level"] == "warning"
+        assert 'orchestrion_alerts{rule="disk"}' in served.ask("GET", "/metrics")[1]

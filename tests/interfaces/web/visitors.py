@@ -1,0 +1,219 @@
+"""Those who ask a server: in this process, or of a server that is a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.testclient import TestClient
+
+from orchestrion import Orchestrator
+from orchestrion.interfaces.web.app import create_app
+from orchestrion.interfaces.web.house import House
+
+#: So long anything may take, in seconds.
+PATIENCE_S = 60.0
+PROGRAM = [sys.executable, "-m", "orchestrion"]
+
+
+def clean_environ(folder: Path) -> dict[str, str]:
+    """An environment with a home of its own in ``folder``: no other project, run or setting."""
+    home = folder / "home"
+    home.mkdir()
+    (home / ".gitconfig").write_text("[user]\n name = User\n email = user@example.org\n[init]\n defaultBranch = main\n")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_", "XDG_"))}
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
+    return kept | {"HOME": str(home), "XDG_STATE_HOME": str(folder / "state"), "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+class Visitor:
+    """Asks a server in this process."""
+
+    def __init__(self, house: House, token: str | None = None) -> None:
+        self.house = house
+        self.app = create_app(house)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self.client = TestClient(
+            self.app, base_url="http://127.0.0.1:7117", headers=headers, raise_server_exceptions=False
+        )
+
+    def __enter__(self) -> Self:
+        self.client.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.__exit__(kind, error, trace)
+
+    def ask(self, method: str, path: str, **given: Any) -> Any:
+        """The response to a request."""
+        return self.client.request(method, path if path.startswith("/") else f"/api/v1/{path}", **given)
+
+    def get(self, path: str, **given: Any) -> Any:
+        """What a GET that succeeds answers."""
+        answer = self.ask("GET", path, **given)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, **given: Any) -> Any:
+        """What a POST that succeeds answers."""
+        answer = self.ask("POST", path, json=body, **given)
+        assert answer.status_code in (200, 201), answer.text
+        return answer.json()
+
+    def refused(self, method: str, path: str, status: int, code: str, **given: Any) -> dict[str, Any]:
+        """The problem of a request that is refused."""
+        answer = self.ask(method, path, **given)
+        assert answer.headers["content-type"] == "application/problem+json", answer.text
+        problem: dict[str, Any] = answer.json()
+        assert (answer.status_code, problem["code"]) == (status, code), problem
+        assert problem["status"] == status
+        assert problem["detail"]
+        assert problem["correlation"] == answer.headers["x-request-id"]
+        return problem
+
+
+class Site:
+    """A folder with a project."""
+
+    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
+        self.root = root
+        self.environ = dict(environ)
+
+    def make(self, config: Mapping[str, Any] | None = None) -> None:
+        """Makes it a git repository with one commit, and a project."""
+        self.root.mkdir()
+        (self.root / "a.txt").write_text("a\n")
+        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+            subprocess.run(["git", *arguments], cwd=self.root, env=self.environ, check=True)
+        self.configure(config or {})
+        self.open().close()
+
+    def configure(self, config: Mapping[str, Any]) -> None:
+        """Writes the project's settings."""
+        (self.root / ".orchestrion").mkdir(exist_ok=True)
+        (self.root / ".orchestrion" / "config.yaml").write_text(json.dumps(config))
+
+    def open(self) -> Orchestrator:
+        """The use cases, as somebody at the command line."""
+        return Orchestrator.open(self.root, environ=self.environ, actor="user:ada")
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """One call of the command line."""
+        return subprocess.run(
+            [*PROGRAM, *arguments], cwd=self.root, env=self.environ, capture_output=True, text=True, check=False
+        )
+
+    @contextmanager
+    def served(self, *arguments: str, command: str = "serve") -> Iterator[Served]:
+        """A server in a process of its own, for a block."""
+        process = subprocess.Popen(
+            [*PROGRAM, command, "--port", "0", *arguments],
+            cwd=self.root,
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+        try:
+            yield Served(process)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+                process.wait(PATIENCE_S)
+            assert process.stderr
+            process.stderr.close()
+
+
+class Served:
+    """A server that listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self.process = process
+        #: What it said, line by line.
+        self.said: list[str] = []
+        assert process.stderr
+        for raw in process.stderr:
+            self.said.append(raw.decode())
+            if self.said[-1].startswith("listening on "):
+                break
+        else:
+            raise AssertionError("".join(self.said))
+        self.address = self.said[-1].split("//")[1].strip().rstrip("/")
+        # Whoever does not read what it says makes it wait.
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr
+        try:
+            for raw in self.process.stderr:
+                self.said.append(raw.decode())
+        except ValueError:
+            return
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
+        """Status and content of the answer to a request."""
+        connection = HTTPConnection(self.address, timeout=PATIENCE_S)
+        try:
+            sent = {key.replace("_", "-"): value for key, value in headers.items()}
+            if body is not None:
+                sent.setdefault("Content-Type", "application/json")
+            connection.request(method, path, None if body is None else json.dumps(body), sent)
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            is_json = "json" in (answer.getheader("content-type") or "")
+            return answer.status, json.loads(text) if is_json and text else text
+        finally:
+            connection.close()
+
+    @contextmanager
+    def stream(self, path: str = "/api/v1/events", **headers: str) -> Iterator[Stream]:
+        """The events of a server, for a block."""
+        connection = HTTPConnection(self.address, timeout=PATIENCE_S)
+        connection.request("GET", path, headers={key.replace("_", "-"): value for key, value in headers.items()})
+        answer = connection.getresponse()
+        try:
+            assert answer.status == 200, answer.read()
+            yield Stream(answer)
+        finally:
+            connection.close()
+
+
+class Stream:
+    """Server-sent events as they come."""
+
+    def __init__(self, answer: HTTPResponse) -> None:
+        self._answer = answer
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        event: dict[str, Any] = {}
+        for raw in self._answer:
+            line = raw.decode().rstrip("\n")
+            field, _, value = line.partition(": ")
+            if line == "" and "data" in event:
+                yield {**json.loads(event["data"]), "event": event["event"], "line": int(event["id"])}
+                event = {}
+            elif field in ("id", "event", "data"):
+                event[field] = value
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """Waits for a condition to come true."""
+    end = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end, condition
+        time.sleep(0.02)
+    return found
