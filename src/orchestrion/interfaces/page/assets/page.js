@@ -1,0 +1,276 @@
+// What the page does by itself: it follows the journal and lets views ask for themselves again, opens dialogs,
+// keeps times current, and listens to keys. Everything that is shown comes from the server as markup or is set as text.
+"use strict";
+(() => {
+  const body = document.body;
+  const one = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // -- views that ask for themselves again ------------------------------------------------------
+  const LEAST_MS = 250; // between two requests of one view
+  const ENDED = /^run\.(succeeded|failed|timed_out|killed|lost)$/;
+  const asked = new WeakMap(); // view -> {at, timer}
+
+  const concerns = (view, event) => {
+    if (view.dataset.liveWhen === "ended" && !ENDED.test(event.kind)) return false;
+    const about = view.dataset.live;
+    return about === "*" || event.kind.startsWith(`${about}.`) || event.task === about || event.run === about;
+  };
+  const isWriting = (view) => {
+    const active = document.activeElement;
+    return active && view.contains(active) && active.matches("input, textarea, select");
+  };
+  const refresh = (view) => {
+    const state = asked.get(view) || { at: 0, timer: 0 };
+    if (state.timer) return;
+    const wait = Math.max(20, state.at + LEAST_MS - performance.now());
+    state.timer = setTimeout(() => {
+      state.timer = 0;
+      if (!view.isConnected) return;
+      if (document.hidden || isWriting(view)) { stale = true; return; }
+      state.at = performance.now();
+      htmx.trigger(view, "live");
+    }, wait);
+    asked.set(view, state);
+  };
+  let stale = false;
+  const refreshAll = () => { stale = false; all("[data-live]").forEach(refresh); };
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) refreshAll(); });
+  document.addEventListener("focusout", () => { if (stale) setTimeout(() => { if (stale) refreshAll(); }, 50); });
+  setInterval(() => {
+    for (const view of all("[data-live-every]")) {
+      const state = asked.get(view);
+      if (!state || performance.now() - state.at > 1000 * Number(view.dataset.liveEvery)) if (connected) refresh(view);
+    }
+  }, 1000);
+
+  // -- the journal, as server-sent events --------------------------------------------------------
+  // Read with fetch and not with EventSource: kinds of events are many, and EventSource hears only those it names.
+  let last = Number(body.dataset.since) || 0;
+  let connected = false;
+  const light = one("#live");
+  const tell = (on) => {
+    connected = on;
+    light.classList.toggle("on", on);
+    one(".wide", light).textContent = on ? "live" : "reconnecting";
+  };
+  const heard = (block) => {
+    let data = "";
+    for (const line of block.split("\n")) {
+      if (line.startsWith("data:")) data += line.slice(5).trim();
+      if (line.startsWith("id:")) last = Number(line.slice(3)) || last;
+    }
+    if (!data) return;
+    const event = JSON.parse(data);
+    for (const view of all("[data-live]")) if (concerns(view, event)) refresh(view);
+  };
+  const listen = async () => {
+    const answer = await fetch(`/api/v1/events?since=${last}`, { headers: { Accept: "text/event-stream" } });
+    if (!answer.ok) throw new Error(`events: ${answer.status}`);
+    tell(true);
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+      rest = blocks.pop();
+      blocks.forEach(heard);
+    }
+  };
+  const follow = async () => {
+    for (let pause = 250; ; pause = Math.min(pause * 2, 5000)) {
+      const was = connected;
+      try { await listen(); pause = 250; } catch { /* the server is away for a moment; it is asked again */ }
+      if (was || connected) pause = 250;
+      tell(false);
+      await new Promise((go) => setTimeout(go, pause));
+      // What happened meanwhile is replayed from the number of the last event.
+    }
+  };
+  if (body.dataset.since !== undefined && light) follow();
+
+  // -- what was done ------------------------------------------------------------------------------
+  const dialog = one("#dialog");
+  document.addEventListener("done", () => { if (dialog.open) dialog.close(); refreshAll(); });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target !== dialog) return;
+    if (!dialog.open) dialog.showModal();
+    const first = one("textarea, input:not([type=hidden]), select", dialog);
+    if (first) { first.focus(); if (first.select) first.select(); }
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    // A form that is refused is a note, not a dialog.
+    if (event.detail.target === dialog && event.detail.xhr.status >= 400) event.detail.target = one("#notes");
+  });
+  document.addEventListener("click", (event) => {
+    if (event.target.closest("[data-close]")) dialog.close();
+    const note = event.target.closest("[data-dismiss]");
+    if (note) note.closest(".note").remove();
+    if (event.target === dialog) dialog.close();
+  });
+  new MutationObserver((changes) => {
+    for (const change of changes) for (const note of change.addedNodes)
+      if (note.nodeType === 1 && note.matches(".note:not(.problem)")) setTimeout(() => note.remove(), 5000);
+    const notes = all("#notes .note");
+    notes.slice(0, Math.max(0, notes.length - 4)).forEach((note) => note.remove());
+  }).observe(one("#notes"), { childList: true });
+
+  // Folds that a person opened, the chosen card and drawings stay when a view is renewed.
+  if (window.Idiomorph) {
+    const kept = (element) => element.nodeType === 1 && element.dataset && "keep" in element.dataset;
+    Object.assign(Idiomorph.defaults.callbacks, {
+      beforeAttributeUpdated: (name, element) =>
+        !(name === "open" && element.tagName === "DETAILS") && !(name === "class" && element.classList.contains("chosen")) && !kept(element),
+      beforeNodeRemoved: (node) => !(node.parentElement && node.parentElement.closest("[data-keep]")),
+      beforeNodeMorphed: (old) => !(kept(old) && old.childElementCount && !old.matches("figure")),
+    });
+  }
+
+  // -- times -----------------------------------------------------------------------------------------
+  const units = [[86400, "d"], [3600, "h"], [60, "min"]];
+  const ago = (seconds) => {
+    const size = Math.abs(seconds);
+    if (size < 10) return seconds < 0 ? "in a moment" : "just now";
+    const [length, unit] = units.find(([length]) => size >= length) || [1, "s"];
+    const text = `${Math.floor(size / length)} ${unit}`;
+    return seconds < 0 ? `in ${text}` : `${text} ago`;
+  };
+  const lasts = (seconds) => {
+    const s = Math.max(0, Math.floor(seconds)), pad = (n) => String(n).padStart(2, "0");
+    return s < 3600 ? `${Math.floor(s / 60)}:${pad(s % 60)}` : `${Math.floor(s / 3600)}:${pad(Math.floor(s / 60) % 60)}:${pad(s % 60)}`;
+  };
+  const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+  const tick = () => {
+    const now = Date.now();
+    for (const time of all("time[data-ago]")) {
+      setText(time, ago((now - Date.parse(time.dateTime)) / 1000));
+      if (!time.title) time.title = time.dateTime;
+    }
+    for (const time of all("time[data-lasts]")) setText(time, lasts((now - Date.parse(time.dateTime)) / 1000));
+  };
+  tick();
+  setInterval(tick, 1000);
+  document.addEventListener("htmx:afterSettle", tick);
+
+  // -- the log stays at its end while one is there -------------------------------------------------
+  const log = one(".log");
+  if (log) {
+    log.scrollTop = log.scrollHeight;
+    let atEnd = true;
+    log.addEventListener("scroll", () => { atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 40; });
+    document.addEventListener("htmx:afterSettle", () => { if (atEnd) log.scrollTop = log.scrollHeight; });
+  }
+
+  // -- find ------------------------------------------------------------------------------------------
+  const find = one("#find"), found = one("#found");
+  let turn = 0;
+  const close = () => { found.hidden = true; find.setAttribute("aria-expanded", "false"); find.removeAttribute("aria-activedescendant"); };
+  const show = (results, text) => {
+    found.replaceChildren(...(results.length ? results : [{ title: `Nothing matches “${text}”` }]).map((result, place) => {
+      const item = document.createElement("li");
+      item.role = "option";
+      item.id = `found-${place}`;
+      if (!result.path) { item.textContent = result.title; item.className = "empty"; return item; }
+      const link = document.createElement("a"), id = document.createElement("span"), state = document.createElement("span");
+      link.href = result.path;
+      link.tabIndex = -1;
+      id.className = "id"; id.textContent = result.id;
+      state.className = "meta"; state.textContent = result.state.replaceAll("_", " ");
+      link.append(id, ` ${result.title} `, state);
+      item.append(link);
+      return item;
+    }));
+    found.hidden = false;
+    find.setAttribute("aria-expanded", "true");
+  };
+  const choose = (step) => {
+    const items = all("li a", found).map((link) => link.parentElement);
+    if (!items.length) return;
+    const at = items.findIndex((item) => item.classList.contains("chosen"));
+    items.forEach((item) => { item.classList.remove("chosen"); item.ariaSelected = "false"; });
+    const next = items[(at + step + items.length) % items.length];
+    next.classList.add("chosen");
+    next.ariaSelected = "true";
+    find.setAttribute("aria-activedescendant", next.id);
+  };
+  let typing = 0;
+  find.addEventListener("input", () => {
+    clearTimeout(typing);
+    const text = find.value.trim(), mine = ++turn;
+    if (!text) { close(); return; }
+    typing = setTimeout(async () => {
+      const answer = await fetch(`/search?q=${encodeURIComponent(text)}`);
+      if (mine === turn && answer.ok) { show((await answer.json()).results, text); choose(1); }
+    }, 150);
+  });
+  find.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowDown") { choose(1); event.preventDefault(); }
+    if (event.key === "ArrowUp") { choose(-1); event.preventDefault(); }
+    if (event.key === "Enter") { const link = one("li.chosen a", found); if (link) location.assign(link.href); }
+    if (event.key === "Escape") { close(); find.blur(); }
+  });
+  find.addEventListener("blur", () => setTimeout(close, 200));
+
+  // -- keys ------------------------------------------------------------------------------------------
+  const cards = () => all(".card").filter((card) => card.offsetParent !== null);
+  const chosen = () => one(".card:focus, .card:focus-within, .card.chosen");
+  const pick = (card) => {
+    if (!card) return;
+    all(".card.chosen").forEach((other) => other.classList.remove("chosen"));
+    card.classList.add("chosen");
+    card.focus({ preventScroll: true });
+    card.scrollIntoView({ block: "nearest", inline: "nearest" });
+  };
+  const walk = (step) => {
+    const now = chosen(), column = now ? now.closest(".column") : one(".column:has(.card)");
+    if (!column) return;
+    const there = all(".card", column), at = there.indexOf(now);
+    pick(there[Math.max(0, Math.min(there.length - 1, at + step))] || there[0]);
+  };
+  const cross = (step) => {
+    const columns = all(".column:has(.card)"), now = chosen();
+    const at = now ? columns.indexOf(now.closest(".column")) : -step;
+    const column = columns[Math.max(0, Math.min(columns.length - 1, at + step))];
+    if (column) pick(one(".card", column));
+  };
+  const act = (key) => {
+    const place = chosen() || one(".thing");
+    const button = place && one(`[data-key="${key}"]`, place);
+    if (button) button.click();
+  };
+  let going = 0;
+  const KEYS = {
+    "/": () => find.focus(),
+    "?": () => one("#help").showModal(),
+    n: () => { const button = one("[data-new]"); if (button) button.click(); },
+    j: () => walk(1), ArrowDown: () => walk(1), k: () => walk(-1), ArrowUp: () => walk(-1),
+    l: () => cross(1), h: () => cross(-1),
+    g: () => { going = performance.now(); },
+    Enter: () => { const card = one(".card:focus"); const link = card && one(".title a", card); if (link) location.assign(link.href); },
+  };
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+    if (event.target.closest("input, textarea, select, dialog")) return;
+    if (going && performance.now() - going < 1500 && event.key.length === 1) {
+      going = 0;
+      const link = one(`[data-go="${CSS.escape(event.key)}"]`);
+      if (link) { event.preventDefault(); location.assign(link.href); }
+      return;
+    }
+    if (event.key === "Enter" && !event.target.matches(".card")) return;
+    if (event.key.startsWith("Arrow") && !chosen()) return;
+    const move = KEYS[event.key];
+    if (move) { event.preventDefault(); move(); } else if ("arpdmx".includes(event.key)) act(event.key);
+  });
+  one("#keys").addEventListener("click", () => one("#help").showModal());
+
+  // -- light and dark ----------------------------------------------------------------------------------
+  one("#theme").addEventListener("click", () => {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    try { localStorage.setItem("theme", root.dataset.theme); } catch { /* then it lasts until the page is left */ }
+    document.dispatchEvent(new Event("theme"));
+  });
+})();

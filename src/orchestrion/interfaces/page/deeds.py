@@ -1,0 +1,298 @@
+"""What a person can do on the page: one table, from which forms, buttons and routes follow.
+
+Each deed is a use case with words around it. A deed with fields is asked about first, in a
+dialog. An action answers with a note that says what happened; the view it was done in asks for
+itself again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.interfaces.page import sheet
+from orchestrion.interfaces.page.door import House, PageRoute, caller_of, form_of
+from orchestrion.orchestrator import Orchestrator
+
+
+@dataclass(frozen=True)
+class Field:
+    """One thing that is asked before a deed."""
+
+    name: str
+    label: str
+    #: ``text``, ``area``, ``number``, or ``choice``.
+    kind: str = "text"
+    required: bool = False
+    value: str = ""
+    hint: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Deed:
+    """One thing that can be done to a task, a gate, a run, an agent's breaker or the queue."""
+
+    label: str
+    #: What is said when it is done; ``{thing}`` is what it was done to.
+    said: str
+    act: Callable[[Orchestrator, str, Mapping[str, str]], object]
+    fields: tuple[Field, ...] = ()
+    #: ``main``: what is usually wanted; ``danger``: hard to undo; empty: neither.
+    tone: str = ""
+    #: The key that does it on the chosen card.
+    key: str = ""
+
+
+@dataclass(frozen=True)
+class Button:
+    """A deed, offered for one thing."""
+
+    #: Where it is asked about, or done.
+    path: str
+    label: str
+    #: Whether something is asked first.
+    asks: bool
+    tone: str
+    key: str
+    #: What a screen reader says.
+    spoken: str
+
+
+_REASON = Field("reason", "Reason", "area", required=True, hint="It is kept in the history, and the next brief has it.")
+_KINDS = (
+    ("blocks", "waits until it is completed"),
+    ("data", "also gets its result"),
+    ("soft", "order only"),
+    ("on_failure", "runs only if it fails"),
+)
+_AFTER = (("block", "block what waits for it"), ("cancel", "cancel what waits for it, too"))
+
+DEEDS: dict[str, dict[str, Deed]] = {
+    "tasks": {
+        "approve": Deed("Approve", "{thing} is approved", lambda o, t, f: o.approve(t), tone="main", key="a"),
+        "reject": Deed("Reject", "{thing} goes back", lambda o, t, f: o.reject(t, f["reason"]), (_REASON,), key="r"),
+        "retry": Deed("Retry", "{thing} is tried again", lambda o, t, f: o.retry(t), tone="main", key="r"),
+        "resume": Deed(
+            "Retry in its session", "{thing} is tried again in its session", lambda o, t, f: o.retry(t, resume=True)
+        ),
+        "reopen": Deed("Reopen", "{thing} is open again", lambda o, t, f: o.reopen(t, f["reason"]), (_REASON,)),
+        "cancel": Deed(
+            "Cancel",
+            "{thing} is cancelled",
+            lambda o, t, f: o.cancel(t, f["reason"], dependents=f.get("dependents") or "block"),
+            (_REASON, Field("dependents", "Tasks behind it", "choice", choices=_AFTER, value="block")),
+            tone="danger",
+            key="x",
+        ),
+        "priority": Deed(
+            "Priority",
+            "{thing} has another priority",
+            lambda o, t, f: o.update(t, priority=_number(f, "priority")),
+            (Field("priority", "Priority, 1 to 10", "number", required=True, hint="10 is taken first."),),
+            key="p",
+        ),
+        "dependency": Deed(
+            "Add dependency",
+            "{thing} waits for another task",
+            lambda o, t, f: o.add_dependency(t, f["on"], f.get("kind") or "blocks"),
+            (
+                Field("on", "Waits for", required=True, hint="The id of a task, such as T12."),
+                Field("kind", "How", "choice", choices=_KINDS, value="blocks"),
+            ),
+            key="d",
+        ),
+    },
+    "gates": {
+        "answer": Deed(
+            "Answer",
+            "{thing} is answered",
+            lambda o, g, f: o.open_gate(g, answer=f["answer"]),
+            (Field("answer", "Answer", "area", required=True, hint="The next brief has it."),),
+            tone="main",
+            key="a",
+        ),
+        "open": Deed("Approve", "{thing} is open", lambda o, g, f: o.open_gate(g), tone="main", key="a"),
+        "refuse": Deed(
+            "Refuse",
+            "{thing} is refused",
+            lambda o, g, f: o.open_gate(g, answer=f.get("answer") or None, refuse=True),
+            (Field("answer", "Why", "area"),),
+            tone="danger",
+        ),
+    },
+    "runs": {
+        "message": Deed(
+            "Message",
+            "The agent of {thing} will read it",
+            lambda o, r, f: o.message(r, f["text"], wait_s=0),
+            (Field("text", "Message", "area", required=True, hint="The agent reads it while it works, or next."),),
+            key="m",
+        ),
+        "kill": Deed(
+            "Kill",
+            "{thing} is killed",
+            lambda o, r, f: o.kill(r, f.get("reason") or "killed by a person"),
+            (Field("reason", "Reason", value="killed by a person"),),
+            tone="danger",
+            key="x",
+        ),
+    },
+    "agents": {"close": Deed("Try again", "{thing} is used again", lambda o, a, f: o.resume(a), tone="main")},
+    "queue": {
+        "pause": Deed("Pause the queue", "Workers claim nothing any more", lambda o, q, f: o.pause()),
+        "resume": Deed("Resume", "Workers claim again", lambda o, q, f: o.resume(), tone="main"),
+    },
+}
+
+_OPEN = ("priority", "dependency", "cancel")
+#: What is offered for a task in each state, the usual first.
+OFFERED: dict[str, tuple[str, ...]] = {
+    "pending": _OPEN,
+    "ready": _OPEN,
+    "in_progress": ("priority",),
+    "retrying": ("cancel",),
+    "blocked": _OPEN,
+    "review": ("approve", "reject", "cancel"),
+    "completed": ("reopen",),
+    "failed": ("retry", "cancel", "resume"),
+    "cancelled": (),
+}
+_GATES = {
+    "question": ("answer", "refuse"),
+    "approval": ("open", "refuse"),
+    "external": ("open", "refuse"),
+    "time": ("open",),
+}
+
+NEW_TASK = (
+    Field("title", "Title", required=True),
+    Field("description", "What is to be done", "area"),
+    Field("command", "Command", hint="For the agent “command”; agents with a model need none."),
+    Field("role", "Role"),
+    Field("plan", "Plan"),
+    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4."),
+    Field("priority", "Priority, 1 to 10", "number", value="5"),
+)
+
+
+def for_task(
+    task: str, state: str, gates: Sequence[Mapping[str, Any]] = (), run: str | None = None, *, supervised: bool = True
+) -> list[Button]:
+    """Buttons of a task: those of its open gates, of the run that holds it, and its own."""
+    buttons = [button for gate in gates for button in for_gate(gate)]
+    if run:
+        buttons += for_run(run, supervised=supervised)
+    return buttons + [_button("tasks", verb, task) for verb in OFFERED[state]]
+
+
+def for_gate(gate: Mapping[str, Any]) -> list[Button]:
+    """Buttons of an open gate."""
+    return [_button("gates", verb, gate["id"]) for verb in _GATES[gate["kind"]]]
+
+
+def for_run(run: str, *, supervised: bool) -> list[Button]:
+    """Buttons of an active run; one that a client holds has nobody who would hand a message on."""
+    return [_button("runs", verb, run) for verb in DEEDS["runs"] if supervised or verb != "message"]
+
+
+def _button(noun: str, verb: str, thing: str) -> Button:
+    deed = DEEDS[noun][verb]
+    return Button(
+        f"/{noun}/{quote(thing, safe='')}/{verb}",
+        deed.label,
+        bool(deed.fields),
+        deed.tone,
+        deed.key,
+        f"{deed.label} {thing}",
+    )
+
+
+def routes(house: House) -> APIRouter:
+    """Forms and actions."""
+    router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+    @router.get("/new")
+    async def ask_task(request: Request) -> Response:
+        # A server that takes no shell commands does not ask for one.
+        fields = [field for field in NEW_TASK if field.name != "command" or house.config["serve.commands"]]
+        given = {field.name: request.query_params.get(field.name, field.value) for field in fields}
+        return sheet.filled(
+            request, "ask.html", heading="New task", path="/tasks", submit="Add", fields=fields, given=given, tone=""
+        )
+
+    @router.post("/tasks")
+    async def add_task(request: Request) -> Response:
+        given = await form_of(request)
+        cases = house.on_behalf_of(caller_of(request))
+        made = (await house.do(lambda: _add(cases, given))).as_json()["id"]
+        return done(request, f"{made} is added", link=f"/tasks/{made}")
+
+    for noun, verbs in DEEDS.items():
+        for verb, deed in verbs.items():
+            _route(router, house, noun, verb, deed)
+    return router
+
+
+def _route(router: APIRouter, house: House, noun: str, verb: str, deed: Deed) -> None:
+    """The form and the action of one deed."""
+
+    @router.get(f"/{noun}/{{thing}}/{verb}/form")
+    async def ask(request: Request, thing: str) -> Response:
+        given = {field.name: request.query_params.get(field.name, field.value) for field in deed.fields}
+        return sheet.filled(
+            request,
+            "ask.html",
+            heading=f"{deed.label} {thing}",
+            path=f"/{noun}/{quote(thing, safe='')}/{verb}",
+            submit=deed.label,
+            fields=deed.fields,
+            given=given,
+            tone=deed.tone,
+        )
+
+    @router.post(f"/{noun}/{{thing}}/{verb}")
+    async def act(request: Request, thing: str) -> Response:
+        given = await form_of(request)
+        for field in deed.fields:
+            if field.required and not given.get(field.name):
+                raise InvalidInput(
+                    f"{deed.label.lower()} {thing}: {field.label.lower()} is missing",
+                    hint="fill it in",
+                    code="field_missing",
+                )
+        cases = house.on_behalf_of(caller_of(request))
+        await house.do(lambda: deed.act(cases, thing, given))
+        return done(request, deed.said.format(thing=thing))
+
+
+def done(request: Request, said: str, *, link: str = "") -> Response:
+    """A note of what was done; what is shown asks for itself again, and a dialog closes."""
+    answer = sheet.filled(request, "note.html", said=said, problem=None, link=link)
+    answer.headers["HX-Trigger"] = "done"
+    return answer
+
+
+def _number(given: Mapping[str, str], field: str) -> int:
+    try:
+        return int(given[field])
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(
+            f"{field} is not a whole number: {given.get(field, '')[:40]!r}", hint="for example 5", code="invalid_number"
+        ) from error
+
+
+def _add(cases: Orchestrator, given: Mapping[str, str]) -> Any:
+    values: dict[str, Any] = {
+        name: given[name] for name in ("description", "command", "role", "plan") if given.get(name)
+    }
+    if given.get("priority"):
+        values["priority"] = _number(given, "priority")
+    after = given.get("after", "").replace(",", " ").split()
+    return cases.add(given.get("title", ""), after=after, **values)

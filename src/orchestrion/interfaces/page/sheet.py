@@ -1,0 +1,161 @@
+"""Filling templates. Whatever goes into one is escaped; only templates themselves say what is markup."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from orchestrion import __version__
+from orchestrion.core.states import MARKS
+
+if TYPE_CHECKING:
+    from fastapi import Request
+    from fastapi.responses import HTMLResponse
+    from jinja2 import Environment
+
+FOLDER = Path(__file__).parent
+#: The views, in the order of the bar: path, label, and the letter that goes there after a ``g``.
+VIEWS = (
+    ("/", "Board", "b"),
+    ("/graph", "Graph", "g"),
+    ("/timeline", "Timeline", "t"),
+    ("/decisions", "Decisions", "d"),
+    ("/files", "Files", "f"),
+    ("/stats", "Statistics", "s"),
+    ("/health", "Health", "h"),
+)
+_RUN_MARKS = {
+    "starting": "◌",
+    "running": "▶",
+    "succeeded": "✓",
+    "failed": "✗",
+    "timed_out": "✗",
+    "killed": "–",
+    "lost": "?",
+}
+
+
+def filled(request: Request, template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """A template as an answer. A request of the page itself gets the view without what surrounds it."""
+    from fastapi.responses import HTMLResponse
+
+    part = "hx-request" in request.headers and "hx-history-restore-request" not in request.headers
+    text = (
+        templates()
+        .get_template(template)
+        .render(
+            frame="part.html" if part else "frame.html",
+            here=request.url.path,
+            may_act=request.state.caller.role != "read",
+            **values,
+        )
+    )
+    return HTMLResponse(text, status_code=status, headers={"Vary": "HX-Request", "Cache-Control": "no-store"})
+
+
+@cache
+def templates() -> Environment:
+    """The page's templates, which escape everything."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "seconds": seconds,
+        "count": count,
+        "usd": usd,
+        "percent": percent,
+        "bytes": size,
+        "words": words,
+        "ticked": ticked,
+        "compact": compact,
+        "query": query,
+    }
+    marks = {str(state): mark for state, mark in MARKS.items()} | _RUN_MARKS
+    made.globals |= {"views": VIEWS, "marks": marks, "version": __version__}
+    return made
+
+
+def seconds(value: float | None) -> str:
+    """``4.2 s``, ``3 min 12 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    if value is None:
+        return "–"
+    if value < 0.05:
+        return "0 s"
+    if value < 10:
+        return f"{value:.1f} s"
+    if value < 60:
+        return f"{value:.0f} s"
+    minutes = int(value // 60)
+    if minutes < 60:
+        return f"{minutes} min {int(value % 60)} s"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def count(value: float | None) -> str:
+    """``950``, ``12.3k``, ``4.1M``; an en dash for what is unknown."""
+    if value is None:
+        return "–"
+    for bound, unit in ((1_000_000, "M"), (10_000, "k")):
+        if value >= bound:
+            return f"{value / (1_000_000 if unit == 'M' else 1000):.1f}{unit}"
+    return f"{value:,.0f}"
+
+
+def usd(value: float | None) -> str:
+    """``$0.42``; more digits below a cent."""
+    if value is None:
+        return "–"
+    return f"${value:.4f}" if 0 < value < 0.01 else f"${value:,.2f}"
+
+
+def percent(value: float | None) -> str:
+    """A share of 1 as percent."""
+    return "–" if value is None else f"{value * 100:.0f} %" if value in (0, 1) else f"{value * 100:.1f} %"
+
+
+def size(value: float | None) -> str:
+    """Bytes in a readable unit."""
+    if value is None:
+        return "–"
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def words(value: object) -> str:
+    """A state or a code as words: ``in_progress`` is ``in progress``."""
+    return str(value).replace("_", " ").replace(".", " ")
+
+
+def ticked(value: object) -> str:
+    """Text in which `what stands between backticks` is code."""
+    from markupsafe import Markup, escape
+
+    pieces = (escape(piece) for piece in str(value).split("`"))
+    return Markup("").join(
+        Markup(f"<code>{piece}</code>") if place % 2 else piece for place, piece in enumerate(pieces)
+    )
+
+
+def compact(value: object) -> str:
+    """Data on one line."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def query(values: dict[str, Any]) -> str:
+    """Parameters of an address, those without a value left out."""
+    given = {name: value for name, value in values.items() if value not in (None, "")}
+    return f"?{urlencode(given)}" if given else ""

@@ -1,0 +1,162 @@
+"""A real Chromium does everything that a person can do on the page."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import scene
+
+from orchestrion import Orchestrator
+from orchestrion.store import Transaction
+from stage import python, wait_for
+
+
+def state(cases: Orchestrator, task: str) -> str:
+    return str(cases.task(task).state)
+
+
+def in_review(cases: Orchestrator, title: str) -> str:
+    task = cases.add(title, plan="shop").as_json()["id"]
+    cases.done(cases.claim(task, agent="claude")["run"], "look at it", next_action="needs_revision")
+    return str(task)
+
+
+def test_work_in_review_is_approved_on_the_board(served: Any, looker: Any) -> None:
+    page = looker.go("/")
+    page.locator("#card-T6").get_by_role("button", name="Approve T6").click()
+    looker.note("T6 is approved")
+    page.wait_for_selector(".column.done #card-T6")
+    assert state(served.cases, "T6") == "completed"
+    approved = [event for event in served.cases.events(task="T6") if event["to"] == "completed"]
+    assert approved[-1]["actor"] == "web:local"
+
+
+def test_work_in_review_is_rejected_with_a_reason(served: Any, looker: Any) -> None:
+    task = in_review(served.cases, "To be rejected")
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Reject {task}").click()
+    looker.fill(reason="The rates of 2027 are missing")
+    looker.note(f"{task} goes back")
+    page.wait_for_selector(".under .state.ready")
+    again = served.cases.claim(task, agent="claude")
+    assert "The rates of 2027 are missing" in again["brief"]
+
+
+def test_a_reason_that_is_missing_is_asked_for(served: Any, looker: Any) -> None:
+    task = in_review(served.cases, "Not without a reason")
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Reject {task}").click()
+    looker.fill(reason="")
+    assert page.locator("#dialog[open]").count() == 1  # the browser itself asks for it
+    assert state(served.cases, task) == "review"
+
+
+def test_a_question_is_answered(served: Any, looker: Any) -> None:
+    page = looker.go("/")
+    page.locator("#card-T7").get_by_role("button", name="Answer G1").click()
+    looker.fill(answer="Yes, it does.")
+    looker.note("G1 is answered")
+    page.wait_for_selector(".column.ready #card-T7")
+    assert served.cases.show("T7")["gates"][0]["answer"] == "Yes, it does."
+
+
+def test_an_approval_is_refused(served: Any, looker: Any) -> None:
+    task = served.cases.add("Not on a Friday").as_json()["id"]
+    served.cases.add_gate(task, "approval", called="Now?")
+    gate = served.cases.show(task)["gates"][0]["id"]
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Refuse {gate}").click()
+    looker.fill(answer="not today")
+    looker.note(f"{gate} is refused")
+    assert served.cases.show(task)["gates"][0]["state"] == "dead"
+
+
+def test_a_failed_task_is_tried_again(served: Any, looker: Any) -> None:
+    page = looker.go("/tasks/T3")
+    page.get_by_role("button", name="Retry T3", exact=True).click()
+    looker.note("T3 is tried again")
+    page.wait_for_selector(".under .state.ready")
+
+
+def test_a_completed_task_is_reopened_and_cancelled(served: Any, looker: Any) -> None:
+    task = served.cases.add("Done too soon", completed=True).as_json()["id"]
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Reopen {task}").click()
+    looker.fill(reason="it was not done")
+    page.wait_for_selector(".under .state.ready")
+    page.get_by_role("button", name=f"Cancel {task}").click()
+    looker.fill(reason="nobody wants it", dependents="cancel")
+    page.wait_for_selector(".under .state.cancelled")
+    assert state(served.cases, task) == "cancelled"
+
+
+def test_priority_and_dependency_are_changed(served: Any, looker: Any) -> None:
+    task = served.cases.add("To be shaped").as_json()["id"]
+    other = served.cases.add("Before it").as_json()["id"]
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Priority {task}").click()
+    looker.fill(priority="9")
+    page.wait_for_selector(".under:has-text('priority 9')")
+    page.get_by_role("button", name=f"Add dependency {task}").click()
+    looker.fill(on=other, kind="soft")
+    page.wait_for_selector(f".links a[href='/tasks/{other}']")
+    assert served.cases.task(task).as_json()["after"] == [other]
+
+
+def test_a_refusal_is_a_note_that_says_what_to_do(served: Any, looker: Any) -> None:
+    task = served.cases.add("Waits for itself").as_json()["id"]
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Add dependency {task}").click()
+    looker.fill(on=task)
+    note = page.wait_for_selector("#notes .note.problem")
+    assert task in note.inner_text()
+    assert page.locator("#dialog[open]").count() == 1  # what was written is not lost
+    looker.said = [line for line in looker.said if "status of 4" not in line]  # the browser tells every refusal
+
+
+def test_a_task_is_added(served: Any, looker: Any) -> None:
+    page = looker.go("/")
+    page.get_by_role("button", name="New task").click()
+    looker.fill(title="Made on the page", plan="shop", after="T1 T2", priority="8")
+    page.wait_for_selector(".card:has-text('Made on the page')")
+    made = served.cases.list_tasks(search="Made on the page").items[0].as_json()
+    assert (made["after"], made["priority"], made["plan"]) == (["T1", "T2"], 8, "shop")
+
+
+def test_a_run_gets_a_message_and_is_killed(served: Any, looker: Any) -> None:
+    command = python("import time\nfor n in range(1200): print('line', n, flush=True); time.sleep(0.1)")
+    task = served.cases.add("Takes long", command=command, max_retries=0).as_json()["id"]
+    run = served.cases.start_run(task)["id"]
+    page = looker.go(f"/runs/{run}")
+    page.wait_for_selector(".log :text('line 9')")  # the log grows while one looks
+    page.get_by_role("button", name=f"Message {run}").click()
+    looker.fill(text=f"Please hurry {scene.HOSTILE}")
+    page.wait_for_selector(".message:has-text('Please hurry <img')")
+    page.get_by_role("button", name=f"Kill {run}").click()
+    looker.fill(reason="seen enough")
+    page.wait_for_selector(".under .state.killed")
+    assert served.cases.run(run).as_json()["reason"] == "seen enough"
+    wait_for(lambda: not served.stage.carriers(), "its supervisor is gone")
+
+
+def test_the_queue_is_paused_and_goes_on(served: Any, looker: Any) -> None:
+    page = looker.go("/health")
+    page.get_by_role("button", name="Pause the queue").click()
+    page.wait_for_selector("button:has-text('Resume the queue')")
+    assert served.cases.status()["paused_at"]
+    page = looker.go("/")
+    page.locator(".banner").get_by_role("button", name="Resume").click()
+    page.wait_for_selector(".banner", state="detached")
+    assert served.cases.status()["paused_at"] is None
+
+
+def test_a_breaker_is_closed(served: Any, looker: Any) -> None:
+    def open_one(tx: Transaction) -> None:
+        tx.all("breaker_fails", agent="gemini")
+        tx.run("breaker_opens", agent="gemini", code="agent_signed_out", ms=600_000)
+
+    served.cases.store.write(open_one)
+    page = looker.go("/")
+    page.locator(".banner:has-text('gemini')").get_by_role("button", name="Try again").click()
+    page.wait_for_selector(".banner", state="detached")
+    assert served.cases.status()["breakers"] == []

@@ -1,0 +1,217 @@
+"""What a real Chromium shows: changes at once, text as text, keys, themes, a phone, a server that comes back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+import scene
+from lookers import looking
+
+from orchestrion.ops import alerts
+from orchestrion.ops.alerts import Finding
+
+VIEWS = ("/", "/graph", "/timeline", "/decisions", "/files", "/stats", "/health", "/tasks/T13", "/runs/R7", "/runs/R1")
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_what_somebody_wrote_is_text(looker: Any, path: str) -> None:
+    page = looker.go(path)
+    page.wait_for_selector(".htmx-request", state="detached")
+    assert page.title() != "owned"
+    assert page.locator("img, script:not([src]), style, [onerror]").count() == 0
+
+
+def test_hostile_words_are_readable(looker: Any) -> None:
+    page = looker.go("/runs/R7")
+    assert scene.HOSTILE in page.locator(".log").inner_text()
+    assert "<script>alert(1)</script>.txt" in page.locator("#run-side").inner_text()
+    page = looker.go("/tasks/T13")
+    assert page.locator("h1").inner_text() == f"Hostile {scene.HOSTILE}"
+    assert page.title().startswith("T13 Hostile <img")
+
+
+def test_a_change_of_anybody_shows_within_half_a_second(served: Any, looker: Any) -> None:
+    page = looker.go("/")
+    took = []
+    for number in range(5):
+        title = f"Appears by itself {number}"
+        page.evaluate(
+            """title => { window.seen = new Promise(tell => new MutationObserver((_, watch) => {
+                if (!document.body.textContent.includes(title)) return;
+                watch.disconnect();
+                tell(performance.timeOrigin + performance.now());
+            }).observe(document.body, {subtree: true, childList: true, characterData: true})); }""",
+            title,
+        )
+        began = time.time() * 1000
+        # A thread of its own has a connection of its own, as another process has.
+        adding = threading.Thread(target=lambda title=title: served.cases.add(title))
+        adding.start()
+        took.append(page.evaluate("window.seen") - began)
+        adding.join()
+    assert sorted(took)[2] < 500, took
+
+
+def test_folds_and_the_chosen_card_stay_when_a_view_is_renewed(served: Any, looker: Any) -> None:
+    page = looker.go("/tasks/T4")
+    page.locator("details.fold summary").click()
+    served.cases.update("T4", priority=6)
+    page.wait_for_selector(".under:has-text('priority 6')")
+    assert page.locator("details.fold[open]").count() == 1
+    page = looker.go("/")
+    page.keyboard.press("j")
+    chosen = page.locator(".card.chosen").get_attribute("id")
+    served.cases.add("Comes in between")
+    page.wait_for_selector(".card:has-text('Comes in between')")
+    assert page.locator(".card.chosen").get_attribute("id") == chosen
+
+
+def test_keys_walk_and_act(looker: Any) -> None:
+    page = looker.go("/")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open]")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#help", state="hidden")
+    page.keyboard.press("l")
+    page.keyboard.press("l")
+    page.keyboard.press("j")
+    assert page.locator(".column .card:focus").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks/T*")
+    page.wait_for_selector("#live.on")
+    page.keyboard.press("p")
+    page.wait_for_selector("#dialog[open] input[name=priority]:focus")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#dialog", state="hidden")
+    page.keyboard.press("g")
+    page.keyboard.press("t")
+    page.wait_for_url("**/timeline")
+    page.wait_for_selector("#live.on")
+    page.keyboard.press("n")
+    page.wait_for_selector("#dialog[open] input[name=title]")
+
+
+def test_find_leads_to_a_task(looker: Any) -> None:
+    page = looker.go("/stats")
+    page.keyboard.press("/")
+    page.keyboard.type("vouchers")
+    page.wait_for_selector("#found li.chosen")
+    assert {"T4", "D2"} <= {text.split(" ")[0] for text in page.locator("#found a").all_inner_texts()}
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/tasks/T4")
+
+
+def test_filters_are_part_of_the_address(looker: Any) -> None:
+    page = looker.go("/")
+    page.locator(".filters [name=q]").fill("vouchers")
+    page.wait_for_url("**/?q=vouchers*")
+    page.wait_for_selector("#card-T9", state="detached")
+    page.reload()
+    assert page.locator(".card:not(.overlap)").evaluate_all("cards => cards.map(card => card.id)") == ["card-T4"]
+    assert page.locator(".filters [name=q]").input_value() == "vouchers"
+
+
+def test_the_graph_and_the_charts_are_drawn(looker: Any) -> None:
+    page = looker.go("/graph")
+    page.wait_for_selector("#graph[data-drawn] canvas")
+    assert page.locator("#path ~ .links, [aria-labelledby=path] .links").count() >= 1
+    page.locator("#theme").click()
+    looker.go("/stats")
+    page.wait_for_selector("#plot-runs canvas")
+    assert page.locator(".plot canvas").count() == 3
+
+
+def test_an_alert_is_shown_on_the_board_and_with_the_health(served: Any, looker: Any) -> None:
+    served.cases.pause()
+    found = [Finding("stuck", "R4", f"R4 is stuck {scene.HOSTILE}")]
+    alerts.settle(served.cases.store, found)
+    page = looker.go("/")
+    assert "R4 is stuck <img" in page.locator(".banner.alert").inner_text()
+    page.locator(".banner.alert a").click()
+    page.wait_for_selector("#alerts")
+    assert "R4 is stuck <img" in page.locator("[aria-labelledby=alerts]").inner_text()
+    alerts.settle(served.cases.store, [])
+    served.cases.resume()
+
+
+def test_light_and_dark(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, color_scheme="dark") as one:
+        page = one.go("/")
+        ground = "getComputedStyle(document.documentElement).backgroundColor"
+        dark = page.evaluate(ground)
+        page.locator("#theme").click()
+        light = page.evaluate(ground)
+        page.reload()
+        assert page.evaluate(ground) == light != dark
+
+
+@pytest.mark.parametrize("path", VIEWS)
+def test_nothing_is_wider_than_a_phone(chromium: Any, served: Any, path: str) -> None:
+    with looking(chromium, served.url) as one:
+        one.page.set_viewport_size({"width": 375, "height": 740})
+        page = one.go(path)
+        page.wait_for_selector(".htmx-request", state="detached")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", ["/", "/tasks/T4", "/runs/R4", "/health"])
+def test_everything_has_a_name_and_enough_contrast(chromium: Any, served: Any, path: str, scheme: str) -> None:
+    with looking(chromium, served.url, color_scheme=scheme) as one:
+        page = one.go(path)
+        assert page.evaluate(_NAMELESS) == []
+        assert page.evaluate(_FAINT) == []
+
+
+def test_the_page_survives_a_restart_of_the_server(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url) as one:
+        page = one.go("/")
+        served.stop()
+        page.wait_for_selector("#live:not(.on)")
+        served.cases.add("Made while the server was away")
+        served.start()
+        page.wait_for_selector(".card:has-text('Made while the server was away')")
+        page.wait_for_selector("#live.on")
+
+
+def test_who_may_only_read_sees_no_buttons(chromium: Any, served: Any) -> None:
+    token = served.cases.create_token("watcher", "read")["token"]
+    served.house.tokens_needed = True
+    try:
+        with looking(chromium, served.url, extra_http_headers={"Authorization": f"Bearer {token}"}) as one:
+            page = one.go("/")
+            assert page.locator(".card").count() > 5
+            assert page.locator(".card button, [data-new]").count() == 0
+    finally:
+        served.house.tokens_needed = False
+
+
+#: Things to press or to fill that a screen reader could not name.
+_NAMELESS = """() => [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea')]
+    .filter(one => one.offsetParent && !(one.innerText || one.ariaLabel || one.labels?.[0]?.innerText || '').trim())
+    .map(one => one.outerHTML)"""
+#: Texts whose contrast with what is behind them is below 4.5 to 1 (WCAG 2.2, 1.4.3).
+_FAINT = """() => {
+    const parse = text => text.match(/[\\d.]+/g).map(Number);
+    const behind = one => {
+        for (; one; one = one.parentElement) {
+            const [r, g, b, a = 1] = parse(getComputedStyle(one).backgroundColor);
+            if (a === 1) return [r, g, b];
+        }
+        return [255, 255, 255];
+    };
+    const linear = v => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+    const light = rgb => { const [r, g, b] = rgb.map(linear); return .2126 * r + .7152 * g + .0722 * b; };
+    const found = new Set(), walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    for (let node; node = walk.nextNode();) {
+        const one = node.parentElement;
+        if (!node.data.trim() || !one.checkVisibility() || one.closest('svg, .unseen, [aria-hidden=true]')) continue;
+        const both = [light(parse(getComputedStyle(one).color).slice(0, 3)), light(behind(one))];
+        const ratio = (Math.max(...both) + .05) / (Math.min(...both) + .05);
+        if (ratio < 4.5) found.add(`${one.className}: ${node.data.trim().slice(0, 40)} ${ratio.toFixed(2)}`);
+    }
+    return [...found];
+}"""

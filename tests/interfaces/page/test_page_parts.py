@@ -1,0 +1,230 @@
+"""What turns facts into what a template shows, without a server or a browser."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript
+
+
+def card(state: str, **values: Any) -> dict[str, Any]:
+    usual = {
+        "id": "T1", "title": "One", "state": state, "plan": "shop", "role": None, "agent": None, "priority": 5,
+        "code": None, "said": None, "unmet": 0, "attempts": 0, "retry_at": None, "due_at": None, "updated_at": None,
+        "run": None, "gates": [],
+    }  # fmt: skip
+    return usual | values
+
+
+def columns(may_act: bool = True, total: int = 1, **column: list[dict[str, Any]]) -> dict[str, board.Column]:
+    found = {name: {"total": 0, "tasks": []} for name in board.HEADINGS}
+    found |= {name: {"total": total, "tasks": tasks} for name, tasks in column.items()}
+    return {one.name: one for one in board.columns({"columns": found}, may_act)}
+
+
+def test_a_card_says_what_a_person_is_asked_for() -> None:
+    gate = {"id": "G1", "kind": "question", "name": "Which   one?", "opens_at": None}
+    tasks = [
+        card("review"),
+        card("blocked", gates=[gate]),
+        card("blocked", said="T2 failed"),
+        card("failed", code="check_failed", said="x" * 500),
+    ]
+    needs = columns(needs=tasks)["needs"]
+    assert [one.ask for one in needs.cards] == ["review", "question", "blocked", "check failed"]
+    assert [one.line for one in needs.cards[:3]] == ["", "Which one?", "T2 failed"]
+    assert len(needs.cards[3].line) == 180
+
+
+def test_a_column_offers_more_until_all_or_enough_is_shown() -> None:
+    some = [card("ready")] * 20
+    assert columns(ready=some, total=20)["ready"].more is None
+    assert columns(ready=some, total=30)["ready"].more == 60
+    assert columns(ready=[card("ready")] * board.MOST, total=9000)["ready"].more is None
+
+
+def test_who_may_not_act_has_no_buttons() -> None:
+    assert columns(may_act=False, needs=[card("review")])["needs"].cards[0].buttons == []
+
+
+@pytest.mark.parametrize("state", list(deeds.OFFERED))
+def test_every_button_is_a_deed(state: str) -> None:
+    gates = [{"id": "G1", "kind": kind, "name": ""} for kind in ("question", "approval", "external", "time")]
+    for button in deeds.for_task("T1", state, gates, "R1"):
+        _, noun, _, verb = button.path.split("/")
+        assert button.label == deeds.DEEDS[noun][verb].label
+        assert button.asks == bool(deeds.DEEDS[noun][verb].fields)
+
+
+def test_a_run_that_a_client_holds_gets_no_messages() -> None:
+    assert [one.label for one in deeds.for_run("R1", supervised=False)] == ["Kill"]
+
+
+def plan(count: int) -> dict[str, Any]:
+    tasks = [{"id": f"T{n}", "title": f"Task {n}", "state": "completed", "parent": None} for n in range(count)]
+    edges = [{"task": f"T{n}", "after": f"T{n - 1}", "kind": "blocks", "state": "met"} for n in range(1, count)]
+    return {"tasks": tasks, "edges": edges, "critical_path": ["T5", "T6"]}
+
+
+def test_a_small_graph_is_drawn_whole() -> None:
+    drawn = graph.picture(plan(10), [{"id": "R1", "task": "T6"}], "task 7")
+    assert (len(drawn["nodes"]), len(drawn["edges"]), drawn["left_out"]) == (10, 9, 0)
+    assert [one["id"] for one in drawn["nodes"] if one["critical"]] == ["T5", "T6"]
+    assert [one["run"] for one in drawn["nodes"] if one["run"]] == ["R1"]
+    assert [one["id"] for one in drawn["nodes"] if one["found"]] == ["T7"]
+    assert [(one["from"], one["to"]) for one in drawn["edges"] if one["critical"]] == [("T5", "T6")]
+
+
+def test_of_a_large_graph_what_matters_is_drawn() -> None:
+    large = plan(10_000)
+    large["tasks"][9000]["state"] = "in_progress"
+    drawn = graph.picture(large, [], "T8000")
+    names = {one["id"] for one in drawn["nodes"]}
+    assert graph.DRAWN - 1 <= len(names) <= graph.DRAWN
+    assert {"T5", "T6", "T8000", "T9000"} <= names
+    assert drawn["left_out"] == 10_000 - len(names)
+    assert all(edge["from"] in names and edge["to"] in names for edge in drawn["edges"])
+
+
+def bar(run: str, task: str, began: int, ended: int | None) -> dict[str, Any]:
+    return {
+        "id": run,
+        "task": task,
+        "title": task,
+        "plan": "p",
+        "state": "succeeded",
+        "began_at": began,
+        "ended_at": ended,
+    }
+
+
+def test_runs_of_a_task_share_a_row_and_stay_within_the_span() -> None:
+    found = {
+        "since": 0,
+        "now": 100_000,
+        "runs": [bar("R3", "T1", 99_999, None), bar("R2", "T2", 60_000, 80_000), bar("R1", "T1", -5000, 50_000)],
+    }
+    rows = timeline.lanes(found)
+    assert [(row.task, [one.run["id"] for one in row.bars]) for row in rows] == [("T1", ["R1", "R3"]), ("T2", ["R2"])]
+    assert (rows[0].bars[0].left, rows[0].bars[0].width) == (0, 50)
+    assert rows[0].bars[0].took == 55
+    for row in rows:
+        assert all(one.left >= 0 and one.left + one.width <= 100.001 for one in row.bars)
+    assert [mark.label for mark in timeline.axis(found)] == [
+        "00:00:15",
+        "00:00:30",
+        "00:00:45",
+        "00:01:00",
+        "00:01:15",
+        "00:01:30",
+    ]
+
+
+def test_an_empty_timeline_has_an_axis() -> None:
+    assert timeline.lanes({"since": 0, "now": 10, "runs": []}) == []
+    assert timeline.axis({"since": 0, "now": 10, "runs": []}) == []
+
+
+def test_results_of_a_tool_are_folded_into_its_call() -> None:
+    lines = [
+        {"stream": "event", "kind": "text", "text": "I look."},
+        {"stream": "event", "kind": "tool", "tool": "Bash", "text": "pytest"},
+        {"stream": "event", "kind": "tool_result", "text": "1 failed", "failed": True},
+        {"stream": "out", "text": '{"raw": 1}'},
+        {"stream": "event", "kind": "result", "text": "I look."},
+        {"stream": "note", "text": "go 2"},
+    ]
+    shown = transcript.entries(lines, plain=False)
+    assert [(one.kind, one.text) for one in shown] == [("said", "I look."), ("tool", "pytest"), ("note", "go 2")]
+    assert (shown[1].results, shown[1].failed, shown[1].tool) == (["1 failed"], True, "Bash")
+
+
+def test_lines_of_a_plain_agent_are_joined() -> None:
+    lines = [{"stream": "out", "text": "a"}, {"stream": "out", "text": "b"}, {"stream": "err", "text": "c"}]
+    assert [(one.kind, one.text) for one in transcript.entries(lines, plain=True)] == [
+        ("output", "a\nb"),
+        ("error", "c"),
+    ]
+
+
+DIFF = """diff --git a/a.txt b/a.txt
+index 1..2 100644
+--- a/a.txt
++++ b/a.txt
+@@ -1,3 +1,3 @@ def f():
+ one
+-two
++++ two
+ three
+diff --git a/new b/new
+new file mode 100644
+--- /dev/null
++++ b/new
+@@ -0,0 +1 @@
++x
+\\ No newline at end of file
+diff --git a/pic.png b/pic.png
+Binary files a/pic.png and b/pic.png differ
+"""
+
+
+def test_a_diff_is_taken_apart_by_file() -> None:
+    found = patch.files(DIFF)
+    assert [(one.path, one.note, one.added, one.removed) for one in found] == [
+        ("a.txt", "", 1, 1),
+        ("new", "new file", 1, 0),
+        ("pic.png", "binary", 0, 0),
+    ]
+    assert [(one.kind, one.old, one.new, one.text) for one in found[0].lines] == [
+        ("hunk", None, None, "def f():"),
+        ("same", 1, 1, "one"),
+        ("del", 2, None, "two"),
+        ("add", None, 2, "++ two"),
+        ("same", 3, 3, "three"),
+    ]
+
+
+def test_a_long_file_is_cut_and_counted() -> None:
+    many = "diff --git a/x b/x\n+++ b/x\n@@ -0,0 +1,9 @@\n" + "+y\n" * (patch.MOST_LINES + 10)
+    assert (patch.files(many)[0].hidden, patch.files(many)[0].added) == (11, patch.MOST_LINES + 10)
+
+
+def test_charts_count_what_failed_together() -> None:
+    piece = {
+        "states": {"succeeded": 2, "failed": 1, "lost": 1, "killed": 5},
+        "duration_s": {"p50": 1.0, "p95": None},
+        "cost_usd": None,
+    }
+    found = charts.series({"at": [5000], "pieces": [piece]})
+    assert found["runs"]["data"] == [[5], [2], [2]]
+    assert found["duration"]["data"] == [[5], [1.0], [None]]
+    assert found["cost"]["data"] == [[5], [0]]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "–"),
+        (0.01, "0 s"),
+        (4.21, "4.2 s"),
+        (59.6, "60 s"),
+        (192, "3 min 12 s"),
+        (7500, "2 h 5 min"),
+        (360_000, "4 d 4 h"),
+    ],
+)
+def test_seconds(value: float | None, text: str) -> None:
+    assert sheet.seconds(value) == text
+
+
+def test_numbers_are_short() -> None:
+    assert [sheet.count(one) for one in (None, 950, 9_999, 12_345, 4_100_000)] == ["–", "950", "9,999", "12.3k", "4.1M"]
+    assert [sheet.usd(one) for one in (None, 0, 0.001, 0.4, 1234)] == ["–", "$0.00", "$0.0010", "$0.40", "$1,234.00"]
+    assert [sheet.percent(one) for one in (None, 0, 0.6667, 1)] == ["–", "0 %", "66.7 %", "100 %"]
+    assert [sheet.size(one) for one in (None, 12, 1500, 2.5e13)] == ["–", "12 B", "1.5 kB", "25.0 TB"]
+
+
+def test_code_between_backticks_is_marked_and_escaped() -> None:
+    assert str(sheet.ticked("run `a <b>` & go")) == "run <code>a &lt;b&gt;</code> &amp; go"
