@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import cold_start, drain, launch, machine, memory, postgres, report, scaling
+from bench import cold_start, door, drain, launch, machine, memory, page, postgres, report, scaling, served
 from bench.databases import Databases, PostgresDatabases, SqliteFiles
 from bench.measure import Measurement
 
@@ -105,7 +105,13 @@ def _on_each(
 
 def _cold_starts(databases: list[Databases], folder: Path, quick: bool) -> Iterator[Measurement]:
     yield from cold_start.measure_version(quick=quick)
+    yield from _on_each(cold_start.measure_hook, on_disk=True)(databases, folder, quick)
     yield from _on_each(cold_start.measure_ready, on_disk=True)(databases, folder, quick)
+
+
+def _doors(databases: list[Databases], folder: Path, quick: bool) -> Iterator[Measurement]:
+    yield from door.measure_lists()
+    yield from _on_each(door.measure_start, on_disk=True)(databases, folder, quick)
 
 
 ROWS: dict[int, Callable[[list[Databases], Path, bool], Iterator[Measurement]]] = {
@@ -115,6 +121,10 @@ ROWS: dict[int, Callable[[list[Databases], Path, bool], Iterator[Measurement]]] 
     4: _cold_starts,
     5: _on_each(launch.measure, on_disk=True),
     6: _on_each(memory.measure, on_disk=True),
+    7: _doors,
+    8: _on_each(door.measure_calls, on_disk=True),
+    9: _on_each(page.measure, on_disk=True),
+    10: _on_each(served.measure, on_disk=True),
 }
 
 

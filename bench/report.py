@@ -19,6 +19,10 @@ TITLES = {
     4: "Cold start of the command line",
     5: "From ready to the agent's start",
     6: "Memory of a supervisor",
+    7: "Start of the MCP server, and what its tools cost to read",
+    8: "Calls of MCP tools",
+    9: "The page",
+    10: "The server in a crowd",
 }
 _MADE_OF = {
     1: "A random graph, three parents a task, is drained by one process: claim and complete, two commits a task. "
@@ -35,6 +39,15 @@ _MADE_OF = {
     "workspace.",
     6: "The largest resident size of `orchestrion supervise` over a whole run with workspace, check and merge. "
     "1 MB is a million bytes.",
+    7: "A client on stdio starts the server and waits for the answer to its first request; the bound is a server of "
+    "the official library with one tool that does nothing. A token is four bytes.",
+    8: "One client on stdio plans a task, takes it up, asks for others and reports it, in turn with calls of a tool "
+    "that does nothing on a bare server of the official library. The other tasks are ready and stay so.",
+    9: "A Chromium without a screen or a cache looks at the board. First paint is the browser's own mark; an event "
+    "shows when a new task, committed by another connection, stands in the page. The bound is that of a tiny project.",
+    10: "For two minutes 200 clients read the events of `orchestrion serve` while 50 requests a second come, each on "
+    "a connection of its own, one in five making a task; every event must reach every reader. Memory is the resident "
+    "size of the server. Readers and requests share the machine with it.",
 }
 _HOW_TO_READ = """\
 Each line has a value, a bound that was measured beside it in the same run, and their ratio. The ratio is what can be
