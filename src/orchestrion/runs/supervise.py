@@ -485,8 +485,9 @@ class Supervisor:
         if self._stop_reason:
             with suppress(StaleRun):
                 self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
-        # Nothing of it is left; whoever ended it in our place need not look.
-        self._insist(lambda tx: tx.run("run_swept", run=self._order.run))
+        # Nothing of it is left, so nobody need look; if that cannot be said now, a worker looks in vain.
+        with suppress(StoreProblem):
+            self._store.write(lambda tx: tx.run("run_swept", run=self._order.run))
 
     def _save_what_there_is(self) -> None:
         try:
