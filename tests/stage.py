@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from orchestrion import Orchestrator
 from orchestrion.runs import processes
 from orchestrion.worker import Summary, Worker
@@ -194,6 +196,23 @@ class Stage:
         """The process id of a run's supervisor, once there is one."""
         return int(wait_for(lambda: self.run(run)["pid"], f"{run} has a supervisor"))
 
+    def suspend(self, pid: int) -> None:
+        """Stops a process at a moment when it holds no lock of the database: with one, it would stop us all."""
+        with Direct(self.orchestrion.project.store_dir / "orchestrion.db", patience_s=0) as database:
+
+            def stopped_without_lock() -> bool:
+                os.kill(pid, signal.SIGSTOP)
+                wait_for(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "it is stopped")
+                try:
+                    database.run("begin immediate")
+                except sqlite3.OperationalError:
+                    os.kill(pid, signal.SIGCONT)
+                    return False
+                database.run("rollback")
+                return True
+
+            wait_for(stopped_without_lock, "it can be stopped without a lock")
+
     def await_lines(self, count: int = 1, run: str = "R1") -> list[str]:
         """What the agent wrote, once it has written so many lines."""
 
@@ -211,8 +230,8 @@ class Stage:
 class Direct:
     """SQL on the project's database beside the store."""
 
-    def __init__(self, file: Path) -> None:
-        self._connection = sqlite3.connect(file, isolation_level=None, timeout=PATIENCE_S)
+    def __init__(self, file: Path, patience_s: float = PATIENCE_S) -> None:
+        self._connection = sqlite3.connect(file, isolation_level=None, timeout=patience_s)
         self._connection.row_factory = sqlite3.Row
 
     def __enter__(self) -> Direct:

@@ -301,7 +301,7 @@ def test_a_run_that_a_person_ended_and_whose_supervisor_died_leaves_no_process(s
         recorded = stage.run_folder() / "processes"
         wait_for(lambda: any(line.split()[0] == str(pid) for line in recorded.read_text().splitlines()), "it is seen")
         supervisor = stage.supervisor()
-        os.kill(supervisor, signal.SIGSTOP)  # so that it does not hear of it
+        stage.suspend(supervisor)  # so that it does not hear of it
         stage.orchestrion.kill("R1", "enough")
         os.kill(supervisor, signal.SIGKILL)
         wait_for(lambda: not _lives(pid), "what it started is ended")
@@ -373,7 +373,7 @@ def test_a_dead_run_is_judged_by_its_last_word(stage: Stage, monkeypatch: pytest
     accident = {points.VARIABLE: "merge.swapped:once", points.DIARY: str(stage.folder / "accidents")}
     with stage.worker(drain=False, **accident) as worker:
         wait_for(lambda: stage.runs() and stage.run()["phase"] == "working", "it works")
-        worker.send_signal(signal.SIGSTOP)
+        stage.suspend(worker.pid)
         wait_for((stage.folder / "accidents").exists, "the supervisor died behind the swap")
         one = stage.orchestrion
         late = Worker(one.store, one.project, one.config, one.environ, 1)
@@ -415,7 +415,7 @@ def test_a_suspended_supervisor_loses_nothing(stage: Stage) -> None:
     with stage.worker() as worker:
         stage.await_lines()
         pid = stage.supervisor()
-        os.kill(pid, signal.SIGSTOP)
+        stage.suspend(pid)
         time.sleep(3)
         assert stage.run()["state"] == "running"
         os.kill(pid, signal.SIGCONT)
@@ -618,7 +618,7 @@ def test_a_dead_run_whose_workspace_is_gone(stage: Stage) -> None:
     stage.add("echo on; test $ORCHESTRION_ATTEMPT = 2 || sleep 300")
     with stage.worker() as worker:
         stage.await_lines()
-        worker.send_signal(signal.SIGSTOP)
+        stage.suspend(worker.pid)
         stage.workspace().rename(stage.folder / "gone")
         os.kill(stage.supervisor(), signal.SIGKILL)
         worker.send_signal(signal.SIGCONT)

@@ -193,7 +193,7 @@ def stop_supervisor_on_its_own_host(ground: Ground) -> None:
     task = ground.trouble(patient(ground))
     run = ground.await_run(task)
     pid = ground.stage.supervisor(run)
-    os.kill(pid, signal.SIGSTOP)
+    ground.stage.suspend(pid)
     wait_for(lambda: _lease_is_over(ground, run, 500), "its lease is long over")
     assert ground.stage.run(run)["state"] == "running"
     go(ground)
@@ -209,7 +209,7 @@ def stop_supervisor_until_another_host_settles(ground: Ground) -> None:
     run = ground.await_run(task)
     ground.announcements(run, 2)
     pid = ground.stage.supervisor(run)
-    os.kill(pid, signal.SIGSTOP)
+    ground.stage.suspend(pid)
     wait_for(lambda: _lease_is_over(ground, run, 0), "its lease is over")
     _settle_from_elsewhere(ground, run)
     ground.await_end(task, "completed", None, runs=2)
