@@ -33,6 +33,8 @@ class Connections:
 
     def __init__(self) -> None:
         self.open: set[Connection] = set()
+        #: Whether nothing is read; who was accepted a moment before and comes now is not read either.
+        self.frozen = False
 
     @property
     def unanswered(self) -> int:
@@ -46,11 +48,13 @@ class Connections:
 
     def freeze(self) -> None:
         """Reads nothing more; who still waits for an answer is told to ask again."""
+        self.frozen = True
         for one in self.open:
             one.freeze()
 
     def thaw(self) -> None:
         """Reads again."""
+        self.frozen = False
         for one in list(self.open):
             one.thaw()
 
@@ -86,6 +90,8 @@ class Connection(H11Protocol):
         known = _Headless(transport) if self._headless else transport
         super().connection_made(cast(asyncio.Transport, known))
         self._of.open.add(self)
+        if self._of.frozen:
+            self.freeze()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It went."""
@@ -199,13 +205,20 @@ class Server(uvicorn.Server):
         self.listening.set()
 
     def stop_listening(self) -> None:
-        """Takes no new connection; they wait."""
+        """Takes no new connection; they wait.
+
+        The servers are not closed: asyncio drops connections that it accepted in this moment, if they are.
+        """
+        loop = asyncio.get_running_loop()
         for server in self.servers:
-            server.close()
+            for listening in server.sockets:
+                loop.remove_reader(listening.fileno())
 
     async def listen_again(self) -> None:
         """Takes new connections again."""
         loop = asyncio.get_running_loop()
+        for server in self.servers:
+            server.close()
         self.servers = [await loop.create_server(self._protocol(), sock=self._listener.dup())]
 
     def _protocol(self) -> Any:

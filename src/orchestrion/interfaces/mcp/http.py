@@ -25,10 +25,9 @@ from orchestrion.interfaces.mcp.desk import Desk
 from orchestrion.ops import restart
 
 if TYPE_CHECKING:
-    from orchestrion.interfaces.mcp.connections import Connections, Server
-
-if TYPE_CHECKING:
     from mcp.server.transport_security import TransportSecuritySettings
+
+    from orchestrion.interfaces.mcp.connections import Connections, Server
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -295,6 +294,7 @@ class _House:
         self._connections = connections
         self._listener = listener
         self._again: asyncio.Task[None] | None = None
+        self._carried: list[dict[str, Any]] = []
 
     def stop(self) -> None:
         self._server.stop_listening()
@@ -313,8 +313,9 @@ class _House:
         return self._connections.buffered
 
     def carry(self) -> dict[str, Any]:
-        return {"sessions": self._sessions.carried, "connections": self._connections.carry()}
+        self._carried = self._connections.carry()
+        return {"sessions": self._sessions.carried, "connections": self._carried}
 
     def give_back(self) -> tuple[dict[str, str], list[int]]:
         own = self._listener.fileno()
-        return {SOCKET: str(own)}, [own, *(one["descriptor"] for one in self._connections.carry())]
+        return {SOCKET: str(own)}, [own, *(one["descriptor"] for one in self._carried)]
