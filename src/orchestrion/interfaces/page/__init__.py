@@ -3,23 +3,7 @@
 Every view is made on the server from use cases of the ``orchestrator``; a browser only asks
 for it again when the journal says that something changed. ``board``, ``graph``, ``timeline``,
 ``transcript``, ``patch`` and ``charts`` turn what use cases return into what a template shows,
-and touch nothing; ``views`` and ``deeds`` are the routes; ``sheet`` fills templates, which
-escape everything that an agent or a person wrote. There is no build step, no inline script or
-style, and nothing is fetched from anywhere else.
+and touch nothing; ``contents`` asks for what each view shows; ``views`` and ``deeds`` are the
+routes; ``sheet`` fills templates, which escape everything that an agent or a person wrote. There
+is no build step, no inline script or style, and nothing is fetched from anywhere else.
 """
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fastapi import APIRouter
-
-    from orchestrion.interfaces.page.door import House
-
-
-def router(house: House) -> APIRouter:
-    """All routes of the page, for the server's application."""
-    from orchestrion.interfaces.page import routes
-
-    return routes.router(house)

@@ -17,7 +17,8 @@ from fastapi.responses import Response
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.page import sheet
-from orchestrion.interfaces.page.door import House, PageRoute, caller_of, form_of
+from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of
+from orchestrion.interfaces.web.house import House
 from orchestrion.orchestrator import Orchestrator
 
 

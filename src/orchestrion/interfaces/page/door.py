@@ -1,87 +1,27 @@
-"""What the page needs of the server it is part of, and how a request fails.
+"""How people's requests come in, and how one that is refused is shown.
 
-The server gives the page its project and threads (``House``) and says in
-``request.state.caller`` who asks. A refusal of a use case becomes a note on the page, with what
-to do; it never becomes a stack trace.
+The server that the page is part of says in ``request.state.caller`` who asks. A refusal of a
+use case becomes a note on the page, with what to do and the status that programs would get;
+it never becomes a stack trace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
-from orchestrion.core.config import Config
-from orchestrion.core.errors import (
-    Conflict,
-    EnvironmentProblem,
-    InvalidInput,
-    NotFound,
-    NothingReady,
-    OrchestrionError,
-    StoreProblem,
-)
+from orchestrion.core.errors import InvalidInput, OrchestrionError
 from orchestrion.interfaces.page import sheet
-from orchestrion.orchestrator import Orchestrator
+from orchestrion.interfaces.web import problems
+from orchestrion.interfaces.web.callers import Caller
 
-Result = TypeVar("Result")
-
-#: The first class that fits says which HTTP status a refusal has.
-_STATUSES: tuple[tuple[type[OrchestrionError], int], ...] = (
-    (NotFound, 404),
-    (NothingReady, 404),
-    (InvalidInput, 422),
-    (Conflict, 409),
-    (StoreProblem, 503),
-    (EnvironmentProblem, 503),
-)
 #: A form has at most so many fields.
 _MOST_FIELDS = 40
-
-
-class Caller(Protocol):
-    """Who asks."""
-
-    @property
-    def actor(self) -> str:
-        """How what they change is signed."""
-        ...
-
-    @property
-    def role(self) -> str:
-        """``read``, ``operate`` or ``admin``."""
-        ...
-
-
-class House(Protocol):
-    """One server's project and threads."""
-
-    @property
-    def cases(self) -> Orchestrator:
-        """The use cases, signed as the server."""
-        ...
-
-    @property
-    def config(self) -> Config:
-        """The settings in force."""
-        ...
-
-    @property
-    def environ(self) -> Mapping[str, str]:
-        """The server's environment."""
-        ...
-
-    async def do(self, work: Callable[[], Result]) -> Result:
-        """Does work that waits for disks or databases, in a thread."""
-        ...
-
-    def on_behalf_of(self, caller: Any) -> Orchestrator:
-        """The use cases, signed for a caller."""
-        ...
 
 
 class PageRoute(APIRoute):
@@ -102,10 +42,11 @@ class PageRoute(APIRoute):
 
 def refusal(request: Request, problem: OrchestrionError) -> Response:
     """What was refused and what to do: a note for an action, a page for a view."""
-    status = next((status for kind, status in _STATUSES if isinstance(problem, kind)), 500)
+    status = problems.status_of(problem)
+    told = problems.as_problem(problem, status, caller_of(request).correlation)
     if request.method == "POST":
-        return sheet.filled(request, "note.html", status=status, problem=problem, said="")
-    return sheet.filled(request, "refused.html", status=status, problem=problem, view="")
+        return sheet.filled(request, "note.html", status=status, problem=told, said="")
+    return sheet.filled(request, "refused.html", status=status, problem=told, view="")
 
 
 def caller_of(request: Request) -> Caller:

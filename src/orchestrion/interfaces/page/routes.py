@@ -9,8 +9,9 @@ from fastapi.responses import Response
 
 from orchestrion.core.errors import NotFound
 from orchestrion.interfaces.page import deeds, views
-from orchestrion.interfaces.page.door import House, PageRoute
+from orchestrion.interfaces.page.door import PageRoute
 from orchestrion.interfaces.page.sheet import FOLDER
+from orchestrion.interfaces.web.house import House
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml", ".md": "text/markdown"}
 

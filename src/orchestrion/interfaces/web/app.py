@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from orchestrion import __version__
 from orchestrion.core.errors import OrchestrionError
+from orchestrion.interfaces.page import routes as page
 from orchestrion.interfaces.web import login, memory, metrics, operate, problems, runs, tasks
 from orchestrion.interfaces.web.events import Events
 from orchestrion.interfaces.web.fresh import Fresh
@@ -32,7 +33,7 @@ def create_app(house: House) -> FastAPI:
     app.state.house = house
     app.state.events = Events(house)
     house.stopping.append(app.state.events.stop)
-    _add_page(app, house)
+    app.include_router(page.router(house), include_in_schema=False)
     _add_errors(app, house)
     # The last one stands in front.
     app.add_middleware(Fresh)
@@ -74,17 +75,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for leave in house.leaving:
             await leave()
         await house.do(watch.stop)
-
-
-def _add_page(app: FastAPI, house: House) -> None:
-    """The page for people, where it is installed."""
-    from importlib.util import find_spec
-
-    if find_spec("orchestrion.interfaces.page") is None:
-        return
-    from importlib import import_module
-
-    app.include_router(import_module("orchestrion.interfaces.page").router(house), include_in_schema=False)
 
 
 def _add_errors(app: FastAPI, house: House) -> None:

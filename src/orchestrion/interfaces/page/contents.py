@@ -1,0 +1,164 @@
+"""What each view shows: facts that the use cases gave, under the names that its template knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrion.core.errors import NotFound
+from orchestrion.interfaces.page import board, charts, deeds, graph, patch, timeline, transcript
+from orchestrion.orchestrator import Orchestrator
+
+#: So many lines of a history, and files of a run, are shown.
+HISTORY, FILES = 200, 300
+#: The board names so many alerts; the view of health has them all.
+ALERTS = 3
+#: The timeline shows so many runs.
+RUNS = 300
+
+#: Filters of a view by their names; an absent one is empty.
+Asked = Mapping[str, str]
+Found = dict[str, Any]
+
+
+def of_board(cases: Orchestrator, asked: Asked, shown: Mapping[str, int], may_act: bool) -> Found:
+    """``shown``: column -> how many of its tasks."""
+    found = cases.board(search=asked["q"], plan=asked["plan"], role=asked["role"], shown=shown)
+    return {
+        "board": found,
+        "columns": board.columns(found, may_act),
+        "alerts": cases.alerts(unclosed=True, limit=ALERTS),
+        "asked": asked,
+    }
+
+
+def of_graph(cases: Orchestrator, asked: Asked) -> Found:
+    """The graph of one plan, or of all."""
+    whole = cases.graph(asked["plan"] or None, "json")
+    standing = cases.status()
+    assert isinstance(whole, Mapping)
+    titles = {task["id"]: task for task in whole["tasks"]}
+    return {
+        "asked": asked,
+        "picture": graph.picture(whole, standing["runs"], asked["q"]),
+        "path": [titles[one] for one in whole["critical_path"]][: graph.DRAWN],
+        "speed_up": whole["speed_up"],
+        "left": sum(map(len, whole["parallel_groups"])),
+        "dead_ends": whole["dead_ends"],
+        "plans": [one["plan"] for one in standing["plans"]],
+        "total": len(whole["tasks"]),
+    }
+
+
+def of_timeline(cases: Orchestrator, asked: Asked) -> Found:
+    """Runs by when they worked."""
+    found = cases.timeline(
+        since=asked["since"], plan=asked["plan"], agent=asked["agent"], search=asked["q"], limit=RUNS
+    )
+    return {
+        "asked": asked,
+        "found": found,
+        "lanes": timeline.lanes(found),
+        "axis": timeline.axis(found),
+        "spans": timeline.SPANS,
+    }
+
+
+def of_statistics(cases: Orchestrator, asked: Asked) -> Found:
+    """Success, time and cost."""
+    plan = asked["plan"] or None
+    return {
+        "asked": asked,
+        "stats": cases.stats(since=asked["since"], plan=plan),
+        "series": charts.series(cases.trend(since=asked["since"], plan=plan)),
+        "plans": [one["plan"] for one in cases.status()["plans"]],
+        "spans": timeline.SPANS,
+        "widest": charts.widest,
+    }
+
+
+def of_health(cases: Orchestrator) -> Found:
+    """Every component, limit and alert."""
+    return {"health": cases.health(), "limits": cases.limits_in_force(), "alerts": cases.alerts(limit=20)}
+
+
+def of_task(cases: Orchestrator, task: str, may_act: bool) -> Found:
+    """One task with all that is known of it."""
+    found = cases.show(task)
+    return {
+        "task": found,
+        "why": cases.why(task)["reasons"],
+        "related": _related(cases, found),
+        "brief": cases.brief_of_task(task),
+        "decisions": cases.decisions(task=task, limit=50)["decisions"],
+        "files": cases.task_files(task),
+        "history": cases.events(task=task, limit=HISTORY),
+        "buttons": _task_buttons(found) if may_act else [],
+    }
+
+
+def of_run(cases: Orchestrator, run: str, may_act: bool) -> Found:
+    """One run with the end of its log."""
+    found = cases.run_detail(run)
+    task = cases.task(found["task"]).as_json()
+    page = cases.log_tail(run)
+    active = found["ended_at"] is None
+    return {
+        "run": found,
+        "task": task,
+        "files": cases.files_of(run)[:FILES],
+        "log": page,
+        "entries": transcript.entries(page["lines"], plain=page["plain"]),
+        "buttons": _run_buttons(found, task, active) if may_act else [],
+        "active": active,
+    }
+
+
+def of_log(cases: Orchestrator, run: str, offset: int) -> Found:
+    """A page of a log, from ``offset`` in bytes."""
+    page = cases.log_tail(run, offset)
+    return {"log": page, "entries": transcript.entries(page["lines"], plain=page["plain"])}
+
+
+def of_diff(cases: Orchestrator, run: str) -> Found:
+    """A run's diff by file; ``files`` is None while it has committed nothing."""
+    try:
+        found = patch.files(cases.diff(run))
+    except NotFound as problem:
+        if problem.code != "no_commits":
+            raise
+        return {"files": None, "total": 0}
+    return {"files": found[: patch.MOST_FILES], "total": len(found)}
+
+
+def of_search(cases: Orchestrator, text: str) -> list[dict[str, str]]:
+    """Tasks and decisions that answer the search of the bar."""
+    columns = cases.board(search=text, shown=dict.fromkeys(board.HEADINGS, 6))["columns"]
+    tasks = [task for column in columns.values() for task in column["tasks"]][:12]
+    decisions = cases.decisions(text, limit=6)["decisions"]
+    return [_hit("tasks", one, one["state"]) for one in tasks] + [
+        _hit("decisions", one, one["status"]) for one in decisions
+    ]
+
+
+def _hit(kind: str, one: Mapping[str, Any], state: str) -> dict[str, str]:
+    return {"path": f"/{kind}/{one['id']}", "id": one["id"], "title": one["title"], "state": state}
+
+
+def _related(cases: Orchestrator, task: Mapping[str, Any]) -> dict[str, Any]:
+    """Titles and states of the tasks that a task names."""
+    named = [task["parent"], *task["children"][:50], *task["dependents"][:50]]
+    named += [edge["on"] for edge in task["edges"] if edge["on"].startswith("T")][:100]
+    return {one: cases.task(one).as_json() for one in dict.fromkeys(named) if one}
+
+
+def _task_buttons(task: Mapping[str, Any]) -> list[deeds.Button]:
+    gates = [gate for gate in task["gates"] if gate["state"] == "open"]
+    supervised = any(run["supervised"] for run in task["runs"] if run["id"] == task["run"])
+    return deeds.for_task(task["id"], task["state"], gates, task["run"], supervised=supervised)
+
+
+def _run_buttons(run: Mapping[str, Any], task: Mapping[str, Any], active: bool) -> list[deeds.Button]:
+    if active:
+        return deeds.for_run(run["id"], supervised=run["supervised"])
+    return [one for one in deeds.for_task(task["id"], task["state"]) if task["state"] in ("failed", "review")]
