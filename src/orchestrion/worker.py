@@ -36,17 +36,17 @@ from orchestrion.core.project import Project
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.ops import maintenance
-from orchestrion.ops.housekeeping import Housekeeper, Presence
 from orchestrion.runs import merge, order, processes, reckoning, workspaces
 from orchestrion.runs.agents.known import needs_no_command, self_sufficient
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.launch import Launcher, is_supervised
 from orchestrion.runs.points import reach
-from orchestrion.scheduler import budget, decide, files, finish, meter, reap, slots
+from orchestrion.scheduler import budget, files, finish, meter, reap, slots
 from orchestrion.scheduler import claim as claims
+from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
+from orchestrion.store.patience import PASSING, after, patiently
 from orchestrion.store.store import Row
 
 Result = TypeVar("Result")
@@ -61,9 +61,8 @@ CHILDREN_S = 0.1
 SWEEP_EVERY_S = 600.0
 #: And measured this often, by one worker for all: that reads every folder in them.
 MEASURE_EVERY_S = 3600.0
-#: How long it waits for a database that is away, in seconds, and what passes by itself.
+#: How long it waits for a database that is away, in seconds.
 PATIENCE_S = 3600.0
-PASSING = ("store_locked", "store_unreachable", "disk_full")
 
 
 @dataclass
@@ -108,6 +107,8 @@ class Worker:
     agent: str | None = None
     #: Called after every look around, to draw progress.
     seen: Callable[[], None] = lambda: None
+    #: Called now and then, to put the project in order; whether that is to be done beside the work.
+    put_in_order: Callable[[bool], None] = lambda beside: None
     _stopping: bool = False
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _launched: int = 0
@@ -125,10 +126,6 @@ class Worker:
         self._home = workspaces.workspaces_home(self.project.root, self.environ)
         self._launcher = Launcher(self.project.root, self.store.url, self.environ)
         self._presence = Presence(self.store, self._host, self._pid, self._start, self.slots, self.agent)
-        doers = maintenance.Doers(decide.archive, meter.sum_up)
-        self._housekeeper = Housekeeper(
-            self.store, self.config, doers, self.project.store_dir, self._host, self._pid, self._tell
-        )
 
     def stop(self) -> None:
         """Claims nothing any more; runs go on."""
@@ -176,7 +173,7 @@ class Worker:
         self._presence.announce()
         if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
             self._sweep()
-            self._housekeeper.keep(beside=not drained)
+            self.put_in_order(not drained)
         if not drained:
             if self._launched == launched:  # those that start now need the processors more
                 self._launcher.make_ready()
@@ -259,14 +256,7 @@ class Worker:
 
     def _read_patiently(self, look: Callable[[Transaction], Result]) -> Result:
         """Waits for a database that is away for as long as the lease of what was just claimed allows."""
-        end = time.monotonic() + self.config["lease.run_s"]
-        while True:
-            try:
-                return self.store.read(look)
-            except StoreProblem as problem:
-                if problem.code not in PASSING or time.monotonic() > end:
-                    raise
-                time.sleep(GLANCE_S)
+        return patiently(lambda: self.store.read(look), after(self.config["lease.run_s"]), PASSING)
 
     def _not_launched(self, claimed: claims.Claim, problem: Exception) -> None:
         """The run ends before it began; a system that has no room now may have some later."""
@@ -386,7 +376,7 @@ class Worker:
                 raise
             except (OrchestrionError, OSError) as problem:
                 # git is broken, say. The other runs must not wait for this one; it is looked at again.
-                self._tell(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
+                self.warn(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
 
     def _settle_alone(self, one: int, place: Path, reason: str) -> None:
         if self._find(one)["host"] == self._host:
@@ -435,7 +425,8 @@ class Worker:
         except (OrchestrionError, OSError):
             return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
 
-    def _tell(self, warning: str) -> None:
+    def warn(self, warning: str) -> None:
+        """Logs something; the same only once."""
         if warning not in self._told:
             self._told.add(warning)
             _log.warning(warning)
@@ -497,7 +488,7 @@ class Worker:
         try:
             self._sweep_workspaces(active | self._supervised(path.name for path in self._home.iterdir()))
         except (OrchestrionError, OSError) as problem:
-            self._tell(f"old workspaces cannot be removed: {words_of(problem)}")
+            self.warn(f"old workspaces cannot be removed: {words_of(problem)}")
 
     def _supervised(self, runs: Iterable[str]) -> set[str]:
         """Those whose supervisor lives: a run that was killed a moment ago is over, but may still save its work."""

@@ -8,13 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from orchestrion.store import Store
 
 #: A database that is away is waited for as long as a lease usually lasts, in seconds.
 PATIENCE_S = 60.0
@@ -29,6 +23,7 @@ def main(arguments: list[str]) -> int:
     from orchestrion.runs import launch, order
     from orchestrion.runs.supervise import supervise
     from orchestrion.store import open_store, prepare_store
+    from orchestrion.store.patience import after, patiently
 
     launch.leave_run()
     run = arguments[0] if arguments else ""
@@ -42,22 +37,11 @@ def main(arguments: list[str]) -> int:
             launch.speak_to(order.folder_named(project.store_dir, run))
         one = number(run, "R")
         instruction = order.read(project.store_dir, one)
-        store = _patiently(lambda: open_store(url, project=instruction.project_name, create=False))
+        # What is away for a moment must not cost the run: it was launched because there was a database.
+        store = patiently(
+            lambda: open_store(url, project=instruction.project_name, create=False), after(PATIENCE_S), _PASSING
+        )
     except OrchestrionError as error:
         print(f"orchestrion supervise: {error.message}", file=sys.stderr)
         return 7
     return supervise(store, instruction, order.folder(project.store_dir, one), os.environ)
-
-
-def _patiently(opened: Callable[[], Store]) -> Store:
-    """What is away for a moment must not cost the run: it was launched because there was a database."""
-    from orchestrion.core.errors import OrchestrionError
-
-    end = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            return opened()
-        except OrchestrionError as problem:
-            if problem.code not in _PASSING or time.monotonic() > end:
-                raise
-            time.sleep(0.2)

@@ -1,50 +1,19 @@
-"""What a worker does for the project beside its runs: it says that it is there, and puts things in order."""
+"""A worker puts the project in order now and then, beside its runs."""
 
 from __future__ import annotations
 
+import os
+import socket
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.config import Config
-from orchestrion.core.errors import OrchestrionError, StoreProblem
+from orchestrion.core.errors import OrchestrionError
 from orchestrion.ops import maintenance
 from orchestrion.ops.retention import Doers
 from orchestrion.store import Store
-
-#: A worker says this often that it is there, in seconds.
-ANNOUNCE_EVERY_S = 30.0
-
-
-@dataclass
-class Presence:
-    """A worker, for whoever asks how well all is."""
-
-    store: Store
-    host: str
-    pid: int
-    #: When its process started.
-    pid_start: float
-    slots: int
-    #: The one agent it works for; None: all.
-    agent: str | None
-    _announced: float = float("-inf")
-
-    def announce(self) -> None:
-        """Says that it is there, unless it did so a moment ago. Raises StoreProblem."""
-        if time.monotonic() - self._announced < ANNOUNCE_EVERY_S:
-            return
-        self._announced = time.monotonic()
-        given = {"pid_start": self.pid_start, "slots": self.slots, "agent": self.agent}
-        self.store.write(lambda tx: tx.put("add_worker", host=self.host, pid=self.pid, **given))
-
-    def leave(self) -> None:
-        """It goes."""
-        with suppress(StoreProblem):  # it is away: others see that this process is gone
-            self.store.write(lambda tx: tx.put("remove_worker", host=self.host, pid=self.pid))
 
 
 @dataclass
@@ -55,13 +24,11 @@ class Housekeeper:
     config: Config
     doers: Doers
     store_dir: Path
-    host: str
-    pid: int
     #: Told what went wrong.
     tell: Callable[[str], None]
     _thread: threading.Thread | None = None
 
-    def keep(self, *, beside: bool) -> None:
+    def keep(self, beside: bool) -> None:
         """Puts the project in order when it is time, ``beside`` the work; one worker does it for all."""
         if self._thread is not None and self._thread.is_alive():
             return
@@ -78,8 +45,9 @@ class Housekeeper:
             self.store.close()  # this thread's connection
 
     def _put_in_order(self) -> None:
-        holder = f"worker:{self.host}/{self.pid}"
+        host = socket.gethostname()
+        holder = f"worker:{host}/{os.getpid()}"
         try:
-            maintenance.round_of(self.store, self.config, self.doers, self.store_dir, self.host, holder)
+            maintenance.round_of(self.store, self.config, self.doers, self.store_dir, host, holder)
         except (OrchestrionError, OSError) as problem:
             self.tell(f"the project could not be put in order: {problem}")

@@ -205,7 +205,7 @@ class MaintenanceCases(HealthCases):
         done = [self._end_claim(row, wanted.dry_run) for row in claims]
         removable = [one for one in left if one.removable]
         done += [self._put_away(one, wanted.dry_run) for one in removable[:MOST_PUT_AWAY]]
-        archived = retention.archive(self.store, self.config, _DOERS, dry_run=wanted.dry_run, only=wanted.only)
+        archived = retention.archive(self.store, self.config, DOERS, dry_run=wanted.dry_run, only=wanted.only)
         done += [
             {"did": "archived", "reason": f"{state} long since", "total": len(tasks), "tasks": tasks[:NAMED]}
             for state, tasks in archived.items()
@@ -249,7 +249,7 @@ class MaintenanceCases(HealthCases):
 
     def _tidy(self, wanted: _Wanted) -> list[dict[str, Any]]:
         """What is past its age goes, and limits and workers are counted anew."""
-        record = maintenance.tidy(self.store, self.config, _DOERS, self.project.store_dir, dry_run=wanted.dry_run)
+        record = maintenance.tidy(self.store, self.config, DOERS, self.project.store_dir, dry_run=wanted.dry_run)
         done = [dict(one) for one in record.done if one["did"] != "archived"]
         if wanted.dry_run:
             done = [{"did": "forgot", **record.found["to_forget"]}]
@@ -319,11 +319,12 @@ class MaintenanceCases(HealthCases):
     # -- retention ------------------------------------------------------------------------------
 
     def _retain(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
-        record = maintenance.tidy(self.store, self.config, _DOERS, self.project.store_dir, dry_run=wanted.dry_run)
+        record = maintenance.tidy(self.store, self.config, DOERS, self.project.store_dir, dry_run=wanted.dry_run)
         return dict(record.found), [dict(one) for one in record.done], []
 
 
-_DOERS = Doers(decide.archive, meter.sum_up)
+#: What maintenance does through the scheduler.
+DOERS = Doers(decide.archive, meter.sum_up)
 
 
 def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:

@@ -409,12 +409,15 @@ class RunCases(TaskCases):
         ``worker`` is given the Worker before it starts (to stop it from a signal handler),
         ``seen`` is called whenever it looked around.
         """
+        from orchestrion.ops.housekeeping import Housekeeper
+        from orchestrion.orchestrator.maintaining import DOERS
         from orchestrion.worker import Worker
 
         count = self.config["work.slots"] if slots is None else slots
         if not 1 <= count <= 1000:
             raise InvalidInput(f"slots must be from 1 to 1000, not {count}", hint="--slots 4", code="invalid_slots")
         one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen)
+        one.put_in_order = Housekeeper(self.store, self.config, DOERS, self.project.store_dir, one.warn).keep
         self.store.origin = _as_worker(self.store.origin)
         worker(one)
         return one.work(drain=drain)

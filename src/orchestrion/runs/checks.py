@@ -12,7 +12,7 @@ import select
 import subprocess
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from io import FileIO
@@ -57,6 +57,15 @@ class Evidence:
     def passed(self) -> bool:
         """Whether the work may be accepted as far as this check goes."""
         return self.exit_code == 0 and not self.timed_out
+
+
+def told(failed: Iterable[Evidence]) -> str:
+    """What failed and what it printed, for an agent or a person."""
+    parts = []
+    for evidence in failed:
+        how = "did not end in time" if evidence.timed_out else f"exit code {evidence.exit_code}"
+        parts.append(f"`{evidence.command}` failed ({how}):\n\n```\n{evidence.output[-6000:].rstrip()}\n```")
+    return "\n\n".join(parts)
 
 
 def run_check(

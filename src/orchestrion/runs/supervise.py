@@ -53,6 +53,7 @@ from orchestrion.runs.watch import Ended, Silent, TimeUp, watch
 from orchestrion.runs.workspaces import Workspace
 from orchestrion.scheduler import breaker, files, finish
 from orchestrion.store import Origin, Store, Transaction
+from orchestrion.store.patience import after, patiently
 
 Result = TypeVar("Result")
 
@@ -194,7 +195,7 @@ class Supervisor:
             if not failed:
                 return
             prompt = self._feed_back(go, failed)
-        raise Failed("check_failed", _told(failed))
+        raise Failed("check_failed", checks.told(failed))
 
     def _work(self, number: int, prompt: str) -> None:
         self._note(phase=str(Phase.WORKING))
@@ -292,7 +293,7 @@ class Supervisor:
 
     def _feed_back(self, go: int, failed: list[checks.Evidence]) -> str:
         """Adds the output to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
-        news = f"## Your work was checked (go {go}) and not accepted yet\n\n{_told(failed)}\n"
+        news = f"## Your work was checked (go {go}) and not accepted yet\n\n{checks.told(failed)}\n"
         brief = self._place / "brief.md"
         with brief.open("a", encoding="utf-8") as file:
             file.write(f"\n{news}")
@@ -356,7 +357,7 @@ class Supervisor:
     def _recheck(self, folder: Path) -> None:
         failed = [e for _, command in self._order.checks if not (e := self._check("merge", 1, command, folder)).passed]
         if failed:
-            raise Failed("merge_recheck_failed", "after the merge with newer work:\n" + _told(failed))
+            raise Failed("merge_recheck_failed", "after the merge with newer work:\n" + checks.told(failed))
 
     def _settle(self) -> None:
         self._insist(lambda tx: self._finish(tx, lambda: finish.complete(tx, self._order.run, summary=self._summary)))
@@ -569,35 +570,17 @@ class Supervisor:
 
     def _patiently(self, act: Callable[[], Result]) -> Result:
         """Waits for a database that is away for as long as the lease allows."""
-        while True:
-            try:
-                return act()
-            except StoreProblem as problem:
-                if time.monotonic() - self._renewed > self._lease_s - MARGIN_S:
-                    raise Over(f"the database is away: {problem.message}") from problem
-                time.sleep(0.2)
+        try:
+            return patiently(act, lambda: time.monotonic() - self._renewed > self._lease_s - MARGIN_S)
+        except StoreProblem as problem:
+            raise Over(f"the database is away: {problem.message}") from problem
 
     def _insist(self, work: Callable[[Transaction], Result]) -> Result:
         return self._persist(lambda: self._store.write(work))
 
     def _persist(self, act: Callable[[], Result]) -> Result:
         """Tells the database what must not be lost, however long it is away."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return act()
-            except StoreProblem:
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.5)
-
-
-def _told(failed: list[checks.Evidence]) -> str:
-    parts = []
-    for evidence in failed:
-        how = "did not end in time" if evidence.timed_out else f"exit code {evidence.exit_code}"
-        parts.append(f"`{evidence.command}` failed ({how}):\n\n```\n{evidence.output[-6000:].rstrip()}\n```")
-    return "\n\n".join(parts)
+        return patiently(act, after(PATIENCE_S))
 
 
 def _reaching_us(environment: dict[str, str]) -> dict[str, str]:
