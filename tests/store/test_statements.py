@@ -115,7 +115,7 @@ def test_the_edge_rules_in_sql_are_those_of_the_table(any_store: Store) -> None:
 
 def _variants(store: Store, name: str) -> Iterator[dict[str, Any]]:
     """Each optional line alone, none of them, and all."""
-    source = store._statements._source[name]
+    source = store._statements.source(name)
     options = statements._options(source)
     given: list[tuple[str, ...]] = [(), *((option,) for option in options), tuple(options)]
     if len(options) <= 3:

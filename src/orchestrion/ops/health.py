@@ -112,19 +112,8 @@ def _measured(store: Store) -> dict[str, Any]:
     facts |= {"read_ms": read_ms, "write_ms": write_ms}
     if facts["bytes"] > INTEGRITY_BYTES:
         return {**facts, "integrity": None, "problems": []}
-    problems = store.read(_damage)
+    problems = store.read(lambda tx: [str(row["problem"]) for row in tx.all("integrity")])
     return {**facts, "integrity": not problems, "problems": problems}
-
-
-def _damage(tx: Transaction) -> list[str]:
-    """What the database finds wrong with itself.
-
-    The quick look of SQLite before 3.41 takes columns of tables without rowid for empty; the thorough
-    one is right.
-    """
-    if not tx.all("integrity"):
-        return []
-    return [str(row["problem"]) for row in tx.all("deep_integrity")]
 
 
 def _timed(act: Callable[[], Result]) -> tuple[float, Result]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from orchestrion.core.model import iso, name
 from orchestrion.store import Transaction
@@ -70,6 +70,12 @@ class Stale(NamedTuple):
     #: More about the reason.
     detail: str = ""
 
+    @classmethod
+    def of(cls, row: Row, reason: str, *, removable: bool, detail: str) -> Self:
+        """A task's row, and what is with it."""
+        since = row["updated_at"]
+        return cls(row["id"], row["title"], row["state"], row["role"], reason, since, removable, detail)
+
     def as_json(self) -> dict[str, Any]:
         """For every door."""
         return {
@@ -95,13 +101,9 @@ def find(tx: Transaction, ages: Ages, known_roles: Collection[str], only: Sequen
 
 def _orphans(tx: Transaction, ids: list[int] | None) -> list[Stale]:
     return [
-        Stale(
-            row["id"],
-            row["title"],
-            row["state"],
-            row["role"],
+        Stale.of(
+            row,
             "orphaned_task",
-            row["updated_at"],
             removable=True,
             detail=f"its parent {name('T', row['parent'])} is {_put_away(row)}",
         )
@@ -120,16 +122,16 @@ def _idle(tx: Transaction, ages: Ages, known: Collection[str], ids: list[int] | 
         for states, factor in ((["ready", "blocked", "review", "failed"], 1.0), (["pending"], WAITING_FACTOR)):
             age_ms = int(hours * factor * HOUR_MS)
             rows = tx.all("idle_tasks", role=role, states=states, age_ms=age_ms, ids=ids, limit=NAMED)
-            found += [_judged(row, role, not role or role in known) for row in rows]
+            found += [_judged(row, not role or role in known) for row in rows]
     return found
 
 
-def _judged(row: Row, role: str, is_known: bool) -> Stale:
+def _judged(row: Row, is_known: bool) -> Stale:
     reason, detail = _reason(row, is_known)
     removable = reason in BY_ITSELF and not row["claimed"]
     if reason == "inactivity_timeout" and row["claimed"]:
         detail = "other tasks wait for it"
-    return Stale(row["id"], row["title"], row["state"], role, reason, row["updated_at"], removable, detail)
+    return Stale.of(row, reason, removable=removable, detail=detail)
 
 
 def _reason(row: Row, is_known: bool) -> tuple[str, str]:
@@ -149,13 +151,9 @@ def _reason(row: Row, is_known: bool) -> tuple[str, str]:
 def _abandoned(tx: Transaction, ages: Ages, ids: list[int] | None) -> list[Stale]:
     rows = tx.all("idle_parents", age_ms=int(ages.parents_h * HOUR_MS), ids=ids, limit=NAMED)
     return [
-        Stale(
-            row["id"],
-            row["title"],
-            row["state"],
-            row["role"],
+        Stale.of(
+            row,
             "abandoned_workflow",
-            row["updated_at"],
             removable=False,
             detail=f"{row['done']} of {row['parts']} parts are completed",
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from orchestrion.core.graph import find_cycle
@@ -48,102 +48,68 @@ class Verdict(NamedTuple):
 
 Ids = list[int] | None
 
+#: Rule -> the statements that find tasks against which it is broken, and what is said of such a task.
+_OF_TASKS: dict[str, dict[str, str]] = {
+    "edges_follow_their_prerequisites": {
+        "wrong_edges": "waits for {prerequisite} ({kind}) as {state}, which does not follow from that task's state"
+    },
+    "gates_are_followed": {"wrong_gate_edges": "waits for G{gate} as {state}, the gate says else"},
+    "counters_equal_their_edges": {"wrong_counters": "counts other edges than it has"},
+    "waiting_tasks_are_where_their_counters_say": {"wrong_waiting": "is {state} against its counters"},
+    "tasks_in_progress_have_one_run": {"wrong_holders": "and its active run do not know each other"},
+    "parents_wait_for_their_children": {
+        "wrong_parents": "is completed, its part {prerequisite} is not",
+        "wrong_hierarchy": "and {parent} disagree on being part and whole",
+    },
+    "the_journal_ends_where_tasks_are": {
+        "wrong_journal": "is {state}, the journal's last line about it says {to_state}"
+    },
+}
+
 
 def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
     """All rules of a level, over the tasks ``only`` if some are meant."""
     ids = None if only is None else list(only)
     rules = [rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known]]
     if ids is not None:
-        rules = [rule for rule in rules if rule not in _OF_ALL]
-    problems = store.read(lambda tx: [problem for rule in rules for problem in rule(tx, ids)])
-    names = [rule.__name__.strip("_") for rule in rules]
+        rules = [rule for rule in rules if rule in _OF_TASKS]
+    problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
     if level == "full_audit":
-        names.append("results_are_as_they_were_stored")
+        rules.append("results_are_as_they_were_stored")
         problems += _changed_results(store, ids)
-    return Verdict(names, problems)
+    return Verdict(rules, problems)
 
 
-def _edges_follow_their_prerequisites(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [
-        _problem("edges_follow_their_prerequisites", row["task"], f"waits for {_t(row['prerequisite'])} ({row['kind']})"
-                 f" as {row['state']}, which does not follow from that task's state")
-        for row in tx.all("wrong_edges", ids=ids, limit=NAMED)
-    ]  # fmt: skip
+def _broken(tx: Transaction, rule: str, ids: Ids) -> list[Problem]:
+    if rule in _OF_ALL:
+        return [Problem(rule, thing, said) for thing, said in _OF_ALL[rule](tx)]
+    found = []
+    for statement, says in _OF_TASKS[rule].items():
+        for row in tx.all(statement, ids=ids, limit=NAMED):
+            task = _t(row["task"])
+            facts = {key: _t(value) if key in ("prerequisite", "parent") else value for key, value in dict(row).items()}
+            found.append(Problem(rule, task, f"{task} {says.format_map(facts)}"))
+    return found
 
 
-def _gates_are_followed(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [
-        _problem("gates_are_followed", row["task"], f"waits for G{row['gate']} as {row['state']}, the gate says else")
-        for row in tx.all("wrong_gate_edges", ids=ids, limit=NAMED)
-    ]
-
-
-def _counters_equal_their_edges(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [
-        _problem("counters_equal_their_edges", row["task"], "counts other edges than it has")
-        for row in tx.all("wrong_counters", ids=ids, limit=NAMED)
-    ]
-
-
-def _waiting_tasks_are_where_their_counters_say(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [
-        _problem("waiting_tasks_are_where_their_counters_say", row["task"], f"is {row['state']} against its counters")
-        for row in tx.all("wrong_waiting", ids=ids, limit=NAMED)
-    ]
-
-
-def _tasks_in_progress_have_one_run(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [
-        _problem("tasks_in_progress_have_one_run", row["task"], "and its active run do not know each other")
-        for row in tx.all("wrong_holders", ids=ids, limit=NAMED)
-    ]
-
-
-def _parents_wait_for_their_children(tx: Transaction, ids: Ids) -> list[Problem]:
-    early = tx.all("wrong_parents", ids=ids, limit=NAMED)
-    loose = tx.all("wrong_hierarchy", ids=ids, limit=NAMED)
-    rule = "parents_wait_for_their_children"
-    return [
-        *(_problem(rule, row["task"], f"is completed, its part {_t(row['prerequisite'])} is not") for row in early),
-        *(_problem(rule, row["task"], f"and {_t(row['parent'])} disagree on being part and whole") for row in loose),
-    ]
-
-
-def _nothing_waits_in_a_circle(tx: Transaction, ids: Ids) -> list[Problem]:
+def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[tuple[str, str]]:
     waits: dict[int, list[int]] = defaultdict(list)
     for row in tx.all("open_edges"):
         waits[row["task"]].append(row["prerequisite"])
-    circle = find_cycle(waits)
-    if not circle:
-        return []
-    return [_problem("nothing_waits_in_a_circle", circle[0], f"waits for itself: {' -> '.join(map(_t, circle))}")]
+    if circle := find_cycle(waits):
+        yield _t(circle[0]), f"{_t(circle[0])} waits for itself: {' -> '.join(map(_t, circle))}"
 
 
-def _limits_count_their_holders(tx: Transaction, ids: Ids) -> list[Problem]:
-    rule = "limits_count_their_holders"
-    wrong = [
-        Problem(
-            rule, row["name"], f"says {row['used']} are used, {row['holds']} hold it; `orchestrion cleanup` mends it"
-        )
-        for row in tx.all("wrong_slots", limit=NAMED)
-    ]
-    kept = [
-        Problem(rule, name("R", row["run"]), f"has ended and still holds {row['slot']}; `orchestrion cleanup` frees it")
-        for row in tx.all("wrong_holds", limit=NAMED)
-    ]
-    return wrong + kept
+def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("wrong_slots", limit=NAMED):
+        yield row["name"], f"says {row['used']} are used, {row['holds']} hold it; `orchestrion cleanup` mends it"
+    for row in tx.all("wrong_holds", limit=NAMED):
+        yield name("R", row["run"]), f"has ended and still holds {row['slot']}; `orchestrion cleanup` frees it"
 
 
-def _the_journal_ends_where_tasks_are(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [
-        _problem("the_journal_ends_where_tasks_are", row["task"], f"is {row['state']}, the journal's last line about it"
-                 f" says {row['to_state']}")
-        for row in tx.all("wrong_journal", kind="task.%", ids=ids, limit=NAMED)
-    ]  # fmt: skip
-
-
-def _the_database_is_whole(tx: Transaction, ids: Ids) -> list[Problem]:
-    return [Problem("the_database_is_whole", "", str(row["problem"])) for row in tx.all("deep_integrity")]
+def _the_database_is_whole(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("integrity"):
+        yield "", str(row["problem"])
 
 
 def _changed_results(store: Store, ids: Ids) -> list[Problem]:
@@ -163,29 +129,29 @@ def _changed_results(store: Store, ids: Ids) -> list[Problem]:
         after = rows[-1]["id"]
 
 
-def _problem(rule: str, task: int, said: str) -> Problem:
-    return Problem(rule, _t(task), f"{_t(task)} {said}")
-
-
 def _t(task: int) -> str:
     return name("T", task)
 
 
-_RULES: dict[str, tuple[Callable[[Transaction, Ids], list[Problem]], ...]] = {
+#: Rules that are about everything together; they mean nothing for some tasks alone.
+_OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
+    "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
+    "limits_count_their_holders": _limits_count_their_holders,
+    "the_database_is_whole": _the_database_is_whole,
+}
+_RULES: dict[str, tuple[str, ...]] = {
     "basic": (
-        _edges_follow_their_prerequisites,
-        _gates_are_followed,
-        _counters_equal_their_edges,
-        _waiting_tasks_are_where_their_counters_say,
-        _tasks_in_progress_have_one_run,
-        _parents_wait_for_their_children,
+        "edges_follow_their_prerequisites",
+        "gates_are_followed",
+        "counters_equal_their_edges",
+        "waiting_tasks_are_where_their_counters_say",
+        "tasks_in_progress_have_one_run",
+        "parents_wait_for_their_children",
     ),
     "comprehensive": (
-        _nothing_waits_in_a_circle,
-        _limits_count_their_holders,
-        _the_journal_ends_where_tasks_are,
+        "nothing_waits_in_a_circle",
+        "limits_count_their_holders",
+        "the_journal_ends_where_tasks_are",
     ),
-    "full_audit": (_the_database_is_whole,),
+    "full_audit": ("the_database_is_whole",),
 }
-#: Rules that are about everything together; they mean nothing for some tasks alone.
-_OF_ALL = (_nothing_waits_in_a_circle, _limits_count_their_holders, _the_database_is_whole)

@@ -11,6 +11,7 @@ as a word in braces:
     {edge_state}     state of edge ``e`` whose prerequisite is task ``p``, from the table in ``core.states``
     {skip_locked}    passes over rows that others hold, where there can be others
     {effective}      effective priority of the row ``tasks``
+    {from list_it}   what another statement has from its ``from`` to its ``order by``: what it lists is counted
     {for_update}, {for_update_of_t}, {as_int}, {greatest}    words that one of the dialects does without
 
 A line that ends with ``--? role`` belongs to the statement only when ``role`` is given.
@@ -38,6 +39,7 @@ EFFECTIVE_PRIORITY = """{greatest}(1, priority
 _HEAD = "\n-- name: "
 _OPTION = re.compile(r"\s*--\? (\w+)$")
 _LIST = re.compile(r"\{(\w+)\[(text)?\]\}")
+_FROM = re.compile(r"\{from (\w+)\}")
 _PARAMETER = re.compile(r"(?<![:\w]):(\w+)")
 
 
@@ -69,12 +71,16 @@ class Statements:
             return plain
         options = self._options.get(name)
         if options is None:
-            options = self._options[name] = _options(self._source[name])
+            options = self._options[name] = _options(self.source(name))
         if not options:
-            return self._ready.setdefault(name, self._translate(self._source[name]))
+            return self._ready.setdefault(name, self._translate(self.source(name)))
         wanted = tuple(option for option in options if given.get(option) is not None)
         variant = self._ready.get((name, wanted))
-        return variant or self._ready.setdefault((name, wanted), self._translate(_keep(self._source[name], wanted)))
+        return variant or self._ready.setdefault((name, wanted), self._translate(_keep(self.source(name), wanted)))
+
+    def source(self, name: str) -> str:
+        """The statement ``name`` as it is written, with what it takes from another."""
+        return _FROM.sub(lambda m: _from(self._source[m[1]]), self._source[name])
 
     def _translate(self, source: str) -> str:
         text = _LIST.sub(lambda m: self._spell_list(m[1], m[2] or "bigint"), source)
@@ -102,6 +108,11 @@ def edge_state_sql() -> str:
                 names = ", ".join(f"'{state}'" for state in states)
                 cases.append(f"when e.kind = '{kind}' and p.state in ({names}) then '{result}'")
     return "case " + " ".join(cases) + " else 'open' end"
+
+
+def _from(source: str) -> str:
+    """What a statement lists, without which columns and how many."""
+    return source[source.index("\nfrom ") + 1 : source.index("\norder by ")]
 
 
 def _options(source: str) -> tuple[str, ...]:

@@ -36,7 +36,8 @@ where id = :id and status = :found
 
 -- name: list_decisions
 -- Decisions, newest first, bounded.
-select d.*, r.number as replaced from decisions d left join decisions r on r.id = d.replaces
+select d.*, r.number as replaced
+from decisions d left join decisions r on r.id = d.replaces
 where d.project = :project
   and d.number < :before  --? before
   and d.id in {ids[]}  --? ids
@@ -51,15 +52,7 @@ order by d.number desc limit :limit
 
 -- name: count_decisions
 -- How many decisions list_decisions would show in all.
-select count(*) as total from decisions d where d.project = :project
-  and d.id in {ids[]}  --? ids
-  and d.category = :category  --? category
-  and d.impact = :impact  --? impact
-  and d.status in {statuses[text]}  --? statuses
-  and length(replace(d.files, :file, '')) < length(d.files)  --? file
-  and d.task in {tasks[]}  --? tasks
-  and d.session = :session  --? session
-  and d.task in (select g.task from tags g where g.tag = :tag)  --? tag
+select count(*) as total {from list_decisions}
 
 -- name: decisions_in_short
 -- Decisions that hold, the newest first, without their long texts.

@@ -1,7 +1,8 @@
 -- name: idle_tasks
 -- Open tasks of a role that nobody touched for a time, the longest untouched first, and how many there are. `claimed`
 -- are those that others wait for.
-select t.id, t.title, t.state, t.updated_at, t.dead, t.held, {now} - t.updated_at as idle_ms, count(*) over () as total,
+select t.id, t.title, t.state, l.role, t.updated_at, t.dead, t.held, {now} - t.updated_at as idle_ms,
+    count(*) over () as total,
     exists (select 1 from edges e where e.prerequisite = t.id and e.state = 'open') as claimed
 from tasks t join lanes l on l.id = t.lane
 where t.project = :project and t.archived_at is null and t.children = 0 and l.role = :role
@@ -167,7 +168,7 @@ where h.project = :project and r.state not in ('starting', 'running') limit :lim
 -- Tasks whose last line in the journal is not the state they are in.
 select t.id as task, t.state, e.to_state from tasks t join (
     select l.task, max(l.id) as last from events l
-    where l.project = :project and l.task is not null and l.to_state is not null and l.kind like :kind group by l.task) n
+    where l.project = :project and l.task is not null and l.to_state is not null and substr(l.kind, 1, 5) = 'task.' group by l.task) n
     on n.task = t.id join events e on e.id = n.last
 where t.project = :project and t.state <> e.to_state
   and t.id in {ids[]}  --? ids
@@ -250,12 +251,8 @@ select page_count * page_size as bytes, freelist_count * page_size as unused
 from pragma_page_count(), pragma_page_size(), pragma_freelist_count()
 
 -- name: integrity
--- What the database itself finds wrong with its pages and indexes; not by the quick check, which in some versions of
--- SQLite reports sound tables that have no row numbers.
-select integrity_check as problem from pragma_integrity_check(10) where integrity_check <> 'ok'
-
--- name: deep_integrity
--- The same, and rows that name a row that is not there.
+-- What the database itself finds wrong: pages, indexes, and rows that name a row that is not there. SQLite's quick check
+-- will not do: some versions report sound tables that have no row numbers.
 select integrity_check as problem from pragma_integrity_check(10) where integrity_check <> 'ok'
 union all
 select 'row ' || coalesce(cast("rowid" as text), '') || ' of ' || "table" || ' names a row of ' || parent || ' that is not there'

@@ -45,7 +45,8 @@ select id, key, state from tasks where plan = :plan and key is not null
 -- Tasks, oldest first, bounded.
 select t.*, p.name as plan_name, l.role, l.agent, l.needs
 from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
-where t.project = :project and t.id > :after
+where t.project = :project
+  and t.id > :after  --? after
   and t.state in {states[text]}  --? states
   and l.role = :role  --? role
   and t.parent = :parent  --? parent
@@ -58,17 +59,7 @@ order by t.id limit :limit
 
 -- name: count_tasks
 -- How many tasks list_tasks would show in all.
-select count(*) as total
-from tasks t join plans p on p.id = t.plan join lanes l on l.id = t.lane
-where t.project = :project
-  and t.state in {states[text]}  --? states
-  and l.role = :role  --? role
-  and t.parent = :parent  --? parent
-  and p.name = :plan  --? plan
-  and t.type = :type  --? type
-  and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
-  and (lower(t.title) like :pattern escape '\' or lower(t.description) like :pattern escape '\')  --? pattern
-  and t.archived_at is null  --? unarchived
+select count(*) as total {from list_tasks}
 
 -- name: count_states
 -- Number of tasks in each state.

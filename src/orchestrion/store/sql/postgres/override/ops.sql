@@ -5,14 +5,8 @@
 select pg_database_size(current_database()) as bytes, 0 as unused
 
 -- name: integrity
--- What the database itself found wrong: broken indexes, pages with wrong checksums.
-select 'index ' || indexrelid::regclass::text || ' is broken' as problem from pg_index where not indisvalid
-union all
-select checksum_failures || ' pages have wrong checksums' from pg_stat_database
-where datname = current_database() and checksum_failures > 0
-
--- name: deep_integrity
--- The same: rows are checked by the server whenever they are read.
+-- What the database itself found wrong: broken indexes, pages with wrong checksums. Rows are checked whenever they
+-- are read.
 select 'index ' || indexrelid::regclass::text || ' is broken' as problem from pg_index where not indisvalid
 union all
 select checksum_failures || ' pages have wrong checksums' from pg_stat_database
