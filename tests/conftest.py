@@ -11,17 +11,16 @@ import fcntl
 import itertools
 import os
 import signal
-import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import psycopg
 import pytest
-from psycopg.rows import dict_row
 
+from direct import Raw, connect_raw
 from orchestrion.store import Store, open_store
 from stage import Stage
 
@@ -173,65 +172,6 @@ def timed_store(store_url: str) -> Iterator[Store]:
     opened = open_store(store_url, now=START)
     yield opened
     opened.close()
-
-
-class Raw(Protocol):
-    """A connection beside the store, for SQL that no program of ours would write."""
-
-    #: What the driver raises.
-    error: type[Exception]
-
-    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        """Result of a query; ``?`` stands for a value."""
-
-    def run(self, sql: str, *values: object) -> int:
-        """Executes a statement at once; number of rows it changed."""
-
-    def close(self) -> None:
-        """Gives the connection back."""
-
-
-class RawSqlite:
-    """Direct SQL on a SQLite file."""
-
-    error = sqlite3.Error
-
-    def __init__(self, path: str) -> None:
-        self._connection = sqlite3.connect(path, isolation_level=None, timeout=30)
-        self._connection.row_factory = sqlite3.Row
-        self._connection.execute("pragma foreign_keys = on")
-
-    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        return [dict(row) for row in self._connection.execute(sql, values)]
-
-    def run(self, sql: str, *values: object) -> int:
-        return self._connection.execute(sql, values).rowcount
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-class RawPostgres:
-    """Direct SQL on a PostgreSQL database."""
-
-    error = psycopg.Error
-
-    def __init__(self, url: str) -> None:
-        self._connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
-
-    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).fetchall()
-
-    def run(self, sql: str, *values: object) -> int:
-        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).rowcount
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def connect_raw(url: str) -> Raw:
-    """Direct SQL on the database at ``url``."""
-    return RawPostgres(url) if url.startswith("postgres") else RawSqlite(url)
 
 
 @pytest.fixture

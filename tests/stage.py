@@ -13,21 +13,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from direct import RawSqlite
 from orchestrion import Orchestrator
 from orchestrion.runs import processes
 from orchestrion.worker import Summary, Worker
 from scheduler.invariants import look, violations
-
-#: A condition that does not come true in this time never will, in seconds.
-PATIENCE_S = 60.0
+from waiting import PATIENCE_S, wait_for
 
 
 class Stage:
@@ -162,9 +160,13 @@ class Stage:
             },
         }
 
+    def direct(self, patience_s: float = PATIENCE_S) -> RawSqlite:
+        """SQL on the project's database, beside the store."""
+        return RawSqlite(str(self.orchestrion.project.store_dir / "orchestrion.db"), patience_s)
+
     def check(self, before: Mapping[str, Any]) -> None:
         """The database is sound, no process of a run is left, and the user's checkout is as it was."""
-        with Direct(self.orchestrion.project.store_dir / "orchestrion.db") as database:
+        with self.direct() as database:
             assert violations(look(database)) == []
         wait_for(lambda: not self.carriers(), "no process of a run is left", 10)
         assert self.user_sees() == before
@@ -198,7 +200,7 @@ class Stage:
 
     def suspend(self, pid: int) -> None:
         """Stops a process at a moment when it holds no lock of the database: with one, it would stop us all."""
-        with Direct(self.orchestrion.project.store_dir / "orchestrion.db", patience_s=0) as database:
+        with self.direct(patience_s=0) as database:
 
             def stopped_without_lock() -> bool:
                 os.kill(pid, signal.SIGSTOP)
@@ -225,38 +227,6 @@ class Stage:
 
         wait_for(lambda: (self.run_folder(run) / "log.jsonl").exists(), f"{run} has a log")
         return list(wait_for(enough, f"{run} wrote {count} lines"))
-
-
-class Direct:
-    """SQL on the project's database beside the store."""
-
-    def __init__(self, file: Path, patience_s: float = PATIENCE_S) -> None:
-        self._connection = sqlite3.connect(file, isolation_level=None, timeout=patience_s)
-        self._connection.row_factory = sqlite3.Row
-
-    def __enter__(self) -> Direct:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._connection.close()
-
-    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        """Result of a query."""
-        return [dict(row) for row in self._connection.execute(sql, values)]
-
-    def run(self, sql: str, *values: object) -> int:
-        """Executes a statement at once; number of rows it changed."""
-        return self._connection.execute(sql, values).rowcount
-
-
-def wait_for(condition: Callable[[], Any], what: str, patience_s: float = PATIENCE_S) -> Any:
-    """The first truth that ``condition`` says."""
-    end = time.monotonic() + patience_s
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"this did not happen in {patience_s:g} s: {what}")
 
 
 def python(program: str) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from direct import RawSqlite
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Backpressure, GitProblem, StoreProblem
 from orchestrion.runs import launch, merge, points, processes, workspaces
@@ -21,7 +22,7 @@ from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler import finish
 from orchestrion.store import sqlite
 from orchestrion.worker import Worker
-from stage import Direct, Stage, python, wait_for
+from stage import Stage, python, wait_for
 
 #: Points that only a worker comes past.
 OF_WORKERS = ("claim.done", "launch.introduced", "launch.done", "dead.swept", "dead.saved", "dead.settled")
@@ -43,8 +44,8 @@ def most_at_once(stage: Stage) -> int:
     return most
 
 
-def database(stage: Stage) -> Direct:
-    return Direct(stage.orchestrion.project.store_dir / "orchestrion.db")
+def database(stage: Stage) -> RawSqlite:
+    return stage.direct()
 
 
 # -- limits ------------------------------------------------------------------------------------------

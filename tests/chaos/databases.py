@@ -8,7 +8,7 @@ from pathlib import Path
 from chaos.ground import Ground
 from chaos.scenario import at_length, scenario
 from chaos.server import Network
-from stage import Direct, wait_for
+from stage import wait_for
 
 #: How many short tasks are claimed, worked on and settled while the database is away.
 _TASKS = 6
@@ -146,7 +146,7 @@ def postgres_crashes(ground: Ground) -> None:
 def sqlite_locked(ground: Ground) -> None:
     """Another program holds SQLite exclusively: all wait, and nothing is done twice."""
     tasks = _busy(ground)
-    with Direct(ground.stage.orchestrion.project.store_dir / "orchestrion.db") as other:
+    with ground.stage.direct() as other:
         other.run("begin exclusive")
         _pass(_away(ground))
         other.run("rollback")

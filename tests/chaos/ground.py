@@ -21,15 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import psycopg
 
 import stage as stages
-from chaos.server import PostgresServer, RawPostgres
+from chaos.server import PostgresServer
+from direct import RawPostgres
 from orchestrion import Orchestrator
 from orchestrion.core.retry import FAILURES
 from orchestrion.runs import launch
 from scheduler.invariants import look, violations
-from stage import Direct, Stage, wait_for
+from stage import Stage, wait_for
 
 HERE = Path(__file__).parent
 #: What a scenario may take in all before its worker counts as stuck, in seconds.
@@ -323,10 +323,10 @@ class Ground:
 
     def _moment(self) -> Any:
         if self._url is None:
-            with Direct(self.stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+            with self.stage.direct() as database:
                 return look(database)
-        with psycopg.connect(self._url, autocommit=True) as connection:
-            return look(RawPostgres(connection))
+        with RawPostgres(self._url) as database:
+            return look(database)
 
     def _prove_emptiness(self) -> None:
         wait_for(lambda: not self.strangers(), f"nobody is left: {self.strangers()}", 10)

@@ -15,10 +15,8 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import psycopg
-from psycopg.rows import dict_row
 
 _SETTINGS = """
 fsync = on
@@ -109,22 +107,6 @@ def _unprivileged() -> str | None:
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as free:
         return int(free.getsockname()[1])
-
-
-class RawPostgres:
-    """Direct SQL, as ``scheduler.invariants`` asks for it."""
-
-    def __init__(self, connection: psycopg.Connection[Any]) -> None:
-        self._connection = connection
-        self._connection.row_factory = dict_row
-
-    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
-        """Result of a query; ``?`` stands for a value."""
-        return list(self._connection.execute(sql.replace("?", "%s").encode(), values or None).fetchall())
-
-    def run(self, sql: str, *values: object) -> int:
-        """Executes a statement at once; number of rows it changed."""
-        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).rowcount
 
 
 class Network:

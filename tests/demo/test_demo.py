@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import StringIO
 from itertools import pairwise
@@ -22,6 +22,7 @@ from orchestrion.core.errors import OrchestrionError
 from orchestrion.demo import play
 from orchestrion.runs import merge, processes
 from orchestrion.runs.git import Git
+from waiting import wait_for
 
 #: Settings that would break a program which asks git carelessly; and no identity.
 GITCONFIG = """\
@@ -226,7 +227,7 @@ def test_broken_off_it_leaves_no_process(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, env=_environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        _wait(lambda: len(_mentioning(folder / "agents")) >= 2)
+        wait_for(lambda: len(_mentioning(folder / "agents")) >= 2)
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode != 0
@@ -263,10 +264,3 @@ def _mentioning(path: Path) -> list[str]:
         if f"{path}/" in f"{line} " and process.pid != os.getpid() and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(line)
     return found
-
-
-def _wait(until: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60
-    while not until():
-        assert time.monotonic() < deadline, "it did not come to that"
-        time.sleep(0.02)

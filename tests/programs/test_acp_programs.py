@@ -6,8 +6,7 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from openai_model import OpenAiModel
 
 from orchestrion.runs.agents.acp import AcpDialogue, acp_agent
 from orchestrion.runs.agents.agent import Assignment, Event, Kind, McpServer, Permissions, Tally, Usage, Verdict
+from waiting import wait_for
 
 #: These programs take seconds to start, the more the busier the machine is.
 PATIENCE_S = 100.0
@@ -160,13 +160,6 @@ def stage(tmp_path: Path, programs: Path, model: OpenAiModel, monkeypatch: pytes
         os.kill(pid, signal.SIGKILL)
 
 
-def wait_for(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.05)
-
-
 @pytest.mark.parametrize("agent", NAMES)
 def test_program_completes_a_real_edit(stage: Stage, agent: str) -> None:
     steps = (
@@ -243,7 +236,7 @@ def test_nothing_is_left_of_a_program_that_is_stopped(stage: Stage, agent: str, 
     steps = (stage.run(agent, "sh -c 'touch begun; setsid sh -c \"sleep 300; true\"'"), {"text": "done"})
     dialogue = stage.begin(agent, *steps, permissions=Permissions.ALL)
     with stage.start(dialogue) as process:
-        wait_for((stage.folder / "begun").exists)
+        wait_for((stage.folder / "begun").exists, "it began")
         assert len(stage.processes()) > 2
         if how == "SIGTERM":
             process.terminate()
@@ -251,7 +244,7 @@ def test_nothing_is_left_of_a_program_that_is_stopped(stage: Stage, agent: str, 
             assert process.stdin
             process.stdin.close()
         assert process.wait(PATIENCE_S) == 143
-    wait_for(lambda: stage.processes() == [])
+    wait_for(lambda: stage.processes() == [], "no process is left")
 
 
 @pytest.mark.parametrize("agent", NAMES)

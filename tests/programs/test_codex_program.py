@@ -8,8 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from openai_model import OpenAiModel, Used
 
 from orchestrion.runs.agents.agent import Assignment, Event, Kind, McpServer, Permissions, Tally, Usage, Verdict
 from orchestrion.runs.agents.codex import CodexAgent, CodexDialogue
+from waiting import wait_for
 
 #: So long a test waits for what must come, in seconds.
 PATIENCE_S = 60.0
@@ -149,13 +149,6 @@ def shell(command: str, **more: Any) -> dict[str, Any]:
 def usage(used: Used) -> Usage:
     fresh = used.input - used.cached - used.written
     return Usage(used.answers, fresh, used.output, used.cached, used.written)
-
-
-def wait_for(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
 
 
 @pytest.fixture
@@ -287,7 +280,7 @@ def test_tools_of_a_server_that_is_slow_to_start(stage: Stage, allowed: tuple[st
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_killed_while_a_tool_works(stage: Stage, model: OpenAiModel, how: signal.Signals) -> None:
     go = stage.start(script(shell("echo one"), shell("touch begun; sleep 50"), {"text": "never"}))
-    wait_for(lambda: (stage.folder / "begun").exists() and go.tally.usage.turns == 2)
+    wait_for(lambda: (stage.folder / "begun").exists() and go.tally.usage.turns == 2, "it began its second turn")
     if how is signal.SIGTERM:
         go.process.terminate()
     else:
@@ -295,7 +288,7 @@ def test_killed_while_a_tool_works(stage: Stage, model: OpenAiModel, how: signal
             process.kill()
     assert go.end() == Verdict("agent_crashed", f"ended by {how.name}")
     assert go.tally.usage == usage(model.used()) == Usage(2, 200, 40)
-    wait_for(lambda: not stage.family())
+    wait_for(lambda: not stage.family(), "no process is left")
 
 
 def test_many_at_once(stage: Stage, model: OpenAiModel) -> None:

@@ -7,8 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,8 @@ import psutil
 import pytest
 from anthropic_model import AnthropicModel
 from openai_model import OpenAiModel
+
+from waiting import wait_for
 
 PATIENCE_S = 100.0
 PROGRAM = str(Path(sys.executable).with_name("orchestrion"))
@@ -112,14 +113,7 @@ def codex_model() -> Iterator[OpenAiModel]:
 def place(tmp_path: Path, programs: Path, claude_model: AnthropicModel, codex_model: OpenAiModel) -> Iterator[Place]:
     place = Place(tmp_path, programs, claude_model.url, codex_model.url)
     yield place
-    wait(lambda: not place.leftovers(), "the end of every process of an agent")
-
-
-def wait(true: Callable[[], Any], what: str) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < end, f"waited {PATIENCE_S:.0f} s for {what}"
-        time.sleep(0.05)
+    wait_for(lambda: not place.leftovers(), "the end of every process of an agent")
 
 
 def write(file: str, text: str) -> dict[str, Any]:
@@ -236,7 +230,7 @@ def test_eight_at_once(place: Place, claude_model: AnthropicModel) -> None:
 def test_a_message_is_heard_while_it_works(place: Place, claude_model: AnthropicModel) -> None:
     place.add("claude", [{**write("a.txt", "1\n"), "delay": 4}, {"text": "heard", "delay": 1}])
     worker = place.start_worker()
-    wait(lambda: claude_model.asked, "the first question")
+    wait_for(lambda: claude_model.asked, "the first question")
     answer = place.call("message", "R1", "mind the MARGINS please")
     assert (answer["state"], answer["how"]) == ("given", "while_running")
     assert worker.wait(PATIENCE_S) == 0
@@ -246,10 +240,10 @@ def test_a_message_is_heard_while_it_works(place: Place, claude_model: Anthropic
 def test_a_kill_leaves_nothing(place: Place, claude_model: AnthropicModel) -> None:
     place.add("claude", [{"text": "never", "delay": 60}])
     worker = place.start_worker()
-    wait(lambda: claude_model.asked, "the first question")
+    wait_for(lambda: claude_model.asked, "the first question")
     assert place.leftovers()
     place.call("kill", "R1", "--reason", "enough")
-    wait(lambda: not place.leftovers(), "the end of the agent")
+    wait_for(lambda: not place.leftovers(), "the end of the agent")
     assert worker.wait(PATIENCE_S) == 8
     assert place.last_run()["code"] == "killed"
 
@@ -273,7 +267,7 @@ def test_codex_works_is_corrected_and_counted_to_the_unit(place: Place, codex_mo
 def test_codex_is_told_at_its_next_turn(place: Place, codex_model: OpenAiModel) -> None:
     place.add("codex", [{"text": "first", "delay": 8}])
     worker = place.start_worker()
-    wait(lambda: place.call("runs")["runs"] and place.last_run()["session_id"], "its session")
+    wait_for(lambda: place.call("runs")["runs"] and place.last_run()["session_id"], "its session")
     more = json.dumps([shell("printf 1 > heard.txt"), {"text": "second"}])
     answer = place.call("message", "R1", f"one thing more [[script: {more} ]]")
     assert answer["state"] == "waiting", place.last_run()

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from user_git import UserGit
 
 #: git as the user calls it: ``user("commit", "-m", "x")`` gives its output.
-UserGit = Callable[..., str]
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import truth
 
-from conftest import connect_raw
+from direct import connect_raw
 from orchestrion.core.settings import masked
 from orchestrion.runs import processes
 from scheduler.invariants import look, violations

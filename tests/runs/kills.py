@@ -41,7 +41,7 @@ from touched import Casualties, Shift, ended_by_themselves
 from orchestrion.core.errors import Conflict
 from orchestrion.core.states import ACTIVE_RUN
 from orchestrion.runs import launch, points
-from stage import Direct, Stage, python, wait_for
+from stage import Stage, python, wait_for
 
 CHAPTERS = 30
 #: Tasks that are open at least, while there are kills left.
@@ -297,7 +297,7 @@ class Kills:
     def _resumed(self) -> set[str]:
         """Tasks that went on with an agent's session, and so with the commits of an earlier run."""
         query = "select task from runs where session_id is not null group by task, session_id having count(*) > 1"
-        with Direct(self.stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+        with self.stage.direct() as database:
             return {f"T{row['task']}" for row in database.rows(query)}
 
     def _wrong_in_plan(self) -> list[str]:
@@ -347,7 +347,7 @@ class Kills:
     def _wrong_ends(self) -> list[str]:
         """Runs that did not end, that ended badly although nobody touched them, or whose numbers are wrong."""
         runs = self._runs()
-        with Direct(self.stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+        with self.stage.direct() as database:
             events = database.rows("select run, kind, actor, at from events where kind like 'run.%' order by id")
         open_ = [run for run in runs if run["state"] in ACTIVE_RUN or run["ended_at"] is None]
         wrong = [f"R{run['id']} is {run['state']}, {run['phase']}, ended {run['ended_at']}" for run in open_]

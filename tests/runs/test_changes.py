@@ -7,8 +7,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from user_git import UserGit
 
-from conftest import UserGit
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs import workspaces
 from orchestrion.runs.changes import Touched, working_changes

@@ -6,16 +6,14 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs import git as module
 from orchestrion.runs.git import Git
-
-UserGit = Callable[..., str]
 
 
 def test_it_answers_without_the_last_line_end(project: Path, user: UserGit) -> None:

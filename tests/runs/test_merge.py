@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from user_git import UserGit
 
 from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, InvalidInput, MergeConflict, NotFound
 from orchestrion.runs import merge as merging
@@ -20,7 +21,6 @@ from orchestrion.runs import workspaces
 from orchestrion.runs.git import Git
 from orchestrion.runs.merge import MergeResult, ensure_plan, follow, land, merge, plan_tip
 
-UserGit = Callable[..., str]
 PLAN = "text-tools"
 BRANCH = f"refs/heads/orchestrion/{PLAN}"
 

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from orchestrion.runs import processes
 from orchestrion.runs.processes import Process, Record
+from waiting import wait_for
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -53,7 +53,7 @@ def test_a_process_is_its_pid_and_its_start(start: Callable[..., subprocess.Pope
     assert processes.start_time(process.pid) == started
 
     process.kill()
-    _until(lambda: not processes.is_alive(process.pid, started))  # A zombie by now: nobody has waited for it.
+    wait_for(lambda: not processes.is_alive(process.pid, started))  # A zombie by now: nobody has waited for it.
     assert processes.start_time(process.pid) == started
     process.wait()
     assert processes.start_time(process.pid) is None
@@ -140,7 +140,7 @@ def test_a_daemon_that_lost_marker_and_parent_ends_when_it_was_recorded(
 ) -> None:
     process = start(f"env -i setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & wait")
     hidden = _pid_from(tmp_path / "pid")
-    _until(lambda: hidden not in [pid for pid, _ in processes.marked(marker)])
+    wait_for(lambda: hidden not in [pid for pid, _ in processes.marked(marker)])
     record = Record(tmp_path / "processes")
     record.write(processes.descendants(process.pid))
     daemon = (hidden, _start_of(hidden))
@@ -284,15 +284,8 @@ def _start_of(pid: int) -> float:
 
 
 def _pid_from(file: Path) -> int:
-    _until(lambda: file.exists() and file.read_text().endswith("\n"))
+    wait_for(lambda: file.exists() and file.read_text().endswith("\n"))
     return int(file.read_text())
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def test_children_are_ours_and_alive() -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
-from stage import Direct, Stage, python, wait_for
+from stage import Stage, python, wait_for
 
 #: Prints its pid, then sleeps without hearing SIGTERM.
 DEAF = (
@@ -526,7 +526,7 @@ def test_a_run_that_waits_for_the_merge_queue_loses_no_time_of_its_own(stage: St
     stage.add("echo b > b.txt", checks=("test ! -f c.txt || sleep 0.2",), timeout_s=4)
     stage.add("true")
     stage.orchestrion.claim("T2")
-    with Direct(stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+    with stage.direct() as database:
         database.run("update plans set merge_run = 1")
     with stage.worker() as worker:
         wait_for(lambda: stage.runs() and stage.run("R2")["phase"] == "checking", "R2 waits for the queue")
@@ -573,7 +573,7 @@ def test_a_database_that_is_locked_for_a_while(stage: Stage) -> None:
     stage.add("echo on; sleep 1; echo b > b.txt", checks=("true",))
     with stage.worker() as worker:
         stage.await_lines()
-        with Direct(stage.orchestrion.project.store_dir / "orchestrion.db") as database:
+        with stage.direct() as database:
             database.run("begin immediate")
             time.sleep(3)
             database.run("rollback")

@@ -8,17 +8,16 @@ import resource
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from user_git import UserGit
 
 from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput
 from orchestrion.runs import workspaces
 from orchestrion.runs.git import Git
 from orchestrion.runs.workspaces import FileChange, Workspace
 
-UserGit = Callable[..., str]
 both = pytest.mark.parametrize("isolation", workspaces.ISOLATIONS)
 
 

@@ -6,7 +6,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +16,7 @@ from invariants import look, violations
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler import create
 from orchestrion.store import open_store
+from waiting import wait_for
 
 RACERS = 8
 PATIENCE_S = 90
@@ -91,7 +91,7 @@ def _kill_some_on_the_way(raw: Any, racers: list[Racer], another: Callable[[int]
     """Kills the oldest racer whenever some more tasks are done, and sends another into the race."""
     killed = []
     for done in (15, 45, 75, 105, 135):
-        _wait_until(
+        wait_for(
             lambda done=done: raw.rows("select count(*) as n from tasks where state = 'completed'")[0]["n"] >= done
         )
         killed.append(racers.pop(0))
@@ -112,10 +112,3 @@ def test_eight_processes_that_add_edges_and_move_tasks_close_no_circle(
     assert set(answers) == {"added", "cycle"}, answers
     assert sum(answers.values()) == RACERS * 40
     assert violations(look(raw)) == []
-
-
-def _wait_until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not true():
-        assert time.monotonic() < end, "it never came true"
-        time.sleep(0.01)

@@ -12,24 +12,17 @@ import struct
 import subprocess
 import sys
 import termios
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 
 from place import Answer, Place
 
+from waiting import wait_for
+
 #: A condition that does not come true in this time never will, in seconds.
 PATIENCE_S = 60.0
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Returns as soon as ``condition`` holds."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.02)
 
 
 def add_patient_task(project: Place, title: str = "patient") -> Path:
@@ -84,13 +77,13 @@ def test_sigterm_stops_claiming_and_runs_go_on(project: Place) -> None:
         assert worker.stdout is not None
         assert worker.stderr is not None
         assert worker.stdout.readline() == b"T1 in_progress R1\n"
-        wait_until(lambda: project.json("show", "R1")["phase"] == "working")
+        wait_for(lambda: project.json("show", "R1")["phase"] == "working")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_S) == 8
         assert b"runs go on" in worker.stderr.read()
     assert project.json("show", "R1")["state"] == "running"
     go.touch()
-    wait_until(lambda: project.json("show", "T1")["state"] == "completed")
+    wait_for(lambda: project.json("show", "T1")["state"] == "completed")
     assert project.json("show", "T2")["attempts"] == 0
     assert project.process("work", "--drain", "--json").json["completed"] == 2
 
@@ -98,7 +91,7 @@ def test_sigterm_stops_claiming_and_runs_go_on(project: Place) -> None:
 def test_a_service_that_is_stopped_ends_well(project: Place) -> None:
     project("add", "one", "--run", "true")
     with project.running("work") as worker:
-        wait_until(lambda: project.json("show", "T1")["state"] == "completed")
+        wait_for(lambda: project.json("show", "T1")["state"] == "completed")
         worker.send_signal(signal.SIGTERM)
         assert worker.wait(PATIENCE_S) == 0
 
@@ -107,7 +100,7 @@ def test_a_worker_that_an_agent_starts_is_not_part_of_its_run(project: Place) ->
     project("add", "one", "--run", "true")
     place = Place(project.root, {**project.environ, "ORCHESTRION_RUN": "store/R7"})
     with place.running("work", "--slots", "2") as worker:
-        wait_until(lambda: project.json("show", "T1")["state"] == "completed")
+        wait_for(lambda: project.json("show", "T1")["state"] == "completed")
         environ = Path(f"/proc/{worker.pid}/environ")
         if environ.exists():
             assert b"ORCHESTRION_RUN" not in environ.read_bytes()
@@ -139,11 +132,11 @@ class Terminal:
 
     def read_until(self, pattern: bytes) -> None:
         """Reads until something was drawn that matches ``pattern``."""
-        wait_until(lambda: re.search(pattern, self.text()))
+        wait_for(lambda: re.search(pattern, self.text()))
 
     def finish(self) -> Answer:
         """Reads on to the end."""
-        wait_until(lambda: self._more() is not None and self.process.poll() is not None)
+        wait_for(lambda: self._more() is not None and self.process.poll() is not None)
         self._more()
         return Answer(self.process.wait(), self.seen.decode(), "")
 
@@ -187,7 +180,7 @@ def test_the_drawing_shows_what_happens_and_ends_clean(project: Place) -> None:
         assert b"after [bold]it[/bold] :smile:" in shown.text()
         # Times run although nothing happens.
         second = re.findall(rb"working (\d+\.\d) s", shown.text())[-1]
-        wait_until(lambda: re.findall(rb"working (\d+\.\d) s", shown.text())[-1] != second)
+        wait_for(lambda: re.findall(rb"working (\d+\.\d) s", shown.text())[-1] != second)
         go.touch()
         answer = shown.finish()
         after = termios.tcgetattr(shown.master)
@@ -212,7 +205,7 @@ def test_a_long_tree_fits_the_screen(project: Place) -> None:
     assert answer.code == 0
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", answer.out).replace("\r", "")
     assert all(len(line) <= 40 for line in plain.split("\n") if "task" in line)
-    wait_until(lambda: project.json("show", "T1")["state"] == "completed")
+    wait_for(lambda: project.json("show", "T1")["state"] == "completed")
 
 
 def test_ctrl_c_stops_claiming_and_a_second_one_ends_at_once(project: Place) -> None:
@@ -228,7 +221,7 @@ def test_ctrl_c_stops_claiming_and_a_second_one_ends_at_once(project: Place) -> 
     assert "Traceback" not in answer.out
     assert project.json("show", "R1")["state"] == "running"
     go.touch()
-    wait_until(lambda: project.json("show", "T1")["state"] == "completed")
+    wait_for(lambda: project.json("show", "T1")["state"] == "completed")
 
 
 def test_runs_are_watched_on_a_terminal(project: Place) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from peers import PATIENCE_S, PROGRAM, Pipe, Site
 
+from waiting import wait_for
+
 pytestmark = pytest.mark.long
 
 #: A client that starts a server, asks for something, tells its own child's number, and waits for ever.
@@ -95,10 +97,7 @@ def test_a_server_ends_with_its_client(site: Site) -> None:
         server, task, run = json.loads(client.stdout.readline())
         client.send_signal(signal.SIGKILL)
         client.wait(PATIENCE_S)
-        end = time.monotonic() + PATIENCE_S
-        while Path(f"/proc/{server}").exists():
-            assert time.monotonic() < end, "the server outlives its client"
-            time.sleep(0.05)
+        wait_for(lambda: not Path(f"/proc/{server}").exists(), "the server ends with its client")
     finally:
         client.kill()
         if client.stdout:

@@ -7,8 +7,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,17 +15,10 @@ import psutil
 import pytest
 from peers import InProcess, Peer, Pipe, Reply, Site, official
 
+from waiting import wait_for
+
 pytestmark = [pytest.mark.parametrize("dialect", ["sqlite"], indirect=True), pytest.mark.long]
 PATIENCE_S = 30.0
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if found := condition():
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"this did not happen: {what}")
 
 
 def is_over(peer: Peer) -> Reply:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from visitors import Served, Site, until
+from visitors import Served, Site
 
 from orchestrion.interfaces.web import events
 from orchestrion.interfaces.web.callers import Caller
 from orchestrion.interfaces.web.house import House
+from waiting import wait_for
 
 
 def take(served: Served, count: int, path: str = "/api/v1/events", **headers: str) -> list[dict[str, Any]]:
@@ -70,7 +71,7 @@ def test_streams_have_a_bound(site: Site) -> None:
     site.configure({"serve": {"streams": 2}})
     with site.served() as served, served.stream() as one, served.stream() as other:
         assert one is not other
-        until(lambda: served.ask("GET", "/api/v1/events")[0] == 429)
+        wait_for(lambda: served.ask("GET", "/api/v1/events")[0] == 429)
 
 
 def test_a_stream_does_not_outlive_its_token(site: Site, house: House, monkeypatch: pytest.MonkeyPatch) -> None:

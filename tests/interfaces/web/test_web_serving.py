@@ -10,9 +10,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from visitors import PROGRAM, Site, until
+from visitors import PROGRAM, Site
 
 from orchestrion.runs import processes
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_every_other_address_demands_tokens(site: Site) -> None:
 def test_the_log_is_json_with_the_journals_correlation(site: Site) -> None:
     with site.served("--log", "all") as served:
         served.ask("POST", "/api/v1/tasks", {"title": "x"}, X_Request_Id="trace-1")
-        line = json.loads(until(lambda: next((one for one in served.said if "trace-1" in one), None)))
+        line = json.loads(wait_for(lambda: next((one for one in served.said if "trace-1" in one), None)))
     assert {"method": "POST", "status": 201, "actor": "web:local", "correlation": "trace-1"}.items() <= line.items()
     with site.open() as orchestrion:
         assert orchestrion.events()[0]["correlation"] == "trace-1"
@@ -91,27 +92,27 @@ def run_of(site: Site) -> dict[str, object] | None:
 def test_killing_up_kills_no_run(site: Site, tmp_path: Path) -> None:
     gate = slow_task(site, tmp_path)
     with site.served("--slots", "1", command="up") as served:
-        run = until(lambda: run_of(site))
+        run = wait_for(lambda: run_of(site))
         served.process.send_signal(signal.SIGKILL)
         served.process.wait(20)
     assert processes.is_alive(run["pid"], processes.start_time(run["pid"]) or 0)
     gate.touch()
     with site.open() as orchestrion:
-        until(lambda: orchestrion.task("T1").state == "completed")
+        wait_for(lambda: orchestrion.task("T1").state == "completed")
         assert orchestrion.run("R1").row["attempt"] == 1
 
 
 def test_stopping_up_leaves_runs_and_the_next_takes_them_over(site: Site, tmp_path: Path) -> None:
     gate = slow_task(site, tmp_path)
     with site.served("--slots", "1", command="up") as served:
-        until(lambda: run_of(site))
+        wait_for(lambda: run_of(site))
         served.process.send_signal(signal.SIGTERM)
         assert served.process.wait(30) == 0
         assert run_of(site)
     with site.served("--slots", "1", command="up") as served:
         gate.touch()
         with site.open() as orchestrion:
-            until(lambda: orchestrion.task("T1").state == "completed")
+            wait_for(lambda: orchestrion.task("T1").state == "completed")
         assert served.ask("GET", "/api/v1/runs")[1]["total"] == 1
 
 
@@ -120,12 +121,12 @@ def test_killing_serve_kills_no_run_that_it_started(site: Site, tmp_path: Path) 
     with site.served() as served:
         status, run = served.ask("POST", "/api/v1/runs", {"task": "T1"}, X_Request_Id="trace-9")
         assert (status, run["id"]) == (201, "R1")
-        until(lambda: run_of(site))
+        wait_for(lambda: run_of(site))
         served.process.send_signal(signal.SIGKILL)
         served.process.wait(20)
     gate.touch()
     with site.open() as orchestrion:
-        until(lambda: orchestrion.task("T1").state == "completed")
+        wait_for(lambda: orchestrion.task("T1").state == "completed")
         kinds = {one["kind"] for one in orchestrion.events(limit=1000) if one["correlation"] == "trace-9"}
         assert {"run.starting", "run.succeeded", "task.completed"} <= kinds, kinds
         assert "+trace-9" in orchestrion.diff("R1")
@@ -173,7 +174,7 @@ def test_alerts_are_shown_at_the_command_line(site: Site) -> None:
 def test_a_server_looks_for_alerts_by_itself(site: Site) -> None:
     site.configure({"alerts": {"disk_gb": 1_000_000_000, "every_s": 1}})
     with site.served() as served:
-        assert until(lambda: served.ask("GET", "/api/v1/alerts?unclosed=true")[1]["alerts"])
-        line = until(lambda: next((one for one in served.said if '"rule": "disk"' in one), None))
+        assert wait_for(lambda: served.ask("GET", "/api/v1/alerts?unclosed=true")[1]["alerts"])
+        line = wait_for(lambda: next((one for one in served.said if '"rule": "disk"' in one), None))
         assert json.loads(line)["level"] == "warning"
         assert 'orchestrion_alerts{rule="disk"}' in served.ask("GET", "/metrics")[1]

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -208,12 +207,3 @@ class Stream:
                 event = {}
             elif field in ("id", "event", "data"):
                 event[field] = value
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Waits for a condition to come true."""
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end, condition
-        time.sleep(0.02)
-    return found

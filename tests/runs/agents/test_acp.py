@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from orchestrion.core.errors import AgentProblem
 from orchestrion.runs.agents.acp import PRESETS, AcpAgent, AcpDialogue, AcpPreset, acp_agent
 from orchestrion.runs.agents.acp_policy import Policy, Tool
 from orchestrion.runs.agents.agent import Assignment, Event, Kind, McpServer, Permissions, Tally, Usage, Verdict
+from waiting import wait_for
 
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_acp_agent.py"))
 #: So long a test waits for what must come, in seconds.
@@ -108,14 +109,6 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
         if process.poll() is None:
             process.kill()
             process.wait()
-
-
-def wait_for(condition: Callable[[], Any]) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come to pass"
-        time.sleep(0.02)
-    return found
 
 
 def is_alive(pid: int) -> bool:
@@ -461,7 +454,7 @@ def test_nothing_survives_a_bridge_that_is_told_to_stop(stage: Stage, how: str, 
     file = stage.folder / "pids"
     dialogue = AcpAgent().begin(stage.assignment([{"detach": str(file)}, {"hang": 1}], *options))
     process = stage.start(dialogue)
-    pids = [int(pid) for pid in wait_for(lambda: file.exists() and file.read_text()).split()]
+    pids = [int(pid) for pid in wait_for(lambda: file.exists() and file.read_text(), "it says its processes").split()]
     assert all(is_alive(pid) for pid in pids)
     if how == "SIGTERM":
         process.send_signal(signal.SIGTERM)
@@ -501,7 +494,7 @@ def test_bridge_is_small(stage: Stage) -> None:
     dialogue = AcpAgent().begin(stage.assignment([{"plan": {"wait": "pending"}}, {"hang": 1}]))
     process = stage.start(dialogue)
     assert process.stdout
-    wait_for(lambda: '"plan"' in process.stdout.readline())  # type: ignore[union-attr]
+    wait_for(lambda: '"plan"' in process.stdout.readline(), "it made its plan")  # type: ignore[union-attr]
     assert psutil.Process(process.pid).memory_info().rss < 50e6
 
 

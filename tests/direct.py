@@ -1,0 +1,82 @@
+"""SQL beside the store: what no program of ours would write, and what tests look up."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any, Protocol, Self
+
+import psycopg
+from psycopg.rows import dict_row
+
+#: How long somebody else's lock is waited for, in seconds.
+PATIENCE_S = 60.0
+
+
+class Raw(Protocol):
+    """A connection beside the store."""
+
+    #: What the driver raises.
+    error: type[Exception]
+
+    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        """Result of a query; ``?`` stands for a value."""
+
+    def run(self, sql: str, *values: object) -> int:
+        """Executes a statement at once; number of rows it changed."""
+
+    def close(self) -> None:
+        """Gives the connection back."""
+
+
+class _Closing:
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class RawSqlite(_Closing):
+    """Direct SQL on a SQLite file."""
+
+    error = sqlite3.Error
+
+    def __init__(self, path: str, patience_s: float = PATIENCE_S) -> None:
+        self._connection = sqlite3.connect(path, isolation_level=None, timeout=patience_s)
+        self._connection.row_factory = sqlite3.Row
+        self._connection.execute("pragma foreign_keys = on")
+
+    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        return [dict(row) for row in self._connection.execute(sql, values)]
+
+    def run(self, sql: str, *values: object) -> int:
+        return self._connection.execute(sql, values).rowcount
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class RawPostgres(_Closing):
+    """Direct SQL on a PostgreSQL database."""
+
+    error = psycopg.Error
+
+    def __init__(self, url: str) -> None:
+        self._connection = psycopg.connect(url, autocommit=True, row_factory=dict_row)
+
+    def rows(self, sql: str, *values: object) -> list[dict[str, Any]]:
+        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).fetchall()
+
+    def run(self, sql: str, *values: object) -> int:
+        return self._connection.execute(sql.replace("?", "%s").encode(), values or None).rowcount
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def connect_raw(url: str) -> Raw:
+    """Direct SQL on the database at ``url``."""
+    return RawPostgres(url) if url.startswith("postgres") else RawSqlite(url)
