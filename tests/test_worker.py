@@ -386,6 +386,22 @@ def test_a_dead_run_is_judged_by_its_last_word(stage: Stage, monkeypatch: pytest
         assert not stage.workspace().exists()
 
 
+def test_a_run_goes_by_the_request_that_wanted_its_task(stage: Stage) -> None:
+    """Whoever made the task, then whoever decided about it last; else the run has a name of its own."""
+    command = "echo $ORCHESTRION_CORRELATION >> c.txt; test $ORCHESTRION_ATTEMPT = 2"
+    stage.orchestrion.on_behalf_of("web:local", correlation="trace-1").add("wanted", command=command, max_retries=0)
+    assert stage.drain().failed == 1
+    assert stage.on_branch("c.txt") == "trace-1"
+    stage.orchestrion.on_behalf_of("web:local", correlation="trace-2").retry("T1")
+    assert stage.drain().all_completed
+    assert stage.merged("c.txt") == "trace-2\n"
+    seen = {one["correlation"] for one in stage.orchestrion.events(limit=1000) if one["kind"] == "run.succeeded"}
+    assert seen == {"trace-2"}
+    stage.add("echo $ORCHESTRION_CORRELATION > own.txt")
+    stage.drain()
+    assert stage.merged("own.txt") == "R3\n"
+
+
 # -- the clock, other machines, clients -----------------------------------------------------------------------
 
 

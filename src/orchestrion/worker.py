@@ -310,7 +310,7 @@ class Worker:
             permissions=settings.get("permissions", "edit"),
             servers=_servers(self.config),
             tools=self.config["run.tools"],
-            correlation=self.store.origin.correlation or "",
+            correlation=self.store.origin.correlation or task["correlation"] or "",
             **self._continued(tx, task, claimed.agent),
         )
         return instruction, text

@@ -532,6 +532,7 @@ def test_moves_made_by_sql_reach_the_program_as_refusals(store: Store) -> None:
                 reason=None,
                 feedback=None,
                 reset=0,
+                correlation=None,
             )
         )
     assert store.read(lambda tx: tx.the("task", id=task)["state"]) == "completed"

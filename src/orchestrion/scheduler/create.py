@@ -66,7 +66,8 @@ def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[
     for task, n in zip(ids, new, strict=True):
         if n.plan not in plans:
             plans[n.plan] = plan_number(tx, n.plan)
-        rows.append(_row(task, n, plans[n.plan], lanes.number(n.role, n.agent, n.needs, n.command is not None)))
+        lane = lanes.number(n.role, n.agent, n.needs, n.command is not None)
+        rows.append({**_row(task, n, plans[n.plan], lane), "correlation": tx.origin.correlation})
     _refuse_known_keys(tx, new, plans)
     tx.each("add_task", rows)
     tx.each("add_tag", [{"task": task, "tag": tag} for task, n in zip(ids, new, strict=True) for tag in set(n.tags)])

@@ -276,6 +276,7 @@ def _move(
         reason=reason,
         feedback=feedback,
         reset=int(reset),
+        correlation=tx.origin.correlation,
     )
     if not moved:
         raise Conflict(f"{name('T', row['id'])} was changed by somebody else", hint="look again", code="changed")

@@ -72,6 +72,7 @@ def _goes_back(tx: Transaction, task: int) -> bool:
         reason=None,
         feedback=None,
         reset=0,
+        correlation=None,
     )
     return moved > 0
 

@@ -8,11 +8,11 @@ from (with recursive n(value) as (select 1 union all select value + 1 from n whe
 insert into tasks (
     id, project, plan, lane, parent, state, priority, due_at, max_retries, retry_delay_s, timeout_s, key, title,
     description, type, complexity, effort_min, command, checks, setup, merge, tags, context, metadata,
-    created_at, updated_at, completed_at)
+    correlation, created_at, updated_at, completed_at)
 values (
     :id, :project, :plan, :lane, :parent, :state, :priority, :due_at, :max_retries, :retry_delay_s, :timeout_s, :key,
     :title, :description, :type, :complexity, :effort_min, :command, :checks, :setup, :merge, :tags, :context,
-    :metadata, {now}, {now}, case when :state = 'completed' then {now} end)
+    :metadata, :correlation, {now}, {now}, case when :state = 'completed' then {now} end)
 
 -- name: add_tag
 -- A tag of a task, for finding it.
@@ -188,6 +188,7 @@ where id = :id and run = :run and state = 'in_progress'
 -- A person or a timer moves a task that no run holds.
 update tasks set state = :to, updated_at = {now}, code = :code, reason = :reason, feedback = coalesce(:feedback, feedback),
     retry_at = null, retries = case when :reset = 1 then 0 else retries end,
+    correlation = coalesce(:correlation, correlation),
     completed_at = case when :to in ('completed', 'failed', 'cancelled') then {now} end
 where id = :id and state = :found and run is null
 

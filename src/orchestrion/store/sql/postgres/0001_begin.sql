@@ -11,6 +11,7 @@ create table projects (
     name       text not null unique,
     paused_at  bigint,
     searched   bigint not null default 0,
+    traced     bigint,                    -- up to this line of the journal spans were sent
     created_at bigint not null
 );
 
@@ -82,6 +83,7 @@ create table tasks (
     result        text,
     work_run      bigint,                    -- the run whose work the task's result is
     session       text,                       -- the agent's session that the next attempt goes on with
+    correlation   text,                       -- the request that made it, or decided about it last
     created_at    bigint not null,
     updated_at    bigint not null,
     started_at    bigint,

@@ -12,6 +12,7 @@ create table projects (
     name       text not null unique,
     paused_at  integer,
     searched   integer not null default 0,
+    traced     integer,                    -- up to this line of the journal spans were sent
     created_at integer not null
 ) strict;
 
@@ -83,6 +84,7 @@ create table tasks (
     result        text,
     work_run      integer,                    -- the run whose work the task's result is
     session       text,                       -- the agent's session that the next attempt goes on with
+    correlation   text,                       -- the request that made it, or decided about it last
     created_at    integer not null,
     updated_at    integer not null,
     started_at    integer,
