@@ -154,6 +154,12 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("alerts.disk_gb", "number", 1, "free space below which there is an alert", "GB"),
     Setting("alerts.budget_share", "number", 0.8, "share of a budget that is worth an alert", "share"),
+    Setting(
+        "telemetry.endpoint",
+        "text",
+        None,
+        "collector to which the server sends traces (OTLP, HTTP); none: nowhere",
+    ),
     Setting("queue.max_open", "integer", None, "open tasks at which new ones are refused; none: no limit", "tasks"),
     Setting("hierarchy.max_depth", "integer", None, "deepest level of child tasks; none: no limit", "levels", least=1),
     Setting("hierarchy.max_children", "integer", None, "most children of a task; none: no limit", "tasks", least=1),

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
+from orchestrion import __version__
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState
-from orchestrion.ops import alerts, leases
+from orchestrion.ops import alerts, leases, traces
 from orchestrion.ops.alerts import Change, Finding
+from orchestrion.ops.telemetry import Exporter
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.guarding import GuardingCases
+from orchestrion.orchestrator.metrics import moment_or_age, quantiles
 from orchestrion.store import Transaction
+from orchestrion.store.store import Row
 
 DAY_MS = 86_400_000
 #: So many late tasks are looked at.
 _LATE = 1000
+#: So many tasks, the latest, count for service levels.
+_WAITS = 20_000
+#: Who sends traces is the only one for so long, in seconds.
+_TRACES, _TRACES_S = "traces", 60.0
 #: Who looks is the only one for so many rounds, in case it dies.
 _ROUNDS = 3
 
@@ -47,6 +56,23 @@ class WatchingCases(GuardingCases):
         rows, total = alerts.history(self.store, unclosed=unclosed, before=before, limit=bound + 1)
         more = str(rows[bound - 1]["id"]) if len(rows) > bound else None
         return {"alerts": [alerts.as_json(row) for row in rows[:bound]], "total": total, "next_cursor": more}
+
+    def service_levels(self, *, since: str = "7d") -> dict[str, Any]:
+        """How long tasks of each role took from ready to completed, against ``alerts.sla``: ``since``, ``levels``.
+
+        Of those completed since then: ``completed``, ``p50_s`` and ``p95_s``, and ``within``, the share that kept
+        the limit (None without one). Of open ones: ``open``, ``late``, and ``oldest_s``. Raises InvalidInput.
+        """
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            start = moment_or_age(since, int(tx.the("clock")["now"]))
+            rows = tx.all("waits_by_role", since=start, limit=_WAITS)
+            limits = self.config["alerts.sla"]
+            roles = sorted({row["role"] for row in rows} | set(limits))
+            levels = [_level(role, limits.get(role), [row for row in rows if row["role"] == role]) for role in roles]
+            return {"since": iso(start), "levels": levels}
+
+        return self.store.read(read)
 
     def forget_alerts(self) -> int:
         """Drops alerts that are over long since; how many."""
@@ -98,10 +124,51 @@ class WatchingCases(GuardingCases):
             if one["spent_usd"] >= share * one["limit_usd"]:
                 yield Finding("budget", subject, f"${one['spent_usd']:.2f} of ${one['limit_usd']:g} are spent")
 
+    # -- traces -------------------------------------------------------------------------------
+
+    @cached_property
+    def collector(self) -> Exporter | None:
+        """Who takes traces; None: nobody. Raises EnvironmentProblem if what that needs is not installed."""
+        endpoint = self.config["telemetry.endpoint"]
+        if not endpoint:
+            return None
+        if not endpoint.startswith(("http://", "https://")):
+            raise InvalidInput(
+                f"telemetry.endpoint is no address: {endpoint[:80]!r}",
+                hint="for example http://localhost:4318",
+                code="invalid_endpoint",
+            )
+        return Exporter(endpoint, self.store.project_name, __version__)
+
+    def send_traces(self) -> int:
+        """Sends what ended since the last time, unless another process does. How many spans.
+
+        Raises EnvironmentProblem (``collector_away``); then they are sent the next time.
+        """
+        collector = self.collector
+        # A project in which nothing happens is read only.
+        if collector is None or self._ended()[1] is None:
+            return 0
+        if not leases.take(self.store, _TRACES, f"{socket.gethostname()}/{os.getpid()}", _TRACES_S):
+            return 0
+        sent = 0
+        while True:
+            spans, upto = self._ended()
+            if upto is None:
+                return sent
+            if spans:
+                collector.send(spans)
+            self.store.write(lambda tx, line=upto: traces.note_sent(tx, line))  # type: ignore[misc]
+            sent += len(spans)
+
+    def _ended(self) -> tuple[list[traces.Span], int | None]:
+        return self.store.read(lambda tx: traces.next_ones(tx, self.store.uuid))
+
     # -- numbers for a monitor ------------------------------------------------------------------
 
     def measures(self) -> dict[str, Any]:
-        """Counts for a monitor: ``health``, ``runs`` by agent and state with what they took, ``alerts`` by rule."""
+        """Counts for a monitor: ``health``, ``levels`` by role, ``runs`` by agent and state with what
+        they took, ``alerts`` by rule."""
 
         def read(tx: Transaction) -> dict[str, Any]:
             open_ones = tx.all("open_alerts", limit=alerts.MOST)
@@ -114,7 +181,28 @@ class WatchingCases(GuardingCases):
                 "at": iso(tx.the("clock")["now"]),
             }
 
-        return {"health": self.health(), **self.store.read(read)}
+        levels = self.service_levels()["levels"]
+        return {"health": self.health(), "levels": levels, **self.store.read(read)}
+
+
+def _level(role: str, limit_min: float | None, rows: Sequence[Row]) -> dict[str, Any]:
+    """The service level of one role."""
+    took = [row["ms"] / 1000 for row in rows if row["completed_at"] is not None]
+    waits = [row["ms"] / 1000 for row in rows if row["completed_at"] is None]
+    limit_s = None if limit_min is None else limit_min * 60
+    kept = [value for value in took if limit_s is not None and value <= limit_s]
+    spread = quantiles(took)
+    return {
+        "role": role,
+        "limit_s": limit_s,
+        "completed": len(took),
+        "p50_s": spread["p50"],
+        "p95_s": spread["p95"],
+        "within": round(len(kept) / len(took), 4) if took and limit_s is not None else None,
+        "open": len(waits),
+        "late": sum(limit_s is not None and value > limit_s for value in waits),
+        "oldest_s": round(max(waits), 3) if waits else None,
+    }
 
 
 def _unwell(health: Mapping[str, Any]) -> Iterator[Finding]:

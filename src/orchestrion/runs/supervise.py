@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
+from orchestrion.core import tracing
 from orchestrion.core.errors import (
     AlreadyTaken,
     Conflict,
@@ -432,6 +433,7 @@ class Supervisor:
             "ORCHESTRION_ATTEMPT": str(order.attempt),
             "ORCHESTRION_GO": str(go),
             "ORCHESTRION_CORRELATION": order.correlation or name("R", order.run),
+            tracing.VARIABLE: tracing.place_of(order.store, name("T", order.task), name("R", order.run)),
             "ORCHESTRION_BRIEF": str(self._place / "brief.md"),
             "ORCHESTRION_PROJECT": order.project,
         }

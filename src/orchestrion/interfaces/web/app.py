@@ -32,6 +32,7 @@ def create_app(house: House) -> FastAPI:
     app = _with_routes()
     app.state.house = house
     app.state.events = Events(house)
+    app.state.watch = Watch(house)
     house.stopping.append(app.state.events.stop)
     app.include_router(page.router(house), include_in_schema=False)
     _add_errors(app, house)
@@ -68,7 +69,7 @@ def _with_routes() -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     house: House = app.state.house
-    watch = Watch(house)
+    watch: Watch = app.state.watch
     async with app.state.events:
         watch.start()
         yield

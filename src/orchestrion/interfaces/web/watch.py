@@ -1,9 +1,9 @@
-"""What a server does besides answering: it looks for alerts, and drops what nobody asks for any more."""
+"""What a server does besides answering: it looks for alerts, sends traces, and drops what nobody asks for any more."""
 
 from __future__ import annotations
 
 import threading
-import time
+from collections.abc import Callable
 
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.interfaces.web import logs
@@ -11,53 +11,74 @@ from orchestrion.interfaces.web.house import House
 
 #: Old answers and alerts are dropped so often, in seconds.
 TIDY_S = 3600.0
+#: What ended is sent so often, in seconds.
+SEND_S = 2.0
 #: The end of a round is waited for so long, in seconds.
 GOES_S = 3.0
 
 
 class Watch:
-    """A thread of its own, from the server's beginning to its end."""
+    """Everything that is done regularly, from the server's beginning to its end."""
 
     def __init__(self, house: House) -> None:
-        self._house = house
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._go_on, name="watch", daemon=True)
+        cases = house.cases
+        self._rounds = [
+            Round(house, "alerts", house.config["alerts.every_s"], lambda: _tell(house)),
+            Round(house, "tidy", TIDY_S, lambda: (cases.forget_requests(), cases.forget_alerts())),
+        ]
+        if cases.collector:
+            self._rounds.append(Round(house, "traces", SEND_S, cases.send_traces))
 
     def start(self) -> None:
-        """Begins to look."""
-        self._thread.start()
+        """Begins."""
+        for one in self._rounds:
+            one.start()
 
     def stop(self) -> None:
-        """Ends; a round that is going on is waited for, but not for long: an address may be slow to take an alert."""
-        self._stopping.set()
-        self._thread.join(GOES_S)
+        """Ends; a round that is going on is waited for, but not for long: an address may be slow to answer."""
+        for one in self._rounds:
+            one.stop()
+        for one in self._rounds:
+            one.join(GOES_S)
 
-    def _go_on(self) -> None:
-        tidied = time.monotonic()
+
+class Round(threading.Thread):
+    """Does something regularly, in a thread of its own; a failure is told once, until it works again."""
+
+    def __init__(self, house: House, name: str, every_s: float, act: Callable[[], object]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._house = house
+        self._every_s = every_s
+        self._act = act
+        self._stopping = threading.Event()
+        self._trouble = ""
+
+    def stop(self) -> None:
+        """The present round is the last."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Goes on until it is stopped."""
         try:
-            while not self._stopping.wait(self._house.config["alerts.every_s"]):
-                self._round()
-                if time.monotonic() - tidied > TIDY_S:
-                    tidied = time.monotonic()
-                    self._tidy()
+            while not self._stopping.wait(self._every_s):
+                self._do()
         finally:
             self._house.cases.store.close()
 
-    def _round(self) -> None:
+    def _do(self) -> None:
         try:
-            changes = self._house.cases.look_for_alerts()
+            self._act()
         except OrchestrionError as problem:
-            logs.log.warning("alerts cannot be looked for: %s", problem.message)
-            return
-        for change in changes:
-            logs.log.warning(
-                "alert %s: %s %s: %s", change.what, change.rule, change.subject, change.said,
-                extra={"facts": change.as_json()},
-            )  # fmt: skip
+            if problem.code != self._trouble:
+                logs.log.warning("%s: %s (%s)", self.name, problem.message, problem.hint)
+            self._trouble = problem.code
+        else:
+            self._trouble = ""
 
-    def _tidy(self) -> None:
-        try:
-            self._house.cases.forget_requests()
-            self._house.cases.forget_alerts()
-        except OrchestrionError as problem:
-            logs.log.warning("old answers stay: %s", problem.message)
+
+def _tell(house: House) -> None:
+    for change in house.cases.look_for_alerts():
+        logs.log.warning(
+            "alert %s: %s %s: %s", change.what, change.rule, change.subject, change.said,
+            extra={"facts": change.as_json()},
+        )  # fmt: skip

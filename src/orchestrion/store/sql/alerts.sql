@@ -44,6 +44,14 @@ where l.project = :project and l.role in {roles[text]} and t.archived_at is null
   and t.state in ('ready', 'in_progress', 'retrying', 'review')
 order by t.ready_at limit :limit
 
+-- name: waits_by_role
+-- How long tasks took from ready to completed since a time, and how long open ones have taken until now, the latest first.
+select l.role, t.completed_at, coalesce(t.completed_at, {now}) - t.ready_at as ms
+from lanes l join tasks t on t.lane = l.id
+where l.project = :project and t.archived_at is null and t.ready_at is not null
+  and (t.state in ('ready', 'in_progress', 'retrying', 'review') or t.state = 'completed' and t.completed_at >= :since)
+order by t.id desc limit :limit
+
 -- name: ended_since
 -- How many runs ended in each way since so many milliseconds ago.
 select state, count(*) as total from runs where project = :project and ended_at >= {now} - :age_ms group by state
