@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrion import Orchestrator
+from orchestrion.core.errors import InvalidInput
 from stage import Stage
 
 
@@ -71,6 +72,37 @@ def test_a_late_task_is_told_once_and_again_when_it_is_over(
     assert [(one["to"], one["ok"]) for one in kept["told"]] == [("command", True), ("webhook", True)] * 2
     kinds = [event["kind"] for event in orchestrion.events(limit=1000)]
     assert (kinds.count("alert.opened"), kinds.count("alert.closed")) == (1, 1)
+
+
+def test_service_levels_say_what_was_kept_and_what_is_late(stage: Stage) -> None:
+    stage.close()
+    orchestrion = stage.open(alerts={"sla": {"tester": 30, "architect": 5}})
+    for title in ("quick", "slow", "late", "young"):
+        if title == "young":
+            later(orchestrion, 40)
+        orchestrion.add(title, role="tester")
+        if title == "quick":
+            later(orchestrion, 10)
+            orchestrion.done(orchestrion.claim("T1")["run"], "done")
+        if title == "slow":
+            later(orchestrion, 50)
+            orchestrion.done(orchestrion.claim("T2")["run"], "done")
+    orchestrion.add("of nobody")
+    levels = {one["role"]: one for one in orchestrion.service_levels()["levels"]}
+    tester = levels["tester"]
+    assert (tester["limit_s"], tester["completed"], tester["within"]) == (1800, 2, 0.5)
+    assert 600 <= tester["p50_s"] < 660
+    assert 3000 <= tester["p95_s"] < 3060
+    assert (tester["open"], tester["late"]) == (2, 1)
+    assert 2400 <= tester["oldest_s"] < 2460
+    assert (levels[""]["limit_s"], levels[""]["within"], levels[""]["open"], levels[""]["late"]) == (None, None, 1, 0)
+    assert levels["architect"]["limit_s"] == 300
+    assert (levels["architect"]["completed"], levels["architect"]["oldest_s"]) == (0, None)
+    assert orchestrion.measures()["levels"] == list(levels.values())
+    later(orchestrion, 60 * 24 * 8)
+    assert {one["completed"] for one in orchestrion.service_levels()["levels"]} == {0}
+    with pytest.raises(InvalidInput, match="not a time"):
+        orchestrion.service_levels(since="soon")
 
 
 def test_what_cannot_be_told_is_kept_with_the_reason(stage: Stage) -> None:

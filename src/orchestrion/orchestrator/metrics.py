@@ -156,8 +156,8 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
         "states": {str(state): states[state] for state in RunState if states[state]},
         # Of those that ended by themselves: a run that a person stopped neither succeeded nor failed.
         "success_rate": round(states[RunState.SUCCEEDED] / judged, 4) if judged else None,
-        "duration_s": _spread((row["ended_at"] - (row["started_at"] or row["claimed_at"])) / 1000 for row in ended),
-        "queue_wait_s": _spread(
+        "duration_s": quantiles((row["ended_at"] - (row["started_at"] or row["claimed_at"])) / 1000 for row in ended),
+        "queue_wait_s": quantiles(
             (row["claimed_at"] - row["queued_at"]) / 1000 for row in rows if row["queued_at"] is not None
         ),
         "turns": _sum(row["turns"] for row in rows),
@@ -170,8 +170,8 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
 _TOKENS = ("input", "output", "cache_read", "cache_write")
 
 
-def _spread(seconds: Iterable[float]) -> dict[str, float | None]:
-    """Median and 95th percentile by nearest rank: the smallest value that so many of a hundred do not exceed."""
+def quantiles(seconds: Iterable[float]) -> dict[str, float | None]:
+    """``p50`` and ``p95`` by nearest rank: the smallest value that so many of a hundred do not exceed."""
     values = sorted(max(0.0, value) for value in seconds)
     return {f"p{share}": round(values[-(-len(values) * share // 100) - 1], 3) if values else None for share in (50, 95)}
 

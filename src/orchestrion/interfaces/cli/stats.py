@@ -26,6 +26,7 @@ _TOKENS = ("input", "output", "cache_read", "cache_write")
     "orchestrion stats",
     "orchestrion stats --since 24h --plan text-tools --json",
     "orchestrion stats --runs --format csv > runs.csv",
+    "orchestrion stats --levels --since 24h",
 )
 @click.option("--since", metavar="TIME", help="Only runs claimed since then: ISO 8601, or an age as 90s, 24h, 7d.")
 @click.option("--agent", metavar="NAME", help="Only runs of this agent.")
@@ -33,14 +34,23 @@ _TOKENS = ("input", "output", "cache_read", "cache_write")
 @click.option("--plan", metavar="PLAN", help="Only runs of this plan.", shell_complete=plans)
 @click.option("--runs", "each_run", is_flag=True, help="Export the runs: one per line, with all their numbers.")
 @click.option("--events", "each_event", is_flag=True, help="Export what those numbers are made of, as it was told.")
+@click.option("--levels", is_flag=True, help="From ready to completed, by role, against alerts.sla; 7d unless --since.")
 @click.option("--reconcile", is_flag=True, help="First read the logs of ended runs again, and add what was missed.")
 @click.option("--format", "form", metavar="FORMAT", help="text, csv or json; csv, for an export, unless said.")
-def stats(call: Call, each_run: bool, each_event: bool, reconcile: bool, form: str | None, **asked: str | None) -> None:
+def stats(
+    call: Call,
+    each_run: bool,
+    each_event: bool,
+    levels: bool,
+    reconcile: bool,
+    form: str | None,
+    **asked: str | None,
+) -> None:
     """Success, duration (median and 95th percentile), queue wait, turns, tokens and cost; in all, and by
     agent, role and plan. An export has a line for each run or event: CSV with a head, or a JSON document.
     """
-    if each_run and each_event:
-        raise usage("--runs and --events are two exports; choose one.")
+    if each_run + each_event + levels > 1:
+        raise usage("--runs, --events and --levels are different things; choose one.")
     chosen = _form(call, form, export=each_run or each_event)
     with call.open() as orchestrion:
         mended = orchestrion.reconcile(**asked) if reconcile else None
@@ -49,11 +59,11 @@ def stats(call: Call, each_run: bool, each_event: bool, reconcile: bool, form: s
         if each_run or each_event:
             _export(orchestrion.all_runs(**asked) if each_run else orchestrion.metric_events(**asked), chosen)
             return
-        found = orchestrion.stats(**asked)
+        found = orchestrion.service_levels(since=asked["since"] or "7d") if levels else orchestrion.stats(**asked)
     if chosen == "json":
         output.document(found)
     else:
-        output.lines(_stats(found))
+        output.lines(_levels(found) if levels else _stats(found))
 
 
 @command("correct", "orchestrion correct R31 turns=12 cost_usd=0.42 --reason 'as the bill says'")
@@ -170,6 +180,27 @@ def _stats(found: Mapping[str, Any]) -> Iterator[str]:
     )
     for noun in ("agent", "role", "plan"):
         yield from _group(noun, found[f"by_{noun}"])
+
+
+def _levels(found: Mapping[str, Any]) -> Iterator[str]:
+    head = ("Role", "allowed", "kept", "completed", "p50", "p95", "open", "late", "oldest")
+    rows = [tuple(output.heading(cell) for cell in head)]
+    for one in found["levels"]:
+        times = [output.seconds(one[key]) if one[key] is not None else "" for key in ("p50_s", "p95_s", "oldest_s")]
+        rows.append(
+            (
+                output.plain(one["role"] or "none"),
+                "" if one["limit_s"] is None else output.seconds(one["limit_s"]),
+                _share(one["within"]),
+                f"{one['completed']:,}",
+                *times[:2],
+                f"{one['open']:,}",
+                f"{one['late']:,}",
+                times[2],
+            )
+        )
+    yield f"From ready to completed since {output.moment(found['since'])}"
+    yield from output.table(rows, right=range(1, len(head)))
 
 
 def _group(noun: str, groups: Iterable[Mapping[str, Any]]) -> Iterator[str]:

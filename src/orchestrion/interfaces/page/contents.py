@@ -78,8 +78,13 @@ def of_statistics(cases: Orchestrator, asked: Asked) -> Found:
 
 
 def of_health(cases: Orchestrator) -> Found:
-    """Every component, limit and alert."""
-    return {"health": cases.health(), "limits": cases.limits_in_force(), "alerts": cases.alerts(limit=20)}
+    """Every component, service level, limit and alert."""
+    return {
+        "health": cases.health(),
+        "levels": cases.service_levels()["levels"],
+        "limits": cases.limits_in_force(),
+        "alerts": cases.alerts(limit=20),
+    }
 
 
 def of_task(cases: Orchestrator, task: str, may_act: bool) -> Found:

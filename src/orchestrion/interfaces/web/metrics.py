@@ -69,6 +69,7 @@ def _of_project(found: Mapping[str, Any]) -> Iterator[str]:
     broken = parts.get("breakers", {}).get("breakers", [])
     yield from _gauge("breaker_open", "Breakers that are not closed", [({"agent": one["agent"]}, 1) for one in broken])
     yield from _gauge("alerts", "Open alerts by rule", [({"rule": rule}, n) for rule, n in found["alerts"].items()])
+    yield from _of_roles(found["levels"])
     for what in ("read", "write"):
         yield from _gauge(
             f"store_{what}_seconds", f"How long the store took to {what}", [({}, store.get(f"{what}_ms", 0) / 1000)]
@@ -78,6 +79,14 @@ def _of_project(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _gauge("disk_free_bytes", "Free space", [({"for": what}, n) for what, n in free.items()])
     yield from _of_runs(found["runs"])
     yield from _counter("journal_lines", "Number of the journal's last line", [({}, found["journal"])])
+
+
+def _of_roles(levels: list[Mapping[str, Any]]) -> Iterator[str]:
+    late = [({"role": one["role"]}, one["late"]) for one in levels]
+    yield from _gauge("tasks_late", "Open tasks that are beyond what their role is allowed", late)
+    for key, said in (("p50", "Median"), ("p95", "95th percentile")):
+        took = [({"role": one["role"]}, one[f"{key}_s"]) for one in levels if one[f"{key}_s"] is not None]
+        yield from _gauge(f"ready_to_completed_{key}_seconds", f"{said} from ready to completed in 7 days", took)
 
 
 def _of_runs(rows: list[Mapping[str, Any]]) -> Iterator[str]:

@@ -58,6 +58,14 @@ async def stats(
     return await at.do(lambda cases: cases.stats(**asked))
 
 
+@router.get("/metrics/service-levels", response_model=shapes.ServiceLevels, responses=refusals())
+async def service_levels(
+    at: At, since: Annotated[str, Query(description="A time, or an age: 24h, 7d.", max_length=60)] = "7d"
+) -> Any:
+    """How long tasks of each role took from ready to completed, against `alerts.sla`; how many open ones are late."""
+    return await at.do(lambda cases: cases.service_levels(since=since))
+
+
 @router.post("/pause", response_model=shapes.Paused, responses=refusals(409), dependencies=[needs("admin")])
 async def pause(at: At) -> Any:
     """Workers claim nothing any more; runs go on."""

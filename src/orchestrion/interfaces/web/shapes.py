@@ -386,6 +386,27 @@ class Stats(Told):
     by_plan: list[dict[str, Any]]
 
 
+class ServiceLevel(Told):
+    """How long tasks of a role take from ready to completed; times in seconds."""
+
+    role: str
+    limit_s: float | None
+    completed: int
+    p50_s: float | None
+    p95_s: float | None
+    within: float | None
+    open: int
+    late: int
+    oldest_s: float | None
+
+
+class ServiceLevels(Told):
+    """How long tasks of each role take."""
+
+    since: str
+    levels: list[ServiceLevel]
+
+
 class Paused(Told):
     """Whether workers claim."""
 
