@@ -42,7 +42,7 @@ from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.launch import Launcher, is_supervised
 from orchestrion.runs.points import reach
-from orchestrion.scheduler import budget, files, finish, meter, reap, slots
+from orchestrion.scheduler import budget, files, finish, meter, permissions, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
@@ -306,7 +306,7 @@ class Worker:
             max_turns=(role.max_turns if role else None) or self.config["run.max_turns"],
             budget_usd=(role.budget_usd if role else None) or self.config["budget.run_usd"],
             memory_mb=self.config["run.memory_mb"],
-            allowed_tools=list(role.allowed_tools) if role else [],
+            allowed_tools=[*(role.allowed_tools if role else ()), *permissions.rules_of(tx, claimed.task)],
             permissions=settings.get("permissions", "edit"),
             servers=_servers(self.config),
             tools=self.config["run.tools"],

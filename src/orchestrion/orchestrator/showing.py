@@ -15,7 +15,7 @@ from orchestrion.memory import context
 from orchestrion.orchestrator.finding import bounded, pattern_of
 from orchestrion.orchestrator.maintaining import MaintenanceCases
 from orchestrion.orchestrator.metrics import figures, moment_or_age
-from orchestrion.scheduler import breaker, overlap
+from orchestrion.scheduler import breaker, overlap, permissions
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -31,8 +31,8 @@ COLUMNS: dict[str, tuple[tuple[TaskState, ...], str]] = {
 SHOWN = 20
 #: Bytes of a log that are read at once.
 LOG_PIECE = 128 * 1024
-#: So many overlaps are named on the board.
-_OVERLAPS = 20
+#: So many overlaps, and permissions that agents ask for, are named on the board.
+_OVERLAPS = _ASKS = 20
 
 
 class ShowingCases(MaintenanceCases):
@@ -56,10 +56,13 @@ class ShowingCases(MaintenanceCases):
         def read(tx: Transaction) -> dict[str, Any]:
             totals = {row["state"]: row["total"] for row in tx.all("board_counts", **asked)}
             met = overlap.overlaps(tx)
+            asks = tx.all("list_permissions", pending=1, limit=_ASKS)
             return {
                 "columns": {one: _column(tx, one, bounds[one], totals, asked) for one in COLUMNS},
                 "overlaps": [dict(one) for one in met[:_OVERLAPS]],
                 "overlaps_total": len(met),
+                "permissions": [permissions.as_json(row) for row in asks],
+                "permissions_total": tx.the("count_permissions", pending=1)["total"],
                 "paused_at": iso(tx.the("paused")["paused_at"]),
                 "breakers": [dict(one) for one in breaker.overview(tx)],
                 "plans": [row["name"] for row in tx.all("plans", limit=50)],

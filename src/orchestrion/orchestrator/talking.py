@@ -1,4 +1,4 @@
-"""Use cases about talking to agents and seeing their files: message, files, run a role at once."""
+"""Use cases about talking to agents and seeing their files: message, permissions, files, run a role at once."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestrion.core.model import iso, number
+from orchestrion.core.model import check_number, iso, number
+from orchestrion.core.states import TaskState
 from orchestrion.orchestrator import views
+from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.metrics import MetricCases
-from orchestrion.scheduler import messages, overlap
+from orchestrion.scheduler import decide, messages, overlap, permissions
+from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 #: So long ``message`` waits to learn what became of it, in seconds: a supervisor looks every second.
@@ -18,6 +21,45 @@ DELIVERY_S = 3.0
 
 class TalkCases(MetricCases):
     """Messages to agents, and what they touch while they work."""
+
+    def permissions(
+        self, *, pending: bool = True, task: str | None = None, run: str | None = None, limit: int = 50
+    ) -> dict[str, Any]:
+        """What agents asked for and were denied, the latest first: ``permissions``, ``total``.
+
+        ``pending``: only what nobody decided about, of tasks that are not over. Raises InvalidInput.
+        """
+        bound = bounded(limit)
+        given = {
+            "pending": 1 if pending else None,
+            "task": number(task, "T") if task else None,
+            "run": number(run, "R") if run else None,
+        }
+        rows, total = self.store.read(
+            lambda tx: (tx.all("list_permissions", limit=bound, **given), tx.the("count_permissions", **given)["total"])
+        )
+        return {"permissions": [permissions.as_json(row) for row in rows], "total": total}
+
+    def allow(self, permission: int) -> dict[str, Any]:
+        """The next attempts of its task may do that. A task that failed is tried again, in its session if it had one.
+
+        Returns the permission, and ``retried``. Raises NotFound, Conflict (``no_rule``, ``decided``), InvalidInput.
+        """
+        check_number("permission", permission, 1, 2**53)
+
+        def write(tx: Transaction) -> dict[str, Any]:
+            row = permissions.allow(tx, permission)
+            retried = row["task_state"] == TaskState.FAILED
+            if retried:
+                decide.retry(tx, row["task"], resume=tx.one("last_session", task=row["task"]) is not None)
+            return {**permissions.as_json(tx.the("permission", id=permission)), "retried": retried}
+
+        return self.store.write(write)
+
+    def refuse(self, permission: int) -> dict[str, Any]:
+        """It stays denied, and nobody is asked again. Raises NotFound, Conflict (``decided``), InvalidInput."""
+        check_number("permission", permission, 1, 2**53)
+        return self.store.write(lambda tx: permissions.as_json(permissions.refuse(tx, permission)))
 
     def message(self, run: str, text: str, *, wait_s: float = DELIVERY_S) -> dict[str, Any]:
         """Says something to a run's agent, and waits a moment for it to be heard.

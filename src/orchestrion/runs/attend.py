@@ -16,7 +16,7 @@ from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.go import Go
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.workspaces import Workspace
-from orchestrion.scheduler import messages, meter, overlap
+from orchestrion.scheduler import messages, meter, overlap, permissions
 from orchestrion.store import Store
 
 #: The database learns this often what the agent has used, and the agent what it was told, in seconds.
@@ -30,8 +30,11 @@ MEMORY_S = 1.0
 class Attendant:
     """Stands by the agent of one run."""
 
-    def __init__(self, store: Store, run: int, account: Account, log: RunLog, memory_mb: float | None) -> None:
+    def __init__(
+        self, store: Store, task: int, run: int, account: Account, log: RunLog, memory_mb: float | None
+    ) -> None:
         self._store = store
+        self._task = task
         self._run = run
         self._account = account
         self._log = log
@@ -58,6 +61,13 @@ class Attendant:
         """Tells the database what the run has used since it was told last."""
         self._account.tell(self._write)
 
+    def tell_denied(self, go: Go) -> None:
+        """Tells the database what the agent asked for and was denied since it was told last."""
+        asks = [permissions.Ask(tool, said) for tool, said in dict.fromkeys(go.denied)][: permissions.MOST]
+        if asks:
+            self._store.write(lambda tx: permissions.note(tx, self._task, self._run, asks))
+            go.denied.clear()
+
     def _write(self, news: dict[str, Any]) -> None:
         try:
             self._store.write(lambda tx: meter.add(tx, self._run, **news))
@@ -83,6 +93,7 @@ class Attendant:
 
     def _tell(self, go: Go) -> None:
         self.tell_used()
+        self.tell_denied(go)
         waiting = self._store.read(lambda tx: messages.waiting(tx, self._run))
         heard = [one["id"] for one in waiting if go.say(one["text"])]
         if heard:

@@ -28,6 +28,8 @@ class Go:
     understands: bool = True
     #: What its events add up to.
     tally: Tally = field(default_factory=Tally)
+    #: What it was denied, as the tool and its input in short; what was told of is taken away.
+    denied: list[tuple[str, str]] = field(default_factory=list)
     #: The last thing of any weight that it told, for people who watch.
     last: str = ""
     _outgoing: str = ""
@@ -43,6 +45,8 @@ class Go:
             self.tally.add(event)
             if event.kind is Kind.RESULT:
                 self._result = event
+            if event.kind is Kind.PERMISSION and event.failed:
+                self.denied.append(self.tally.called(event))
             if event.kind not in _SILENT:
                 self._tell(event)
 

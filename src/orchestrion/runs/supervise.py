@@ -96,7 +96,7 @@ class Supervisor:
         self._go: Go | None = None
         self._record = processes.Record(place / "processes")
         self._log = RunLog(place / "log.jsonl", environ)
-        self._attendant = Attendant(store, order.run, self._account, self._log, order.memory_mb)
+        self._attendant = Attendant(store, order.task, order.run, self._account, self._log, order.memory_mb)
         self._stop_reason: str | None = None
         self._renewed = self._looked = self._recorded = time.monotonic()
         self._lease_s = 60.0
@@ -265,6 +265,7 @@ class Supervisor:
         self._go = None
         self._session = go.tally.session or self._session
         self._persist(self._attendant.tell_used)
+        self._persist(lambda: self._attendant.tell_denied(go))
 
     def _judge(self, verdict: Verdict, go: Go) -> None:
         if verdict.code:

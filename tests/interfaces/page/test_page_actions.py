@@ -7,6 +7,8 @@ from typing import Any
 import scene
 
 from orchestrion import Orchestrator
+from orchestrion.scheduler import permissions
+from orchestrion.scheduler.permissions import Ask
 from orchestrion.store import Transaction
 from stage import python, wait_for
 
@@ -137,6 +139,27 @@ def test_a_run_gets_a_message_and_is_killed(served: Any, looker: Any) -> None:
     page.wait_for_selector(".under .state.killed")
     assert served.cases.run(run).as_json()["reason"] == "seen enough"
     wait_for(lambda: not served.stage.carriers(), "its supervisor is gone")
+
+
+def test_what_an_agent_was_denied_is_allowed_or_refused(served: Any, looker: Any) -> None:
+    task = served.cases.add("Publish it", plan="shop").as_json()["id"]
+    run = served.cases.claim(task, agent="claude")["run"]
+    asks = [Ask("Bash", "make release"), Ask("Bash", "rm -rf dist; make"), Ask("WebFetch", scene.HOSTILE)]
+    served.cases.store.write(lambda tx: permissions.note(tx, int(task[1:]), int(run[1:]), asks))
+    page = looker.go("/")
+    cards = page.locator(".card.permission")
+    assert cards.count() == 3
+    assert cards.filter(has_text="no single rule").get_by_role("button", name="Allow").count() == 0
+    cards.filter(has_text="make release").get_by_role("button", name="Allow").click()
+    looker.note("The next attempt may")
+    cards.filter(has_text="no single rule").get_by_role("button", name="Refuse").click()
+    wait_for(lambda: cards.count() == 1, "one card is left")
+    assert scene.HOSTILE in (cards.text_content() or "")
+    assert page.title() != "owned"
+    listed = served.cases.permissions(pending=False, task=task)["permissions"]
+    decided = {one["said"]: (one["state"], one["decided_by"]) for one in listed}
+    assert decided["make release"] == ("allowed", "web:local")
+    assert decided["rm -rf dist; make"] == ("refused", "web:local")
 
 
 def test_the_queue_is_paused_and_goes_on(served: Any, looker: Any) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 from visitors import Site, Visitor
 
 from orchestrion.interfaces.web.house import House
+from orchestrion.scheduler import permissions
+from orchestrion.scheduler.permissions import Ask
 
 
 def test_a_task_is_made_found_changed_and_removed(visitor: Visitor) -> None:
@@ -73,6 +75,23 @@ def test_people_decide(visitor: Visitor) -> None:
     assert visitor.post("tasks/T1/move", {"parent": None})["parent"] is None
     assert visitor.post("tasks/T1/cancel", {"reason": "no"})["state"] == "cancelled"
     assert visitor.post("tasks/T1/archive")["archived_at"]
+
+
+def test_people_decide_what_agents_may(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "x"})
+    visitor.post("tasks/T1/claim", {"agent": "me"})
+    visitor.house.cases.store.write(lambda tx: permissions.note(tx, 1, 1, [Ask("Bash", "make"), Ask("Bash", "a; b")]))
+    listed = visitor.get("permissions")
+    assert (listed["total"], [one["rule"] for one in listed["permissions"]]) == (2, [None, "Bash(make)"])
+    allowed = visitor.post("permissions/1/allow")
+    assert (allowed["state"], allowed["decided_by"], allowed["retried"]) == ("allowed", "web:local", False)
+    visitor.refused("POST", "permissions/1/refuse", 409, "decided")
+    visitor.refused("POST", "permissions/2/allow", 409, "no_rule")
+    visitor.refused("POST", "permissions/3/allow", 404, "no_permission")
+    assert visitor.post("permissions/2/refuse")["state"] == "refused"
+    assert visitor.get("permissions")["total"] == 0
+    levels = visitor.get("metrics/service-levels")["levels"]
+    assert [(one["role"], one["open"], one["limit_s"]) for one in levels] == [("", 1, None)]
 
 
 def test_a_plan_becomes_tasks(visitor: Visitor) -> None:

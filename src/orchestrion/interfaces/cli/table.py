@@ -72,6 +72,7 @@ SECTIONS: tuple[Section, ...] = (
             Entry("diff", "runs", "show what a run changed"),
             Entry("files", "talk", "show which files runs change and tasks changed"),
             Entry("message", "talk", "say something to a running agent"),
+            Entry("permissions", "talk", "decide about what agents were denied"),
             Entry("kill", "runs", "end a run"),
             Entry("pause", "runs", "let workers claim nothing"),
             Entry("resume", "runs", "let workers claim again"),

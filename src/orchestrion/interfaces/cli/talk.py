@@ -1,4 +1,4 @@
-"""Commands that talk to agents and show their files: message, files, run."""
+"""Commands that talk to agents and show their files: message, permissions, files, run."""
 
 from __future__ import annotations
 
@@ -26,6 +26,28 @@ def message(call: Call, run: str, text: str) -> None:
     with call.open() as orchestrion:
         found = orchestrion.message(own_run(run, orchestrion.store.uuid), words)
     call.answer(found, lambda: [_delivery(found)])
+
+
+@command(
+    "permissions", "orchestrion permissions", "orchestrion permissions --allow 7", "orchestrion permissions --refuse 7"
+)
+@click.option("--allow", type=int, metavar="N", help="The next attempts of its task may; a failed task is tried again.")
+@click.option("--refuse", type=int, metavar="N", help="It stays denied, and nobody is asked again.")
+@click.option("--all", "every", is_flag=True, help="Also what was decided, and what is over.")
+def permissions(call: Call, allow: int | None, refuse: int | None, every: bool) -> None:
+    """Nobody sits beside an agent: what it may not do is denied at once, and it goes on as well as it can.
+    What it asked for is kept, for somebody to decide.
+    """
+    if (allow is not None) + (refuse is not None) + every > 1:
+        raise usage("--allow, --refuse and --all are different things; choose one.")
+    with call.open() as orchestrion:
+        if allow is None and refuse is None:
+            listed = orchestrion.permissions(pending=not every)
+            call.answer(listed, lambda: _permissions(listed))
+            return
+        found = orchestrion.refuse(refuse) if refuse is not None else orchestrion.allow(allow or 0)
+    again = "; it is tried again" if found.get("retried") else ""
+    call.answer(found, lambda: [f"{found['state']}: {_wanted(found)} for {found['task']}{again}"])
 
 
 @command("files", "orchestrion files R31", "orchestrion files T12", "orchestrion files --overlaps")
@@ -93,7 +115,26 @@ def run(
     return OK if found["task"]["state"] == "completed" else NOT_ALL_COMPLETED
 
 
-COMMANDS = {"message": message, "files": files, "run": run}
+def _permissions(found: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (
+            str(one["permission"]),
+            one["task"],
+            one["run"],
+            output.plain(_wanted(one)),
+            one["state"] if one["rule"] or one["state"] != "open" else "no single rule allows it",
+            output.moment(one["asked_at"]),
+        )
+        for one in found["permissions"]
+    ]
+    yield from output.table(rows) if rows else ["no agent waits for a permission"]
+
+
+def _wanted(one: Mapping[str, Any]) -> str:
+    return f"{one['tool']} {one['said']}".strip()
+
+
+COMMANDS = {"message": message, "permissions": permissions, "files": files, "run": run}
 
 
 def _delivery(found: Mapping[str, Any]) -> str:

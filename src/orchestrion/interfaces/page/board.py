@@ -56,6 +56,14 @@ def columns(board: Mapping[str, Any], may_act: bool) -> list[Column]:
     return [_column(name, found, may_act) for name, found in board["columns"].items()]
 
 
+def asks(board: Mapping[str, Any], may_act: bool) -> list[tuple[Mapping[str, Any], list[deeds.Button]]]:
+    """What agents asked for and were denied, each with its buttons."""
+    return [
+        (one, deeds.for_permission(one["permission"], allowable=one["rule"] is not None) if may_act else [])
+        for one in board["permissions"]
+    ]
+
+
 def _column(name: str, found: Mapping[str, Any], may_act: bool) -> Column:
     heading, empty = HEADINGS[name]
     cards = [_card(task, may_act) for task in found["tasks"]]

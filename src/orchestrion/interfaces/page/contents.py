@@ -27,6 +27,7 @@ def of_board(cases: Orchestrator, asked: Asked, shown: Mapping[str, int], may_ac
     return {
         "board": found,
         "columns": board.columns(found, may_act),
+        "asks": board.asks(found, may_act),
         "alerts": cases.alerts(unclosed=True, limit=ALERTS),
         "asked": asked,
     }

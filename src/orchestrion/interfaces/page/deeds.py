@@ -15,7 +15,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.interfaces.page import sheet
 from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of
 from orchestrion.interfaces.web.house import House
@@ -145,6 +145,10 @@ DEEDS: dict[str, dict[str, Deed]] = {
             key="x",
         ),
     },
+    "permissions": {
+        "allow": Deed("Allow", "The next attempt may", lambda o, p, f: o.allow(_permission(p)), tone="main", key="a"),
+        "refuse": Deed("Refuse", "It stays denied", lambda o, p, f: o.refuse(_permission(p)), key="x"),
+    },
     "agents": {"close": Deed("Try again", "{thing} is used again", lambda o, a, f: o.resume(a), tone="main")},
     "queue": {
         "pause": Deed("Pause the queue", "Workers claim nothing any more", lambda o, q, f: o.pause()),
@@ -196,6 +200,13 @@ def for_task(
 def for_gate(gate: Mapping[str, Any]) -> list[Button]:
     """Buttons of an open gate."""
     return [_button("gates", verb, gate["id"]) for verb in _GATES[gate["kind"]]]
+
+
+def for_permission(permission: int, *, allowable: bool) -> list[Button]:
+    """Buttons of something that an agent asked for; what no rule allows can only be refused."""
+    return [
+        _button("permissions", verb, str(permission)) for verb in ("allow", "refuse") if allowable or verb != "allow"
+    ]
 
 
 def for_run(run: str, *, supervised: bool) -> list[Button]:
@@ -278,6 +289,12 @@ def done(request: Request, said: str, *, link: str = "") -> Response:
     answer = sheet.filled(request, "note.html", said=said, problem=None, link=link)
     answer.headers["HX-Trigger"] = "done"
     return answer
+
+
+def _permission(thing: str) -> int:
+    if not (thing.isascii() and thing.isdigit() and len(thing) < 16):
+        raise NotFound(f"there is no permission {thing[:40]!r}", hint="reload the page", code="no_permission")
+    return int(thing)
 
 
 def _number(given: Mapping[str, str], field: str) -> int:

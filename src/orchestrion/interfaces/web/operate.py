@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Path, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from orchestrion.core.errors import InvalidInput
@@ -98,6 +98,26 @@ async def set_slots(at: At, asked: bodies.NewSlots) -> Any:
 async def alerts(at: At, unclosed: bool = False, limit: Limit = 20, cursor: str | None = None) -> Any:
     """What asks for attention, and asked for it before, the latest first."""
     return await at.do(lambda cases: cases.alerts(unclosed=unclosed, limit=limit, cursor=cursor))
+
+
+@router.get("/permissions", response_model=shapes.Permissions, responses=_SEEN)
+async def permissions(
+    at: At, pending: bool = True, task: str | None = None, run: str | None = None, limit: Limit = 50
+) -> Any:
+    """What agents asked for and were denied, the latest first; `pending`: what nobody decided about yet."""
+    return await at.do(lambda cases: cases.permissions(pending=pending, task=task, run=run, limit=limit))
+
+
+@router.post("/permissions/{permission}/allow", response_model=shapes.Permission, responses=refusals(404, 409))
+async def allow(at: At, permission: Annotated[int, Path(ge=1, le=2**53)]) -> Any:
+    """The next attempts of its task may do that; a task that failed is tried again."""
+    return await at.do(lambda cases: cases.allow(permission))
+
+
+@router.post("/permissions/{permission}/refuse", response_model=shapes.Permission, responses=refusals(404, 409))
+async def refuse(at: At, permission: Annotated[int, Path(ge=1, le=2**53)]) -> Any:
+    """It stays denied, and nobody is asked again."""
+    return await at.do(lambda cases: cases.refuse(permission))
 
 
 @router.get("/journal", response_model=dict[str, list[shapes.Event]], responses=_SEEN)

@@ -419,6 +419,30 @@ class Slots(Told):
     slots: list[dict[str, Any]]
 
 
+class Permission(Told):
+    """Something that an agent asked for and was denied; `rule` is what would allow it."""
+
+    permission: int
+    task: str
+    title: str
+    task_state: str
+    run: str
+    tool: str
+    said: str
+    rule: str | None
+    state: Literal["open", "allowed", "refused"]
+    asked_at: str
+    decided_at: str | None
+    decided_by: str | None
+
+
+class Permissions(Told):
+    """What agents asked for."""
+
+    permissions: list[Permission]
+    total: int
+
+
 class Alert(Told):
     """Something that asks for attention."""
 

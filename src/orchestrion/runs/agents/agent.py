@@ -220,7 +220,13 @@ class Tally:
     tools: dict[str, int] = field(default_factory=dict)
     session: str | None = None
     model: str | None = None
-    _calls: set[str] = field(default_factory=set)
+    #: Calls by their ids: the tool and its input in short.
+    _calls: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def called(self, event: Event) -> tuple[str, str]:
+        """The tool and the input, in short, of the call that an event is about."""
+        known = self._calls.get(event.id) if event.id else None
+        return known or (event.tool, event.text)
 
     def add(self, event: Event) -> None:
         """Counts an event; a tool call that is told of twice counts once."""
@@ -230,7 +236,7 @@ class Tally:
             self.session = event.id or self.session
             self.model = event.text or self.model
         if event.kind is Kind.TOOL and not (event.id and event.id in self._calls):
-            self._calls.add(event.id)
+            self._calls[event.id] = (event.tool, event.text)
             self.tools[event.tool] = self.tools.get(event.tool, 0) + 1
 
 

@@ -546,6 +546,27 @@ create table alerts (
 create unique index alerts_open on alerts (project, rule, subject) where closed_at is null;
 create index alerts_by_project on alerts (project, id);
 
+-- What an agent asked for and was not allowed. `rule` is what would allow it, for the task's next attempts; without one
+-- it cannot be allowed by itself. Asked again by a later run it is the same.
+create table permissions (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    task       integer not null references tasks (id),
+    run        integer not null references runs (id),
+    tool       text not null,
+    said       text not null,
+    rule       text,
+    state      text not null default 'open' check (state in ('open', 'allowed', 'refused')),
+    asked_at   integer not null,
+    decided_at integer,
+    decided_by text,
+    unique (task, tool, said),
+    check ((state = 'open') = (decided_at is null)),
+    check (state <> 'allowed' or rule is not null)
+) strict;
+
+create index permissions_open on permissions (project, id) where state = 'open';
+
 -- What full-text search looks into: the words of a decision (D), a task (T) or an artifact (A), in lower case. Tasks and
 -- artifacts come here when somebody searches; `projects.searched` is the line of the journal up to which they did.
 create table texts (
