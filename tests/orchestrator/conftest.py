@@ -39,6 +39,22 @@ def orchestrion(project: Path, store_url: str, environ: dict[str, str]) -> Itera
 
 
 @pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A repository without a commit."""
+    made = tmp_path / "project"
+    made.mkdir()
+    git(made, "init", "-q")
+    return made
+
+
+@pytest.fixture
+def one(root: Path, store_url: str, environ: dict[str, str]) -> Iterator[Orchestrator]:
+    """A project in which nothing has happened."""
+    with Orchestrator.open(root, db=store_url, environ=environ) as opened:
+        yield opened
+
+
+@pytest.fixture
 def later(project: Path, store_url: str, environ: dict[str, str], orchestrion: Orchestrator) -> Iterator[Orchestrator]:
     """The same project, opened by somebody who was not there before."""
     with Orchestrator.open(project, db=store_url, environ=environ) as opened:

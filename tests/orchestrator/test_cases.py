@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,29 +43,6 @@ tasks:
     run: cat left.txt right.txt > end.txt
     check: test "$(wc -l < end.txt)" -eq 2
 """
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_"))}
-    return {**kept, "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state")}
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    root = tmp_path / "project"
-    root.mkdir()
-    git(root, "init", "-q", "-b", "main")
-    (root / "README").write_text("hello\n")
-    git(root, "add", ".")
-    git(root, "commit", "-qm", "first")
-    return root
-
-
-@pytest.fixture
-def orchestrion(project: Path, store_url: str, environ: dict[str, str]) -> Iterator[Orchestrator]:
-    with Orchestrator.open(project, db=store_url, environ=environ) as opened:
-        yield opened
 
 
 def git(root: Path, *arguments: str, check: bool = True) -> str:

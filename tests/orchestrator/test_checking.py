@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,6 @@ from orchestrion import Orchestrator
 from orchestrion.core.errors import NotFound
 from orchestrion.ops import health
 from stage import Stage, python, wait_for
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_"))}
-    return {**kept, "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state")}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    made = tmp_path / "project"
-    made.mkdir()
-    subprocess.run(["git", "init", "-q", str(made)], check=True)
-    return made
-
-
-@pytest.fixture
-def one(root: Path, store_url: str, environ: dict[str, str]) -> Iterator[Orchestrator]:
-    with Orchestrator.open(root, db=store_url, environ=environ) as opened:
-        yield opened
 
 
 def part(found: dict[str, Any], name: str) -> dict[str, Any]:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +14,6 @@ from orchestrion.ops import leases, maintenance
 from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES
 
 HOUR_MS = 3_600_000
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_"))}
-    return {**kept, "HOME": str(tmp_path / "home"), "XDG_STATE_HOME": str(tmp_path / "state")}
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    made = tmp_path / "project"
-    made.mkdir()
-    subprocess.run(["git", "init", "-q", str(made)], check=True)
-    return made
-
-
-@pytest.fixture
-def one(root: Path, store_url: str, environ: dict[str, str]) -> Iterator[Orchestrator]:
-    with Orchestrator.open(root, db=store_url, environ=environ) as opened:
-        yield opened
 
 
 def add(one: Orchestrator, title: str = "a task", **given: Any) -> str:

@@ -79,6 +79,7 @@ class PlanCases(RunCases):
                 "plans": [{"plan": row["name"], "tasks": row["tasks"]} for row in tx.all("plans", limit=20)],
                 "overlaps": [dict(one) for one in overlap.overlaps(tx)][:20],
                 "needs_you": [_needs_you(row) for row in tx.all("needs_you", limit=20)],
+                "permissions": tx.the("count_permissions", pending=1)["total"],
             }
 
         return self.store.read(read)

@@ -6,13 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from peers import InProcess, Site, clean_environ
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """The environment of a server: a home of its own, no other project, run or setting."""
-    return clean_environ(tmp_path)
+from peers import InProcess, Site
 
 
 @pytest.fixture

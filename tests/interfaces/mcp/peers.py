@@ -3,58 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from pathlib import Path
 from typing import Any, Self
 
-from orchestrion import Orchestrator
 from orchestrion.interfaces.mcp import catalogue
 from orchestrion.interfaces.mcp.desk import Desk, Seat
+from premises import PROGRAM, Premises
 
 #: So long anything may take, in seconds.
 PATIENCE_S = 60.0
-PROGRAM = [sys.executable, "-m", "orchestrion"]
 PREFIX = catalogue.PREFIX
 Reply = dict[str, Any]
 
 
-def clean_environ(folder: Path) -> dict[str, str]:
-    """An environment with a home of its own in ``folder``: no other project, run or setting."""
-    home = folder / "home"
-    home.mkdir()
-    (home / ".gitconfig").write_text("[user]\n name = User\n email = user@example.org\n[init]\n defaultBranch = main\n")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_", "XDG_"))}
-    # Every process would compile all of it anew.
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {"HOME": str(home), "XDG_STATE_HOME": str(folder / "state"), "GIT_CONFIG_NOSYSTEM": "1"}
-
-
-class Site:
-    """A folder with a project."""
-
-    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
-        self.root = root
-        self.environ = dict(environ)
-
-    def make(self) -> None:
-        """Makes it a git repository with one commit, and a project."""
-        self.root.mkdir()
-        (self.root / "a.txt").write_text("a\n")
-        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
-            subprocess.run(["git", *arguments], cwd=self.root, env=self.environ, check=True)
-        self.open().close()
-
-    def open(self) -> Orchestrator:
-        """The use cases, as somebody who is no client of the protocol."""
-        return Orchestrator.open(self.root, db=self.environ["ORCHESTRION_DB"], environ=self.environ)
+class Site(Premises):
+    """A folder with a project, and servers for it."""
 
     def start(self, *arguments: str, **given: Any) -> subprocess.Popen[bytes]:
         """A server in a process of its own."""

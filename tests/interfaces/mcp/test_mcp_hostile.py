@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import InProcess, Pipe, Reply, Site, clean_environ
+from peers import InProcess, Pipe, Reply, Site
+
+from premises import clean_environ
 
 #: Names that lead out of a folder, one way or another.
 PATHS = [

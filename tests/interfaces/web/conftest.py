@@ -6,15 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from visitors import Site, Visitor, clean_environ
+from visitors import Site, Visitor
 
 from orchestrion.interfaces.web.house import House
-
-
-@pytest.fixture
-def environ(tmp_path: Path) -> dict[str, str]:
-    """The environment of a server: a home of its own, no other project, run or setting."""
-    return clean_environ(tmp_path)
 
 
 @pytest.fixture

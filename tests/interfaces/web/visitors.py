@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from starlette.testclient import TestClient
 
-from orchestrion import Orchestrator
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
+from premises import PROGRAM, Premises
 
 #: So long anything may take, in seconds.
 PATIENCE_S = 60.0
-PROGRAM = [sys.executable, "-m", "orchestrion"]
-
-
-def clean_environ(folder: Path) -> dict[str, str]:
-    """An environment with a home of its own in ``folder``: no other project, run or setting."""
-    home = folder / "home"
-    home.mkdir()
-    (home / ".gitconfig").write_text("[user]\n name = User\n email = user@example.org\n[init]\n defaultBranch = main\n")
-    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ORCHESTRION_", "GIT_", "XDG_"))}
-    kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    return kept | {"HOME": str(home), "XDG_STATE_HOME": str(folder / "state"), "GIT_CONFIG_NOSYSTEM": "1"}
 
 
 class Visitor:
@@ -84,30 +70,8 @@ class Visitor:
         return problem
 
 
-class Site:
-    """A folder with a project."""
-
-    def __init__(self, root: Path, environ: Mapping[str, str]) -> None:
-        self.root = root
-        self.environ = dict(environ)
-
-    def make(self, config: Mapping[str, Any] | None = None) -> None:
-        """Makes it a git repository with one commit, and a project."""
-        self.root.mkdir()
-        (self.root / "a.txt").write_text("a\n")
-        for arguments in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
-            subprocess.run(["git", *arguments], cwd=self.root, env=self.environ, check=True)
-        self.configure(config or {})
-        self.open().close()
-
-    def configure(self, config: Mapping[str, Any]) -> None:
-        """Writes the project's settings."""
-        (self.root / ".orchestrion").mkdir(exist_ok=True)
-        (self.root / ".orchestrion" / "config.yaml").write_text(json.dumps(config))
-
-    def open(self) -> Orchestrator:
-        """The use cases, as somebody at the command line."""
-        return Orchestrator.open(self.root, environ=self.environ, actor="user:ada")
+class Site(Premises):
+    """A folder with a project, and servers for it."""
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One call of the command line."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import click
 
+from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command
 
@@ -33,6 +35,8 @@ def mcp(call: Call, profile: str, http: bool, host: str, port: int) -> int:
     if http:
         run.over_http(call.folder, call.db, dict(os.environ), profile, host, port)
     else:
+        if sys.stdin.isatty():
+            output.note("waits for a client that speaks MCP; `orchestrion setup` has one start this; Ctrl-D ends it")
         run.over_stdio(call.folder, call.db, dict(os.environ), profile)
     return 0
 

@@ -142,7 +142,9 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _part("Budgets", _budgets(found["budget"]))
     yield from _part("Plans", [(plan["plan"], output.count(plan["tasks"], "task")) for plan in found["plans"]])
     yield from _part("At the same file", [(output.plain(o["path"]), " ".join(o["runs"])) for o in found["overlaps"]])
-    yield from _part("Needs you", [_needs(task) for task in found["needs_you"]])
+    asked = found["permissions"]
+    wanted = [("", "denied", "`orchestrion permissions`", f"{output.count(asked, 'permission')} that agents asked for")]
+    yield from _part("Needs you", [*map(_needs, found["needs_you"]), *(wanted if asked else ())])
 
 
 def _breaker(one: Mapping[str, Any]) -> str:

@@ -10,8 +10,6 @@ is not this machine is refused.
 from __future__ import annotations
 
 import asyncio
-import errno
-import ipaddress
 import json
 import os
 import socket
@@ -19,7 +17,8 @@ from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.errors import EnvironmentProblem, InvalidInput
+from orchestrion.core.errors import InvalidInput
+from orchestrion.interfaces import listening
 from orchestrion.interfaces.mcp import renewal, server
 from orchestrion.interfaces.mcp.desk import Desk
 from orchestrion.ops import restart
@@ -58,35 +57,17 @@ def listen(host: str, port: int, environ: dict[str, str]) -> socket.socket:
     os.environ.pop(SOCKET, None)
     if kept is not None:
         return socket.socket(fileno=int(kept))
-    address = "127.0.0.1" if host == "localhost" else host
     try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError as error:
-        raise _not_here(host) from error
-    if not parsed.is_loopback:
-        raise _not_here(host)
-    listener = socket.socket(socket.AF_INET6 if parsed.version == 6 else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((address, port))
-    except OSError as error:
-        listener.close()
-        code = "port_in_use" if error.errno == errno.EADDRINUSE else "no_port"
-        raise EnvironmentProblem(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="choose another with --port; 0 takes any that is free",
-            code=code,
-        ) from error
-    listener.listen(128)
-    return listener
-
-
-def _not_here(host: str) -> InvalidInput:
-    return InvalidInput(
-        f"--host {host[:80]!r} is not an address of this machine alone",
-        hint="use 127.0.0.1, ::1 or localhost; there is no login at this door",
-        code="not_loopback",
-    )
+        reaches_others = not listening.is_this_machine(host)
+    except InvalidInput:
+        reaches_others = True
+    if reaches_others:
+        raise InvalidInput(
+            f"--host {host[:80]!r} is not an address of this machine alone",
+            hint="use 127.0.0.1, ::1 or localhost; there is no login at this door",
+            code="not_loopback",
+        )
+    return listening.listen(host, port)
 
 
 async def serve(

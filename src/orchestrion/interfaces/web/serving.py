@@ -5,52 +5,17 @@ Nothing that runs is a child of the server: its end, however sudden, ends no run
 
 from __future__ import annotations
 
-import errno
-import ipaddress
 import signal
 import socket
 from collections.abc import Callable
 from types import FrameType
 
-from orchestrion.core.errors import EnvironmentProblem, InvalidInput
+from orchestrion.interfaces.listening import BACKLOG
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import names_of
 
 #: Answers that were begun get so long after SIGTERM, in seconds.
 GRACE_S = 10
-#: Connections that wait to be taken.
-BACKLOG = 512
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """The socket to serve on. Raises InvalidInput, EnvironmentProblem (``port_in_use``, ``no_port``)."""
-    name = "127.0.0.1" if host == "localhost" else host
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError as error:
-        raise InvalidInput(
-            f"--host {host[:80]!r} is no address",
-            hint="write it in numbers: 127.0.0.1, 0.0.0.0, ::1",
-            code="invalid_host",
-        ) from error
-    listener = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((name, port))
-    except OSError as error:
-        listener.close()
-        raise EnvironmentProblem(
-            f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="choose another with --port; 0 takes any that is free",
-            code="port_in_use" if error.errno == errno.EADDRINUSE else "no_port",
-        ) from error
-    listener.listen(BACKLOG)
-    return listener
-
-
-def is_this_machine(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 def serve(house: House, listener: socket.socket, host: str, said: Callable[[str], None]) -> None:

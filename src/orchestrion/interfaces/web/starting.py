@@ -38,14 +38,15 @@ def serve(
     Raises InvalidInput, EnvironmentProblem, NotFound, StoreProblem.
     """
     _look_for_libraries()
+    from orchestrion.interfaces.listening import is_this_machine, listen
     from orchestrion.interfaces.web import logs, serving
     from orchestrion.interfaces.web.house import House
 
-    listener = serving.listen(host, port)
+    listener = listen(host, port)
     try:
         house = House.open(folder, db, environ)
         try:
-            house.tokens_needed = tokens or not serving.is_this_machine(host)
+            house.tokens_needed = tokens or not is_this_machine(host)
             logs.begin(log)
             _say_who_may_come(house)
             with _working(house, work):
