@@ -85,8 +85,9 @@ def test_what_no_rule_allows_can_only_be_refused(store: Store, held: tuple[int, 
     assert "allowed_tools" in refused.value.hint
     assert listed(store, pending=1) == [("Bash", "a; b", "open")]
     store.write(lambda tx: permissions.refuse(tx, 1))
-    with pytest.raises(NotFound):
-        store.write(lambda tx: permissions.refuse(tx, 2))
+    for nothing in (2, 0, -1, 2**63, 10**30):
+        with pytest.raises(NotFound):
+            store.write(lambda tx, nothing=nothing: permissions.refuse(tx, nothing))  # type: ignore[misc]
 
 
 def test_nobody_is_asked_about_a_task_that_is_over(store: Store, held: tuple[int, int]) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from orchestrion.core.model import check_number, iso, number
+from orchestrion.core.model import iso, number
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.finding import bounded
@@ -43,9 +43,8 @@ class TalkCases(MetricCases):
     def allow(self, permission: int) -> dict[str, Any]:
         """The next attempts of its task may do that. A task that failed is tried again, in its session if it had one.
 
-        Returns the permission, and ``retried``. Raises NotFound, Conflict (``no_rule``, ``decided``), InvalidInput.
+        Returns the permission, and ``retried``. Raises NotFound, Conflict (``no_rule``, ``decided``).
         """
-        check_number("permission", permission, 1, 2**53)
 
         def write(tx: Transaction) -> dict[str, Any]:
             row = permissions.allow(tx, permission)
@@ -57,8 +56,7 @@ class TalkCases(MetricCases):
         return self.store.write(write)
 
     def refuse(self, permission: int) -> dict[str, Any]:
-        """It stays denied, and nobody is asked again. Raises NotFound, Conflict (``decided``), InvalidInput."""
-        check_number("permission", permission, 1, 2**53)
+        """It stays denied, and nobody is asked again. Raises NotFound, Conflict (``decided``)."""
         return self.store.write(lambda tx: permissions.as_json(permissions.refuse(tx, permission)))
 
     def message(self, run: str, text: str, *, wait_s: float = DELIVERY_S) -> dict[str, Any]:

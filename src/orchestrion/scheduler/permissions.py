@@ -20,6 +20,8 @@ from orchestrion.store.store import Row
 MOST = 50
 #: Characters of what is kept of it.
 LONGEST = 300
+#: No database has as many.
+_MOST_NUMBERS = 2**53
 #: What agents call the tool that runs commands.
 _SHELLS = frozenset({"bash", "shell", "execute", "run_shell_command"})
 #: A command of these alone means what it says: nothing in it stands for something else, or begins another.
@@ -74,7 +76,7 @@ def rules_of(tx: Transaction, task: int) -> list[str]:
 
 
 def _open(tx: Transaction, permission: int) -> Row:
-    row = tx.one("permission", id=permission)
+    row = tx.one("permission", id=permission) if 0 < permission < _MOST_NUMBERS else None
     if row is None:
         raise NotFound(
             f"nobody asked for permission {permission}",

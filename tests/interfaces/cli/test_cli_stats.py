@@ -32,6 +32,23 @@ def used(project: Place) -> Place:
     return project
 
 
+def test_service_levels_by_role(used: Place) -> None:
+    settings = used.root / ".orchestrion" / "config.yaml"
+    settings.parent.mkdir(exist_ok=True)
+    settings.write_text("alerts:\n  sla: {tester: 30}\n")
+    used("add", "third", "--role", "tester")
+    levels = used.json("stats", "--levels")["levels"]
+    assert [(one["role"], one["completed"], one["open"], one["limit_s"]) for one in levels] == [
+        ("", 1, 1, None),
+        ("tester", 0, 1, 1800),
+    ]
+    head, *rows = used("stats", "--levels", "--since", "24h").out.splitlines()[1:]
+    assert head.split() == ["Role", "allowed", "kept", "completed", "p50", "p95", "open", "late", "oldest"]
+    assert [row.split()[0] for row in rows] == ["none", "tester"]
+    assert used("stats", "--levels", "--since", "soon", "--json", code=6).error["code"]
+    used("stats", "--levels", "--runs", code=2)
+
+
 def test_an_empty_project_says_what_to_do(project: Place) -> None:
     assert "orchestrion work" in project("stats").out
     assert project.json("stats")["runs"] == 0

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from place import Place
 
+from orchestrion import Orchestrator
+from orchestrion.scheduler import permissions
+from orchestrion.scheduler.permissions import Ask
+
 
 def test_a_role_works_at_once(project: Place) -> None:
     answer = project.json(
@@ -31,6 +35,28 @@ def test_messages_that_nobody_can_hear(project: Place) -> None:
     assert project("message", "R1", "-", "--json", stdin=b" \n", code=6).error["code"]
     project("done", "R1", "--summary", "x")
     assert project("message", "R1", "hello", "--json", code=5).error["code"] == "run_over"
+
+
+def test_what_agents_were_denied_is_decided(project: Place) -> None:
+    assert project("permissions").out == "no agent waits for a permission\n"
+    project("add", "Release it")
+    project("claim", "--agent", "claude")
+    with Orchestrator.open(project.root, environ=project.environ) as opened:
+        asks = [Ask("Bash", "make release"), Ask("Bash", "make; rm x")]
+        opened.store.write(lambda tx: permissions.note(tx, 1, 1, asks))
+    listed = project("permissions").out
+    assert "Bash make release" in listed
+    assert "no single rule allows it" in listed
+    assert "2 permissions that agents asked for" in project("status").out
+    assert project("permissions", "--allow", "1").out == "allowed: Bash make release for T1\n"
+    assert project("permissions", "--allow", "2", "--json", code=5).error["code"] == "no_rule"
+    assert project("permissions", "--refuse", "1", "--json", code=5).error["code"] == "decided"
+    assert project.json("permissions", "--refuse", "2")["state"] == "refused"
+    assert project.json("permissions")["total"] == 0
+    assert [one["state"] for one in project.json("permissions", "--all")["permissions"]] == ["refused", "allowed"]
+    assert project("permissions", "--allow", "7", "--json", code=4).error["code"] == "no_permission"
+    for wrong in (["--allow", "x"], ["--allow", "1", "--all"], ["--refuse", "1", "--allow", "1"]):
+        project("permissions", *wrong, code=2)
 
 
 def test_files_of_a_run(project: Place) -> None:

@@ -199,7 +199,11 @@ def _levels(found: Mapping[str, Any]) -> Iterator[str]:
                 times[2],
             )
         )
-    yield f"From ready to completed since {output.moment(found['since'])}"
+    since = output.moment(found["since"])
+    if not found["levels"]:
+        yield f"no task was ready since {since}"
+        return
+    yield f"From ready to completed since {since}"
     yield from output.table(rows, right=range(1, len(head)))
 
 
