@@ -36,7 +36,8 @@ def number(text: str, letter: str) -> int:
     A marker as an agent's environment carries it (``<store-uuid>/R31``) is understood too.
     """
     shown = text if len(text) <= 60 else text[:60] + "..."
-    match = _NAME.match(text.rpartition("/")[2] if letter == "R" else text)
+    store, _, run = text.rpartition("/")
+    match = _NAME.match(run if letter == "R" and store.replace("-", "").isalnum() else text)
     if match is None or match[1].upper() != letter:
         raise InvalidInput(
             f"{shown!r} is not the id of a {NOUNS[letter]}",

@@ -1,16 +1,22 @@
-"""Use case ``doctor``: what is installed, what is wrong with it, and what to do."""
+"""Use cases ``doctor`` and ``debug``: what is installed, what is wrong with it or with a run, and what to do."""
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+from orchestrion.core import tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError
+from orchestrion.core.model import iso, name
 from orchestrion.orchestrator.talking import TalkCases
 
+#: So many lines of a log, and characters of each, are enough to see how it ended.
+_SHOWN, _LONGEST = 40, 2000
 #: Less free space than this on the store's disk is worth a word, in bytes.
 LEAST_FREE = 1_000_000_000
 
@@ -34,6 +40,36 @@ class ExamineCases(TalkCases):
         parts = [self._git(), self._store(), self._disk()]
         healthy = not any(one["advice"] for one in [*found, *parts])
         return {"healthy": healthy, "agents": found, "parts": parts}
+
+    def debug(self, run: str) -> dict[str, Any]:
+        """Everything that is known of a run, for whoever looks into what went wrong.
+
+        ``steps``: the points of the sequence that it reached, and how long it took to each (``after_s``);
+        ``order``: what its supervisor was told, without values of environments and headers; ``journal``,
+        ``notes``, ``last_words``, ``processes`` that live, ``files`` of its folder in bytes. Raises NotFound.
+        """
+        from orchestrion.runs import log, order, processes
+
+        row = self.run(run).row
+        place = order.folder(self.project.store_dir, row["id"])
+        lines = [line for _, line in log.read(place / "log.jsonl")] if place.exists() else []
+        told = json.loads((place / "order.json").read_text()) if (place / "order.json").exists() else None
+        alive = processes.of_store(self.store.uuid).get(name("R", row["id"]), [])
+        correlation = (told or {}).get("correlation") or name("R", row["id"])
+        return {
+            "run": self.run_detail(run),
+            "correlation": correlation,
+            "trace": tracing.place_of(self.store.uuid, name("T", row["task"]), name("R", row["id"])),
+            "host": row["host"],
+            "steps": _steps(row["claimed_at"], lines),
+            "order": _without_values(told),
+            "journal": self.events(run=run, limit=1000),
+            "notes": [_said(line) for line in lines if line.get("stream") == "note"][-_SHOWN:],
+            "last_words": [_said(line) for line in lines if line.get("stream") in ("out", "err")][-_SHOWN:],
+            "processes": [{"pid": pid, "started": started} for pid, started in alive],
+            "folder": str(place),
+            "files": {str(file.relative_to(place)): file.stat().st_size for file in _files(place)},
+        }
 
     def _examined(self, agent: str) -> dict[str, Any]:
         from orchestrion.runs.agents.known import agent_named
@@ -66,6 +102,35 @@ class ExamineCases(TalkCases):
         free = shutil.disk_usage(self.project.store_dir).free
         advice = "" if free > LEAST_FREE else "free some space: `orchestrion cleanup`, or lower workspace.quota_gb"
         return _part("disk", f"{free / 1e9:.1f} GB free", advice)
+
+
+def _files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def _steps(claimed: int, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """When each point was reached, and how long after the one before."""
+    found, before = [], claimed
+    for line in lines:
+        if line.get("stream") == "step":
+            found.append({"step": line["text"], "at": iso(line["at"]), "after_s": max(0, line["at"] - before) / 1000})
+            before = line["at"]
+    return found
+
+
+def _said(line: Mapping[str, Any]) -> str:
+    text = str(line.get("text", ""))
+    return f"{iso(line.get('at'))} {line.get('stream')}: {text[:_LONGEST]}"
+
+
+def _without_values(order: Any) -> Any:
+    """An order without what may be secret: of environments and headers only the names are told."""
+    if isinstance(order, dict):
+        return {
+            key: sorted(value) if key in ("env", "headers") and isinstance(value, dict) else _without_values(value)
+            for key, value in order.items()
+        }
+    return [_without_values(one) for one in order] if isinstance(order, list) else order
 
 
 def _agent(name: str, program: str | None, version: str | None, signed_in: bool | None, advice: str) -> dict[str, Any]:

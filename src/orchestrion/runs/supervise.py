@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -40,7 +39,7 @@ from orchestrion.core.states import Phase, RunState
 from orchestrion.runs import checks, merge, processes, tools, workspaces
 from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.agents.agent import Assignment, Permissions, Usage, Verdict
-from orchestrion.runs.agents.command import shell_environment
+from orchestrion.runs.agents.command import reaching_us, shell_environment
 from orchestrion.runs.agents.known import agent_named, speaks_in_events
 from orchestrion.runs.attend import Attendant
 from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
@@ -157,7 +156,7 @@ class Supervisor:
         host = os.uname().nodename
         self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=host))
         self._deadline = time.monotonic() + self._order.timeout_s
-        reach("supervise.started")
+        self._reach("supervise.started")
 
     def _prepare(self) -> None:
         if self._order.workspaces is None:
@@ -172,13 +171,13 @@ class Supervisor:
         run = name("R", self._order.run)
         path, branch = str(home / run), f"orchestrion/run/{run}"
         self._write(lambda tx: finish.note(tx, self._order.run, base_commit=base, workspace=path, branch=branch))
-        reach("prepare.begun")
+        self._reach("prepare.begun")
         self._workspace = workspaces.prepare(project, home, run, base, self._order.isolation)
         if self._order.resume_from:
             workspaces.go_on(self._workspace, self._order.resume_from)
         if self._order.setup:
             self._set_up(self._order.setup, self._workspace)
-        reach("prepare.done")
+        self._reach("prepare.done")
 
     def _set_up(self, command: str, workspace: Workspace) -> None:
         evidence = self._check("setup", 1, command, workspace.path)
@@ -218,7 +217,7 @@ class Supervisor:
             raise Failed(spent.code, spent.message) from spent
         finally:
             self._end_go(go)
-        reach("work.ended")
+        self._reach("work.ended")
         self._keep_work()
         self._note(exit_code=exit_code)
         self._judge(go.dialogue.judge(exit_code, self._log.last_words()), go)
@@ -256,7 +255,7 @@ class Supervisor:
             marker=self._order.marker,
             limits=Ended(self._deadline, self._order.timeout_s, self._order.stall_s, self._order.grace_s),
             beat=self._beat,
-            started=lambda: reach("work.started"),
+            started=lambda: self._reach("work.started"),
             talk=go,
         )
 
@@ -290,7 +289,7 @@ class Supervisor:
         self._note(phase=str(Phase.CHECKING))
         folder = self._workspace.path if self._workspace else Path(self._order.project)
         failed = [e for _, command in self._order.checks if not (e := self._check("check", go, command, folder)).passed]
-        reach("check.done")
+        self._reach("check.done")
         return failed
 
     def _feed_back(self, go: int, failed: list[checks.Evidence]) -> str:
@@ -307,14 +306,14 @@ class Supervisor:
         if self._workspace is None or not self._order.merge or self._head is None:
             return
         self._wait_for_merge_queue()
-        reach("merge.queued")
+        self._reach("merge.queued")
         # From here on whoever finds this run dead looks whether its work is in the plan.
         self._note(phase=str(Phase.MERGING), summary=self._summary or None)
         try:
             self._persistently(self._merge_once)
         except MergeConflict as conflict:
             raise HandedIn("merge_conflict", conflict.message) from conflict
-        reach("merge.done")
+        self._reach("merge.done")
 
     def _merge_once(self) -> None:
         merge.merge(
@@ -345,7 +344,7 @@ class Supervisor:
             act = finish.seal if point == "merge.rechecked" else finish.unseal
             self._write(lambda tx: act(tx, self._order.run))
             self._renewed = self._looked = time.monotonic()
-        reach(point)
+        self._reach(point)
 
     def _wait_for_merge_queue(self) -> None:
         plan = self._read(lambda tx: tx.the("run", id=self._order.run))["plan"]
@@ -363,7 +362,7 @@ class Supervisor:
 
     def _settle(self) -> None:
         self._insist(lambda tx: self._finish(tx, lambda: finish.complete(tx, self._order.run, summary=self._summary)))
-        reach("settle.done")
+        self._reach("settle.done")
         if self._workspace is not None:
             workspaces.remove(Path(self._order.project), self._workspace.path)
 
@@ -398,10 +397,10 @@ class Supervisor:
         message = f"{self._order.title}\n\nTask {name('T', self._order.task)}, run {name('R', self._order.run)}"
         workspace, project = self._workspace, Path(self._order.project)
         self._head = head = self._persistently(lambda: workspaces.commit_leftovers(workspace, message))
-        reach("work.committed")
+        self._reach("work.committed")
         self._persistently(lambda: workspaces.publish(project, workspace, head))
         self._record_files(workspace, head)
-        reach("work.published")
+        self._reach("work.published")
 
     def _record_files(self, workspace: Workspace, head: str) -> None:
         """What the run changed until now, exactly as git has it, and how much that is."""
@@ -423,7 +422,7 @@ class Supervisor:
 
     def _environment(self, go: int, own: dict[str, str]) -> dict[str, str]:
         """What an agent or a check gets: its own, and what tells it where it belongs."""
-        return _reaching_us(own | self._belonging(go))
+        return reaching_us(own | self._belonging(go))
 
     def _belonging(self, go: int) -> dict[str, str]:
         """What tells a process that it belongs to this run, and how to call back."""
@@ -561,6 +560,11 @@ class Supervisor:
                 f"{name('R', self._order.run)} is {run['state']}: {run['reason'] or run['code'] or 'ended by others'}"
             )
 
+    def _reach(self, point: str) -> None:
+        """A step of the sequence: the log knows when it was."""
+        self._log.step(point)
+        reach(point)
+
     def _note(self, **facts: object) -> None:
         self._write(lambda tx: finish.note(tx, self._order.run, **facts))
         self._renewed = time.monotonic()
@@ -584,14 +588,6 @@ class Supervisor:
     def _persist(self, act: Callable[[], Result]) -> Result:
         """Tells the database what must not be lost, however long it is away."""
         return patiently(act, after(PATIENCE_S))
-
-
-def _reaching_us(environment: dict[str, str]) -> dict[str, str]:
-    """An agent can call back: ``orchestrion`` is found, behind everything else on its path."""
-    path = environment.get("PATH", os.defpath)
-    if not any(os.access(f"{folder}/orchestrion", os.X_OK) for folder in path.split(os.pathsep)):
-        environment["PATH"] = f"{path}{os.pathsep}{Path(sys.executable).parent}"
-    return environment
 
 
 def _random() -> float:

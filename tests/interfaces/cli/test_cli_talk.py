@@ -9,6 +9,7 @@ import pytest
 from place import Place
 
 from orchestrion import Orchestrator
+from orchestrion.runs.points import POINTS
 from orchestrion.scheduler import permissions
 from orchestrion.scheduler.permissions import Ask
 
@@ -57,6 +58,40 @@ def test_what_agents_were_denied_is_decided(project: Place) -> None:
     assert project("permissions", "--allow", "7", "--json", code=4).error["code"] == "no_permission"
     for wrong in (["--allow", "x"], ["--allow", "1", "--all"], ["--refuse", "1", "--allow", "1"]):
         project("permissions", *wrong, code=2)
+
+
+def test_all_that_is_known_of_a_run(project: Place) -> None:
+    project("add", "Write it", "--run", "echo hi > made.txt; echo said", "--check", "test -s made.txt")
+    project.process("work", "--drain")
+    found = project.json("debug", "R1")
+    steps = [one["step"] for one in found["steps"]]
+    assert steps == [point for point in POINTS if point in steps]
+    assert {"prepare.done", "work.ended", "check.done", "merge.done", "settle.done"} <= set(steps)
+    assert all(one["after_s"] >= 0 for one in found["steps"])
+    assert (found["run"]["state"], found["correlation"], found["processes"]) == ("succeeded", "R1", [])
+    assert found["journal"][-1]["kind"] == "task.completed"
+    assert found["last_words"][-1].endswith("out: said")
+    assert {"brief.md", "log.jsonl", "order.json"} <= set(found["files"])
+    told = project("debug", "R1").out
+    assert all(part in told for part in ("Steps", "settle.done", "Journal", "Last words", "Files"))
+    assert "settle.done" not in project("log", "R1").out
+    assert project("debug", "R9", "--json", code=4).error["code"] == "no_run"
+    for nothing in ("../R1", "a/b/R1", "/R1", "T1", "R1/.."):
+        assert project("debug", nothing, "--json", code=6).error["code"] == "invalid_id"
+
+
+def test_nobody_who_is_told_of_a_run_learns_a_secret(project: Place) -> None:
+    settings = project.root / ".orchestrion" / "config.yaml"
+    settings.parent.mkdir(exist_ok=True)
+    server = "{command: /bin/true, env: {SHOP_KEY: hunter2hunter2}}"
+    settings.write_text(f"servers:\n  shop: {server}\n")
+    project("add", "x", "--run", "true")
+    project.process("work", "--drain")
+    order = project.root / ".git" / "orchestrion" / "runs" / "R1" / "order.json"
+    assert "hunter2hunter2" in order.read_text()
+    found = project.json("debug", "R1")
+    assert "hunter2hunter2" not in json.dumps(found)
+    assert "SHOP_KEY" in json.dumps(found["order"])
 
 
 def test_files_of_a_run(project: Place) -> None:

@@ -1,4 +1,4 @@
-"""The command that looks whether everything a run needs is there."""
+"""Commands that look whether everything a run needs is there, and what became of one: doctor, debug."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.command import command, runs
 from orchestrion.interfaces.cli.errors import ENVIRONMENT, OK
 
 
@@ -26,7 +26,44 @@ def doctor(call: Call, agents: tuple[str, ...]) -> int:
     return OK if found["healthy"] else ENVIRONMENT
 
 
-COMMANDS = {"doctor": doctor}
+@command("debug", "orchestrion debug R31", "orchestrion debug R31 --json > R31.json")
+@click.argument("run", metavar="R", shell_complete=runs)
+def debug(call: Call, run: str) -> None:
+    """Everything that is known of a run: the steps that it came to and how long each took, what its supervisor
+    was told, its lines of the journal, the end of its log, and who of it lives. Of environments and headers
+    only the names are told, so it can be sent to somebody who helps.
+    """
+    with call.open() as orchestrion:
+        found = orchestrion.debug(run)
+    call.answer(found, lambda: _debugged(found))
+
+
+COMMANDS = {"doctor": doctor, "debug": debug}
+
+
+def _debugged(found: Mapping[str, Any]) -> Iterator[str]:
+    run = found["run"]
+    yield f"{output.heading(run['id'])} {run['state']} {output.plain(run['reason'] or run['code'] or '')}".rstrip()
+    yield from output.fields(
+        [
+            ("folder", output.plain(found["folder"])),
+            ("correlation", found["correlation"]),
+            ("traceparent", found["trace"]),
+            ("host", output.plain(found["host"])),
+        ]
+    )
+    sections: dict[str, list[tuple[str, ...]]] = {
+        "Steps": [(one["step"], f"{one['after_s']:.3f} s", one["at"]) for one in found["steps"]],
+        "Journal": [(one["at"], one["kind"], output.plain(one["actor"])) for one in found["journal"]],
+        "Notes": [(output.plain(line),) for line in found["notes"]],
+        "Last words": [(output.plain(line),) for line in found["last_words"]],
+        "Processes": [(str(one["pid"]),) for one in found["processes"]],
+        "Files": [(output.plain(file), f"{size:,} bytes") for file, size in found["files"].items()],
+    }
+    for heading, rows in sections.items():
+        if rows:
+            yield output.heading(heading)
+            yield from output.table(rows)
 
 
 def _told(found: Mapping[str, Any]) -> Iterator[str]:

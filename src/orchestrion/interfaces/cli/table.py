@@ -69,6 +69,7 @@ SECTIONS: tuple[Section, ...] = (
             Entry("run", "talk", "have a role do something at once"),
             Entry("runs", "runs", "list runs"),
             Entry("log", "runs", "show what a run's agent wrote"),
+            Entry("debug", "doctor", "show everything that is known of a run"),
             Entry("diff", "runs", "show what a run changed"),
             Entry("files", "talk", "show which files runs change and tasks changed"),
             Entry("message", "talk", "say something to a running agent"),

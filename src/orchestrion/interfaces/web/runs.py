@@ -49,6 +49,12 @@ async def log(at: At, run: str, offset: Annotated[int, Query(ge=0, le=2**53)] = 
     return await at.do(lambda cases: cases.log_page(run, offset, limit))
 
 
+@router.get("/{run}/debug", response_model=dict[str, Any], responses=refusals(304, 404))
+async def debug(at: At, run: str) -> Any:
+    """All that is known of a run: its steps and how long each took, order, journal, end of the log, processes."""
+    return await at.do(lambda cases: cases.debug(run))
+
+
 @router.get(
     "/{run}/diff",
     response_class=PlainTextResponse,

@@ -7,8 +7,11 @@ failure that trying again would not mend.
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from orchestrion.runs.agents.agent import Assignment, Event, Health, Verdict, signalled
 
@@ -74,6 +77,14 @@ class CommandDialogue:
         if exit_code in (126, 127):
             return Verdict("agent_missing", last_words or f"exit code {exit_code}: no such program")
         return Verdict("agent_failed", last_words or f"exit code {exit_code}")
+
+
+def reaching_us(environment: dict[str, str]) -> dict[str, str]:
+    """An agent can call back: ``orchestrion`` is found, behind everything else on its path."""
+    path = environment.get("PATH", os.defpath)
+    if not any(os.access(f"{folder}/orchestrion", os.X_OK) for folder in path.split(os.pathsep)):
+        environment["PATH"] = f"{path}{os.pathsep}{Path(sys.executable).parent}"
+    return environment
 
 
 def shell_environment(inherited: Mapping[str, str]) -> dict[str, str]:
