@@ -142,7 +142,7 @@ def test_what_a_client_wants_next(orchestrion: Orchestrator) -> None:
 
 @pytest.mark.parametrize("file", ["../outside", "/etc/passwd", "a\0b", "", "link/passwd"])
 def test_files_outside_the_project_are_refused(orchestrion: Orchestrator, project: Path, file: str) -> None:
-    (project / "link").symlink_to("/etc")
+    assert (project / "link").readlink() == Path("/etc")
     orchestrion.add("First")
     run = orchestrion.claim()["run"]
     with pytest.raises(InvalidInput):

@@ -53,6 +53,7 @@ def test_a_line_that_appears_late_is_not_lost(store: Store, store_url: str, dial
         def work(tx: Any) -> None:
             tx.event("slow")
             tx.finish()
+            tx.the("clock")  # statements go out together: with an answer to this one the line has its number
             begun.set()
             assert go_on.wait(30)
 

@@ -61,7 +61,7 @@ class ExamineCases(TalkCases):
             "correlation": correlation,
             "trace": tracing.place_of(self.store.uuid, name("T", row["task"]), name("R", row["id"])),
             "host": row["host"],
-            "steps": _steps(row["claimed_at"], lines),
+            "steps": _steps(row["claimed_at"], place / order.STEPS),
             "order": _without_values(told),
             "journal": self.events(run=run, limit=1000),
             "notes": [_said(line) for line in lines if line.get("stream") == "note"][-_SHOWN:],
@@ -108,13 +108,15 @@ def _files(folder: Path) -> list[Path]:
     return [file for file in sorted(folder.rglob("*")) if file.is_file()]
 
 
-def _steps(claimed: int, lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _steps(claimed: int, file: Path) -> list[dict[str, Any]]:
     """When each point was reached, and how long after the one before."""
     found, before = [], claimed
-    for line in lines:
-        if line.get("stream") == "step":
-            found.append({"step": line["text"], "at": iso(line["at"]), "after_s": max(0, line["at"] - before) / 1000})
-            before = line["at"]
+    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+        at, _, step = line.partition(" ")
+        if not (at.isdigit() and step):
+            continue  # a full disk cut it short
+        found.append({"step": step, "at": iso(int(at)), "after_s": max(0, int(at) - before) / 1000})
+        before = int(at)
     return found
 
 

@@ -3,9 +3,9 @@
 Lines are ``{"at": ms, "stream": ..., "text": "..."}``. The streams are ``out`` and ``err``,
 word for word; ``event``, what the lines of ``out`` mean, for agents whose output we
 understand; ``go``, the beginning of a go, with what is needed to understand its lines
-again; ``note``, our own words; and ``step``, a point of the sequence that the run came to.
-A long line is kept in pieces, all but the last of which carry ``"more": true``. The log is
-a file of the run's folder, not rows of the database.
+again; and ``note``, our own words. A long line is kept in pieces, all but the last of
+which carry ``"more": true``. The log is a file of the run's folder, not rows of the
+database.
 
 What looks like a secret of the environment is masked before it is written.
 """
@@ -63,7 +63,7 @@ class RunLog:
             self._dropped += len(lines)
         else:
             self._put(stream, lines, more=more)
-        if stream not in _OURS:
+        if stream not in ("note", "go"):
             words = (line[:2000] for line in reversed(lines) if line.strip())
             self._last.extend(reversed(list(islice(words, LAST_WORDS))))
 
@@ -72,11 +72,6 @@ class RunLog:
         with suppress(OSError):
             self.add("note", text)
             self.flush()
-
-    def step(self, point: str) -> None:
-        """Writes that the run has come to a point, if it can be written."""
-        with suppress(OSError):
-            self.add("step", point)
 
     def flush(self) -> None:
         """Lets readers see what was written."""
@@ -112,8 +107,6 @@ class RunLog:
         return self._secrets.sub("***", text) if self._secrets else text
 
 
-#: Streams that no agent writes.
-_OURS = frozenset({"note", "go", "step"})
 _MORE = ', "more": true'
 #: Names of variables whose values are nobody's business.
 _SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)

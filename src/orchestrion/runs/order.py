@@ -84,6 +84,10 @@ class Order:
         return f"{self.store}/{name('R', self.run)}"
 
 
+#: File of a run's folder with the points of the sequence that it came to: a line each, when (ms) and which.
+STEPS = "steps"
+
+
 def folder(store_dir: Path, run: int) -> Path:
     """The folder of a run: its order, brief, log, evidence and the record of its processes."""
     return folder_named(store_dir, name("R", run))

@@ -46,7 +46,7 @@ from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
 from orchestrion.runs.git import Git
 from orchestrion.runs.go import Go, first_line
 from orchestrion.runs.log import RunLog
-from orchestrion.runs.order import Order
+from orchestrion.runs.order import STEPS, Order
 from orchestrion.runs.outcome import Failed, HandedIn, Over
 from orchestrion.runs.points import reach
 from orchestrion.runs.watch import Ended, Silent, TimeUp, watch
@@ -561,8 +561,9 @@ class Supervisor:
             )
 
     def _reach(self, point: str) -> None:
-        """A step of the sequence: the log knows when it was."""
-        self._log.step(point)
+        """A step of the sequence; when it was is written down, if that can be."""
+        with suppress(OSError), (self._place / STEPS).open("a", encoding="utf-8") as steps:
+            steps.write(f"{time.time_ns() // 1_000_000} {point}\n")
         reach(point)
 
     def _note(self, **facts: object) -> None:

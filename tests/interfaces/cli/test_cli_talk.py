@@ -74,7 +74,6 @@ def test_all_that_is_known_of_a_run(project: Place) -> None:
     assert {"brief.md", "log.jsonl", "order.json"} <= set(found["files"])
     told = project("debug", "R1").out
     assert all(part in told for part in ("Steps", "settle.done", "Journal", "Last words", "Files"))
-    assert "settle.done" not in project("log", "R1").out
     assert project("debug", "R9", "--json", code=4).error["code"] == "no_run"
     for nothing in ("../R1", "a/b/R1", "/R1", "T1", "R1/.."):
         assert project("debug", nothing, "--json", code=6).error["code"] == "invalid_id"

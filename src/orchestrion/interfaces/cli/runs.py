@@ -51,7 +51,7 @@ def log(call: Call, run: str | None, follow: bool, raw: bool) -> None:
         silent, hidden = True, ("event",) if raw or _is_plain(orchestrion, one) else ("out",)
         for line in orchestrion.log(one, follow=follow):
             silent = False
-            if call.json or (line["stream"] not in (*hidden, "go", "step") and not _is_repeated(line)):
+            if call.json or (line["stream"] not in (*hidden, "go") and not _is_repeated(line)):
                 _log_line(call, line, follow)
     if silent and not call.json:
         output.note(f"{output.plain(one)} has written nothing")
