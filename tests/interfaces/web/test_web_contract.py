@@ -15,6 +15,8 @@ from schemathesis.specs.openapi.checks import (
 
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
+from orchestrion.scheduler import permissions
+from orchestrion.scheduler.permissions import Ask
 
 pytestmark = pytest.mark.long
 
@@ -24,7 +26,16 @@ EXAMPLES = 8
 ENDLESS = "/api/v1/events"
 CHECKS: list[Any] = [status_code_conformance, content_type_conformance, response_schema_conformance]
 #: Names of things that are there.
-KNOWN = {"task": "T2", "on": "T1", "gate": "G1", "run": "R2", "decision": "D1", "session": "S1", "artifact": "A1"}
+KNOWN: dict[str, str | int] = {
+    "task": "T2",
+    "on": "T1",
+    "gate": "G1",
+    "run": "R2",
+    "decision": "D1",
+    "session": "S1",
+    "artifact": "A1",
+    "permission": 1,
+}
 
 
 def fill(house: House) -> None:
@@ -35,6 +46,7 @@ def fill(house: House) -> None:
     run = cases.claim("T1")["run"]
     cases.done(run, "done", detail="text")
     cases.claim("T2")
+    cases.store.write(lambda tx: permissions.note(tx, 2, 2, [Ask("Bash", "make")]))
     cases.add_gate("T4", "approval", called="may it?")
     cases.decide("Use SQL", decision="yes")
     cases.start_session("s", client="c")

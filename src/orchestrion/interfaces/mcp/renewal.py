@@ -58,9 +58,12 @@ async def renew(desk: Desk, order: restart.Order, line: Line) -> None:
         environ, keep = line.give_back()
         restart.replace_process(snapshot, {**desk.environ, **environ}, keep)
     except Exception as error:  # noqa: BLE001 - whatever it was, the clients must not lose their server
-        desk.closing = False
-        line.go_on()
-        await desk.do(partial(restart.note, cases, order, restart.FAILED, error=str(error)[:500]))
+        try:
+            # Before anybody is heard again: who asks next how it went is told.
+            await desk.do(partial(restart.note, cases, order, restart.FAILED, error=str(error)[:500]))
+        finally:
+            desk.closing = False
+            line.go_on()
 
 
 async def _drain(order: restart.Order, line: Line) -> None:

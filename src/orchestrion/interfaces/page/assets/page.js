@@ -88,7 +88,8 @@
       // What happened meanwhile is replayed from the number of the last event.
     }
   };
-  if (body.dataset.since !== undefined && light) follow();
+  // When it says "live", buttons work: the library has found them by then.
+  if (body.dataset.since !== undefined && light) document.addEventListener("htmx:load", follow, { once: true });
 
   // -- what was done ------------------------------------------------------------------------------
   const dialog = one("#dialog");
@@ -251,7 +252,9 @@
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (event.target.closest("input, textarea, select, dialog")) return;
+    // A dialog that was closed a moment ago still has the focus.
+    const inside = event.target.closest("dialog");
+    if (inside ? inside.open : event.target.closest("input, textarea, select")) return;
     if (going && performance.now() - going < 1500 && event.key.length === 1) {
       going = 0;
       const link = one(`[data-go="${CSS.escape(event.key)}"]`);
