@@ -97,15 +97,23 @@ class House:
         self.cases.close()
 
     def _give_back(self) -> None:
-        """Each thread gives its own connection back: no other may. They meet, so that none does it twice."""
-        count = len(self._threads._threads)
-        meeting = threading.Barrier(count) if count else None
+        """Each thread gives its own connection back: no other may. They meet, so that none does it twice.
 
-        def leave() -> None:
-            with suppress(threading.BrokenBarrierError):
-                assert meeting is not None
-                meeting.wait(LEAVING_S)
-            self.cases.store.close()
+        While they are asked the pool may make another one, which then takes the place of one that has a connection.
+        """
+        gone: set[int | None] = set()
+        for _ in range(THREADS):
+            threads = [thread for thread in self._threads._threads if thread.ident not in gone]
+            if not threads:
+                return
+            count = len(self._threads._threads)
+            meeting = threading.Barrier(count)
 
-        for left in [self._threads.submit(leave) for _ in range(count)]:
-            left.result()
+            def leave(meeting: threading.Barrier = meeting) -> None:
+                with suppress(threading.BrokenBarrierError):
+                    meeting.wait(LEAVING_S)
+                self.cases.store.close()
+                gone.add(threading.get_ident())
+
+            for left in [self._threads.submit(leave) for _ in range(count)]:
+                left.result()
