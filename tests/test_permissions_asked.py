@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from orchestrion.core.errors import Conflict
+from orchestrion.scheduler import permissions
 from stage import Stage
 
 AGENT = """
@@ -74,6 +75,21 @@ def test_what_is_refused_is_not_asked_again(stage: Stage) -> None:
     assert stage.drain().failed == 1
     assert one.permissions()["total"] == 0
     assert [ask["state"] for ask in one.permissions(pending=False, task="T1")["permissions"]] == ["refused"]
+
+
+def test_an_agent_that_asks_without_end_fills_no_board(stage: Stage) -> None:
+    asking = """
+for number in range(3000):
+    call = {"type": "tool_use", "id": f"n{number}", "name": "Bash", "input": {"command": f"make n{number}"}}
+    say(type="assistant", message={"id": f"n{number}", "model": "fake", "content": [call], "usage": usage})
+    said = {"type": "tool_result", "tool_use_id": f"n{number}", "is_error": True, "content": "denied"}
+    decision = {"id": f"n{number}", "permission_decision": {"decision": "deny"}}
+    say(type="user", message={"content": [said]}, tool_result_meta=[decision])
+denied =
+"""
+    play(stage, AGENT.replace("\ndenied =", asking.rstrip(), 1))
+    assert stage.orchestrion.permissions()["total"] == permissions.MOST
+    assert len(stage.orchestrion.board()["permissions"]) < permissions.MOST
 
 
 def test_it_is_kept_if_the_agent_dies_at_once(stage: Stage) -> None:

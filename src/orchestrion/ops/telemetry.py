@@ -49,10 +49,6 @@ class Exporter:
                 code="collector_away",
             )
 
-    def close(self) -> None:
-        """Gives its connection back."""
-        self._exporter.shutdown()  # type: ignore[no-untyped-call]
-
     def _told(self, span: Span) -> ReadableSpan:
         from opentelemetry.sdk.trace import ReadableSpan
         from opentelemetry.sdk.util.instrumentation import InstrumentationScope

@@ -17,6 +17,8 @@ from orchestrion.orchestrator.talking import TalkCases
 
 #: So many lines of a log, and characters of each, are enough to see how it ended.
 _SHOWN, _LONGEST = 40, 2000
+#: And so many bytes of its end: a log may have 256 MB.
+_TAIL = 256 * 1024
 #: Less free space than this on the store's disk is worth a word, in bytes.
 LEAST_FREE = 1_000_000_000
 
@@ -52,7 +54,9 @@ class ExamineCases(TalkCases):
 
         row = self.run(run).row
         place = order.folder(self.project.store_dir, row["id"])
-        lines = [line for _, line in log.read(place / "log.jsonl")] if place.exists() else []
+        file = place / "log.jsonl"
+        end = file.stat().st_size if file.exists() else 0
+        lines = [line for _, line in log.read(file, max(0, end - _TAIL))]
         told = json.loads((place / "order.json").read_text()) if (place / "order.json").exists() else None
         alive = processes.of_store(self.store.uuid).get(name("R", row["id"]), [])
         correlation = (told or {}).get("correlation") or name("R", row["id"])

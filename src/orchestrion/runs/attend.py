@@ -35,6 +35,8 @@ class Attendant:
     ) -> None:
         self._store = store
         self._task = task
+        #: What the run asked for and was told of.
+        self._asked: set[permissions.Ask] = set()
         self._run = run
         self._account = account
         self._log = log
@@ -63,10 +65,12 @@ class Attendant:
 
     def tell_denied(self, go: Go) -> None:
         """Tells the database what the agent asked for and was denied since it was told last."""
-        asks = [permissions.Ask(tool, said) for tool, said in dict.fromkeys(go.denied)][: permissions.MOST]
+        asks = [one for one in (permissions.Ask(*each) for each in dict.fromkeys(go.denied)) if one not in self._asked]
+        asks = asks[: permissions.MOST - len(self._asked)]
         if asks:
             self._store.write(lambda tx: permissions.note(tx, self._task, self._run, asks))
-            go.denied.clear()
+            self._asked.update(asks)
+        go.denied.clear()
 
     def _write(self, news: dict[str, Any]) -> None:
         try:

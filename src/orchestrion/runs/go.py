@@ -18,6 +18,10 @@ from orchestrion.runs.log import RunLog
 _SILENT = frozenset({Kind.USAGE})
 
 
+#: So many denials wait to be told; of an agent that asks without end the rest is in the log alone.
+MOST_DENIED = 1000
+
+
 @dataclass
 class Go:
     """One go, from its first word to its last."""
@@ -45,7 +49,7 @@ class Go:
             self.tally.add(event)
             if event.kind is Kind.RESULT:
                 self._result = event
-            if event.kind is Kind.PERMISSION and event.failed:
+            if event.kind is Kind.PERMISSION and event.failed and len(self.denied) < MOST_DENIED:
                 self.denied.append(self.tally.called(event))
             if event.kind not in _SILENT:
                 self._tell(event)
