@@ -17,7 +17,8 @@ import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -32,16 +33,23 @@ from orchestrion.core.errors import (
     StoreProblem,
 )
 from orchestrion.core.model import name
-from orchestrion.core.project import Project
+from orchestrion.core.project import Project, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import merge, order, processes, reckoning, workspaces
+from orchestrion.runs import order, processes, reckoning, refs
 from orchestrion.runs.agents.known import needs_no_command, self_sufficient
+from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
-from orchestrion.runs.git import Git
 from orchestrion.runs.launch import Launcher, is_supervised
+from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.points import reach
+from orchestrion.runs.workspace import removal, work
+from orchestrion.runs.workspace.changes import FileChange, changes_of
+from orchestrion.runs.workspace.places import Workspace, former_home, workspaces_home
+from orchestrion.runs.workspace.project_repository import ProjectRepository
+from orchestrion.runs.workspace.publish import publish
+from orchestrion.runs.workspace.submodules import Authorship
 from orchestrion.scheduler import budget, files, finish, meter, permissions, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
@@ -123,7 +131,8 @@ class Worker:
         self._pid = os.getpid()
         self._start = processes.start_time(self._pid) or 0.0
         self._roles = load_roles(self.project.root)
-        self._home = workspaces.workspaces_home(self.project.root, self.environ)
+        clone = clone_id(self.project, create=True)
+        self._home = workspaces_home(self.store.project_name, clone, self.project.root, self.environ)
         self._launcher = Launcher(self.project.root, self.store.url, self.environ)
         self._presence = Presence(self.store, self._host, self._pid, self._start, self.slots, self.agent)
 
@@ -296,7 +305,12 @@ class Worker:
             stall_s=self.config["run.stall_s"],
             feedback=self.config["run.feedback"],
             grace_s=self.config["run.grace_s"],
-            port_offset=workspaces.port_offset(claimed.run) if self.config["workspace.ports"] else None,
+            git_dir=str(self.project.git_common_dir) if in_git else None,
+            carry=list(self.config["workspace.carry"]),
+            may_push=self.config["workspace.push"] == "allow",
+            nested_mb=self.config["workspace.nested_mb"],
+            ports=self.config["workspace.ports"],
+            commits=asdict(commit_style(self.config)),
             retry_cap_s=self.config["retry.cap_s"],
             retry_jitter=self.config["retry.jitter"],
             breaker_failures=self.config["breaker.failures"],
@@ -367,7 +381,7 @@ class Worker:
         """Ends what a dead run left running, keeps its work, and moves its task on."""
         place = self._place(run)
         place.mkdir(parents=True, exist_ok=True)
-        with workspaces.exclusive(place / "settle.lock") as mine:
+        with removal.exclusive(place / "settle.lock") as mine:
             if not mine:
                 return
             try:
@@ -395,33 +409,54 @@ class Worker:
             self.store.write(lambda tx: _lose(tx, run, reason, saved))
         reach("dead.settled")
 
+    @cached_property
+    def _repository(self) -> ProjectRepository | None:
+        """The user's repository; None: the project has none."""
+        root, git_dir = self.project.git_root, self.project.git_common_dir
+        if root is None or git_dir is None:
+            return None
+        return ProjectRepository(root, git_dir, tuple(self.config["workspace.carry"]))
+
     def _is_merged(self, run: Row) -> bool:
         """Whether the run died between the swap of the plan's tip and its settlement."""
-        if run["phase"] != Phase.MERGING or not run["head_commit"] or self.project.git_root is None:
+        if run["phase"] != Phase.MERGING or not run["head_commit"] or self._repository is None:
             return False
-        tip = merge.plan_tip(self.project.root, run["plan_name"])
-        return tip is not None and Git(self.project.root).is_ancestor(run["head_commit"], tip)
+        return PlanTip(self._repository.git, run["plan_name"]).contains(run["head_commit"])
 
     def _settle_merged(self, run: Row) -> None:
-        merge.follow(self.project.root, run["plan_name"])
+        assert self._repository is not None
+        tip = PlanTip(self._repository.git, run["plan_name"])
+        tip.follow()
+        commit = tip.get()
+
+        def settle(tx: Transaction) -> None:
+            finish.complete(tx, run["id"])
+            tx.run("plan_moves", plan=run["plan"], tip=commit)
+
         with suppress(StaleRun):
-            self.store.write(lambda tx: finish.complete(tx, run["id"]))
+            self.store.write(settle)
         if run["host"] == self._host:
             with suppress(EnvironmentProblem):  # the sweep removes it
-                workspaces.remove(self.project.root, Path(run["workspace"]))
+                removal.remove(self._repository, Path(run["workspace"]))
 
     def _save_work(self, run: Row) -> _Saved | None:
         """Commits and publishes what the run left in its workspace, if there is any."""
-        if self.project.git_root is None or run["phase"] == Phase.PREPARING or run["host"] != self._host:
+        if self._repository is None or run["phase"] == Phase.PREPARING or run["host"] != self._host:
             return None
         path = Path(run["workspace"])
         if not path.exists():
             return None
-        workspace = workspaces.Workspace(path, run["branch"], run["base_commit"], self.config["workspace.isolation"])
+        isolation = "worktree" if (path / ".git").is_file() else "clone"
+        workspace = Workspace(path, run["branch"], run["base_commit"], isolation)
+        style = commit_style(self.config)
         try:
-            head = workspaces.commit_leftovers(workspace, f"{run['title']} (unfinished, {name('R', run['id'])})")
-            workspaces.publish(self.project.root, workspace, head)
-            return _Saved(head, workspaces.changes(workspace, workspace.base, head))
+            who = committer(style, self._repository.handed_on.effective, self.environ)
+            label, task = name("R", run["id"]), name("T", run["task"])
+            made = Authorship(who, f"{run['title']} (unfinished)", {TASK_TRAILER: task, RUN_TRAILER: label})
+            saved = work.salvage(self._repository, workspace, made)
+            publish(self._repository, workspace, saved)
+            remarks = json.dumps([remark.as_json() for remark in saved.remarks])
+            return _Saved(saved.head, changes_of(self._repository, workspace, saved.head), remarks)
         except (OrchestrionError, OSError):
             return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
 
@@ -483,30 +518,34 @@ class Worker:
         active |= self._supervised(carriers)
         for run in carriers.keys() - active:
             processes.end_tree(carriers[run], f"{self.store.uuid}/{run}", self.config["run.grace_s"])
-        if self.project.git_root is None or not self._home.exists():
+        if self._repository is None:
             return
         try:
-            self._sweep_workspaces(active | self._supervised(path.name for path in self._home.iterdir()))
+            for home in {self._home, former_home(self.project.root, self.environ)}:
+                if home.exists():
+                    self._sweep_workspaces(home, active | self._supervised(path.name for path in home.iterdir()))
+            refs.retire(self._repository.git, self.store)
         except (OrchestrionError, OSError) as problem:
-            self.warn(f"old workspaces cannot be removed: {words_of(problem)}")
+            self.warn(f"old workspaces and refs cannot be removed: {words_of(problem)}")
 
     def _supervised(self, runs: Iterable[str]) -> set[str]:
         """Those whose supervisor lives: a run that was killed a moment ago is over, but may still save its work."""
         return {run for run in runs if is_supervised(order.folder_named(self.project.store_dir, run))}
 
-    def _sweep_workspaces(self, active: set[str]) -> None:
-        workspaces.sweep(
-            self.project.root,
-            self._home,
+    def _sweep_workspaces(self, home: Path, active: set[str]) -> None:
+        assert self._repository is not None
+        removal.sweep(
+            self._repository,
+            home,
             active,
             self.config["workspace.keep_days"] * 86_400,
-            int(self.config["workspace.quota_gb"] * 1_000_000_000) if self._measures(time.time()) else None,
+            int(self.config["workspace.quota_gb"] * 1_000_000_000) if self._measures(home, time.time()) else None,
             time.time(),
         )
 
-    def _measures(self, now: float) -> bool:
+    def _measures(self, home: Path, now: float) -> bool:
         """Whether the size of all workspaces is to be measured now."""
-        stamp = self._home / ".measured"
+        stamp = home / ".measured"
         if stamp.exists() and now - stamp.stat().st_mtime < MEASURE_EVERY_S:
             return False
         stamp.touch()
@@ -549,15 +588,25 @@ class _Saved(NamedTuple):
 
     #: The commit that has it.
     head: str
-    changes: list[workspaces.FileChange]
+    changes: list[FileChange]
+    #: What a person should know, as JSON.
+    remarks: str
 
 
 def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None) -> None:
     if saved:
         tx.run("run_work_kept", run=run["id"], head_commit=saved.head, branch=run["branch"])
+        tx.run("run_remarks", run=run["id"], remarks=saved.remarks)
         files.note_git(tx, run["id"], saved.head, saved.changes)
     finish.lose(tx, run["id"], reason)
     tx.run("run_swept", run=run["id"])
+
+
+def commit_style(config: Config) -> CommitStyle:
+    """How our own commits look, as the settings have it."""
+    return CommitStyle(
+        config["git.name"], config["git.email"], config["git.signoff"], config["git.sign"], config["git.message"]
+    )
 
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:

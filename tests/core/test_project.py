@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from orchestrion.core.errors import GitProblem, InvalidInput, NotFound
-from orchestrion.core.project import WORKSPACE_MARK, Project, find_project, project_at
+from orchestrion.core.git_head import head_of
+from orchestrion.core.project import WORKSPACE_MARK, Project, clone_id, find_project, project_at
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -34,8 +37,19 @@ def found(start: Path, explicit: Path | None = None, **environ: str) -> Project:
     return find_project(start, explicit, environ)
 
 
-def project_of(root: Path) -> Project:
-    return Project(root, root, root / ".git", root / ".git" / "orchestrion")
+def project_of(root: Path, git_dir: Path | None = None) -> Project:
+    common = git_dir or root / ".git"
+    return Project(root, root, common, common / "orchestrion", root, common)
+
+
+def linked_to(root: Path, checkout: Path, git_dir: Path | None = None) -> Project:
+    """The project at ``root``, seen from a linked worktree of it."""
+    made = project_of(root, git_dir)
+    return made._replace(checkout=checkout, git_dir=made.git_common_dir / "worktrees" / checkout.name)
+
+
+def plain_project(root: Path) -> Project:
+    return Project(root, None, None, root / ".orchestrion", root)
 
 
 def test_a_folder_of_a_repository_leads_to_its_root(repo):
@@ -55,7 +69,7 @@ def test_the_store_is_where_git_says_the_common_directory_is(repo, tmp_path):
 def test_a_linked_worktree_leads_to_the_main_one(repo, tmp_path):
     git(repo, "worktree", "add", "-q", str(tmp_path / "linked"))
     (tmp_path / "linked" / "sub").mkdir()
-    assert found(tmp_path / "linked" / "sub") == project_of(repo)
+    assert found(tmp_path / "linked" / "sub") == linked_to(repo, tmp_path / "linked")
 
 
 def test_a_workspace_leads_to_the_project_it_was_made_for(repo, tmp_path):
@@ -71,14 +85,14 @@ def test_a_workspace_of_a_linked_worktree_leads_to_the_main_one(repo, tmp_path):
     clone = tmp_path / "R1"
     git(tmp_path, "clone", "-q", str(repo), str(clone))
     (clone / ".git" / WORKSPACE_MARK).write_text(str(tmp_path / "linked"))
-    assert found(clone) == project_of(repo)
+    assert found(clone) == linked_to(repo, tmp_path / "linked")
 
 
 def test_a_workspace_of_a_project_outside_git_leads_to_it(repo, tmp_path):
     plain = tmp_path / "plain"
     (plain / ".orchestrion").mkdir(parents=True)
     (repo / ".git" / WORKSPACE_MARK).write_text(str(plain))
-    assert found(repo) == Project(plain, None, None, plain / ".orchestrion")
+    assert found(repo) == plain_project(plain)
 
 
 def test_a_workspace_whose_project_is_gone_says_so(repo, tmp_path):
@@ -105,16 +119,16 @@ def test_a_submodule_is_a_project_of_its_own(repo, tmp_path):
     git(tmp_path, "clone", "-q", str(repo), str(part))
     git(repo, "submodule", "--quiet", "add", str(part), "lib")
     common = repo / ".git" / "modules" / "lib"
-    assert found(repo / "lib") == Project(repo / "lib", repo / "lib", common, common / "orchestrion")
+    assert found(repo / "lib") == project_of(repo / "lib", common)
     git(repo / "lib", "worktree", "add", "-q", str(tmp_path / "linked"))
-    assert found(tmp_path / "linked") == found(repo / "lib")
+    assert found(tmp_path / "linked") == linked_to(repo / "lib", tmp_path / "linked", common)
 
 
 def test_a_git_directory_kept_elsewhere_is_followed(tmp_path):
     tree, kept = tmp_path / "tree", tmp_path / "kept.git"
     tree.mkdir()
     git(tree, "init", "-q", f"--separate-git-dir={kept}")
-    assert found(tree) == Project(tree, tree, kept, kept / "orchestrion")
+    assert found(tree) == project_of(tree, kept)
 
 
 def test_a_git_directory_behind_a_link_belongs_to_the_folder_with_the_link(repo, tmp_path):
@@ -137,9 +151,7 @@ def test_a_worktree_of_a_bare_repository_is_the_project(repo, tmp_path):
     git(tmp_path, "clone", "-q", "--bare", str(repo), str(home / ".bare"))
     (home / ".git").write_text("gitdir: ./.bare\n")
     git(home, "worktree", "add", "-q", "trunk", "main")
-    assert found(home / "trunk") == Project(
-        home / "trunk", home / "trunk", home / ".bare", home / ".bare" / "orchestrion"
-    )
+    assert found(home / "trunk") == linked_to(home / "trunk", home / "trunk", home / ".bare")
     with pytest.raises(GitProblem, match="bare"):
         found(home)
 
@@ -174,7 +186,7 @@ def test_outside_git_the_nearest_shared_folder_is_the_project(tmp_path):
     (tmp_path / "a" / "b" / ".orchestrion").mkdir(parents=True)
     (tmp_path / "a" / "b" / "c").mkdir()
     inner = tmp_path / "a" / "b"
-    assert found(inner / "c") == Project(inner, None, None, inner / ".orchestrion")
+    assert found(inner / "c") == plain_project(inner)
     assert found(tmp_path / "a").root == tmp_path
 
 
@@ -192,7 +204,7 @@ def test_nothing_found_asks_for_init_and_makes_nothing(tmp_path):
 
 
 def test_init_takes_the_folder_itself_or_its_repository(repo, tmp_path):
-    assert project_at(tmp_path, None, {}) == Project(tmp_path, None, None, tmp_path / ".orchestrion")
+    assert project_at(tmp_path, None, {}) == plain_project(tmp_path)
     assert project_at(repo / "src", None, {}) == project_of(repo)
     assert project_at(tmp_path, Path("repo"), {}) == project_of(repo)
 
@@ -228,3 +240,57 @@ def test_paths_that_cannot_be_meant_are_refused(tmp_path):
 def test_links_are_followed_to_the_real_folder(repo, tmp_path):
     (tmp_path / "link").symlink_to(repo / "src")
     assert found(tmp_path / "link") == project_of(repo)
+
+
+# -- the id of a clone, and HEAD of a checkout ------------------------------------------------------
+
+
+def test_a_clone_keeps_its_id_whatever_its_folder_is_called(repo, tmp_path):
+    assert clone_id(found(repo), create=False) is None
+    made = clone_id(found(repo), create=True)
+    assert made is not None
+    assert re.fullmatch(r"[0-9a-f]{32}", made)
+    assert clone_id(found(repo), create=True) == made
+    repo.rename(tmp_path / "renamed")
+    assert clone_id(found(tmp_path / "renamed"), create=True) == made
+    git(tmp_path, "clone", "-q", str(tmp_path / "renamed"), "other")
+    assert clone_id(found(tmp_path / "other"), create=True) not in (None, made)
+
+
+def test_many_at_once_make_one_id(repo):
+    with ThreadPoolExecutor(8) as pool:
+        ids = set(pool.map(lambda _: clone_id(found(repo), create=True), range(40)))
+    assert len(ids) == 1
+    assert sorted(path.name for path in (repo / ".git" / "orchestrion").iterdir()) == ["id"]
+
+
+@pytest.mark.parametrize("content", ["", "no id", "\0" * 40, "a" * 31])
+def test_a_broken_id_is_none(repo, content):
+    folder = found(repo).store_dir
+    folder.mkdir()
+    (folder / "id").write_text(content)
+    assert clone_id(found(repo), create=True) is None
+
+
+@pytest.mark.parametrize("state", ["branch", "packed", "detached", "unborn", "linked", "reftable-like"])
+def test_head_is_read_as_git_has_it(repo, tmp_path, state):
+    place = repo
+    if state == "packed":
+        git(repo, "pack-refs", "--all")
+    elif state == "detached":
+        git(repo, "checkout", "-q", "--detach")
+    elif state == "unborn":
+        git(repo, "checkout", "-q", "--orphan", "fresh")
+    elif state == "linked":
+        place = tmp_path / "linked"
+        git(repo, "worktree", "add", "-q", "-b", "feat/x", str(place))
+        git(place, "commit", "-q", "--allow-empty", "-m", "in the worktree")
+    elif state == "reftable-like":
+        (repo / ".git" / "HEAD").write_text("ref: refs/heads/.invalid\n")
+    project = found(place)
+    head = head_of(project.git_dir, project.git_common_dir)
+    if state == "reftable-like":
+        assert head is None
+        return
+    assert head.branch == (None if state == "detached" else git(place, "symbolic-ref", "--short", "HEAD"))
+    assert head.commit == (None if state == "unborn" else git(place, "rev-parse", "HEAD"))

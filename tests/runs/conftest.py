@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from run_seam import RunSeam
 from user_git import UserGit
 
 #: git as the user calls it: ``user("commit", "-m", "x")`` gives its output.
@@ -50,3 +51,9 @@ def user(project: Path) -> UserGit:
         return done.stdout.strip()
 
     return git
+
+
+@pytest.fixture
+def seam(project: Path, home: Path) -> RunSeam:
+    """Workspaces of that project."""
+    return RunSeam(project, home)

@@ -210,6 +210,7 @@ class Run:
             "lines_added": row["lines_added"],
             "lines_removed": row["lines_removed"],
             "exit_code": row["exit_code"],
+            "remarks": json.loads(row["remarks"]),
         }
 
 

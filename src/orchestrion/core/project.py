@@ -7,14 +7,18 @@ the path into its git directory). Outside git the nearest ``.orchestrion/`` upwa
 
 The command line is called at every tool call of an agent, so no git is started: the few
 files of git's repository layout that matter (``.git``, ``commondir``, ``config``) are
-read here. Nothing is ever created. With ``config.py`` this is the part of the core that
-reads files.
+read here. Nothing is created but, beside a store, the id by which the project is known
+whatever its folder is called. With ``config.py`` this is the part of the core that reads
+files.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +28,8 @@ from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput
 SHARED_FOLDER = ".orchestrion"
 #: File in the git directory of a run's workspace; holds the absolute path of its project.
 WORKSPACE_MARK = "orchestrion-project"
+#: File beside the store with the id of this clone.
+_ID_FILE = "id"
 #: The environment's way to name the project.
 VARIABLE = "ORCHESTRION_PROJECT"
 
@@ -39,6 +45,10 @@ class Project(NamedTuple):
     git_common_dir: Path | None
     #: Where the database and the run folders are; it may not exist yet.
     store_dir: Path
+    #: The working tree in which the caller stands: ``root``, or a linked worktree of it.
+    checkout: Path
+    #: The git directory of ``checkout``, with a HEAD and an index of its own.
+    git_dir: Path | None = None
 
 
 class _Repository(NamedTuple):
@@ -46,10 +56,15 @@ class _Repository(NamedTuple):
 
     #: The working tree that was found, be it the main or a linked one.
     worktree: Path
+    #: Its own git directory.
+    git_dir: Path
     #: The git directory that all worktrees share.
     common_dir: Path
-    #: Whether ``worktree`` is a linked one.
-    linked: bool
+
+    @property
+    def linked(self) -> bool:
+        """Whether ``worktree`` is a linked one."""
+        return self.git_dir != self.common_dir
 
 
 def find_project(start: Path, explicit: Path | None, environ: Mapping[str, str]) -> Project:
@@ -76,6 +91,36 @@ def project_at(start: Path, explicit: Path | None, environ: Mapping[str, str]) -
     """The project that ``init`` makes: the git repository of the folder meant, else that very folder."""
     folder, repository = _leave_workspaces(_folder_meant(start, explicit, environ))
     return _in_git(repository) if repository else _outside_git(folder)
+
+
+def clone_id(project: Project, *, create: bool) -> str | None:
+    """The id of this clone of the project, which stays when its folder is renamed or moved.
+
+    With ``create`` one is made if there is none. None: there is none, and none could be made.
+    """
+    file = project.store_dir / _ID_FILE
+    if found := _read_id(file):
+        return found
+    if not create:
+        return None
+    draft = file.with_name(f"{_ID_FILE}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        project.store_dir.mkdir(exist_ok=True)
+        draft.write_text(f"{os.urandom(16).hex()}\n", encoding="ascii")
+        with suppress(FileExistsError):  # another process was first: its id counts
+            os.link(draft, file)
+        draft.unlink()
+    except OSError:
+        return None
+    return _read_id(file)
+
+
+def _read_id(file: Path) -> str | None:
+    try:
+        found = file.read_bytes().decode("ascii", "replace").strip()
+    except OSError:
+        return None
+    return found if re.fullmatch(r"[0-9a-f]{32}", found) else None
 
 
 def _folder_meant(start: Path, explicit: Path | None, environ: Mapping[str, str]) -> Path:
@@ -161,7 +206,7 @@ def _find_repository(folder: Path) -> _Repository | None:
             if dot_git.is_file():
                 return _repository_of_link(place, dot_git)
             if _is_git_dir(dot_git):
-                return _Repository(place, dot_git.resolve(), linked=False)
+                return _Repository(place, dot_git.resolve(), dot_git.resolve())
             if _is_git_dir(place) and _settings(place).get("bare") == "true":
                 raise _bare(place)
     return None
@@ -181,7 +226,7 @@ def _repository_of_link(place: Path, dot_git: Path) -> _Repository:
         raise _broken(dot_git, f"leads to {common_dir}, which is not a git directory")
     if not linked and _settings(common_dir).get("bare") == "true":
         raise _bare(common_dir)
-    return _Repository(place, common_dir, linked)
+    return _Repository(place, git_dir, common_dir)
 
 
 def _path_in(file: Path, prefix: str, base: Path) -> Path:
@@ -214,7 +259,8 @@ def _workspace_home(repository: _Repository) -> Path | None:
 
 def _in_git(repository: _Repository) -> Project:
     root = _main_worktree(repository)
-    return Project(root, root, repository.common_dir, repository.common_dir / "orchestrion")
+    store_dir = repository.common_dir / "orchestrion"
+    return Project(root, root, repository.common_dir, store_dir, repository.worktree, repository.git_dir)
 
 
 def _main_worktree(repository: _Repository) -> Path:
@@ -269,7 +315,7 @@ def _nearest_shared_folder(folder: Path) -> Path | None:
 
 
 def _outside_git(root: Path) -> Project:
-    return Project(root, None, None, root / SHARED_FOLDER)
+    return Project(root, None, None, root / SHARED_FOLDER, root)
 
 
 def _bare(place: Path) -> GitProblem:

@@ -123,6 +123,40 @@ _TAXONOMY = (
         "resolve it on the run's branch and `orchestrion approve TASK`, or `orchestrion reject TASK --reason TEXT`",
     ),
     Failure(
+        "open_merge",
+        False,
+        "the agent left a merge open, with files that are not resolved",
+        "`orchestrion show TASK` says how to resolve it; or `orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
+        "conflict_markers",
+        False,
+        "the work has conflict markers in files that had none",
+        "`orchestrion diff RUN` shows them; `orchestrion approve TASK` if they belong there, "
+        "else `orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
+        "nested_left_out",
+        False,
+        "a repository inside the workspace was left out of the work, and has work of its own or is all there is",
+        "look into the workspace named by `orchestrion show RUN`; then `orchestrion approve TASK` or "
+        "`orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
+        "submodule_changed",
+        False,
+        "the agent's work in a submodule exists in the workspace alone",
+        "push it from the workspace named by `orchestrion show RUN`; then `orchestrion approve TASK` or "
+        "`orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
+        "work_elsewhere",
+        False,
+        "the run's own branch has nothing new, but the agent left work on another branch, in a stash or a worktree",
+        "`orchestrion show RUN` names the refs that keep it; then `orchestrion approve TASK` or "
+        "`orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
         "merge_recheck_failed",
         False,
         "the work passed its checks alone, but not merged with the work of others",
@@ -183,6 +217,60 @@ _TAXONOMY = (
         True,
         "the run's workspace could not be made",
         "nothing to do unless it repeats; then look at git's words in `orchestrion log RUN`",
+    ),
+    Failure(
+        "workspace_broken",
+        False,
+        "the repository in the workspace is not as it was made, so nothing of it is believed",
+        "its files were saved on the run's branch; look into the workspace, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "left_uncommitted",
+        False,
+        "git could not take every file that the agent made",
+        "the others are on the run's branch; look at the files named in the workspace, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "objects_refused",
+        False,
+        "what the agent's commits are made of is not sound, so nothing of it came into the project",
+        "the workspace is kept: `git fsck` in it says more; then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "not_trusted",
+        False,
+        "git does not trust the repository, because its folder belongs to another user",
+        "`git config --global --add safe.directory FOLDER`, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "not_permitted",
+        False,
+        "the repository or the folder of the workspaces may not be written by this user",
+        "correct owner or permissions, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "not_a_repository",
+        False,
+        "the project's git directory is gone or broken",
+        "`git status` in the project says more; mend it, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "filter_missing",
+        False,
+        "files of the repository go through a filter or merge driver whose program is not found here",
+        "install the program named, or put it on the PATH of `orchestrion work`, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "submodule_missing",
+        False,
+        "a submodule is to be at a commit that your checkout does not have",
+        "`git submodule update --init` in your checkout, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "signing_failed",
+        False,
+        "a commit could not be signed, though the settings ask for it",
+        "`git commit -S --allow-empty -m test` shows why; or set `git.sign: false`; then `orchestrion retry TASK`",
     ),
     Failure(
         "setup_failed",

@@ -112,10 +112,28 @@ SETTINGS: tuple[Setting, ...] = (
         "how a run gets its own copy: a clone of its own, or a linked worktree (shares stash and settings)",
         choices=("clone", "worktree"),
     ),
+    Setting(
+        "workspace.push",
+        "choice",
+        "refuse",
+        "whether agents may push from a workspace to the project's remote: refuse or allow",
+        choices=("refuse", "allow"),
+    ),
+    Setting("workspace.carry", "paths", (), "further paths in the git directory that every workspace gets"),
+    Setting(
+        "workspace.nested_mb", "number", 50, "size of a repository inside a workspace at which it is left out", "MB"
+    ),
     Setting("workspace.setup", "text", None, "command that prepares each new workspace; none: nothing to prepare"),
     Setting("workspace.ports", "switch", True, "whether each workspace gets a port offset of its own"),
     Setting("workspace.keep_days", "number", 7, "age at which a workspace without unmerged work is removed", "days"),
     Setting("workspace.quota_gb", "number", 20, "size of all workspaces at which the oldest are removed", "GB"),
+    Setting("git.name", "text", None, "name in commits that are made for agents; none: yours, as git knows it"),
+    Setting("git.email", "text", None, "e-mail in commits that are made for agents; none: yours, as git knows it"),
+    Setting("git.signoff", "switch", False, "whether commits that are made for agents get a Signed-off-by line"),
+    Setting("git.sign", "switch", False, "whether commits in workspaces are signed, with your key"),
+    Setting(
+        "git.message", "text", None, "subject of these commits, with {title}, {task}, {run}, {plan}; none: {title}"
+    ),
     Setting("checks", "commands", {}, "named checks: commands that a task may name from any door"),
     Setting("doors.commands", "switch", False, "whether clients of MCP and A2A may set shell commands of tasks"),
     Setting("maintenance.every_h", "number", 24, "how often a worker puts the project in order; 0: never", "h"),
@@ -308,6 +326,18 @@ def _mapping(name: str, value: Any) -> dict[str, Any]:
     raise WrongValue(name, value, "names with a value each, as in `name: value`")
 
 
+def _paths(setting: Setting, value: Any, as_text: bool) -> tuple[str, ...]:
+    """A list of relative paths, or as text with commas between."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, list | tuple) or not all(isinstance(one, str) for one in found):
+        raise WrongValue(setting.name, value, "a list of paths")
+    paths = tuple(_plain_text(setting.name, one.strip()) for one in found if one.strip())
+    for path in paths:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise WrongValue(setting.name, path, "paths within the git directory")
+    return paths
+
+
 def _commands(setting: Setting, value: Any, as_text: bool) -> dict[str, str]:
     return {
         _plain_name(f"a name in {setting.name}", key): _plain_text(f"{setting.name}.{key}", command)
@@ -375,6 +405,7 @@ _KINDS: dict[str, Callable[[Setting, Any, bool], Any]] = {
     "integer": _integer,
     "number": _number,
     "amounts": _amounts,
+    "paths": _paths,
     "commands": _commands,
     "agents": _agents,
     "servers": _servers,

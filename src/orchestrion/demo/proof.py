@@ -20,9 +20,10 @@ from orchestrion.core.states import TaskState
 from orchestrion.demo.page import Page
 from orchestrion.demo.stage import Stage
 from orchestrion.orchestrator import Orchestrator
-from orchestrion.runs import merge, processes
+from orchestrion.runs import processes
 from orchestrion.runs.git import Git
-from orchestrion.runs.workspaces import borrow
+from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.workspace.prepare import own_repository
 
 #: The test-suite takes a second or two.
 LONGEST_S = 120.0
@@ -90,7 +91,7 @@ def _all_contained(stage: Stage, opened: Orchestrator) -> Finding:
     """The branch is where the plan is, and contains the work of every completed task."""
     git, branch = Git(stage.repository), f"orchestrion/{stage.plan_name}"
     tip = git.tip(f"refs/heads/{branch}")
-    if tip is None or tip != merge.plan_tip(stage.repository, stage.plan_name):
+    if tip is None or tip != PlanTip(Git(stage.repository), stage.plan_name).read():
         return Finding(False, f"the branch {branch} is at {tip}, which is not where the plan is")
     heads = [run.row["head_commit"] for run in _accepted(stage, opened)]
     missing = [head for head in heads if head is None or not git.is_ancestor(head, tip)]
@@ -103,8 +104,8 @@ def _tests_pass(stage: Stage, opened: Orchestrator) -> Finding:
     """The whole test-suite of the branch, in a checkout that nobody has touched."""
     place = stage.folder / "proof"
     try:
-        git = borrow(Git(stage.repository), place)
-        git.run("checkout", "--quiet", "--detach", merge.plan_tip(stage.repository, stage.plan_name) or "HEAD")
+        git = own_repository(Git(stage.repository).common_dir(), place, "")
+        git.run("checkout", "--quiet", "--detach", PlanTip(Git(stage.repository), stage.plan_name).read() or "HEAD")
         done = subprocess.run(
             [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-t", "."],
             cwd=place,

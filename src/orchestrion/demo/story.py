@@ -17,8 +17,9 @@ from orchestrion.core.model import Run, Task, moment, name
 from orchestrion.core.states import EdgeKind, RunState, TaskState
 from orchestrion.demo.accident import EVENT as KILLED
 from orchestrion.orchestrator import Orchestrator
-from orchestrion.runs import merge, order
+from orchestrion.runs import order
 from orchestrion.runs.git import Git
+from orchestrion.runs.plan_tip import PlanTip
 
 Event = Mapping[str, Any]
 
@@ -84,7 +85,7 @@ class _Facts:
     def __init__(self, opened: Orchestrator, plan: str) -> None:
         self.opened = opened
         self.git = Git(opened.project.root)
-        self.tip = merge.plan_tip(opened.project.root, plan) or ""
+        self.tip = PlanTip(self.git, plan).read() or ""
         self.plan = plan
         tasks = opened.list_tasks(plan=plan, limit=1000).items
         runs = opened.list_runs(limit=1000).items

@@ -95,8 +95,8 @@ class Filing:
         """Those of the paths that the checked-out commit has."""
         if self._git_root is None or not paths:
             return set()
-        from orchestrion.runs.changes import listed
         from orchestrion.runs.git import Git
+        from orchestrion.runs.workspace.changes import listed
 
         git = Git(self._git_root)
         return set(listed(git, "HEAD", paths)) if git.has_commits() else set()
@@ -177,9 +177,9 @@ class _Trees:
         return {row["id"]: look for commit, some in held.items() for look in [self._tree(commit, some)] for row in some}
 
     def _tip_of(self, plan: str) -> str | None:
-        from orchestrion.runs.merge import PLAN_REF
+        from orchestrion.runs.plan_tip import PlanTip
 
-        return self._git.tip(PLAN_REF.format(plan=plan))
+        return PlanTip(self._git, plan).read()
 
     def _held_by(self, head: str, tip: str | None) -> str:
         """The plan's tip if the work is merged into it, else the work's own commit."""
@@ -189,7 +189,7 @@ class _Trees:
         return tip if tip and self._merged[head, tip] else head
 
     def _tree(self, commit: str, rows: Iterable[Row]) -> Look:
-        from orchestrion.runs.changes import tree
+        from orchestrion.runs.workspace.changes import tree
 
         if self._git.tip(commit) is None:
             return lambda _path: None

@@ -13,7 +13,8 @@ from typing import Any
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import LAST_MOMENT, Run, iso, moment, name, number
 from orchestrion.core.states import ACTIVE_RUN, RunState
-from orchestrion.orchestrator.plans import PlanCases, unknown_plan
+from orchestrion.orchestrator.landing import LandingCases
+from orchestrion.orchestrator.plans import unknown_plan
 from orchestrion.scheduler import meter
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -26,7 +27,7 @@ _UNITS = {"s": "seconds", "min": "minutes", "h": "hours", "d": "days", "w": "wee
 _STOPPED = (RunState.KILLED,)
 
 
-class MetricCases(PlanCases):
+class MetricCases(LandingCases):
     """What can be asked about the numbers of runs, and done about them."""
 
     def stats(

@@ -12,8 +12,8 @@ from typing import Any, Self
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import NotFound
-from orchestrion.core.project import SHARED_FOLDER, Project, find_project, project_at
-from orchestrion.store import Origin, Store, open_store
+from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
+from orchestrion.store import Origin, ProjectKey, Store, open_store
 
 #: Follows one request through every process that it starts.
 CORRELATION = "ORCHESTRION_CORRELATION"
@@ -67,7 +67,7 @@ class Opening:
         if "://" not in url:
             _provide_folder(Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
-        store = open_store(url, project=_project_name(project, config), create=create)
+        store = open_store(url, project=_project_key(project, config, url), create=create)
         store.origin = Origin(
             actor or _actor(environ), environ.get("ORCHESTRION_SESSION"), environ.get(CORRELATION) or None
         )
@@ -145,8 +145,11 @@ def _provide_folder(file: Path, create: bool) -> None:
         file.parent.mkdir(exist_ok=True)
 
 
-def _project_name(project: Project, config: Config) -> str:
-    return str(config["project.name"] or project.root.name or "default")
+def _project_key(project: Project, config: Config, url: str) -> ProjectKey:
+    is_set = config["project.name"] is not None
+    own_store = "://" not in url and Path(url).parent == project.store_dir
+    name = str(config["project.name"] or project.root.name or "default")
+    return ProjectKey(name, clone_id(project, create=True), is_set, own_store)
 
 
 def _slug(text: str) -> str:

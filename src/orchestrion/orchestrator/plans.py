@@ -1,4 +1,4 @@
-"""Use cases about plans: apply a file, see the graph, know where everything stands, land it."""
+"""Use cases about plans: apply a file, see the graph, know where everything stands."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrion.core import graph
-from orchestrion.core.errors import Conflict, NotFound
-from orchestrion.core.model import check_choice, check_plan_name, iso, name
+from orchestrion.core.errors import NotFound
+from orchestrion.core.model import check_choice, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator.runs import RunCases
 from orchestrion.scheduler import breaker, budget, overlap, slots
@@ -36,9 +36,9 @@ class PlanCases(RunCases):
         roles = {task.role for task, _ in document.walk() if task.role}
         known = {role: self.role_name(role) for role in sorted(roles)}
         defaults = Defaults(self.config["retry.max"], self.config["retry.delay_s"], known)
-        limits = self._limits()
+        limits, began = self._limits(), self.began()
         write = self.store.rehearse if dry_run else self.store.write
-        applied = write(lambda tx: apply(tx, document, defaults, limits))
+        applied = write(lambda tx: apply(tx, document, defaults, limits, began))
         return {**applied.as_json(), "dry_run": dry_run}
 
     def graph(self, plan: str | None = None, format: str = "tree") -> str | dict[str, Any]:  # noqa: A002 - the option's name
@@ -107,62 +107,6 @@ class PlanCases(RunCases):
             }
 
         return {**found, **self.store.read(read)}
-
-    def land(self, plan: str | None = None, *, push: bool = False, pr: bool = False) -> dict[str, Any]:
-        """Brings a plan to the user's branch. The one use case that touches their checkout, because they ask.
-
-        Raises Conflict (``dirty_tree``, ...), MergeConflict, NotFound, GitProblem.
-        """
-        from orchestrion.runs import merge, workspaces
-
-        if self.project.git_root is None:
-            raise Conflict(
-                "the project is no git repository; there is nothing to land", hint="`git init` first", code="no_git"
-            )
-        chosen = plan or self.config["plan.default"]
-        check_plan_name(chosen)
-        tip = merge.plan_tip(self.project.root, chosen)
-        if tip is None:
-            raise unknown_plan(chosen)
-        home = workspaces.workspaces_home(self.project.root, self.environ)
-        landed = merge.land(self.project.root, home, chosen, self._recheck_plan(chosen), push=push or pr)
-        self.store.write(lambda tx: tx.event("plan.landed", data={"plan": chosen, "commit": landed.tip_after}))
-        result = {"plan": chosen, **asdict(landed)}
-        return {**result, "pr": self._open_pull_request(chosen)} if pr else result
-
-    def _recheck_plan(self, plan: str) -> Any:
-        """All distinct checks of the plan's completed tasks, for a tree that the user's branch was merged into."""
-        rows = self.store.read(lambda tx: tx.all("checks_of_plan", plan=plan))
-
-        def recheck(folder: Any) -> None:
-            for row in rows:
-                self.recheck(row, folder)
-
-        return recheck
-
-    def _open_pull_request(self, plan: str) -> str:
-        import shutil
-        import subprocess
-
-        from orchestrion.core.errors import EnvironmentProblem
-
-        program = shutil.which("gh", path=self.environ.get("PATH"))
-        if program is None:
-            raise EnvironmentProblem(
-                "the branch is pushed, but a pull request needs the program gh, which is not installed",
-                hint="install it, or open the pull request by hand",
-                code="gh_missing",
-            )
-        answer = subprocess.run(
-            [program, "pr", "create", "--fill"], cwd=self.project.root, capture_output=True, text=True, check=False
-        )
-        if answer.returncode:
-            raise EnvironmentProblem(
-                f"gh could not open a pull request: {answer.stderr.strip()[-400:]}",
-                hint="the branch is pushed; open it by hand",
-                code="gh_failed",
-            )
-        return answer.stdout.strip()
 
 
 def unknown_plan(plan: str) -> NotFound:

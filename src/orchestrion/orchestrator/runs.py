@@ -17,6 +17,7 @@ from orchestrion.memory.files import MOST_VERIFIED, Owner
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded
+from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import breaker, decide, finish, messages, overlap, reap, slots
@@ -318,7 +319,7 @@ class RunCases(TaskCases):
 
         Raises NotFound, Conflict (``run_active``; ``other_host``: its workspace is on another machine).
         """
-        from orchestrion.runs import workspaces
+        from orchestrion.runs.workspace.removal import remove
 
         row = self.run(run).row
         if row["ended_at"] is None:
@@ -330,7 +331,7 @@ class RunCases(TaskCases):
                 code="other_host",
                 host=row["host"],
             )
-        gone = not row["workspace"] or workspaces.remove(self.project.root, Path(row["workspace"]))
+        gone = not row["workspace"] or remove(repository_of(self), Path(row["workspace"]))
         return {"run": name("R", row["id"]), "workspace": row["workspace"], "removed": gone}
 
     def diff(self, run: str) -> str:
@@ -440,29 +441,59 @@ class RunCases(TaskCases):
 
     def _merge_accepted(self, row: Row) -> None:
         from orchestrion.core.errors import MergeConflict
-        from orchestrion.runs import merge, workspaces
-        from orchestrion.runs.git import Git
+        from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER
+        from orchestrion.runs.merge import Incoming, Merger
+        from orchestrion.runs.workspace.publish import run_tip
 
         run = self.store.read(lambda tx: tx.the("run", id=row["work_run"]))
         if not run["head_commit"] or row["merge"] != "auto" or self.project.git_root is None:
             return
-        head = Git(self.project.root).tip(f"refs/heads/{run['branch']}") or run["head_commit"]
+        repository = repository_of(self)
+        who = committer_of(self, repository)
+        label, task = name("R", run["id"]), name("T", row["id"])
+        head = run_tip(repository.git, label) or run["head_commit"]
+        incoming = Incoming(
+            label,
+            head,
+            who.style.subject(title=row["title"], task=task, run=label, plan=run["plan_name"]),
+            {TASK_TRAILER: task, RUN_TRAILER: label},
+            who,
+        )
+        recheck = self._recheck_merged(row)
         try:
-            merge.merge(
-                self.project.root,
-                workspaces.workspaces_home(self.project.root, self.environ),
-                run["plan_name"],
-                name("R", run["id"]),
-                head,
-                f"{row['title']} ({name('T', row['id'])})",
-                lambda folder: self.recheck(row, folder),
-            )
+            merged = Merger(repository, workspaces_home_of(self)).merge(run["plan_name"], incoming, recheck)
         except MergeConflict as conflict:
             conflict.hint = (
-                f"merge {merge.PLAN_REF.format(plan=run['plan_name'])} into {run['branch']}, resolve, "
-                f"and approve again; or `orchestrion reject {name('T', row['id'])} --reason TEXT`"
+                f"`orchestrion show {task}` says how to resolve it; or `orchestrion reject {task} --reason TEXT`"
             )
             raise
+        self.store.write(lambda tx: tx.run("plan_moves", plan=run["plan"], tip=merged.tip_after))
+
+    def _recheck_merged(self, row: Row) -> Callable[[Path], None] | None:
+        if not self.checks_of(row):
+            return None
+
+        def recheck(folder: Path) -> None:
+            self.set_up(folder, row["setup"])
+            self.recheck(row, folder)
+
+        return recheck
+
+    def set_up(self, folder: Path, command: str | None = None) -> None:
+        """Makes a merged tree fit for checks, as a workspace is made. Raises Conflict (``setup_failed``)."""
+        from orchestrion.runs import checks
+
+        command = command or self.config["workspace.setup"]
+        if not command:
+            return
+        evidence = checks.run_check(command, folder, self.environ, self.config["run.timeout_s"])
+        if not evidence.passed:
+            raise Conflict(
+                f"the set-up command `{command}` failed with exit code {evidence.exit_code} in the merged tree",
+                hint="correct workspace.setup, then do this again",
+                code="setup_failed",
+                output=evidence.output[-4000:],
+            )
 
     def recheck(self, row: Row, folder: Path) -> None:
         """A task's checks in a merged tree. Raises Conflict (``merge_recheck_failed``)."""

@@ -8,13 +8,17 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind
 from orchestrion.memory.roles import load_role, load_roles
-from orchestrion.orchestrator import commands, views
+from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
 from orchestrion.scheduler import create, decide, shape
 from orchestrion.store import Transaction
+
+#: Branches of the workspaces that agents work in.
+_RUN_BRANCHES = "orchestrion/run/"
 
 
 class TaskCases(Finding):
@@ -50,8 +54,19 @@ class TaskCases(Finding):
             ),
             **self._with_defaults(values),
         )
-        limits = self._limits()
-        return self.store.write(lambda tx: views.task(tx, create.create(tx, new, limits)))
+        limits, began = self._limits(), self.began()
+        return self.store.write(lambda tx: views.task(tx, create.create(tx, new, limits, began)))
+
+    def began(self) -> create.Began | None:
+        """Where a plan begins that is given its first task now; None: outside git, or a HEAD that cannot be read."""
+        project = self.project
+        if project.git_dir is None or project.git_common_dir is None:
+            return None
+        checkout, head = project.checkout, head_of(project.git_dir, project.git_common_dir)
+        if head and (head.branch or "").startswith(_RUN_BRANCHES):
+            # An agent calls from its workspace: a plan begins where its user stands.
+            checkout, head = project.root, head_of(project.git_common_dir, project.git_common_dir)
+        return create.Began(head.branch, head.commit, str(checkout)) if head else None
 
     def _with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
         given = {field: value for field, value in values.items() if value is not None}
@@ -89,7 +104,8 @@ class TaskCases(Finding):
             return self.run_detail(thing)  # type: ignore[attr-defined, no-any-return]
         if letter == "A":
             return self.artifact(thing)  # type: ignore[attr-defined, no-any-return]
-        return self.store.read(lambda tx: views.detail(tx, number(thing, "T")))
+        found = self.store.read(lambda tx: views.detail(tx, number(thing, "T")))
+        return {**found, "steps": resolution.steps(self, found)}
 
     # -- deciding -----------------------------------------------------------------------------
 

@@ -57,9 +57,15 @@ class Defaults:
     roles: Mapping[str, str] = field(default_factory=dict)
 
 
-def apply(tx: Transaction, document: PlanDocument, defaults: Defaults, limits: create.Limits | None = None) -> Applied:
+def apply(
+    tx: Transaction,
+    document: PlanDocument,
+    defaults: Defaults,
+    limits: create.Limits | None = None,
+    began: create.Began | None = None,
+) -> Applied:
     """Writes the document's tasks. Raises NotFound for an ``after`` that names no task, and what creating raises."""
-    plan = create.plan_number(tx, document.name, document.title)
+    plan = create.plan_number(tx, document.name, document.title, began=began)
     known = {row["key"]: row for row in tx.all("keys_of_plan", plan=plan)}
     wanted = {task.key: (task, parent) for task, parent in document.walk()}
     applied = Applied(document.name, missing=[key for key in known if key not in wanted])

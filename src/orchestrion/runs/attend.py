@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from orchestrion.core.errors import GitProblem, InvalidInput, StoreProblem
-from orchestrion.runs import processes, workspaces
+from orchestrion.core.errors import InvalidInput, OrchestrionError, StoreProblem
+from orchestrion.runs import processes
 from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.go import Go
 from orchestrion.runs.log import RunLog
-from orchestrion.runs.workspaces import Workspace
+from orchestrion.runs.workspace import live
+from orchestrion.runs.workspace.places import Workspace
 from orchestrion.scheduler import messages, meter, overlap, permissions
 from orchestrion.store import Store
 
@@ -42,6 +43,8 @@ class Attendant:
         self._log = log
         self._memory_mb = memory_mb
         self._told = self._listed = self._weighed = float("-inf")
+        #: Why its files could not be listed the last time.
+        self._in_the_way = ""
 
     def attend(self, go: Go, workspace: Workspace | None, now: float) -> None:
         """Does what is due at ``now`` (monotonic). Raises Spent when the run has used up a limit."""
@@ -82,9 +85,13 @@ class Attendant:
     def list_files(self, workspace: Workspace) -> None:
         """Tells the database which files the run has changed until now."""
         try:
-            found = workspaces.touched(workspace)
-        except GitProblem:
-            return  # the agent's own git was in the way; the next look shows it
+            found = live.touched(workspace)
+        except (OrchestrionError, OSError, ValueError) as problem:
+            # Looking must never end a run: what is in the way now is gone at the next look, or told at the end.
+            if str(problem) != self._in_the_way:
+                self._in_the_way = str(problem)
+                self._log.note(f"its files cannot be listed now: {problem}")
+            return
         self._store.write(lambda tx: overlap.note_changes(tx, self._run, found))
 
     def unheard(self) -> str | None:

@@ -1,9 +1,9 @@
 """Asking git, in a way that cannot depend on whom it belongs to.
 
-Every call runs without hooks, signing, background maintenance, prompts and editors,
-with an identity of its own and without the ``GIT_*`` variables that point elsewhere;
-what the user set for their own work therefore neither breaks ours nor is changed by
-it. Paths may be any bytes: they travel as ``surrogateescape`` text.
+Every call runs without hooks, signing, background maintenance, prompts and editors, and
+without the ``GIT_*`` variables that point elsewhere; what the user set for their own work
+therefore neither breaks ours nor is changed by it. Paths may be any bytes: they travel as
+``surrogateescape`` text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from pathlib import Path
 from orchestrion.core.errors import GitProblem
 
 OLDEST_GIT = (2, 30)
-NAME, EMAIL = "Orchestrion", "orchestrion@localhost"
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -32,30 +31,38 @@ _SETTINGS = (
     "core.fsmonitor=false",
     "core.quotePath=false",
     "protocol.file.allow=always",
+    "protocol.ext.allow=never",
     "submodule.recurse=false",
     "rerere.enabled=false",
     "clone.rejectShallow=false",
 )
+#: What old and careless programs write into commits, and harms nobody, is let in.
+_HARMLESS = (
+    "badDate", "badDateOverflow", "badEmail", "badName", "badTimezone", "missingEmail", "missingNameBeforeEmail",
+    "missingSpaceBeforeDate", "missingSpaceBeforeEmail", "multipleAuthors", "zeroPaddedDate", "zeroPaddedFilemode",
+)  # fmt: skip
+_CHECKED = (
+    "-c", "fetch.fsckObjects=true",
+    *(part for kind in _HARMLESS for part in ("-c", f"fetch.fsck.{kind}=ignore")),
+)  # fmt: skip
 _OURS = {
-    "GIT_AUTHOR_NAME": NAME,
-    "GIT_AUTHOR_EMAIL": EMAIL,
-    "GIT_COMMITTER_NAME": NAME,
-    "GIT_COMMITTER_EMAIL": EMAIL,
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_DEFAULT_REF_FORMAT": "files",
-    "GIT_LFS_SKIP_SMUDGE": "1",
     "GIT_EDITOR": "true",
     "GIT_MERGE_AUTOEDIT": "no",
     "LC_ALL": "C",
 }
+#: In a git directory of ours nothing counts but what we wrote into it.
+_OURS_ALONE = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_LAZY_FETCH": "1"}
 #: The inherited ``GIT_*`` variables that say how to reach others, not which repository is meant.
-_KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_|VALUE_))")
+_KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|LFS_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_|VALUE_))")
 
 #: Words in git's own message -> our code and what to do.
 _KNOWN = (
     ("not a git repository", "not_a_repository", "run git init there, or name another folder"),
     ("dubious ownership", "not_trusted", "git config --global --add safe.directory FOLDER says that you trust it"),
+    ("fsck error", "objects_refused", "git fsck in the workspace names them; nothing of them came into the project"),
     ("No space left on device", "disk_full", "free some space and try again"),
     ("Permission denied", "not_permitted", "check who may write to the repository"),
     ("exists; cannot create", "name_taken", "a branch or tag is in the way of our names: rename it"),
@@ -83,14 +90,25 @@ class Git:
     """git, asked in one folder.
 
     ``git_dir`` pins the repository where the folder's own ``.git`` must not be searched
-    for: if it is gone, git then refuses instead of taking a repository further up.
+    for: if it is gone, git then refuses instead of taking a repository further up. With
+    ``ours`` that directory is one of our own, in which no settings of user or system count.
     """
 
-    def __init__(self, folder: Path, environ: Mapping[str, str] | None = None, git_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environ: Mapping[str, str] | None = None,
+        git_dir: Path | None = None,
+        *,
+        ours: bool = False,
+    ) -> None:
         self.folder = folder
+        self.git_dir = git_dir
         self._environ = _cleaned(os.environ if environ is None else environ)
         if git_dir:
             self._environ |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(folder)}
+        if ours:
+            self._environ = {k: v for k, v in self._environ.items() if not k.startswith("GIT_CONFIG_")} | _OURS_ALONE
 
     def run(
         self,
@@ -130,9 +148,14 @@ class Git:
             raise refusal(answer)
         return answer
 
-    def lines(self, *args: str | Path, input: str | None = None) -> list[str]:  # noqa: A002
+    def lines(
+        self,
+        *args: str | Path,
+        input: str | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
+    ) -> list[str]:
         """The NUL-terminated fields that ``git ARGS`` prints."""
-        return [field for field in self.run(*args, input=input).stdout.split("\0") if field]
+        return [field for field in self.run(*args, input=input, env=env).stdout.split("\0") if field]
 
     def toplevel(self) -> Path:
         """The root of the working tree."""
@@ -177,15 +200,19 @@ class Git:
             time.sleep(_LOCK_PAUSES_S[min(attempt // 10, 2)])
         raise refusal(answer)
 
-    def fetch(self, folder: Path, refspec: str, *, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Take objects, and the ref if ``refspec`` names a place for it, from a repository on this disk.
+    def fetch(
+        self, folder: Path, *refspecs: str, checked: bool = False, check: bool = True
+    ) -> subprocess.CompletedProcess[str]:
+        """Take objects, and refs where ``refspecs`` name places for them, from a repository on this disk.
 
-        Touches nothing else: no FETCH_HEAD, no tags, no pruning, no maintenance.
+        Touches nothing else: no FETCH_HEAD, no tags, no pruning, no maintenance. With ``checked`` every
+        object is looked at before it comes in. A setting that rewrites addresses does not rewrite this one.
         """
         return self.run(
-            "-c", "fetch.writeCommitGraph=false", "fetch", "--quiet",
+            "-c", "fetch.writeCommitGraph=false", "-c", f"url.{folder}.insteadOf={folder}",
+            *(_CHECKED if checked else ()), "fetch", "--quiet",
             "--no-write-fetch-head", "--no-tags", "--no-prune", "--no-auto-maintenance", "--no-recurse-submodules",
-            folder, refspec,
+            folder, *refspecs,
             check=check,
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ that reads it. It is an instruction, not a state: what happens is in the databas
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,20 @@ class Order:
     feedback: int
     #: Time to end politely, before it is killed.
     grace_s: float
-    #: Added to the port numbers that the agent's programs use; None: none.
-    port_offset: int | None
     retry_cap_s: float
     retry_jitter: float
+    #: The git directory that the project's worktrees share; None: the project is no git repository.
+    git_dir: str | None = None
+    #: Further paths in it that every workspace gets.
+    carry: list[str] = field(default_factory=list)
+    #: Whether the agent may push from its workspace.
+    may_push: bool = False
+    #: Larger repositories inside the workspace are not taken in, in MB.
+    nested_mb: float = 50.0
+    #: Whether the run gets port numbers of its own.
+    ports: bool = True
+    #: How our own commits look, as ``CommitStyle`` has it.
+    commits: dict[str, Any] = field(default_factory=dict)
     #: Failures of the agent itself in a row that open its breaker, and for how long at first.
     breaker_failures: int = 5
     breaker_cooldown_s: float = 60.0
@@ -118,7 +128,10 @@ def read(store_dir: Path, run: int) -> Order:
             hint="runs are started by `orchestrion work`",
             code="no_order",
         ) from error
-    return Order(**{**found, "checks": [(label, command) for label, command in found["checks"]]})
+    known = {one.name for one in fields(Order)}
+    # A worker of another version may have written it: what it says beside is not ours to do.
+    told = {key: value for key, value in found.items() if key in known}
+    return Order(**{**told, "checks": [(label, command) for label, command in found["checks"]]})
 
 
 def _replace(file: Path, text: str) -> None:

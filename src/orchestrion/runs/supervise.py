@@ -15,6 +15,7 @@ that cannot renew, stops its agent before anybody else may start on the task.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -35,22 +36,31 @@ from orchestrion.core.errors import (
     StoreProblem,
 )
 from orchestrion.core.model import name
+from orchestrion.core.retry import FAILURES, is_transient
 from orchestrion.core.states import Phase, RunState
-from orchestrion.runs import checks, merge, processes, tools, workspaces
+from orchestrion.runs import checks, plan_start, processes, tools
 from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.agents.agent import Assignment, Permissions, Usage, Verdict
 from orchestrion.runs.agents.command import reaching_us, shell_environment
 from orchestrion.runs.agents.known import agent_named, speaks_in_events
 from orchestrion.runs.attend import Attendant
+from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
 from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
-from orchestrion.runs.git import Git
 from orchestrion.runs.go import Go, first_line
 from orchestrion.runs.log import RunLog
+from orchestrion.runs.merge import Incoming, Merger
 from orchestrion.runs.order import STEPS, Order
 from orchestrion.runs.outcome import Failed, HandedIn, Over
+from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.points import reach
 from orchestrion.runs.watch import Ended, Silent, TimeUp, watch
-from orchestrion.runs.workspaces import Workspace
+from orchestrion.runs.workspace import ports, prepare, removal, work
+from orchestrion.runs.workspace.changes import changes_of
+from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
+from orchestrion.runs.workspace.publish import publish
+from orchestrion.runs.workspace.remarks import Remark
+from orchestrion.runs.workspace.submodules import Authorship
 from orchestrion.scheduler import breaker, files, finish
 from orchestrion.store import Origin, Store, Transaction
 from orchestrion.store.patience import after, patiently
@@ -100,7 +110,11 @@ class Supervisor:
         self._renewed = self._looked = self._recorded = time.monotonic()
         self._lease_s = 60.0
         self._workspace: Workspace | None = None
-        self._head: str | None = None
+        self._project = _repository_of(order)
+        self._ports: ports.Range | None = None
+        self._work: work.Work | None = None
+        self._remarks: tuple[Remark, ...] = ()
+        self._tip: str | None = None
         self._summary = ""
 
     def told_to_stop(self, _signal: int, _frame: object) -> None:
@@ -159,28 +173,44 @@ class Supervisor:
         self._reach("supervise.started")
 
     def _prepare(self) -> None:
+        if self._order.ports:
+            self._ports = ports.take(self._order.run)
         if self._order.workspaces is None:
             return
-        project, home = Path(self._order.project), Path(self._order.workspaces)
-        base = merge.plan_tip(project, self._order.plan)
-        if base is None:
-            base = merge.ensure_plan(project, self._order.plan, "HEAD")
-        if self._order.resume_from:
-            # The plan may have moved on; the work goes on where it was, and they are joined at the merge.
-            base = Git(project).run("merge-base", base, self._order.resume_from).stdout
-        run = name("R", self._order.run)
+        project, home, run = self._repository, Path(self._order.workspaces), name("R", self._order.run)
+        base = self._base(project)
         path, branch = str(home / run), f"orchestrion/run/{run}"
         self._write(lambda tx: finish.note(tx, self._order.run, base_commit=base, workspace=path, branch=branch))
         self._reach("prepare.begun")
-        self._workspace = workspaces.prepare(project, home, run, base, self._order.isolation)
+        self._workspace = prepare.prepare(
+            project,
+            home,
+            run,
+            base,
+            self._order.isolation,
+            may_push=self._order.may_push,
+            signs=CommitStyle(**self._order.commits).sign,
+        )
         if self._order.resume_from:
-            workspaces.go_on(self._workspace, self._order.resume_from)
+            prepare.go_on(project, self._workspace, self._order.resume_from)
         if self._order.setup:
-            self._set_up(self._order.setup, self._workspace)
+            self._set_up(self._order.setup, self._workspace.path)
+            work.record_ground(project, self._workspace)
         self._reach("prepare.done")
 
-    def _set_up(self, command: str, workspace: Workspace) -> None:
-        evidence = self._check("setup", 1, command, workspace.path)
+    def _base(self, project: ProjectRepository) -> str:
+        """The commit that the run starts from."""
+        plan = self._read(lambda tx: tx.the("plan_by_name", name=self._order.plan))
+        start = plan_start.start_of(PlanTip(project.git, self._order.plan), plan)
+        if start.is_new:
+            self._write(lambda tx: tx.run("plan_starts", plan=plan["id"], tip=start.commit))
+        if not self._order.resume_from:
+            return start.commit
+        # The plan may have moved on; the work goes on where it was, and they are joined at the merge.
+        return project.git.run("merge-base", start.commit, self._order.resume_from).stdout
+
+    def _set_up(self, command: str, folder: Path) -> None:
+        evidence = self._check("setup", 1, command, folder)
         if not evidence.passed:
             raise Failed("setup_failed", f"the set-up command failed:\n{evidence.output[-2000:]}")
 
@@ -188,16 +218,33 @@ class Supervisor:
         """The agent works until its checks pass; after a failure it gets the output and another go."""
         prompt = (self._place / "brief.md").read_text(encoding="utf-8")
         for go in range(1, self._order.feedback + 2):
-            self._work(go, prompt)
+            self._work_on(go, prompt)
             while said := self._unheard():
-                self._work(go, said)
+                self._work_on(go, said)
+            if go <= self._order.feedback and (news := self._unfinished()):
+                prompt = self._feed_back(go, news)
+                continue
             failed = self._failed_checks(go)
             if not failed:
+                self._ask_if_needed()
                 return
-            prompt = self._feed_back(go, failed)
+            self._log.note(f"go {go}: {len(failed)} check(s) failed")
+            prompt = self._feed_back(go, checks.told(failed))
         raise Failed("check_failed", checks.told(failed))
 
-    def _work(self, number: int, prompt: str) -> None:
+    def _unfinished(self) -> str | None:
+        """What the agent could still conclude itself, if it is one that can be told."""
+        if self._work is None or not self._work.is_unfinished or not self._has_breaker():
+            return None
+        said = self._work.asks.message if self._work.asks else ""
+        return f"{said}. Conclude the merge with a commit, or abort it (`git merge --abort`)."
+
+    def _ask_if_needed(self) -> None:
+        """Raises HandedIn when only a person can say whether the work is to be accepted as it is."""
+        if self._work is not None and (remark := self._work.asks):
+            raise HandedIn(remark.code, remark.message)
+
+    def _work_on(self, number: int, prompt: str) -> None:
         self._note(phase=str(Phase.WORKING))
         self._log.note(f"go {number}: {self._order.agent}")
         self._log.begin_go()
@@ -292,18 +339,17 @@ class Supervisor:
         self._reach("check.done")
         return failed
 
-    def _feed_back(self, go: int, failed: list[checks.Evidence]) -> str:
-        """Adds the output to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
-        news = f"## Your work was checked (go {go}) and not accepted yet\n\n{checks.told(failed)}\n"
+    def _feed_back(self, go: int, said: str) -> str:
+        """Adds it to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
+        news = f"## Your work was checked (go {go}) and not accepted yet\n\n{said}\n"
         brief = self._place / "brief.md"
         with brief.open("a", encoding="utf-8") as file:
             file.write(f"\n{news}")
-        self._log.note(f"go {go}: {len(failed)} check(s) failed")
         return news if self._agent.resumes and self._session else brief.read_text(encoding="utf-8")
 
     def _merge(self) -> None:
         """Brings the work into the plan: one run of a plan at a time, checked again if the plan moved."""
-        if self._workspace is None or not self._order.merge or self._head is None:
+        if self._workspace is None or not self._order.merge or self._work is None:
             return
         self._wait_for_merge_queue()
         self._reach("merge.queued")
@@ -312,20 +358,26 @@ class Supervisor:
         try:
             self._persistently(self._merge_once)
         except MergeConflict as conflict:
+            self._tell_conflict(conflict)
             raise HandedIn("merge_conflict", conflict.message) from conflict
         self._reach("merge.done")
 
     def _merge_once(self) -> None:
-        merge.merge(
-            Path(self._order.project),
-            Path(self._order.workspaces or ""),
-            self._order.plan,
-            name("R", self._order.run),
-            self._head or "",
-            f"{self._order.title} ({name('T', self._order.task)})",
-            self._recheck,
-            point=self._merge_point,
-        )
+        assert self._work is not None
+        merger = Merger(self._repository, Path(self._order.workspaces or ""), self._merge_point)
+        made = self._authorship()
+        incoming = Incoming(name("R", self._order.run), self._work.head, made.subject, made.trailers, made.committer)
+        recheck = self._recheck if self._order.checks else None
+        self._tip = merger.merge(self._order.plan, incoming, recheck).tip_after
+
+    def _tell_conflict(self, conflict: MergeConflict) -> None:
+        """Keeps who changed the same files, for whoever resolves it."""
+        run, files = self._order.run, tuple(conflict.details["files"])
+        plan = self._read(lambda tx: tx.the("run", id=run))["plan"]
+        others = self._read(lambda tx: tx.all("work_at_paths", paths=list(files), plan=plan, run=run))
+        who = ", ".join(f"{name('T', row['task'])} ({name('R', row['id'])}: {row['title']})" for row in others)
+        said = f"conflicts with {who}" if who else "conflicts with newer work of the plan"
+        self._tell(*self._remarks, Remark("merge_conflict", said, files, asks=True))
 
     def _persistently(self, act: Callable[[], Result]) -> Result:
         """A git that was killed or met a lock is asked again: the agent's work is too dear to be done anew for that."""
@@ -333,6 +385,8 @@ class Supervisor:
             try:
                 return act()
             except (GitProblem, AlreadyTaken) as problem:
+                if problem.code in FAILURES and not is_transient(problem.code):
+                    raise  # it will be the same the next time
                 self._log.note(f"once more: {words_of(problem)}")
                 time.sleep(1.0)
                 self._beat()
@@ -356,15 +410,23 @@ class Supervisor:
         self._deadline += time.monotonic() - began
 
     def _recheck(self, folder: Path) -> None:
+        if self._order.setup:
+            self._set_up(self._order.setup, folder)
         failed = [e for _, command in self._order.checks if not (e := self._check("merge", 1, command, folder)).passed]
         if failed:
             raise Failed("merge_recheck_failed", "after the merge with newer work:\n" + checks.told(failed))
 
     def _settle(self) -> None:
-        self._insist(lambda tx: self._finish(tx, lambda: finish.complete(tx, self._order.run, summary=self._summary)))
+        def settle(tx: Transaction) -> None:
+            finish.complete(tx, self._order.run, summary=self._summary)
+            if self._tip is not None:
+                tx.run("plan_moves", plan=tx.the("run", id=self._order.run)["plan"], tip=self._tip)
+
+        self._insist(lambda tx: self._finish(tx, lambda: settle(tx)))
         self._reach("settle.done")
         if self._workspace is not None:
-            workspaces.remove(Path(self._order.project), self._workspace.path)
+            # All of it is published, and nobody has been in it since but checks.
+            removal.discard(self._repository, self._workspace.path)
 
     # -- what is done at several steps --------------------------------------------------
 
@@ -391,21 +453,59 @@ class Supervisor:
         return evidence
 
     def _keep_work(self) -> None:
-        """Commits what the agent left, and saves its branch in the project's repository."""
+        """Makes one commit of what the agent left, and saves it in the project's repository."""
         if self._workspace is None:
             return
-        message = f"{self._order.title}\n\nTask {name('T', self._order.task)}, run {name('R', self._order.run)}"
-        workspace, project = self._workspace, Path(self._order.project)
-        self._head = head = self._persistently(lambda: workspaces.commit_leftovers(workspace, message))
+        workspace, made = self._workspace, self._authorship()
+        incomplete: GitProblem | None = None
+        try:
+            collected = self._persistently(lambda: self._collected(workspace, made))
+        except GitProblem as problem:
+            if problem.code != "left_uncommitted":
+                raise
+            collected, incomplete = work.Work(problem.details["head"]), problem
+        self._work = collected
         self._reach("work.committed")
-        self._persistently(lambda: workspaces.publish(project, workspace, head))
-        self._record_files(workspace, head)
+        self._persistently(lambda: publish(self._repository, workspace, collected))
+        self._record_files(workspace, collected.head)
+        self._tell(*collected.remarks)
         self._reach("work.published")
+        if incomplete is not None:
+            raise incomplete
+
+    def _collected(self, workspace: Workspace, made: Authorship) -> work.Work:
+        most = int(self._order.nested_mb * 1_000_000)
+        return work.collect(self._repository, workspace, made, nested_bytes=most)
+
+    def _authorship(self, kind: str = "") -> Authorship:
+        """How the commits look that are made for this run; ``kind`` is added to the subject."""
+        order, style = self._order, CommitStyle(**self._order.commits)
+        task, run = name("T", order.task), name("R", order.run)
+        subject = style.subject(title=order.title, task=task, run=run, plan=order.plan)
+        who = committer(style, self._repository.handed_on.effective, self._environ)
+        return Authorship(who, f"{subject}{kind}", {TASK_TRAILER: task, RUN_TRAILER: run})
+
+    @property
+    def _repository(self) -> ProjectRepository:
+        """The user's repository; asked for only where there is one."""
+        assert self._project is not None
+        return self._project
+
+    def _tell(self, *remarks: Remark) -> None:
+        """Keeps what a person should know of the result; what was told before is replaced."""
+        if remarks == self._remarks:
+            return
+        text = printable(json.dumps([remark.as_json() for remark in remarks], ensure_ascii=False))
+        self._write(lambda tx: tx.run("run_remarks", run=self._order.run, remarks=text))
+        for remark in remarks:
+            if remark not in self._remarks:
+                self._log.note(f"{remark.code}: {remark.message}")
+        self._remarks = remarks
 
     def _record_files(self, workspace: Workspace, head: str) -> None:
         """What the run changed until now, exactly as git has it, and how much that is."""
         run = self._order.run
-        changes = self._persistently(lambda: workspaces.changes(workspace, workspace.base, head))
+        changes = self._persistently(lambda: changes_of(self._repository, workspace, head))
         facts: dict[str, object] = {
             "head_commit": head,
             "files_changed": len(changes),
@@ -439,8 +539,8 @@ class Supervisor:
         }
         if self._store.dialect == "sqlite":
             environment["ORCHESTRION_DB"] = self._store.url
-        if order.port_offset is not None:
-            environment["ORCHESTRION_PORT_OFFSET"] = str(order.port_offset)
+        if self._ports is not None:
+            environment["ORCHESTRION_PORT_OFFSET"] = str(self._ports.offset)
         return environment
 
     def _hand_in(self, work: HandedIn) -> None:
@@ -501,19 +601,18 @@ class Supervisor:
     def _save_for_later(self) -> None:
         if self._workspace is None or not self._workspace.path.exists():
             return
-        message = (
-            f"{self._order.title} (unfinished)\n\nTask {name('T', self._order.task)}, run {name('R', self._order.run)}"
-        )
-        head = workspaces.commit_leftovers(self._workspace, message)
-        workspaces.publish(Path(self._order.project), self._workspace, head)
-        run, branch = self._order.run, self._workspace.branch
-        changes = workspaces.changes(self._workspace, self._workspace.base, head)
+        workspace = self._workspace
+        saved = work.salvage(self._repository, workspace, self._authorship(" (unfinished)"))
+        publish(self._repository, workspace, saved)
+        run, branch = self._order.run, workspace.branch
+        changes = changes_of(self._repository, workspace, saved.head)
 
         def keep(tx: Transaction) -> None:
-            tx.run("run_work_kept", run=run, head_commit=head, branch=branch)
-            files.note_git(tx, run, head, changes)
+            tx.run("run_work_kept", run=run, head_commit=saved.head, branch=branch)
+            files.note_git(tx, run, saved.head, changes)
 
         self._insist(keep)
+        self._tell(*saved.remarks)
 
     # -- the lease ------------------------------------------------------------------------
 
@@ -589,6 +688,16 @@ class Supervisor:
     def _persist(self, act: Callable[[], Result]) -> Result:
         """Tells the database what must not be lost, however long it is away."""
         return patiently(act, after(PATIENCE_S))
+
+
+def _repository_of(order: Order) -> ProjectRepository | None:
+    """The repository that a run works on; None: the project has none."""
+    if order.workspaces is None:
+        return None
+    root = Path(order.project)
+    if order.git_dir is None:  # the order is one of version 0.1.0
+        return ProjectRepository.at(root)
+    return ProjectRepository(root, Path(order.git_dir), tuple(order.carry))
 
 
 def _random() -> float:

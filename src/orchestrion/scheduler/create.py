@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrion.core.errors import Backpressure, Conflict, InvalidInput
 from orchestrion.core.model import NewTask, Wait, check_text, name
@@ -18,21 +18,37 @@ from orchestrion.scheduler.limits import Limits as Limits
 from orchestrion.scheduler.settle import settle
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
+from orchestrion.store.store import Row
 
 #: Seconds after which a caller refused for a full queue may ask again.
 RETRY_AFTER_S = 5.0
 
 
-def create(tx: Transaction, new: NewTask, limits: Limits | None = None) -> int:
+class Began(NamedTuple):
+    """Where a plan begins: where the caller stood who gave it its first task."""
+
+    #: Short name of the branch; None: a detached HEAD.
+    branch: str | None
+    #: None: the branch has no commit yet.
+    commit: str | None
+    #: Folder of the checkout.
+    checkout: str
+
+
+def create(tx: Transaction, new: NewTask, limits: Limits | None = None, began: Began | None = None) -> int:
     """Writes one task with its edges and gates, settled. Returns its number.
+
+    A plan that is made by it, or of which all is landed, begins at ``began``.
 
     Raises NotFound for a missing parent or prerequisite, Conflict for a key in use or a
     parent that is cancelled, Backpressure when the queue is full, InvalidInput.
     """
-    return create_all(tx, [new], limits)[0]
+    return create_all(tx, [new], limits, began)[0]
 
 
-def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = None) -> list[int]:
+def create_all(
+    tx: Transaction, new: Sequence[NewTask], limits: Limits | None = None, began: Began | None = None
+) -> list[int]:
     """Writes many tasks at once; all or nothing. Returns their numbers in order."""
     limits = limits or Limits()
     refuse_when_full(tx, len(new), limits)
@@ -40,7 +56,7 @@ def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = 
         tx.one("lock_shape")
     prerequisites = _prerequisites(tx, new)
     parents = _parents(tx, new, limits)
-    ids = write_rows(tx, new, limits)
+    ids = write_rows(tx, new, limits, began)
     for task, parent in zip(ids, (n.parent for n in new), strict=True):
         if parent:
             shape.adopt(tx, parent, task)
@@ -57,7 +73,7 @@ def create_all(tx: Transaction, new: Sequence[NewTask], limits: Limits | None = 
     return ids
 
 
-def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[int]:
+def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits, began: Began | None = None) -> list[int]:
     """Writes the rows alone: no edges, nothing settled. For whoever adds edges among them next."""
     ids = [row["id"] for row in tx.all("reserve_tasks", count=len(new))] if new else []
     lanes = _Lanes(tx, limits)
@@ -65,7 +81,7 @@ def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[
     rows = []
     for task, n in zip(ids, new, strict=True):
         if n.plan not in plans:
-            plans[n.plan] = plan_number(tx, n.plan)
+            plans[n.plan] = plan_number(tx, n.plan, began=began)
         lane = lanes.number(n.role, n.agent, n.needs, n.command is not None)
         rows.append({**_row(task, n, plans[n.plan], lane), "correlation": tx.origin.correlation})
     _refuse_known_keys(tx, new, plans)
@@ -76,10 +92,20 @@ def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[
     return ids
 
 
-def plan_number(tx: Transaction, plan: str, title: str = "") -> int:
-    """Number of the plan of that name, which is made if need be."""
-    row = tx.one("plan_by_name", name=plan) or tx.one("add_plan", name=plan, title=title)
-    return int((row or tx.the("plan_by_name", name=plan))["id"])
+def plan_number(tx: Transaction, plan: str, title: str = "", *, began: Began | None = None) -> int:
+    """Number of the plan of that name, which is made if need be; a new one, or one that is landed, begins here."""
+    row = tx.one("plan_by_name", name=plan)
+    made = None if row else tx.one("add_plan", name=plan, title=title)
+    row = row or made or tx.the("plan_by_name", name=plan)
+    if began is not None and (made is not None or _begins_anew(tx, row)):
+        tx.put("plan_begins", plan=row["id"], **began._asdict())
+    return int(row["id"])
+
+
+def _begins_anew(tx: Transaction, plan: Row) -> bool:
+    """Whether all of a plan is landed and nothing of it is left to do."""
+    is_landed = plan["tip"] is not None and plan["landed_commit"] == plan["tip"]
+    return is_landed and tx.one("open_task_of_plan", plan=plan["id"]) is None
 
 
 def lane_number(

@@ -58,15 +58,22 @@ def _of_state(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
         detail = f"{name('R', run['id'])} works on it ({run['phase']}), lease until {iso(run['lease_until'])}"
         return [Reason("run", detail, [name("R", run["id"])])]
     if state is TaskState.RETRYING:
-        return [Reason("retry", f"{row['code']}: tried again at {iso(row['retry_at'])}", [])]
+        said = f": {_first_line(row['error'])}" if row["error"] else ""
+        return [Reason("retry", f"{row['code']}{said}; it is tried again at {iso(row['retry_at'])}", [])]
     if state is TaskState.REVIEW:
         said = f": {row['reason']}" if row["reason"] else ""
-        return [Reason("review", f"done ({row['code'] or 'handed in'}{said}); waits for approve or reject", [])]
+        todo = f"`orchestrion show {name('T', row['id'])}` says what to do"
+        return [Reason("review", f"done ({row['code'] or 'handed in'}{said}); it waits for a person: {todo}", [])]
     if state in SETTLED_TASK:
         said = row["error"] or row["reason"] or row["summary"] or ""
         code = f" ({row['code']})" if row["code"] else ""
         return [Reason("ended", f"{state}{code}{f': {said}' if said else ''}", [])]
     return []
+
+
+def _first_line(text: str) -> str:
+    line = text.strip().partition("\n")[0]
+    return line if len(line) <= 300 else f"{line[:299]}…"
 
 
 def _of_edges(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:

@@ -7,6 +7,6 @@ schema. May import ``core`` and the database drivers. Knows no use case.
 """
 
 from orchestrion.store.opening import open_store, prepare_store
-from orchestrion.store.store import Origin, Store, Transaction
+from orchestrion.store.store import Origin, ProjectKey, Store, Transaction
 
-__all__ = ["Origin", "Store", "Transaction", "open_store", "prepare_store"]
+__all__ = ["Origin", "ProjectKey", "Store", "Transaction", "open_store", "prepare_store"]

@@ -3,10 +3,14 @@
 Both databases have the same numbers. A database that is newer than this program is
 refused, unless its newest script says that older programs may go on: a line
 ``-- serves programs from: N`` names the oldest one.
+
+A SQLite file is copied before it is changed, and only if that succeeds. PostgreSQL changes
+its schema in one transaction; copying it is the business of its own tools.
 """
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -40,21 +44,42 @@ class Migration(NamedTuple):
     script: str
 
 
+class Upgrade(NamedTuple):
+    """What opening an older store did to it."""
+
+    #: Schema numbers before and now.
+    before: int
+    now: int
+    #: The copy of the store as it was; None: this database is copied by its own tools.
+    copy: Path | None
+
+
 def scripts(dialect: str) -> list[Migration]:
     """All migrations of ``dialect``, oldest first."""
     return [_read(file) for file in sorted((FOLDER / dialect).glob("[0-9]*.sql"))]
 
 
-def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migration] | None = None) -> bool:
-    """Migrates a SQLite database under its write lock; two at once do it once. Returns whether there is a store."""
+def sqlite(
+    connection: sqlite3.Connection, *, create: bool, file: Path | None = None, known: list[Migration] | None = None
+) -> tuple[bool, Upgrade | None]:
+    """Migrates a SQLite database under its write lock; two at once do it once.
+
+    Returns whether there is a store (only ``create`` makes one), and what was done to an older one.
+    ``file`` is where it lies: an older store is copied beside it first.
+    """
     known = known if known is not None else scripts("sqlite")
     newest = _sqlite_version(connection)
-    if _is_current(newest, known) or not create:
-        return newest is not None
+    if newest is None and not create:
+        return False, None
+    if _is_current(newest, known):
+        return True, None
     connection.execute("begin immediate")
     try:
         connection.execute(_BOOK)
-        for migration in _missing(connection.execute(_NEWEST).fetchone(), known):
+        newest = connection.execute(_NEWEST).fetchone()
+        missing = _missing(newest, known)
+        copy = _copied(file, newest[0]) if newest and missing and file else None
+        for migration in missing:
             for statement in split(migration.script):
                 connection.execute(statement)
             connection.execute(f"{_WRITE} (?, ?, ?, ?)", _line(migration))
@@ -66,24 +91,68 @@ def sqlite(connection: sqlite3.Connection, *, create: bool, known: list[Migratio
         if connection.in_transaction:
             connection.execute("rollback")
         raise
-    return True
+    return True, _upgrade(newest, missing, copy)
 
 
-def postgres(connection: psycopg.Connection[Any], *, create: bool, known: list[Migration] | None = None) -> bool:
-    """Migrates a PostgreSQL database under an advisory lock, once. Returns whether there is a store."""
+def postgres(
+    connection: psycopg.Connection[Any], *, create: bool, known: list[Migration] | None = None
+) -> tuple[bool, Upgrade | None]:
+    """Migrates a PostgreSQL database under an advisory lock, once, in one transaction. Returns as ``sqlite`` does."""
     known = known if known is not None else scripts("postgres")
     newest = _postgres_version(connection)
-    if _is_current(newest, known) or not create:
-        return newest is not None
+    if newest is None and not create:
+        return False, None
+    if _is_current(newest, known):
+        return True, None
     with connection.transaction():
         connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
         connection.execute(_BOOK)
-        for migration in _missing(_postgres_version(connection), known):
+        newest = _postgres_version(connection)
+        missing = _missing(newest, known)
+        for migration in missing:
             connection.execute(migration.script.encode())
             connection.execute(f"{_WRITE} (%s, %s, %s, %s)".encode(), _line(migration))
             if migration.version == 1:
                 connection.execute("insert into meta (key, value) values ('uuid', %s)", (_new_uuid(),))
-    return True
+    return True, _upgrade(newest, missing, None)
+
+
+def _upgrade(newest: tuple[int, int] | None, missing: list[Migration], copy: Path | None) -> Upgrade | None:
+    return Upgrade(newest[0], missing[-1].version, copy) if newest and missing else None
+
+
+def _copied(file: Path, version: int) -> Path:
+    """A whole copy of the store beside it, made while nobody else can write. Raises StoreProblem."""
+    copy = _free_name(file.with_name(f"{file.name}.schema-{version}"))
+    half = copy.with_name(f"{copy.name}.half-{os.getpid()}")
+    try:
+        # Another connection: this one holds the write lock, and readers see what was committed.
+        source, target = sqlite3.connect(file), sqlite3.connect(half)
+        try:
+            source.backup(target, pages=-1)
+        finally:
+            source.close()
+            target.close()
+        with half.open("rb") as written:
+            os.fsync(written.fileno())
+        half.replace(copy)
+    except (sqlite3.Error, OSError) as problem:
+        half.unlink(missing_ok=True)
+        raise StoreProblem(
+            f"the store {file} has schema {version} and cannot be copied before it is upgraded: {problem}",
+            hint="nothing was changed; free space, or see who may write to its folder, and call this again",
+            code="upgrade_refused",
+        ) from problem
+    return copy
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    free = path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
 
 
 def _new_uuid() -> str:

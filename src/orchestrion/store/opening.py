@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.store.store import Store
+from orchestrion.store.store import ProjectKey, Store
 
 
-def open_store(url: str, *, project: str = "default", create: bool = True, now: int | None = None) -> Store:
+def open_store(
+    url: str, *, project: str | ProjectKey = "default", create: bool = True, now: int | None = None
+) -> Store:
     """Opens the database at ``url`` (a file's path, or ``postgresql://...``) for one project.
 
-    With ``create`` a missing database is made and an older one brought to this program's
-    schema. Raises StoreProblem (missing, locked, read-only, corrupt, too new, unreachable),
-    NotFound when there is none and ``create`` is false, InvalidInput for another scheme.
+    With ``create`` a missing database is made; an older one is brought to this program's
+    schema in any case (``Store.upgrade`` says so). Raises StoreProblem (missing, locked, read-only,
+    corrupt, too new, unreachable), NotFound when there is none and ``create`` is false, InvalidInput for
+    another scheme.
     """
     made, address = _kind_of(url)
     store = made(address, create=create, now=now)
     try:
-        store.choose_project(project)
+        store.choose_project(ProjectKey(project) if isinstance(project, str) else project)
     except BaseException:
         store.close()
         raise

@@ -63,7 +63,7 @@ class PostgresStore(Store):
         _refuse_broken(url)
         try:
             with _translated(url):
-                found = migrate.postgres(self._connection(), create=create)
+                found, self.upgrade = migrate.postgres(self._connection(), create=create)
             if not found:
                 raise missing_store(_without_password(url))
         except BaseException:

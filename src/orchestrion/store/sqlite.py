@@ -78,7 +78,9 @@ class SqliteStore(Store):
         try:
             with _translated(self.url):
                 connection = self._connection()
-                found = _patiently(lambda: migrate.sqlite(connection, create=create), PATIENCE_S)
+                found, self.upgrade = _patiently(
+                    lambda: migrate.sqlite(connection, create=create, file=self._path), PATIENCE_S
+                )
             if not found:
                 raise missing_store(path)
         except BaseException:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
+from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
 
 Result = TypeVar("Result")
@@ -28,6 +29,19 @@ Row = Mapping[str, Any]
 TRIES = 8
 #: After a refusal it waits a random share of this, longer each time, so that rivals do not meet again; in seconds.
 PAUSE_S = 0.02
+
+
+class ProjectKey(NamedTuple):
+    """How a project is found in a store."""
+
+    #: Its name: the one that was set, else that of its folder, which only a new project takes.
+    name: str
+    #: The id in its git directory (outside git: in its ``.orchestrion/``); None: it has none.
+    uid: str | None = None
+    #: Whether the name was set: then the name decides, so that clones share a project.
+    is_set: bool = True
+    #: Whether the store is this project's own file.
+    own_store: bool = False
 
 
 class Origin(NamedTuple):
@@ -193,6 +207,8 @@ class Store(ABC):
         self.uuid = ""
         #: The project it was opened for.
         self.project_name = ""
+        #: What opening did to a store of an older schema; None: it was up to date, or new.
+        self.upgrade: Upgrade | None = None
         self._statements = statements
         self._project = 0
         self._local = threading.local()
@@ -252,14 +268,52 @@ class Store(ABC):
     def _constants(self) -> dict[str, Any]:
         return {"project": self._project, "now": self.now}
 
-    def choose_project(self, name: str) -> None:
-        """Makes ``name`` the project this store works on; it is created on first use."""
-        row = self.read(lambda tx: tx.one("project_by_name", name=name))
+    def choose_project(self, wanted: ProjectKey) -> None:
+        """Makes the project that ``wanted`` means the one this store works on; it is created on first use."""
+        row = self.read(lambda tx: _as_wanted(tx, wanted))
         if row is None:
-            row = self.write(lambda tx: tx.one("add_project", name=name) or tx.the("project_by_name", name=name))
+            row = self.write(lambda tx: _as_wanted(tx, wanted) or _brought_in(tx, wanted))
         self._project = row["id"]
-        self.project_name = name
+        self.project_name = row["name"]
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
+
+
+def _as_wanted(tx: Transaction, wanted: ProjectKey) -> Row | None:
+    """The project, if its row is as it should be already: of a name that was set, else of the id."""
+    if wanted.is_set:
+        return tx.one("project_by_name", name=wanted.name)
+    if wanted.uid:
+        return tx.one("project_by_uid", uid=wanted.uid)
+    return tx.one("project_by_name", name=wanted.name)
+
+
+def _brought_in(tx: Transaction, wanted: ProjectKey) -> Row:
+    """A project that is known otherwise (by its id before it got a name, by its folder's name before there were
+    ids) takes what ``wanted`` says; else it is new."""
+    known = {row["name"]: row for row in tx.all("projects")}
+    mine = next((row for row in known.values() if wanted.uid and row["uid"] == wanted.uid), None)
+    if mine is None and not wanted.is_set:
+        mine = _without_id(known, wanted)
+    name = wanted.name if wanted.is_set else mine["name"] if mine else _free_name(wanted, known)
+    if mine is not None:
+        tx.run("project_is_known_as", id=mine["id"], name=name, uid=wanted.uid)
+        return tx.the("project_by_name", name=name)
+    return tx.one("add_project", name=name, uid=wanted.uid) or tx.the("project_by_name", name=name)
+
+
+def _without_id(known: Mapping[str, Row], wanted: ProjectKey) -> Row | None:
+    """The project of before there were ids. A store that is this project's own and has one project has this one."""
+    same = known.get(wanted.name)
+    if same is not None and same["uid"] is None:
+        return same
+    return next(iter(known.values())) if wanted.own_store and len(known) == 1 else None
+
+
+def _free_name(wanted: ProjectKey, known: Mapping[str, Row]) -> str:
+    """Folders of one name may be two projects in one database."""
+    if wanted.name not in known:
+        return wanted.name
+    return f"{wanted.name}-{wanted.uid[:8]}" if wanted.uid else wanted.name
 
 
 def refuse_nested(active: bool) -> None:

@@ -68,17 +68,28 @@ def status(call: Call) -> None:
 
 
 @command(
-    "land", "orchestrion land text-tools", "orchestrion land text-tools --push", "orchestrion land text-tools --pr"
+    "land",
+    "orchestrion land",
+    "orchestrion land text-tools --push",
+    "orchestrion land text-tools --pr",
+    "orchestrion land text-tools --onto release-2",
 )
 @click.argument("plan", required=False, shell_complete=plans)
-@click.option("--push", is_flag=True, help="Push your branch afterwards.")
-@click.option("--pr", is_flag=True, help="Open a pull request, with the program gh.")
-def land(call: Call, plan: str | None, push: bool, pr: bool) -> None:
-    """Merges the plan's branch into the branch you are on, and runs the checks again first if yours has
-    moved. The only command that touches your checkout; it must have no uncommitted changes.
+@click.option("--onto", metavar="BRANCH", help="To this branch, if the plan began on another one.")
+@click.option("--partial", is_flag=True, help="Also if tasks of the plan are open.")
+@click.option("--push", is_flag=True, help="Push your branch to its remote afterwards.")
+@click.option("--pr", is_flag=True, help="Move nothing here: push the plan's branch and open a pull request from it.")
+def land(call: Call, plan: str | None, onto: str | None, partial: bool, push: bool, pr: bool) -> None:
+    """Without PLAN it is the only one that is not landed. The plan's work comes to the branch of the checkout
+    in which you stand; if that has moved, it is merged into the plan first and checked. This is the only
+    command that touches your checkout, which must have no uncommitted changes.
+
+    With --pr neither your branch nor the remote's moves: orchestrion/PLAN is pushed, and the program gh opens
+    the pull request. Ends with 3 if there is nothing to land, 5 if tasks are open, 6 if several plans can be
+    landed, 7 without a remote, a program or a branch.
     """
     with call.open() as orchestrion:
-        landed = orchestrion.land(plan, push=push, pr=pr)
+        landed = orchestrion.land(plan, onto=onto, partial=partial, push=push, pr=pr)
     call.answer(landed, lambda: _landed(landed))
 
 
@@ -193,7 +204,7 @@ def _active(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _needs(task: Mapping[str, Any]) -> tuple[str, ...]:
     todo = {
-        "review": f"`orchestrion approve {task['task']}`",
+        "review": f"`orchestrion show {task['task']}`",
         "blocked": f"`orchestrion why {task['task']}`",
         "failed": f"`orchestrion retry {task['task']}`",
     }
@@ -202,8 +213,13 @@ def _needs(task: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _landed(landed: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{output.heading(landed['plan'])} is on your branch"
-    shown = [(name.replace("_", " "), value) for name, value in landed.items() if name != "plan"]
-    yield from output.fields(
-        (name, output.plain(value)) for name, value in shown if value not in (None, False, "", (), [])
-    )
+    plan, branch = output.heading(landed["plan"]), output.plain(landed["branch"])
+    if landed["landed"]:
+        pushed = ", and is pushed" if landed["pushed"] else ""
+        joined = ", after your branch was merged into it" if landed["merged"] else ""
+        what = output.count(landed["commits"], "commit")
+        range_ = f"{landed['tip_before'][:7]}..{landed['tip_after'][:7]}"
+        yield f"{plan} landed on {branch}: {what}, {range_}{joined}{pushed}"
+    else:
+        yield f"{plan} is pushed; its pull request to {branch}: {output.plain(landed['pull_request'])}"
+    yield from (f"  {output.plain(note)}" for note in landed["notes"])

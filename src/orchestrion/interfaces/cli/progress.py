@@ -266,7 +266,7 @@ def _gates(found: Mapping[str, Any]) -> Iterable[str]:
 def _reviews(found: Mapping[str, Any]) -> Iterable[str]:
     for task in found["needs_you"]:
         if task["state"] == TaskState.REVIEW:
-            yield f"{task['task']} for review: orchestrion approve {task['task']}"
+            yield f"{task['task']} for review: orchestrion show {task['task']}"
 
 
 def _in(iso: str) -> str:

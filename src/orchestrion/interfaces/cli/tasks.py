@@ -208,6 +208,8 @@ def _task(task: Mapping[str, Any]) -> Iterator[str]:
     yield from _part("Waits for", output.table([_edge(edge) for edge in task["edges"][:_NAMED]]))
     yield from _part("Gates", output.table([_gate(gate) for gate in task["gates"]]))
     yield from _part("Runs", output.table([_attempt(run) for run in task["runs"][-_NAMED:]]))
+    yield from _part("To know", (line for run in task["runs"][-1:] for line in _remarks(run)))
+    yield from _part("What to do", [output.plain(step) for step in task["steps"]])
     yield from _part("Artifacts", output.table([_kept(artifact) for artifact in task["artifacts"][:_NAMED]]))
 
 
@@ -274,6 +276,7 @@ def _kept(artifact: Mapping[str, Any]) -> tuple[str, ...]:
 def _run(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{output.heading(run['id'])}  attempt {run['attempt']} at {run['task']} by {run['agent'] or 'a client'}"
     yield from output.fields(_run_facts(run))
+    yield from _part("To know", _remarks(run))
     for check in run["checks"]:
         verdict = output.state("succeeded" if check["exit_code"] == 0 else "failed")
         took = output.seconds((check["duration_ms"] or 0) / 1000)
@@ -292,7 +295,8 @@ def _run_facts(run: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "waited", output.seconds(run["queue_wait_s"])
     yield "model", plain(run["model"] or "")
     yield from used.facts(run)
-    changes = f"{run['files_changed']} files, +{run['lines_added'] or 0} -{run['lines_removed'] or 0}"
+    files = output.count(run["files_changed"] or 0, "file")
+    changes = f"{files}, +{run['lines_added'] or 0} -{run['lines_removed'] or 0}"
     yield "changed", changes if run["files_changed"] else None
     yield "exit code", run["exit_code"]
     yield "branch", run["branch"]
@@ -302,6 +306,13 @@ def _run_facts(run: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     for name in ("claimed_at", "started_at", "ended_at"):
         yield name.removesuffix("_at"), moment(run[name])
     yield "lease", f"until {moment(run['lease_until'])}" if run["ended_at"] is None else None
+
+
+def _remarks(run: Mapping[str, Any]) -> Iterator[str]:
+    """What a person should know of a run's result: in a sentence, with the files and refs it is about."""
+    for remark in run["remarks"]:
+        yield f"{output.plain(remark['message'])} ({remark['code']})"
+        yield from (f"  {output.plain(one)}" for one in [*remark["paths"][:_NAMED], *remark["refs"][:_NAMED]])
 
 
 def _tail(text: str) -> list[str]:

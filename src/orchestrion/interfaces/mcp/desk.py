@@ -166,8 +166,8 @@ class Desk:
             found = self._opened.get(key)
             if found is None:
                 found = Orchestrator.open(key, db=self._db, environ=self.environ)
-                # A second name of the same project shares its store.
-                found = self._opened.setdefault(str(found.project.root), found)
+                # A second name of the same checkout shares its store.
+                found = self._opened.setdefault(str(found.project.checkout), found)
                 self._opened[key] = found
         return found
 
@@ -191,7 +191,7 @@ class Desk:
                 )
             return own
         found = self.project(chosen)
-        seat.folder = str(found.project.root)
+        seat.folder = str(found.project.checkout)
         return found
 
     def opened(self) -> list[Orchestrator]:

@@ -4,11 +4,24 @@ select value from meta where key = :key
 
 -- name: project_by_name
 -- The project of a name.
-select id, paused_at from projects where name = :name
+select id, name, uid, paused_at from projects where name = :name
+
+-- name: project_by_uid
+-- The project of an id.
+select id, name, uid, paused_at from projects where uid = :uid
+
+-- name: projects
+-- All projects of the store.
+select id, name, uid from projects order by id
 
 -- name: add_project
 -- A new project, unless another process was first (then: no row).
-insert into projects (name, created_at) values (:name, {now}) on conflict (name) do nothing returning id
+insert into projects (name, uid, created_at) values (:name, :uid, {now}) on conflict (name) do nothing
+returning id, name, uid
+
+-- name: project_is_known_as
+-- A project gets a name, or an id that it did not have.
+update projects set name = :name, uid = coalesce(:uid, uid) where id = :id
 
 -- name: clock
 -- The only clock: the database's.
@@ -38,6 +51,49 @@ select * from plans where project = :project and name = :name
 -- A new plan, unless another process was first (then: no row).
 insert into plans (project, name, title, created_at) values (:project, :name, :title, {now})
 on conflict (project, name) do nothing returning id
+
+-- name: plan_begins
+-- Where the first task of a plan came from.
+update plans set began_branch = :branch, began_commit = :commit, began_checkout = :checkout where id = :plan
+
+-- name: open_task_of_plan
+-- A task of a plan that is still to be done, or waits for a decision.
+select id from tasks where plan = :plan and state not in ('completed', 'failed', 'cancelled') limit 1
+
+-- name: open_tasks_of_plan
+-- The same with their states, oldest first; what was archived does not count.
+select id, state, title from tasks
+where plan = :plan and state not in ('completed', 'failed', 'cancelled') and archived_at is null
+order by id limit :limit
+
+-- name: failed_tasks_of_plan
+-- Tasks of a plan that failed, oldest first.
+select id, title from tasks where plan = :plan and state = 'failed' and archived_at is null order by id limit :limit
+
+-- name: tasks_to_propose
+-- Leaves of a plan, with how many checks passed for their work and what all their runs cost.
+select t.id, t.title, t.state,
+    (select count(*) from checks c where c.run = t.work_run and c.exit_code = 0 and c.stage = 'check') as checks_passed,
+    (select sum(r.cost_usd) from runs r where r.task = t.id) as cost_usd
+from tasks t where t.plan = :plan and t.children = 0 and t.archived_at is null order by t.id limit 500
+
+-- name: plan_moves
+-- The plan has the work up to this commit.
+update plans set tip = :tip where id = :plan
+
+-- name: plan_starts
+-- The plan's first commit, which agents start from.
+update plans set tip = :tip, began_commit = :tip where id = :plan
+
+-- name: plan_is_landed
+-- The user's branch has the plan's work up to this commit.
+update plans set tip = :commit, landed_commit = :commit, landed_branch = :branch, landed_at = {now},
+    began_branch = coalesce(began_branch, :branch)
+where id = :plan
+
+-- name: plan_is_proposed
+-- A pull request was opened for the plan.
+update plans set pull_request = :url where id = :plan
 
 -- name: plans
 -- All plans with the number of their tasks, newest first.

@@ -85,6 +85,10 @@ where id = :run and state in ('starting', 'running')
 -- Where the work of an ended run was saved.
 update runs set head_commit = :head_commit, branch = :branch where id = :run
 
+-- name: run_remarks
+-- What a person should know of a run's result.
+update runs set remarks = :remarks where id = :run
+
 -- name: run_seals
 -- Its work goes into the plan: nobody ends the run from here on.
 update runs set sealed_at = {now}, lease_until = {now} + lease_ms where id = :run
@@ -140,6 +144,19 @@ order by +r.id
 -- name: adopt_runs
 -- Runs of a worker that is gone belong to another from now on.
 update runs set worker_pid = :pid, worker_start = :start where id in {ids[]} and state in ('starting', 'running')
+
+-- name: work_at_paths
+-- Accepted work of a plan at some paths, other than one run's: who did it, the newest first.
+select distinct r.id, r.task, t.title from files f join runs r on r.id = f.run join tasks t on t.id = r.task
+where f.path in {paths[text]} and t.plan = :plan and t.work_run = r.id and t.state = 'completed' and r.id <> :run
+order by r.id desc limit 10
+
+-- name: runs_to_retire
+-- Of some runs, those whose refs may go: the plan has been landed since their task was done, or the task is archived.
+select r.id from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+where r.id in {ids[]} and r.project = :project and r.ended_at is not null
+  and (t.archived_at is not null
+       or t.merge = 'auto' and t.state in ('completed', 'cancelled') and t.completed_at <= p.landed_at)
 
 -- name: list_runs
 -- Runs, newest first, bounded.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.runs.git import Blob, Git
+from orchestrion.runs.workspace.agent_repository import read_bytes
+from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
 
 KINDS = {"A": "created", "M": "modified", "T": "modified", "D": "deleted", "R": "moved", "C": "copied"}
 _GITLINK = "160000"
@@ -65,6 +66,11 @@ def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[Fi
     return [_change(entry, lines[entry.path], blobs.get(entry.oid)) for entry in entries]
 
 
+def changes_of(project: ProjectRepository, workspace: Workspace, head: str) -> list[FileChange]:
+    """What a run changed from its base to ``head``, which is published. Raises GitProblem."""
+    return changes(project.git, workspace.base, head)
+
+
 def tree(git: Git, commit: str, paths: Iterable[str]) -> dict[str, FileChange]:
     """What a commit has at these paths, measured; a path that is no file there is left out. Raises GitProblem."""
     entries = _entries(git, commit, paths)
@@ -102,12 +108,11 @@ class Touched:
     lines_removed: int | None = None
 
 
-def working_changes(git: Git, base: str, left_out: Collection[str] = ()) -> list[Touched]:
+def working_changes(git: Git, base: str) -> list[Touched]:
     """What differs from ``base`` in a working tree at this moment, untracked files included. Raises GitProblem.
 
-    Takes no lock and writes nothing, so that the agent's own git is not disturbed. ``left_out``
-    are untracked files that do not count. A binary file that was written anew, with the
-    same content, counts as modified: git would have to write its index to know better.
+    Repositories inside it are not entered. A binary file that was written anew, with the same
+    content, counts as modified: git would have to write its index to know better.
     """
     fields = git.run(
         "--no-optional-locks", "-c", "diff.autoRefreshIndex=false",
@@ -118,7 +123,7 @@ def working_changes(git: Git, base: str, left_out: Collection[str] = ()) -> list
     # A file with another time than git remembers, but the same content, is listed without lines.
     kinds = {entry.path: entry.kind for entry in entries if entry.path in lines}
     listed = git.lines("--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard")
-    others = [path for path in listed if path not in left_out]
+    others = [path for path in listed if not path.endswith("/")]
     # A file of the base that is there, but not tracked any more, counts as both: deleted, and not.
     again = kinds.keys() & set(others)
     tracked = [
@@ -138,16 +143,8 @@ def _untracked(folder: Path, path: str, counted: bool) -> Touched:
 
 def _lines_of(file: Path) -> int | None:
     """Lines of a small text, as git would count them; None for anything else, and for what is gone already."""
-    try:
-        # The agent may put a pipe there at any moment; nothing that it does may hold us up.
-        number = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:
-        return None
-    with os.fdopen(number, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
-            return None
-        content = stream.read(_COUNTED_BYTES + 1)
-    if len(content) > _COUNTED_BYTES or b"\0" in content[:8000]:
+    content = read_bytes(file, _COUNTED_BYTES)
+    if content is None or b"\0" in content[:8000]:
         return None
     return content.count(b"\n") + (bool(content) and not content.endswith(b"\n"))
 

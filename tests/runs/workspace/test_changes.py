@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from run_seam import RunSeam
 from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs import workspaces
-from orchestrion.runs.changes import Touched, working_changes
 from orchestrion.runs.git import Git
-from orchestrion.runs.workspaces import Workspace
+from orchestrion.runs.workspace import live
+from orchestrion.runs.workspace.changes import FileChange, Touched, changes, working_changes
 
 HOSTILE = ["with space.txt", "tab\there", "line\nbreak", '"quoted"', "ünï", "-dash", ":colon", "\udcff\udcfe", "a\\b"]
 
@@ -116,14 +118,49 @@ def test_a_merge_half_way(project: Path, user: UserGit) -> None:
 
 
 @pytest.mark.parametrize("isolation", ["clone", "worktree"])
-def test_a_workspace_is_never_mistaken_for_another(project: Path, user: UserGit, home: Path, isolation: str) -> None:
+def test_a_workspace_is_never_mistaken_for_another(seam: RunSeam, project: Path, user: UserGit, isolation: str) -> None:
     (project / ".worktreeinclude").write_text("notes.txt\n")
     (project / "notes.txt").write_text("mine\n")
-    base = user("rev-parse", "HEAD")
-    made: Workspace = workspaces.prepare(project, home, "R1", base, isolation=isolation)
-    assert workspaces.touched(made) == []
+    made = seam.prepare("R1", user("rev-parse", "HEAD"), isolation)
+    assert live.touched(made) == []
     (made.path / "a.txt").unlink()
-    assert workspaces.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
+    assert live.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
+    # Not even without its own repository: ours is asked.
     subprocess.run(["rm", "-rf", made.path / ".git"], check=True)
+    assert live.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
+    subprocess.run(["rm", "-rf", made.path], check=True)
     with pytest.raises(GitProblem):
-        workspaces.touched(made)
+        live.touched(made)
+
+
+def test_changes_are_exact(seam: RunSeam, project: Path, user: UserGit) -> None:
+    base = user("rev-parse", "HEAD")
+    workspace = seam.prepare("R1", base)
+    path = workspace.path
+    strange = os.fsdecode(b"new \xff\n.txt")
+    (path / strange).write_text("1\n2\n3\n")
+    (path / strange).chmod(0o755)
+    (path / "a.txt").write_text("changed\n" + "a\n" * 19)
+    shutil.copy(path / "a.txt", path / "copy.txt")
+    (path / "b.txt").rename(path / "moved.txt")
+    (path / "src" / "main.py").unlink()
+    (path / "image.bin").write_bytes(b"\0\1\2")
+    (path / "link").symlink_to("a.txt")
+
+    head = seam.hand_over(workspace).head
+    found = {change.path: change for change in changes(Git(project), base, head)}
+
+    def sha(content: bytes) -> str:
+        return hashlib.sha256(content).hexdigest()
+
+    changed = b"changed\n" + b"a\n" * 19
+    assert found == {
+        strange: FileChange(strange, "created", None, 3, 0, sha(b"1\n2\n3\n"), 6, "100755"),
+        "a.txt": FileChange("a.txt", "modified", None, 1, 1, sha(changed), 46, "100644"),
+        "copy.txt": FileChange("copy.txt", "copied", "a.txt", 1, 1, sha(changed), 46, "100644"),
+        "moved.txt": FileChange("moved.txt", "moved", "b.txt", 0, 0, sha(b"b\n" * 20), 40, "100644"),
+        "src/main.py": FileChange("src/main.py", "deleted", None, 0, 1, None, None, None),
+        "image.bin": FileChange("image.bin", "created", None, None, None, sha(b"\0\1\2"), 3, "100644"),
+        "link": FileChange("link", "created", None, 1, 0, sha(b"a.txt"), 5, "120000"),
+    }
+    assert changes(Git(project), head, head) == []

@@ -1,0 +1,324 @@
+"""Use case ``land``: a plan's work comes to the user's branch, to a remote, or becomes a pull request.
+
+Everything that can be looked at is looked at before anything moves: which plan, whether it is
+done, on which branch and in which checkout, whether there is a remote and a program. A plan
+remembers where it was landed.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from orchestrion.core.errors import Conflict, EnvironmentProblem, GitProblem, InvalidInput, NothingReady, StoreProblem
+from orchestrion.core.model import check_plan_name, name
+from orchestrion.orchestrator.plans import PlanCases, unknown_plan
+from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
+from orchestrion.store.store import Row
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from orchestrion.runs.landing import Checkout, Remote
+    from orchestrion.runs.merge import Incoming, Recheck
+    from orchestrion.runs.plan_tip import PlanTip
+    from orchestrion.runs.workspace.project_repository import ProjectRepository
+
+#: So many tasks or plans are named.
+_NAMED = 10
+
+
+class LandingCases(PlanCases):
+    """How plans are landed."""
+
+    def land(
+        self,
+        plan: str | None = None,
+        *,
+        onto: str | None = None,
+        partial: bool = False,
+        push: bool = False,
+        pr: bool = False,
+    ) -> dict[str, Any]:
+        """Brings a plan to the user's branch. The one use case that touches their checkout, because they ask.
+
+        Without ``plan`` it is the only one that is not landed. ``onto``: another branch than the one on which the
+        plan began; ``partial``: also if tasks of it are open; ``push`` sends the branch to its remote afterwards;
+        ``pr`` moves nothing of the user's: the plan's branch is pushed and a pull request opened from it.
+        Raises NothingReady (``nothing_to_land``), InvalidInput (``several_plans``), NotFound, MergeConflict,
+        Conflict (``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ...), EnvironmentProblem
+        (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
+        """
+        if push and pr:
+            raise InvalidInput(
+                "--push and --pr exclude each other: one moves your branch, the other does not",
+                hint="choose one",
+                code="push_or_pr",
+            )
+        chosen = plan or self._only_unlanded()
+        check_plan_name(chosen)
+        row = self.store.read(lambda tx: tx.one("plan_by_name", name=chosen))
+        if row is None:
+            raise unknown_plan(chosen)
+        tip = self._tip_of(chosen)
+        commit = tip.read()
+        if commit is None or commit == row["began_commit"]:
+            raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
+        if not partial:
+            self._refuse_open(row)
+        return self._propose(row, tip, onto) if pr else self._land(row, tip, onto, push=push)
+
+    def unlanded_plans(self) -> list[str]:
+        """Plans with accepted work that is on no branch of the user's yet, oldest first."""
+        rows = {row["name"]: row for row in self.store.read(lambda tx: tx.all("plans", limit=10_000))}
+        return [plan for plan in sorted(rows, key=lambda one: rows[one]["id"]) if self._is_unlanded(rows[plan])]
+
+    # -- which plan, and whether it is done -----------------------------------------------------
+
+    def _only_unlanded(self) -> str:
+        plans = self.unlanded_plans()
+        if not plans:
+            raise _nothing("there is no plan with work to land", "`orchestrion status` shows the plans")
+        if len(plans) > 1:
+            raise InvalidInput(
+                f"{len(plans)} plans can be landed: {', '.join(plans[:_NAMED])}",
+                hint=f"name one: orchestrion land {plans[0]}",
+                code="several_plans",
+                plans=plans,
+            )
+        return plans[0]
+
+    def _is_unlanded(self, row: Row) -> bool:
+        git = self._repository.git
+        commit = self._tip_of(row["name"]).read()
+        if commit is None or commit in (row["landed_commit"], row["began_commit"]):
+            return False
+        target = git.tip(f"refs/heads/{row['began_branch']}") if row["began_branch"] else None
+        target = target or git.tip("HEAD")
+        return target is None or not git.is_ancestor(commit, target)
+
+    def _refuse_open(self, row: Row) -> None:
+        tasks = self.store.read(lambda tx: tx.all("open_tasks_of_plan", plan=row["id"], limit=_NAMED + 1))
+        if tasks:
+            named = ", ".join(f"{name('T', one['id'])} ({one['state']})" for one in tasks[:_NAMED])
+            more = ", ..." if len(tasks) > _NAMED else ""
+            raise Conflict(
+                f"plan {row['name']} is not finished: {named}{more}",
+                hint=f"`orchestrion why {name('T', tasks[0]['id'])}`; "
+                f"or land what there is: `orchestrion land {row['name']} --partial`",
+                code="open_tasks",
+                tasks=[name("T", one["id"]) for one in tasks],
+            )
+
+    # -- to the user's branch -------------------------------------------------------------------
+
+    def _land(self, row: Row, tip: PlanTip, onto: str | None, *, push: bool) -> dict[str, Any]:
+        from orchestrion.runs.merge import Merger
+
+        checkout = self._checkout()
+        branch = onto or self._branch_here(checkout, row)
+        commit = tip.get()
+        if (there := checkout.git.tip(f"refs/heads/{branch}")) and checkout.git.is_ancestor(commit, there):
+            self._remember_landed(row, branch, commit)
+            raise _nothing(f"plan {row['name']} is on {branch} already", "nothing has to be done")
+        remote = self._push_plan(checkout, row, tip, branch) if push else None
+        landed = checkout.land(
+            self._repository,
+            Merger(self._repository, workspaces_home_of(self)),
+            row["name"],
+            branch,
+            self._joining(row["name"]),
+            self._recheck_of(row["name"]),
+        )
+        self._remember_landed(row, branch, tip.get())
+        if remote:
+            self._push_branch(checkout, row, remote, landed.tip_after)
+        return {
+            "plan": row["name"],
+            "branch": branch,
+            "commit": landed.tip_after,
+            "landed": True,
+            "pull_request": row["pull_request"],
+            "tip_before": landed.tip_before,
+            "tip_after": landed.tip_after,
+            "merged": landed.merged,
+            "pushed": remote is not None,
+            "commits": int(checkout.git.run("rev-list", "--count", f"{landed.tip_before}..{landed.tip_after}").stdout),
+            "notes": [*self._failed(row), *_moved_submodules(checkout, landed.tip_before, landed.tip_after)],
+        }
+
+    def _branch_here(self, checkout: Checkout, row: Row) -> str:
+        """The branch of the checkout in which the caller stands, if the plan began there."""
+        here = checkout.branch()
+        if here is None:
+            raise EnvironmentProblem(
+                "no branch is checked out here, so there is nothing to land on",
+                hint=f"`git switch BRANCH` first, or name one: `orchestrion land {row['name']} --onto BRANCH`",
+                code="detached_head",
+            )
+        began = row["began_branch"]
+        if began is not None and began != here:
+            raise Conflict(
+                f"plan {row['name']} began on {began}; {checkout.folder} is on {here}",
+                hint=f"`orchestrion land {row['name']} --onto {here}` lands it here; "
+                f"or call it where {began} is checked out",
+                code="other_branch",
+                began=began,
+                here=here,
+                began_in=row["began_checkout"],
+            )
+        return here
+
+    def _push_plan(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str) -> Remote:
+        """Pushes the plan's own branch first: that shows whether pushing is allowed, before anything has moved."""
+        remote = checkout.remote_for(branch)
+        checkout.refuse_behind(remote, branch, tip.get())
+        self._push_tip(checkout, remote, tip)
+        return remote
+
+    def _push_tip(self, checkout: Checkout, remote: Remote, tip: PlanTip) -> None:
+        if "lfs" in self._repository.handed_on.filters:
+            checkout.push_large_files(remote, tip.ref)
+        checkout.push(remote, tip.get(), f"orchestrion/{tip.plan}", "nothing has moved")
+
+    def _push_branch(self, checkout: Checkout, row: Row, remote: Remote, commit: str) -> None:
+        if "lfs" in self._repository.handed_on.filters:
+            checkout.push_large_files(remote, commit)
+        checkout.push(remote, commit, remote.branch, "the plan has landed, but your branch was not pushed")
+        if row["pull_request"] is None:
+            checkout.take_back(remote, f"orchestrion/{row['name']}")
+
+    # -- as a pull request ----------------------------------------------------------------------
+
+    def _propose(self, row: Row, tip: PlanTip, onto: str | None) -> dict[str, Any]:
+        from orchestrion.runs.landing import open_pull_request
+
+        program = shutil.which("gh", path=self.environ.get("PATH"))
+        if program is None:
+            raise EnvironmentProblem(
+                "a pull request needs the program gh, which is not installed; nothing has moved",
+                hint="install it (https://cli.github.com), or `git push origin "
+                f"{tip.branch.removeprefix('refs/heads/')}` and open it by hand",
+                code="gh_missing",
+            )
+        checkout = self._checkout()
+        branch = onto or row["began_branch"] or self._branch_here(checkout, row)
+        remote = checkout.remote_for(branch)
+        self._push_tip(checkout, remote, tip)
+        url = open_pull_request(
+            program,
+            checkout.folder,
+            head=f"orchestrion/{row['name']}",
+            base=remote.branch,
+            title=row["title"] or f"Plan {row['name']}",
+            body=self._proposal(row),
+        )
+
+        def proposed(tx: Any) -> None:
+            tx.run("plan_is_proposed", plan=row["id"], url=url)
+            tx.event("plan.proposed", data={"plan": row["name"], "commit": tip.get(), "pull_request": url})
+
+        self.store.write(proposed)
+        return {
+            "plan": row["name"],
+            "branch": remote.branch,
+            "commit": tip.get(),
+            "landed": False,
+            "pull_request": url,
+            "pushed": True,
+            "notes": [*self._failed(row), *_own_commits(checkout, remote, row)],
+        }
+
+    def _proposal(self, row: Row) -> str:
+        """What a pull request says: the tasks with their evidence, and what they cost."""
+        found = self.store.read(lambda tx: tx.all("tasks_to_propose", plan=row["id"]))
+        lines = [f"Plan `{row['name']}`, worked on by agents and checked. Each line is a task.", ""]
+        for task in found:
+            mark = "x" if task["state"] == "completed" else " "
+            evidence = f", {task['checks_passed']} checks passed" if task["checks_passed"] else ""
+            lines.append(f"- [{mark}] {name('T', task['id'])} {task['title']} ({task['state']}{evidence})")
+        costs = [task["cost_usd"] for task in found if task["cost_usd"] is not None]
+        if costs:
+            lines += ["", f"Cost of the runs whose cost is known: ${sum(costs):.2f}."]
+        return "\n".join(lines) + "\n"
+
+    # -- what is needed for it ------------------------------------------------------------------
+
+    @cached_property
+    def _repository(self) -> ProjectRepository:
+        return repository_of(self)
+
+    def _checkout(self) -> Checkout:
+        from orchestrion.runs.landing import Checkout
+
+        return Checkout(self.project.checkout)
+
+    def _tip_of(self, plan: str) -> PlanTip:
+        from orchestrion.runs.plan_tip import PlanTip
+
+        return PlanTip(self._repository.git, plan)
+
+    def _joining(self, plan: str) -> Any:
+        from orchestrion.runs.commits import PLAN_TRAILER
+        from orchestrion.runs.merge import Incoming
+
+        who = committer_of(self, self._repository)
+
+        def joining(branch: str, commit: str) -> Incoming:
+            return Incoming(branch, commit, f"Merge branch '{branch}' into plan {plan}", {PLAN_TRAILER: plan}, who)
+
+        return joining
+
+    def _recheck_of(self, plan: str) -> Recheck | None:
+        """All distinct checks of the plan's completed tasks, for a tree that the user's branch was merged into."""
+        rows = self.store.read(lambda tx: tx.all("checks_of_plan", plan=plan))
+        if not rows:
+            return None
+
+        def recheck(folder: Path) -> None:
+            self.set_up(folder)
+            for row in rows:
+                self.recheck(row, folder)
+
+        return recheck
+
+    def _remember_landed(self, row: Row, branch: str, commit: str) -> None:
+        from orchestrion.runs import refs
+
+        if row["landed_commit"] != commit:
+
+            def landed(tx: Any) -> None:
+                tx.run("plan_is_landed", plan=row["id"], branch=branch, commit=commit)
+                tx.event("plan.landed", data={"plan": row["name"], "branch": branch, "commit": commit})
+
+            self.store.write(landed)
+        # What cannot go now goes with the next sweep.
+        with suppress(GitProblem, StoreProblem):
+            refs.retire(self._repository.git, self.store)
+
+    def _failed(self, row: Row) -> list[str]:
+        tasks = self.store.read(lambda tx: tx.all("failed_tasks_of_plan", plan=row["id"], limit=_NAMED))
+        return [f"{name('T', one['id'])} failed and is not part of it: {one['title']}" for one in tasks]
+
+
+def _nothing(message: str, hint: str) -> NothingReady:
+    return NothingReady(message, hint=hint, code="nothing_to_land")
+
+
+def _moved_submodules(checkout: Checkout, before: str, after: str) -> Sequence[str]:
+    fields = checkout.git.lines("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
+    moved = [path for facts, path in zip(fields[::2], fields[1::2], strict=True) if "160000" in facts.split(" ")[:2]]
+    return [f"the submodule {path} has moved: `git submodule update --init {path}`" for path in moved]
+
+
+def _own_commits(checkout: Checkout, remote: Remote, row: Mapping[str, Any]) -> Sequence[str]:
+    """That commits of the user which the remote lacks come along with a pull request."""
+    base = checkout.git.tip(f"refs/remotes/{remote.name}/{remote.branch}")
+    if base is None or row["began_commit"] is None:
+        return []
+    count = int(checkout.git.run("rev-list", "--count", f"{base}..{row['began_commit']}").stdout)
+    what = f"{count} commit{'s' if count != 1 else ''} of yours"
+    return [f"{what} that {remote.name}/{remote.branch} lacks came along: the plan began on them"] if count else []

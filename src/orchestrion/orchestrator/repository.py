@@ -1,0 +1,44 @@
+"""The user's repository of an open project, for the use cases that need it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrion.core.errors import Conflict
+from orchestrion.core.project import clone_id
+from orchestrion.orchestrator.opening import Opening
+
+if TYPE_CHECKING:
+    from orchestrion.runs.commits import Committer
+    from orchestrion.runs.workspace.project_repository import ProjectRepository
+
+
+def repository_of(opened: Opening) -> ProjectRepository:
+    """Raises Conflict (``no_git``) for a project that is no git repository."""
+    from orchestrion.runs.workspace.project_repository import ProjectRepository
+
+    root, git_dir = opened.project.git_root, opened.project.git_common_dir
+    if root is None or git_dir is None:
+        raise Conflict(
+            "the project is no git repository, so there are no branches and no plans to land",
+            hint="`git init` first",
+            code="no_git",
+        )
+    return ProjectRepository(root, git_dir, tuple(opened.config["workspace.carry"]))
+
+
+def workspaces_home_of(opened: Opening) -> Path:
+    """Where the project's workspaces lie."""
+    from orchestrion.runs.workspace.places import workspaces_home
+
+    clone = clone_id(opened.project, create=True)
+    return workspaces_home(opened.store.project_name, clone, opened.project.root, opened.environ)
+
+
+def committer_of(opened: Opening, repository: ProjectRepository) -> Committer:
+    """Who makes our commits in the project."""
+    from orchestrion.runs.commits import committer
+    from orchestrion.worker import commit_style
+
+    return committer(commit_style(opened.config), repository.handed_on.effective, opened.environ)

@@ -1,0 +1,54 @@
+"""Refs of ours in the user's repository, and when they go.
+
+Each run leaves a branch for people (``orchestrion/run/R31``), the ref behind it, and refs for what it
+kept beside its work. They go when the plan has been landed since the task was done, or when
+the task is archived: until then they are the only place where some of it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orchestrion.core.model import name
+from orchestrion.runs.git import Git
+from orchestrion.store import Store
+
+_PREFIXES = ("refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/")
+#: The store is asked about so many runs at once.
+_AT_ONCE = 500
+
+
+def retire(git: Git, store: Store) -> int:
+    """Deletes the refs of runs that are not needed any more; how many refs. Raises GitProblem, StoreProblem."""
+    refs = _of_runs(git)
+    ids = sorted(refs)
+    count = 0
+    for start in range(0, len(ids), _AT_ONCE):
+        asked = ids[start : start + _AT_ONCE]
+        rows = store.read(lambda tx, asked=asked: tx.all("runs_to_retire", ids=asked))  # type: ignore[misc]
+        count += _delete(git, [ref for row in rows for ref in refs[row["id"]].items()])
+    return count
+
+
+def _of_runs(git: Git) -> dict[int, dict[str, str]]:
+    """Number of a run -> its refs with their commits."""
+    found: dict[int, dict[str, str]] = {}
+    lines = git.run("for-each-ref", "--format=%(objectname) %(refname)", *_PREFIXES).stdout
+    for line in lines.splitlines():
+        commit, _, ref = line.partition(" ")
+        run = next(ref.removeprefix(one) for one in _PREFIXES if ref.startswith(one)).partition("/")[0]
+        if run[:1] == "R" and run[1:].isdigit() and name("R", int(run[1:])) == run:
+            found.setdefault(int(run[1:]), {})[ref] = commit
+    return found
+
+
+def _delete(git: Git, refs: Iterable[tuple[str, str]]) -> int:
+    """Deletes refs that are still where they were seen, and that nobody has checked out."""
+    checked_out = git.checked_out_branches()
+    wanted = [(ref, commit) for ref, commit in refs if ref not in checked_out]
+    lines = "".join(f"delete {ref} {commit}\n" for ref, commit in wanted)
+    if lines and git.run("update-ref", "--no-deref", "--stdin", input=lines, check=False).returncode != 0:
+        # One of them moved, or is locked: then each by itself, and what cannot go now goes the next time.
+        gone = [git.run("update-ref", "--no-deref", "-d", *one, check=False).returncode == 0 for one in wanted]
+        return sum(gone)
+    return len(wanted)

@@ -1,0 +1,198 @@
+"""An agent's own repository, read as data: no git of ours ever runs in it.
+
+What an agent wrote into its ``.git`` (a filter, a hook, a link to somewhere else) must not
+make our git do anything. So of that folder only bytes are read here: HEAD, refs, the list
+of ignored patterns, where objects are borrowed from. A folder that is not the one that we
+made, or that borrows from elsewhere, is refused (``workspace_broken``); nothing that an
+agent puts there (a pipe, a loop of links, a huge file) holds us up.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrion.core.errors import GitProblem
+
+_COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_REF = re.compile(r"refs/[^\0-\x20\x7f~^:?*\[\\]+")
+#: More of a small file of git's is not read, in bytes.
+_SMALL = 64 * 1024
+#: The same for packed refs, the index and the list of ignored patterns.
+_LARGE = 64 * 1024 * 1024
+#: So many refs are looked at.
+_MOST_REFS = 100_000
+_BRANCH = "refs/heads/"
+
+
+@dataclass(frozen=True)
+class InnerWorktree:
+    """A linked worktree that the agent made of its own repository."""
+
+    folder: Path
+    #: Its commit; None: it cannot be told.
+    head: str | None
+
+
+class AgentRepository:
+    """The repository in a workspace, as its files describe it."""
+
+    def __init__(self, workspace: Path, linked_to: Path | None = None, *, git_dir: Path | None = None) -> None:
+        """``linked_to``: for a linked worktree of the project, the git directory that its ``.git`` file must name;
+        ``git_dir``: where the repository is, if not in ``.git``.
+        """
+        self.workspace = workspace
+        self.git_dir = linked_to or git_dir or workspace / ".git"
+        self._linked_to = linked_to
+
+    @property
+    def common_dir(self) -> Path:
+        """Where its refs and objects are."""
+        return self._linked_to.parent.parent if self._linked_to else self.git_dir
+
+    def verify(self, alternates: bytes) -> None:
+        """Refuses a repository that is not the one we made, in its place, borrowing from ``alternates``.
+
+        Raises GitProblem (``workspace_broken``).
+        """
+        dot = self.workspace / ".git"
+        if self._linked_to is not None:
+            if self._words(dot) != f"gitdir: {self._linked_to}":
+                raise broken(self.workspace, "its .git file leads elsewhere")
+            return
+        for folder in (dot, dot / "objects", dot / "objects" / "info", dot / "refs"):
+            if folder.is_symlink() or not folder.is_dir():
+                what = folder.relative_to(self.workspace)
+                raise broken(self.workspace, f"{what} is not the folder that was made for it")
+        if (dot / "commondir").exists():
+            raise broken(self.workspace, ".git leads to another repository")
+        if read_bytes(dot / "objects" / "info" / "alternates", _SMALL) != alternates:
+            raise broken(self.workspace, ".git borrows objects from elsewhere")
+
+    def head(self) -> str | None:
+        """The commit that HEAD is; None: it is a branch without one. Raises GitProblem (``workspace_broken``)."""
+        content = self._words(self.git_dir / "HEAD")
+        if _COMMIT.fullmatch(content):
+            return content
+        if not content.startswith("ref: "):
+            raise broken(self.workspace, "its HEAD cannot be read")
+        return self.refs().get(content.removeprefix("ref: "))
+
+    def branch(self) -> str | None:
+        """The full name of the branch that is checked out; None: HEAD is detached, or cannot be read."""
+        content = self._words(self.git_dir / "HEAD")
+        return content.removeprefix("ref: ") if content.startswith("ref: ") else None
+
+    def refs(self) -> dict[str, str]:
+        """Every ref, by its full name."""
+        found = dict(self._packed())
+        for name, content in self._loose():
+            if _COMMIT.fullmatch(content):
+                found[name] = content
+        return found
+
+    def stashes(self) -> list[str]:
+        """The commits of the stash, newest first."""
+        newest = self.refs().get("refs/stash")
+        if newest is None:
+            return []
+        lines = self._words(self.common_dir / "logs" / "refs" / "stash", _LARGE).splitlines()
+        logged = [words[1] for line in lines if len(words := line.split(" ", 2)) == 3 and _COMMIT.fullmatch(words[1])]
+        return list(dict.fromkeys([newest, *reversed(logged)]))
+
+    def merged_with(self) -> list[str]:
+        """Commits that a merge which is not concluded brings in."""
+        return [line for line in self._words(self.git_dir / "MERGE_HEAD").split() if _COMMIT.fullmatch(line)]
+
+    def excludes(self) -> bytes:
+        """What the agent's tools ignore beside ``.gitignore``; empty when it cannot be read."""
+        return read_bytes(self.common_dir / "info" / "exclude", _LARGE) or b""
+
+    def index(self) -> bytes | None:
+        """Its index, if there is one."""
+        return read_bytes(self.git_dir / "index", _LARGE)
+
+    def shallow(self) -> bytes:
+        """Commits whose parents it does not have, one in a line."""
+        return read_bytes(self.common_dir / "shallow", _LARGE) or b""
+
+    def worktrees(self) -> list[InnerWorktree]:
+        """Linked worktrees of it that are still there."""
+        if self._linked_to is not None:
+            return []  # they are the project's own
+        found = []
+        for entry in _entries(self.git_dir / "worktrees"):
+            folder = Path(self._words(entry / "gitdir")).parent
+            if folder.is_absolute() and folder.is_dir() and not folder.is_symlink():
+                found.append(InnerWorktree(folder, self._head_of(entry)))
+        return found
+
+    def lfs_objects(self) -> Iterator[Path]:
+        """Files in its own store of LFS objects."""
+        top = self.git_dir / "lfs" / "objects"
+        if self._linked_to is None and top.is_dir() and not top.is_symlink():
+            for folder, _, names in os.walk(top):
+                yield from (Path(folder, name) for name in names)
+
+    def _head_of(self, git_dir: Path) -> str | None:
+        content = self._words(git_dir / "HEAD")
+        if _COMMIT.fullmatch(content):
+            return content
+        return self.refs().get(content.removeprefix("ref: "))
+
+    def _packed(self) -> Iterator[tuple[str, str]]:
+        for line in self._words(self.common_dir / "packed-refs", _LARGE).splitlines():
+            commit, _, name = line.partition(" ")
+            if _COMMIT.fullmatch(commit) and _REF.fullmatch(name):
+                yield name, commit
+
+    def _loose(self) -> Iterator[tuple[str, str]]:
+        count = 0
+        for folder, _, names in os.walk(self.common_dir / "refs"):
+            for name in names:
+                count += 1
+                if count > _MOST_REFS:
+                    raise broken(self.workspace, f"it has more than {_MOST_REFS:,} loose refs")
+                ref = os.path.relpath(os.path.join(folder, name), self.common_dir)  # noqa: PTH118
+                if _REF.fullmatch(ref) and not ref.endswith(".lock"):
+                    yield ref, self._words(Path(folder, name))
+
+    def _words(self, file: Path, most: int = _SMALL) -> str:
+        return (read_bytes(file, most) or b"").decode("utf-8", "surrogateescape").strip()
+
+
+def broken(workspace: Path, what: str) -> GitProblem:
+    """The error for a workspace whose repository is not believed."""
+    return GitProblem(
+        f"the repository of the workspace {workspace.name} is not as it was made: {what}",
+        hint=f"the workspace is kept: look into {workspace}; what is worth it can be copied from there",
+        code="workspace_broken",
+        workspace=str(workspace),
+    )
+
+
+def read_bytes(file: Path, most: int) -> bytes | None:
+    """A plain file of at most ``most`` bytes; None for anything else. Follows no link and waits for no pipe."""
+    try:
+        number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    facts = os.fstat(number)
+    # Looked at before anything is made of it: Python makes no stream of a folder.
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
+        os.close(number)
+        return None
+    with os.fdopen(number, "rb") as stream:
+        content = stream.read(most + 1)
+    return content if len(content) <= most else None
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
+    except OSError:
+        return []

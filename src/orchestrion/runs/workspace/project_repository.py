@@ -1,0 +1,52 @@
+"""The user's repository, as the runs of a project see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from orchestrion.core.errors import InvalidInput
+from orchestrion.runs.git import Git
+from orchestrion.runs.workspace.carried import Carried, carried_from
+
+
+@dataclass(frozen=True)
+class ProjectRepository:
+    """Where the user's repository is, and what it hands on to workspaces."""
+
+    #: The main working tree.
+    root: Path
+    #: The git directory that all its worktrees share.
+    common_dir: Path
+    #: Further paths in the git directory that every workspace gets, from the settings.
+    carry: tuple[str, ...] = ()
+    #: The checkout that tells which submodules the user has; None: the main one.
+    checkout: Path | None = None
+
+    @cached_property
+    def git(self) -> Git:
+        """The user's repository, asked with the user's settings."""
+        return Git(self.root)
+
+    @cached_property
+    def handed_on(self) -> Carried:
+        """What a workspace gets from it, as it is set now. Raises InvalidInput for a ``carry`` that leads elsewhere."""
+        for path in self.carry:
+            if Path(path).is_absolute() or ".." in Path(path).parts:
+                raise InvalidInput(
+                    f"workspace.carry names {path!r}, which is not in the git directory",
+                    hint="name paths relative to it, such as git-crypt",
+                    code="invalid_carry",
+                )
+        return carried_from(self.git, self.common_dir, self.carry)
+
+    @property
+    def submodule_checkout(self) -> Path:
+        """The checkout from which submodules are filled."""
+        return self.checkout if self.checkout and self.checkout.is_dir() else self.root
+
+    @classmethod
+    def at(cls, root: Path) -> ProjectRepository:
+        """The repository whose working tree is ``root``."""
+        return cls(root, Git(root).common_dir())

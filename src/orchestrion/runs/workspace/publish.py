@@ -1,0 +1,71 @@
+"""The work of a run comes into the user's repository: as refs of ours, and as a branch for people.
+
+``refs/orchestrion/runs/R31`` is the truth; the branch ``orchestrion/run/R31`` follows as far as
+it can (it stays while somebody has it checked out, and a branch called ``orchestrion`` is in
+the way of it). Every object is checked before it comes in. Large files come first.
+"""
+
+from __future__ import annotations
+
+from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.runs.git import Git, refusal
+from orchestrion.runs.workspace import lfs, trusted
+from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
+from orchestrion.runs.workspace.trusted import TrustedRepository
+from orchestrion.runs.workspace.work import Work, repository_of
+
+RUN_REF = "refs/orchestrion/runs/{run}"
+RUN_BRANCH = "refs/heads/orchestrion/run/{run}"
+KEPT_PREFIX = f"{trusted.KEPT_REFS}/{{run}}/"
+
+
+def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> None:
+    """Brings the work of a run into the project; nothing else there changes.
+
+    Raises GitProblem (``objects_refused``: what the agent's commits are made of is not sound), EnvironmentProblem.
+    """
+    ours = repository_of(project, workspace)
+    run = workspace.run
+    ours.git.run("update-ref", trusted.HANDOVER_REF, work.head)
+    _hand_over_large_files(project, ours, work)
+    truth, branch = RUN_REF.format(run=run), RUN_BRANCH.format(run=run)
+    kept = [f"+{ref}:{KEPT_PREFIX.format(run=run)}{ref.removeprefix(f'{trusted.KEPT_REFS}/')}" for ref in work.kept]
+    answer = project.git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{truth}", *kept, checked=True, check=False)
+    if answer.returncode != 0:
+        raise refusal(answer)
+    follow(project.git, branch, work.head)
+
+
+def follow(git: Git, branch: str, commit: str) -> bool:
+    """Lets a branch for people be at ``commit`` unless somebody has it checked out; whether it is there now."""
+    before = git.tip(branch)
+    if before == commit:
+        return True
+    if before and branch in git.checked_out_branches():
+        return False
+    answer = git.run("update-ref", "--no-deref", branch, commit, before or "0" * len(commit), check=False)
+    return answer.returncode == 0
+
+
+def run_tip(git: Git, run: str) -> str | None:
+    """The commit with the work of a run: of its branch, on which a person may have gone on, else as handed over."""
+    return git.tip(RUN_BRANCH.format(run=run)) or git.tip(RUN_REF.format(run=run))
+
+
+def _hand_over_large_files(project: ProjectRepository, ours: TrustedRepository, work: Work) -> None:
+    if "lfs" not in project.handed_on.filters and not (project.common_dir / "lfs").is_dir():
+        return
+    agent = trusted.agent_repository(ours)
+    listed = ours.git.run("rev-list", "--objects", work.head, *work.kept.values(), "--not", ours.note.base).stdout
+    blobs = [line.split(" ", 1)[0] for line in listed.splitlines() if " " in line]
+    found = [*lfs.objects_in(ours.path / "lfs" / "objects"), *agent.lfs_objects()]
+    store = lfs.store_of(project.common_dir, project.handed_on.effective.get("lfs.storage"))
+    try:
+        lfs.hand_over(ours.git, blobs, found, store)
+    except OSError as problem:
+        raise EnvironmentProblem(
+            f"the large files of {ours.tree.name} cannot be put into the project: {problem.strerror or problem}",
+            hint="free some space, or see who may write to the project's LFS folder",
+            code="disk_full",
+        ) from problem

@@ -1,0 +1,147 @@
+"""The files in a folder as a tree of git, taken with a git directory of ours.
+
+The index is brought up to what is there: changed, new and deleted files. Repositories inside
+the folder are not entered: their paths are given back, for somebody to decide about them.
+A file that git cannot take (its name, its permissions) is named; the others are taken.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from orchestrion.core.errors import GitProblem
+from orchestrion.runs.git import Git, refusal
+
+GITLINK = "160000"
+_IGNORED = re.compile(r"^Ignoring path (.*)$", re.MULTILINE)
+_STOPPED_AT = re.compile(r"Unable to process path (.*)\Z", re.DOTALL)
+#: After so many files that git cannot take, the whole is refused.
+_MOST_REFUSED = 100
+
+
+@dataclass
+class Taken:
+    """What was taken into the index."""
+
+    #: Folders with a repository of their own, which was not entered; each with a slash at its end.
+    nested: list[str] = field(default_factory=list)
+    #: Submodules of the index whose folder is there: path -> commit in the index.
+    submodules: dict[str, str] = field(default_factory=dict)
+    #: Files that git could not take.
+    refused: list[str] = field(default_factory=list)
+
+
+def take(git: Git, index: dict[str, str]) -> Taken:
+    """Brings an index up to the files in git's working tree. ``index`` is the environment that names it."""
+    listed = dict.fromkeys(
+        git.lines("ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard", env=index)
+    )
+    taken = Taken(nested=[path for path in listed if path.endswith("/")])
+    files = [path for path in listed if not path.endswith("/")]
+    folders = [path for path in files if _is_folder(git.folder / path)]
+    taken.submodules = _gitlinks(git, folders, index) if folders else {}
+    put(git, index, [path for path in files if path not in taken.submodules], taken)
+    return taken
+
+
+def put(git: Git, index: dict[str, str], paths: Iterable[str], taken: Taken) -> None:
+    """Takes files into the index as they are now, and out of it where they are gone."""
+    behind_links = _BehindLinks(git.folder)
+    gone, there = [], []
+    for path in dict.fromkeys(paths):
+        if path in behind_links or _is_folder(git.folder / path):
+            gone.append(path)
+        elif _is_readable(git.folder / path):
+            there.append(path)
+        else:
+            taken.refused.append(path)
+    if gone:
+        remove(git, index, gone)
+    while there:
+        answer = git.run(
+            "update-index", "--add", "--remove", "--replace", "-z", "--stdin",
+            input=_fields(there), env=index, check=False,
+        )  # fmt: skip
+        ignored = _IGNORED.findall(answer.stderr)
+        taken.refused += ignored
+        if answer.returncode == 0:
+            return
+        stopped = _STOPPED_AT.search(answer.stderr)
+        if not stopped or stopped[1] not in there or len(taken.refused) > _MOST_REFUSED:
+            raise refusal(answer)
+        taken.refused.append(stopped[1])
+        there = [path for path in there if path != stopped[1] and path not in ignored]
+
+
+def remove(git: Git, index: dict[str, str], paths: Iterable[str]) -> None:
+    """Takes paths out of the index, whatever is in the folder."""
+    git.run("update-index", "--force-remove", "-z", "--stdin", input=_fields(paths), env=index)
+
+
+def set_gitlink(git: Git, index: dict[str, str], path: str, commit: str) -> None:
+    """Lets a submodule be at ``commit`` in the index."""
+    git.run("update-index", "-z", "--index-info", input=f"{GITLINK} {commit}\t{path}\0", env=index)
+
+
+def refuse_untaken(taken: Taken) -> None:
+    """Raises GitProblem (``left_uncommitted``) when there were files that git could not take."""
+    if taken.refused:
+        raise GitProblem(
+            f"git cannot take {', '.join(taken.refused[:20])}",
+            hint="the rest is committed; look into the workspace, which is kept",
+            code="left_uncommitted",
+            files=taken.refused,
+        )
+
+
+class _BehindLinks:
+    """Paths of which a part is a symbolic link now: for git there is nothing at such a path."""
+
+    def __init__(self, top: Path) -> None:
+        self._top = top
+        self._known: dict[str, bool] = {"": False}
+
+    def __contains__(self, path: str) -> bool:
+        return self._is_linked(os.path.dirname(path))  # noqa: PTH120 - paths may be any bytes
+
+    def _is_linked(self, folder: str) -> bool:
+        if folder not in self._known:
+            above = self._is_linked(os.path.dirname(folder))  # noqa: PTH120
+            self._known[folder] = above or (self._top / folder).is_symlink()
+        return self._known[folder]
+
+
+def _gitlinks(git: Git, paths: list[str], index: dict[str, str]) -> dict[str, str]:
+    literal = [f":(top,literal){path}" for path in paths]
+    found = {}
+    for line in git.lines("ls-files", "-z", "--stage", "--", *literal, env=index):
+        facts, _, path = line.partition("\t")
+        mode, commit, _ = facts.split(" ")
+        if mode == GITLINK:
+            found[path] = commit
+    return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.lstat().st_mode)
+    except OSError:
+        return False
+
+
+def _is_readable(path: Path) -> bool:
+    """Whether git can read what is at ``path``; what is gone needs no reading."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:
+        return True
+    return not stat.S_ISREG(mode) or os.access(path, os.R_OK)
+
+
+def _fields(paths: Iterable[str]) -> str:
+    return "".join(f"{path}\0" for path in paths)

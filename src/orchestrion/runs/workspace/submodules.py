@@ -1,0 +1,275 @@
+"""Submodules: filled without a network, and what an agent does in them is not lost.
+
+What the user's checkout has of a submodule is in a git directory of its own; a workspace gets
+a copy that borrows its objects. The agent's git there is not asked: commits and files are
+read with a git directory of ours, and what is new is kept in the user's git directory of
+that submodule, under ``refs/orchestrion/run/R31``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrion.core.errors import GitProblem
+from orchestrion.runs.commits import Committer
+from orchestrion.runs.git import Git
+from orchestrion.runs.workspace import snapshot, trusted
+from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
+from orchestrion.runs.workspace.carried import NOTHING, as_config, carried_from
+from orchestrion.runs.workspace.trusted import TrustedRepository
+
+#: Where a run's commits in a submodule are kept, in the user's git directory of it.
+KEPT_REF = "refs/orchestrion/run/{run}"
+_SMALL = 64 * 1024
+_DEEPEST = 8
+
+
+@dataclass(frozen=True)
+class Submodule:
+    """A submodule of a commit."""
+
+    name: str
+    #: From the top of the repository that has it.
+    path: str
+    #: The commit that it is to be at.
+    commit: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an agent did in a submodule."""
+
+    path: str
+    #: The commit that it is at now.
+    commit: str
+    #: Whether the user's git directory of the submodule has that commit.
+    is_kept: bool
+
+
+def submodules_of(git: Git, commit: str) -> list[Submodule]:
+    """The submodules that a commit names, and has."""
+    settings = git.run(
+        "config", "-z", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$", check=False
+    )
+    names = {}
+    for entry in settings.stdout.split("\0"):
+        key, _, path = entry.partition("\n")
+        if path and _is_inside(path):
+            names[path] = key.removeprefix("submodule.").removesuffix(".path")
+    if not names:
+        return []
+    found = []
+    for line in git.lines("ls-tree", "-z", "--full-tree", commit, "--", *names):
+        facts, _, path = line.partition("\t")
+        mode, _, oid = facts.split(" ")
+        if mode == snapshot.GITLINK and _is_inside(names[path]):
+            found.append(Submodule(names[path], path, oid))
+    return found
+
+
+def fill(git: Git, commit: str, checkout: Path, tree: Path, modules: Path, depth: int = 0) -> None:
+    """Fills the submodules of ``commit`` in ``tree`` as far as the user's ``checkout`` has them.
+
+    ``modules`` is where their git directories go. Raises GitProblem (``submodule_missing``) for one whose
+    commit the user's checkout does not have.
+    """
+    if not os.path.lexists(tree / ".gitmodules") or depth > _DEEPEST:
+        return
+    for one in submodules_of(git, commit):
+        source = git_dir_at(checkout / one.path)
+        if source is None:
+            continue  # the user does not have it either
+        inner = Git(checkout / one.path, git_dir=source)
+        if inner.tip(one.commit) is None:
+            raise GitProblem(
+                f"the submodule {one.path} is to be at {one.commit[:12]}, which your checkout does not have",
+                hint=f"`git submodule update --init {one.path}` in {checkout}",
+                code="submodule_missing",
+                path=one.path,
+            )
+        _fill_one(inner, source, one, tree, modules / one.name)
+        inside = modules / one.name / "modules"
+        fill(inner, one.commit, checkout / one.path, tree / one.path, inside, depth + 1)
+
+
+def _fill_one(source: Git, source_dir: Path, one: Submodule, tree: Path, git_dir: Path) -> None:
+    folder = tree / one.path
+    folder.mkdir(parents=True, exist_ok=True)
+    git_dir.parent.mkdir(parents=True, exist_ok=True)
+    Git(folder).run("init", "--quiet", "--template=", f"--separate-git-dir={git_dir}")
+    own = carried_from(source, source_dir)
+    origin = own.effective.get("remote.origin.url")
+    settings = [*own.content, ("core.worktree", os.path.relpath(folder, git_dir))]
+    if origin:
+        settings += [("remote.origin.url", origin), ("remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*")]
+    with (git_dir / "config").open("ab") as config:
+        config.write(as_config(settings))
+    (folder / ".git").write_bytes(os.fsencode(f"gitdir: {os.path.relpath(git_dir, folder)}\n"))
+    alternates = git_dir / "objects" / "info" / "alternates"
+    alternates.parent.mkdir(exist_ok=True)
+    alternates.write_bytes(os.fsencode(f"{os.path.realpath(source_dir / 'objects')}\n"))
+    _copy_remote_refs(source, git_dir)
+    git = Git(folder, git_dir=git_dir)
+    git.run("update-ref", "--no-deref", "HEAD", one.commit)
+    git.run("reset", "--quiet", "--hard", one.commit)
+
+
+def _copy_remote_refs(source: Git, git_dir: Path) -> None:
+    """The agent sees where the submodule's remotes are; and what is there counts as published."""
+    lines = source.run("for-each-ref", "--format=%(objectname) %(refname)", "refs/remotes", "refs/tags").stdout
+    if lines:
+        (git_dir / "packed-refs").write_bytes(os.fsencode(f"# pack-refs with: sorted \n{lines}\n"))
+
+
+def git_dir_at(folder: Path) -> Path | None:
+    """Where the submodule in a folder of the user's keeps its repository; None: it is not filled."""
+    dot = folder / ".git"
+    if dot.is_dir():
+        return dot
+    words = (read_bytes(dot, _SMALL) or b"").decode("utf-8", "surrogateescape").strip()
+    found = folder / words.removeprefix("gitdir: ")
+    return Path(os.path.realpath(found)) if words.startswith("gitdir: ") and found.is_dir() else None
+
+
+@dataclass(frozen=True)
+class Authorship:
+    """How commits that are made for an agent look."""
+
+    committer: Committer
+    subject: str
+    trailers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class SubmoduleWork:
+    """Looks at the submodules in one working tree when the agent is gone, and keeps what is new in them."""
+
+    #: The working tree.
+    tree: Path
+    #: Where the agent's git has the git directories of its submodules.
+    modules: Path
+    #: The user's checkout of the same repository.
+    checkout: Path
+    #: Where git directories of ours may be made.
+    scratch: Path
+    #: The name of the run.
+    run: str
+    authorship: Authorship
+    #: Whether what is new is brought into the user's git directories of the submodules, or only looked at.
+    keeps: bool = True
+
+    def changes(self, base: Mapping[str, str]) -> Iterator[Change]:
+        """Submodules that are not as in ``base`` (path -> commit).
+
+        Files that were changed and not committed are committed. Raises GitProblem (``workspace_broken``,
+        ``left_uncommitted``).
+        """
+        for path, name in self._named().items():
+            folder, before = self.tree / path, base.get(path)
+            if os.path.lexists(folder / ".git"):
+                change = self._looked_at(path, name, self._repository(folder, name))
+                if change is not None and change.commit != before:
+                    yield change
+            elif before is not None and folder.is_dir() and any(folder.iterdir()):
+                yield Change(path, before, is_kept=False)  # files in the empty folder of one that is not filled
+
+    def _named(self) -> dict[str, str]:
+        """The submodules that the files of the tree name now: path -> name."""
+        file = self.tree / ".gitmodules"
+        if not file.is_file() or file.is_symlink():
+            return {}
+        listed = Git(self.tree).run(
+            "config", "-z", "--file", str(file), "--get-regexp", r"^submodule\..*\.path$", check=False
+        )
+        found = {}
+        for entry in listed.stdout.split("\0"):
+            key, _, path = entry.partition("\n")
+            name = key.removeprefix("submodule.").removesuffix(".path")
+            if path and _is_inside(path) and _is_inside(name):
+                found[path] = name
+        return found
+
+    def _repository(self, folder: Path, name: str) -> AgentRepository:
+        """The agent's repository of a submodule: in its folder, or at the place for it, and nowhere else."""
+        dot = folder / ".git"
+        if dot.is_dir() and not dot.is_symlink():
+            return AgentRepository(folder)
+        words = (read_bytes(dot, _SMALL) or b"").decode("utf-8", "surrogateescape").strip()
+        place = Path(os.path.realpath(folder / words.removeprefix("gitdir: ")))
+        if not words.startswith("gitdir: ") or place != Path(os.path.realpath(self.modules / name)):
+            raise broken(self.tree, f"the .git file of {folder.relative_to(self.tree)} leads elsewhere")
+        return AgentRepository(folder, git_dir=place)
+
+    def _looked_at(self, path: str, name: str, repository: AgentRepository) -> Change | None:
+        """The commit that has all that is in a submodule; made for the agent where it left something out."""
+        head = repository.head()
+        if head is None:
+            return None
+        source = git_dir_at(self.checkout / path)
+        ours = self._git_dir_of_ours(path, name, repository, source, head)
+        index = ours.begin_index("index", repository.index(), head)
+        inner = replace(
+            self,
+            tree=self.tree / path,
+            modules=repository.git_dir / "modules",
+            checkout=self.checkout / path,
+            scratch=ours.path,
+        )
+        before = {one.path: one.commit for one in submodules_of(ours.git, head)}
+        below = list(inner.changes(before))
+        for change in below:
+            snapshot.set_gitlink(ours.git, index, change.path, change.commit)
+        taken = snapshot.take(ours.git, index)
+        snapshot.refuse_untaken(taken)
+        tree = ours.git.run("write-tree", env=index).stdout
+        commit = head
+        if tree != ours.git.run("rev-parse", f"{head}^{{tree}}").stdout:
+            made = self.authorship
+            commit = made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
+        is_kept = self._keep(ours, repository, source, commit) and all(one.is_kept for one in below)
+        return Change(path, commit, is_kept)
+
+    def _git_dir_of_ours(
+        self, path: str, name: str, repository: AgentRepository, source: Path | None, head: str
+    ) -> TrustedRepository:
+        folder = self.tree / path
+        objects = [trusted.objects_of(one) for one in (source, repository.common_dir) if one is not None]
+        settings = carried_from(Git(folder, git_dir=source), source) if source else NOTHING
+        return trusted.bare(self.scratch / "modules" / name, folder, settings, head, objects)
+
+    def _keep(self, ours: TrustedRepository, repository: AgentRepository, source: Path | None, commit: str) -> bool:
+        """Brings a commit into the user's git directory of the submodule; whether it is there, or at its remote."""
+        if source is None:
+            return _is_published(ours.git, repository, commit)
+        git = Git(self.checkout, git_dir=source)
+        if not self.keeps:
+            return git.tip(commit) is not None or self._is_as_kept(git, ours, commit)
+        if git.tip(commit) is None:
+            ours.git.run("update-ref", trusted.HANDOVER_REF, commit)
+            git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{KEPT_REF.format(run=self.run)}", checked=True)
+        return True
+
+    def _is_as_kept(self, git: Git, ours: TrustedRepository, commit: str) -> bool:
+        """Whether what was kept of the run before has the same files."""
+        kept = git.tip(KEPT_REF.format(run=self.run))
+        asked = "rev-parse", "--verify", "--quiet"
+        return (
+            kept is not None
+            and git.run(*asked, f"{kept}^{{tree}}").stdout == ours.git.run(*asked, f"{commit}^{{tree}}").stdout
+        )
+
+
+def _is_published(git: Git, repository: AgentRepository, commit: str) -> bool:
+    """Whether a remote of the submodule has the commit, as far as the agent's repository knows."""
+    remotes = [known for ref, known in repository.refs().items() if ref.startswith("refs/remotes/")]
+    wanted = "".join([f"{commit}\n", *(f"^{known}\n" for known in remotes)])
+    answer = git.run("rev-list", "--max-count=1", "--ignore-missing", "--stdin", input=wanted, check=False)
+    return answer.returncode == 0 and not answer.stdout
+
+
+def _is_inside(path: str) -> bool:
+    parts = path.split("/")
+    return not path.startswith("/") and ".." not in parts and ".git" not in [part.lower() for part in parts]

@@ -1,0 +1,235 @@
+"""A git directory of our own beside each workspace, and all that our git does there.
+
+``workspaces/R31`` is the agent's; ``workspaces/R31.git`` is ours: configuration, attributes,
+ignored patterns and index are written by us, objects are borrowed from the project and from
+the workspace. Our git is given this directory with the workspace as its tree, so it sees
+the agent's files and none of the agent's settings. A note in it says what the workspace
+was made from, and what was there before the agent came.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from orchestrion.core.errors import GitProblem
+from orchestrion.runs.git import Git
+from orchestrion.runs.workspace import carried
+from orchestrion.runs.workspace.agent_repository import AgentRepository, read_bytes
+from orchestrion.runs.workspace.carried import Carried, Setting
+from orchestrion.runs.workspace.places import Workspace, git_dir_beside
+
+#: In our git directory, the commit that is handed over; a ref, because only refs can be fetched everywhere.
+HANDOVER_REF = "refs/orchestrion/head"
+#: Further commits that are handed over, each by a name of its own.
+KEPT_REFS = "refs/orchestrion/kept"
+
+_NOTE = "orchestrion.json"
+_COMMIT = re.compile(rb"[0-9a-f]{40}(?:[0-9a-f]{24})?")
+_ALWAYS = (("core.bare", "false"), ("core.logallrefupdates", "false"), ("core.safecrlf", "false"), ("gc.auto", "0"))
+#: Settings of a fresh repository that say what the file system can do.
+_OF_FILE_SYSTEM = ("core.filemode", "core.ignorecase", "core.symlinks", "core.precomposeunicode")
+
+
+@dataclass(frozen=True)
+class Note:
+    """What we know of a workspace."""
+
+    #: The commit it was made from.
+    base: str
+    #: Whether it was made to its end; before, no agent has seen it.
+    finished: bool = False
+    #: The tree of all that was there when the agent came, if that was not the base alone.
+    ground: str | None = None
+    #: Repositories that were there then, each with a slash at its end.
+    ground_nested: tuple[str, ...] = ()
+    #: What we wrote into the list of ignored patterns of the agent's repository.
+    excludes: str = ""
+    #: From where the agent's repository borrows objects.
+    alternates: str = ""
+    #: Of a linked worktree, the git directory that it has in the project; empty for a clone.
+    linked_to: str = ""
+
+
+class TrustedRepository:
+    """Our git directory of one workspace."""
+
+    def __init__(self, path: Path, tree: Path, note: Note) -> None:
+        self.path = path
+        self.tree = tree
+        self.note = note
+        self.git = Git(tree, git_dir=path, ours=True)
+
+    def remember(self, **facts: object) -> None:
+        """Writes facts of the note, all or none."""
+        self.note = replace(self.note, **facts)  # type: ignore[arg-type]
+        draft = self.path / f"{_NOTE}.new"
+        draft.write_text(json.dumps(asdict(self.note)), encoding="utf-8", errors="surrogateescape")
+        draft.replace(self.path / _NOTE)
+
+    def add_settings(self, settings: Iterable[Setting]) -> None:
+        """Adds to our configuration what is known only now."""
+        with (self.path / "config").open("ab") as config:
+            config.write(carried.as_config(settings))
+
+    def borrow(self, objects: Path) -> None:
+        """Finds objects in one more place."""
+        file = self.path / "objects" / "info" / "alternates"
+        line = os.fsencode(f"{objects}\n")
+        if b"\n" not in os.fsencode(objects) and line not in file.read_bytes():
+            with file.open("ab") as places:
+                places.write(line)
+
+    def take_index(self, index: Path) -> None:
+        """Takes over an index, with what it knows of the files: nothing has to be read again."""
+        shutil.copy2(index, self.path / "index")
+
+    def take_shallow(self, content: bytes) -> None:
+        """Which commits have no parents here: the agent's repository may have fetched more history, or cut it."""
+        lines = [line for line in content.split() if _COMMIT.fullmatch(line)]
+        file = self.path / "shallow"
+        if lines:
+            file.write_bytes(b"".join(line + b"\n" for line in lines))
+        else:
+            file.unlink(missing_ok=True)
+
+    def exclude(self, patterns: bytes) -> None:
+        """What our git ignores here, beside ``.gitignore``."""
+        (self.path / "info" / "exclude").write_bytes(patterns)
+
+    def begin_index(self, name: str, content: bytes | None, commit: str) -> dict[str, str]:
+        """An index of this directory at ``commit``, and the environment in which git uses it.
+
+        ``content`` is an index of somebody else's, which is not believed, but may spare reading every file.
+        """
+        index, file = self.in_other_index(name), self.path / name
+        file.unlink(missing_ok=True)
+        if content is not None:
+            file.write_bytes(content)
+            if self.git.run("read-tree", "--reset", commit, env=index, check=False).returncode == 0:
+                return index
+            file.unlink(missing_ok=True)
+        self.git.run("read-tree", commit, env=index)
+        return index
+
+    def in_other_index(self, name: str) -> dict[str, str]:
+        """The environment in which git uses another index of this directory."""
+        return {"GIT_INDEX_FILE": str(self.path / name)}
+
+
+def make(common_dir: Path, workspace: Workspace, handed_on: Carried) -> TrustedRepository:
+    """Makes our git directory of a workspace anew."""
+    path = git_dir_beside(workspace.path)
+    shutil.rmtree(path, ignore_errors=True)
+    objects = [objects_of(common_dir)]
+    if workspace.isolation == "clone":
+        objects.append(workspace.path / ".git" / "objects")
+    settings = [*as_in_project(handed_on), *_promised(handed_on)]
+    repository = bare(path, workspace.path, handed_on, workspace.base, objects, settings)
+    copy_needed(handed_on, common_dir, repository)
+    repository.remember(base=workspace.base)
+    return repository
+
+
+def copy_needed(handed_on: Carried, common_dir: Path, ours: TrustedRepository) -> None:
+    """What our git needs of the project's git directory: files of filters, and where history is cut off."""
+    carried.copy_files(handed_on, common_dir, ours.path)
+    if (common_dir / "shallow").is_file():
+        shutil.copy2(common_dir / "shallow", ours.path / "shallow")
+
+
+def bare(
+    path: Path,
+    tree: Path,
+    handed_on: Carried,
+    head: str,
+    objects: Iterable[Path],
+    settings: Iterable[Setting] = (),
+) -> TrustedRepository:
+    """A git directory of ours at ``path`` for the files in ``tree``, at the commit ``head``, which borrows objects."""
+    for folder in ("objects/info", "objects/pack", "refs/heads", "info"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
+    ours = [*_format(head), *_ALWAYS, *settings, *handed_on.content]
+    (path / "config").write_bytes(carried.as_config(ours))
+    carried.write_info(handed_on, path, handed_on.excludes)
+    (path / "HEAD").write_text(f"{head}\n", encoding="ascii")
+    borrowed = b"".join(os.fsencode(f"{place}\n") for place in objects)
+    (path / "objects" / "info" / "alternates").write_bytes(borrowed)
+    return TrustedRepository(path, tree, Note(head))
+
+
+def found(workspace: Path) -> TrustedRepository | None:
+    """Our git directory of the workspace at this path; None: it has none, as in version 0.1.0, or half of one."""
+    path = git_dir_beside(workspace)
+    content = read_bytes(path / _NOTE, 16 * 1024 * 1024)
+    try:
+        note = Note(**json.loads((content or b"").decode("utf-8", "surrogateescape")))
+    except (ValueError, TypeError):
+        return None
+    return TrustedRepository(path, workspace, note)
+
+
+def agent_repository(ours: TrustedRepository) -> AgentRepository:
+    """The agent's repository in a workspace."""
+    linked_to = Path(ours.note.linked_to) if ours.note.linked_to else None
+    return AgentRepository(ours.tree, linked_to)
+
+
+def linked_git_dir(workspace: Path, common_dir: Path) -> Path | None:
+    """The git directory in the project of the linked worktree at ``workspace``; None: it is none of the project's."""
+    words = (read_bytes(workspace / ".git", 64 * 1024) or b"").decode("utf-8", "surrogateescape").strip()
+    found = Path(words.removeprefix("gitdir: "))
+    if not words.startswith("gitdir: ") or found.parent != common_dir / "worktrees":
+        return None
+    back = (read_bytes(found / "gitdir", 64 * 1024) or b"").decode("utf-8", "surrogateescape").strip()
+    return found if Path(back) == workspace / ".git" else None
+
+
+def objects_of(git_dir: Path) -> Path:
+    """Where a repository keeps its objects."""
+    return Path(os.path.realpath(git_dir / "objects"))
+
+
+def file_system_of(config: Git) -> list[Setting]:
+    """What a repository that git made just now says of its file system."""
+    answer = config.run("config", "--local", "--list", "-z").stdout.split("\0")
+    settings = [entry.partition("\n")[::2] for entry in answer if entry]
+    return [(key, value) for key, value in settings if key in _OF_FILE_SYSTEM]
+
+
+def _format(head: str) -> list[Setting]:
+    # A commit's name is as long as the hash of its repository.
+    if len(head) == 64:
+        return [("core.repositoryformatversion", "1"), ("extensions.objectformat", "sha256")]
+    return [("core.repositoryformatversion", "0")]
+
+
+def as_in_project(handed_on: Carried) -> list[Setting]:
+    """What the project's repository says of its file system."""
+    return [(key, handed_on.effective[key]) for key in _OF_FILE_SYSTEM if key in handed_on.effective]
+
+
+def _promised(handed_on: Carried) -> list[Setting]:
+    """Of a partial clone: what is missing comes from where the project gets it."""
+    return [
+        (key, value)
+        for key, value in handed_on.effective.items()
+        if key.startswith("remote.")
+        and key.rpartition(".")[2] in ("url", "promisor", "partialclonefilter")
+        and handed_on.effective.get(f"{key.rpartition('.')[0]}.promisor") == "true"
+    ]
+
+
+def refuse_if_gone(workspace: Path) -> None:
+    """Raises GitProblem for a workspace whose folder is not there."""
+    if not workspace.is_dir():
+        raise GitProblem(
+            f"the workspace {workspace.name} is gone",
+            hint="somebody deleted it; its branch has what was saved",
+            code="workspace_broken",
+        )

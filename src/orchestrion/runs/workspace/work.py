@@ -1,0 +1,468 @@
+"""What belongs to the work of a run: all that its agent made, whatever state it left git in.
+
+When the agent is gone, everything in the workspace that differs from what was there when it
+came (the *ground*: the base, and what the set-up made) becomes one commit behind the agent's
+own commits. The agent's repository is read as data and never changed. What cannot go into
+that commit is kept by other means and told: work on a side branch, in a stash, in a worktree
+inside the worktree, in a submodule; and what only a person can decide sends it to review.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from orchestrion.core.errors import GitProblem
+from orchestrion.runs.git import Git, refusal
+from orchestrion.runs.workspace import markers, nested, snapshot, submodules, trusted
+from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
+from orchestrion.runs.workspace.nested import Nested
+from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
+from orchestrion.runs.workspace.remarks import Remark
+from orchestrion.runs.workspace.submodules import Authorship, SubmoduleWork
+from orchestrion.runs.workspace.trusted import TrustedRepository
+
+#: Repositories in a workspace whose files are more than this are left out and told, in bytes.
+NESTED_BYTES = 50_000_000
+#: A remark names so many paths.
+_NAMED = 50
+#: Refs that an agent's repository was given, or that say where its remotes are: no work of its own.
+_GIVEN_REFS = ("refs/remotes/", "refs/orchestrion/", "refs/bisect/", "refs/notes/")
+_UNFIT_FOR_A_REF = re.compile(r"[^A-Za-z0-9._/-]+")
+
+
+@dataclass(frozen=True)
+class Work:
+    """The work of a run, as it is handed over."""
+
+    #: The commit that has it.
+    head: str
+    #: What a person should know.
+    remarks: tuple[Remark, ...] = ()
+    #: Ref in our git directory -> commit, for what is kept beside ``head``.
+    kept: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def asks(self) -> Remark | None:
+        """Why it cannot be accepted without a person; None: it can."""
+        return next((remark for remark in self.remarks if remark.asks), None)
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the agent left a merge open: it could conclude that itself."""
+        return any(remark.code == "open_merge" for remark in self.remarks)
+
+
+def collect(
+    project: ProjectRepository,
+    workspace: Workspace,
+    authorship: Authorship,
+    *,
+    nested_bytes: int = NESTED_BYTES,
+    keeps: bool = True,
+) -> Work:
+    """Makes one commit of all that an agent left. To be called when the agent is gone.
+
+    Without ``keeps`` nothing is brought into the user's submodules: it is only looked at.
+
+    Raises GitProblem: ``workspace_broken`` for a repository that is not believed, ``left_uncommitted`` when
+    git could not take every file (the others are committed all the same: ``error.details["head"]``).
+    """
+    return _Collection(project, workspace, authorship, nested_bytes, keeps).work()
+
+
+def salvage(project: ProjectRepository, workspace: Workspace, authorship: Authorship) -> Work:
+    """As ``collect``, for work that will not be accepted: the files of a workspace are saved even if its repository
+    is not believed. Raises GitProblem, OSError.
+    """
+    try:
+        return collect(project, workspace, authorship)
+    except GitProblem as problem:
+        if problem.code == "left_uncommitted":
+            return Work(problem.details["head"], (Remark(problem.code, problem.message),))
+        if problem.code != "workspace_broken":
+            raise
+        return _Collection(project, workspace, authorship, NESTED_BYTES, keeps=True).files_alone(problem)
+
+
+def repository_of(project: ProjectRepository, workspace: Workspace) -> TrustedRepository:
+    """Our git directory of a workspace; made now for one of version 0.1.0, which had none. Raises GitProblem."""
+    trusted.refuse_if_gone(workspace.path)
+    ours = trusted.found(workspace.path)
+    if ours is not None:
+        return ours
+    ours = trusted.make(project.common_dir, workspace, project.handed_on)
+    linked_to = trusted.linked_git_dir(workspace.path, project.common_dir)
+    ours.git.run("read-tree", workspace.base)
+    note = former_note(project, workspace.path) or {"included": []}
+    # Files that were copied into it are not the agent's work.
+    snapshot.put(ours.git, ours.in_other_index("index"), note["included"], snapshot.Taken())
+    ours.remember(
+        finished=True,
+        ground=ours.git.run("write-tree").stdout,
+        alternates=f"{trusted.objects_of(project.common_dir)}\n",
+        linked_to=str(linked_to or ""),
+    )
+    return ours
+
+
+def former_note(project: ProjectRepository, path: Path) -> dict[str, Any] | None:
+    """What version 0.1.0 wrote down of a workspace, in the agent's repository; None: it is none of its."""
+    git_dir = trusted.linked_git_dir(path, project.common_dir) or path / ".git"
+    try:
+        note = json.loads(read_bytes(git_dir / "orchestrion.json", 16 * 1024 * 1024) or b"null")
+    except ValueError:
+        return None
+    wanted = {"base": str, "branch": str, "finished": bool, "included": list}
+    is_one = isinstance(note, dict) and all(isinstance(note.get(key), kind) for key, kind in wanted.items())
+    return note if is_one else None
+
+
+class _Collection:
+    """One look at a workspace."""
+
+    def __init__(
+        self, project: ProjectRepository, workspace: Workspace, authorship: Authorship, nested_bytes: int, keeps: bool
+    ) -> None:
+        self._project = project
+        self._workspace = workspace
+        self._authorship = authorship
+        self._nested_bytes = nested_bytes
+        self._keeps = keeps
+        self._ours = repository_of(project, workspace)
+        self._git = self._ours.git
+        self._index = self._ours.in_other_index("index")
+        self._agent = trusted.agent_repository(self._ours)
+        self._remarks: list[Remark] = []
+        self._kept: dict[str, str] = {}
+
+    def work(self) -> Work:
+        """The steps, and what they add up to."""
+        self._agent.verify(self._ours.note.alternates.encode("utf-8", "surrogateescape"))
+        self._ours.take_shallow(self._agent.shallow())
+        tip = self._tip()
+        self._ours.exclude(self._excludes())
+        taken = snapshot.take(self._git, self._index)
+        unmerged = self._follow_agents_index(tip, taken)
+        left_out = self._take_nested(taken)
+        self._take_submodules()
+        tree = self._without_ground(self._git.run("write-tree").stdout)
+        head = self._commit(tree, tip, unmerged)
+        is_empty = tree == self._tree_of(self._workspace.base)
+        self._tell_open_merge(unmerged)
+        self._tell_markers(head)
+        self._keep_side_work([head, tip])
+        self._tell_left_out(left_out, is_empty)
+        if is_empty and self._kept:
+            self._ask_about_side_work()
+        try:
+            snapshot.refuse_untaken(taken)
+        except GitProblem as problem:
+            problem.details["head"] = head
+            raise
+        return Work(head, tuple(self._remarks), self._kept)
+
+    def files_alone(self, problem: GitProblem) -> Work:
+        """The files of a workspace whose repository is not believed, as one commit on its base."""
+        taken = snapshot.take(self._git, self._index)
+        for path in taken.nested:
+            inner = nested.nested_at(self._workspace.path, path)
+            if inner is not None and not inner.is_clone:
+                self._take_scaffold(inner, taken)
+        tree = self._without_ground(self._git.run("write-tree").stdout)
+        head = self._commit(tree, self._workspace.base, [])
+        return Work(head, (Remark(problem.code, f"{problem.message}; its files were saved"),))
+
+    # -- the tree -----------------------------------------------------------------------------
+
+    def _tip(self) -> str:
+        """The agent's own last commit, or the base."""
+        tip = self._agent.head()
+        if tip is None:
+            return self._workspace.base
+        if self._git.tip(tip) is None:
+            raise broken(self._workspace.path, f"its HEAD, {tip[:12]}, is no commit that can be read")
+        return tip
+
+    def _excludes(self) -> bytes:
+        """What our git ignores: what the project does, and what the agent's tools added to their list."""
+        ours = set(self._ours.note.excludes.encode("utf-8", "surrogateescape").splitlines())
+        added = [line for line in self._agent.excludes().splitlines() if line not in ours]
+        return self._project.handed_on.excludes + b"".join(line + b"\n" for line in added)
+
+    def _follow_agents_index(self, tip: str, taken: snapshot.Taken) -> list[str]:
+        """Takes in ignored files that the agent added all the same, and leaves out what it untracked.
+
+        Returns the files of a merge that is not resolved.
+        """
+        ground = self._ours.note.ground or self._workspace.base
+        facts = self._agents_changes(ground, tip)
+        unmerged = [path for kind, path in facts if kind == "U"]
+        added = [path for kind, path in facts if kind == "A" and not path.endswith("/")]
+        top = self._workspace.path
+        # A repository that was added as a bare commit id is looked at as one that was not added.
+        snapshot.put(self._git, self._index, [path for path in added if not _has_repository(top, path)], taken)
+        untracked = [path for kind, path in facts if kind == "D" and _is_there(top / path)]
+        if untracked:
+            ignored = nested.ignored_among(self._git, untracked, self._ours.in_other_index("index.none"))
+            snapshot.remove(self._git, self._index, sorted(ignored))
+        return unmerged
+
+    def _agents_changes(self, ground: str, tip: str) -> list[tuple[str, str]]:
+        """How the agent's index (or, if that cannot be read, its commit) differs from the ground: kind and path."""
+        options = ("--raw", "-z", "--no-renames", "--ignore-submodules=all")
+        content = self._agent.index()
+        if content is not None:
+            (self._ours.path / "index.agent").write_bytes(content)
+            index = self._ours.in_other_index("index.agent")
+            answer = self._git.run("diff-index", "--cached", *options, ground, env=index, check=False)
+            if answer.returncode == 0:
+                return _kinds(answer.stdout)
+        return _kinds(self._git.run("diff-tree", "-r", *options, ground, tip).stdout)
+
+    def _take_nested(self, taken: snapshot.Taken) -> list[Nested]:
+        """Takes in the files of repositories that began here. Returns those that are left out."""
+        left_out = []
+        own = {worktree.folder for worktree in self._agent.worktrees()}
+        todo = [path for path in taken.nested if path not in self._ours.note.ground_nested]
+        while todo:
+            inner = nested.nested_at(self._workspace.path, todo.pop(0))
+            if inner is None or (self._workspace.path / inner.path) in own:
+                continue
+            if inner.is_clone:
+                left_out.append(inner)
+                continue
+            deeper = self._take_scaffold(inner, taken)
+            if deeper is None:
+                left_out.append(inner)
+            else:
+                todo += deeper
+        return left_out
+
+    def _take_scaffold(self, inner: Nested, taken: snapshot.Taken) -> list[str] | None:
+        """Takes a scaffold's files; the repositories in it. None: it is too large, and was left out."""
+        files, deeper = nested.files_of(self._ours, inner)
+        if nested.size_of(self._workspace.path, files) > self._nested_bytes:
+            return None
+        snapshot.put(self._git, self._index, files, taken)
+        self._keep_history(inner)
+        return deeper
+
+    def _keep_history(self, inner: Nested) -> None:
+        """Commits of a scaffold are not in the run's own; they are kept beside it."""
+        repository = AgentRepository(self._workspace.path / inner.path)
+        self._ours.borrow(repository.common_dir / "objects")
+        for ref, commit in repository.refs().items():
+            if self._git.tip(commit):
+                self._keep(f"nested/{inner.path}/{ref.removeprefix('refs/')}", commit)
+
+    def _take_submodules(self) -> None:
+        base = self._workspace.base
+        if not _is_there(self._workspace.path / ".gitmodules"):
+            return
+        before = {one.path: one.commit for one in submodules.submodules_of(self._git, base)}
+        looked_at = SubmoduleWork(
+            self._workspace.path,
+            self._agent.git_dir / "modules",
+            self._project.submodule_checkout,
+            self._ours.path,
+            self._workspace.run,
+            self._authorship,
+            self._keeps,
+        )
+        for change in looked_at.changes(before):
+            snapshot.set_gitlink(self._git, self._index, change.path, change.commit)
+            self._tell_submodule(change)
+
+    def _without_ground(self, end: str) -> str:
+        """The base with what the agent changed: path by path, what differs between the ground and the end."""
+        ground = self._ours.note.ground
+        base = self._workspace.base
+        if ground is None:
+            return end
+        index = self._ours.begin_index("index.work", None, base)
+        raw = self._git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", ground, end).stdout
+        fields = iter(raw.split("\0"))
+        lines = []
+        for facts in fields:
+            if facts:
+                _, mode, _, oid, _ = facts.split(" ")
+                lines.append(f"{mode} {oid}\t{next(fields)}\0")
+        if lines:
+            lines.sort(key=lambda line: not line.startswith("000000"))  # what is gone makes room first
+            self._git.run("update-index", "-z", "--index-info", input="".join(lines), env=index)
+        return self._git.run("write-tree", env=index).stdout
+
+    def _commit(self, tree: str, tip: str, unmerged: list[str]) -> str:
+        parents = [self._rooted(tip)]
+        merged = [one for one in self._agent.merged_with() if self._git.tip(one)]
+        if tree == self._tree_of(parents[0]) and not merged:
+            return parents[0]
+        made = self._authorship
+        return made.committer.commit(self._git, tree, [*parents, *merged], made.subject, made.trailers)
+
+    def _rooted(self, tip: str) -> str:
+        """The commit to build on. History that has nothing in common with the base cannot be merged: it is kept."""
+        base = self._workspace.base
+        if tip == base or self._git.run("merge-base", base, tip, check=False).returncode == 0:
+            return tip
+        ref = self._keep("history", tip)
+        self._remarks.append(
+            Remark("history_replaced", "the agent began a history of its own; its files were taken", refs=(ref,))
+        )
+        return base
+
+    def _tree_of(self, commit: str) -> str:
+        return self._git.run("rev-parse", f"{commit}^{{tree}}").stdout
+
+    # -- what is to be told -------------------------------------------------------------------
+
+    def _tell_open_merge(self, unmerged: list[str]) -> None:
+        if not unmerged and not self._agent.merged_with():
+            return
+        files = f" in {', '.join(unmerged[:5])}" if unmerged else ""
+        self._remarks.append(
+            Remark("open_merge", f"the agent left a merge open{files}", tuple(unmerged[:_NAMED]), asks=True)
+        )
+
+    def _tell_markers(self, head: str) -> None:
+        found = markers.files_with_new_markers(self._git, self._workspace.base, head)
+        if found and not any(remark.code == "open_merge" for remark in self._remarks):
+            said = f"conflict markers stand in {', '.join(found[:5])}"
+            self._remarks.append(Remark("conflict_markers", said, tuple(found[:_NAMED]), asks=True))
+
+    def _tell_left_out(self, left_out: list[Nested], is_empty: bool) -> None:
+        for inner in left_out:
+            asks = is_empty or not inner.is_clone or nested.has_own_work(self._ours, inner)
+            kind = "a clone of another repository" if inner.is_clone else "a repository of its own, and large"
+            what = "nothing of it was taken"
+            self._remarks.append(Remark("nested_left_out", f"{inner.path} is {kind}: {what}", (inner.path,), asks=asks))
+
+    def _tell_submodule(self, change: submodules.Change) -> None:
+        if change.is_kept:
+            said = f"the submodule {change.path} is at {change.commit[:12]}; push it before others need it"
+            self._remarks.append(Remark("submodule_moved", said, (change.path,)))
+        else:
+            said = f"work in the submodule {change.path} exists in the workspace alone, which is kept"
+            self._remarks.append(Remark("submodule_changed", said, (change.path,), asks=True))
+
+    def _keep_side_work(self, handed_over: list[str]) -> None:
+        """Commits of the agent that are in none of those, and what is uncommitted in worktrees of its own."""
+        for name, commit in self._side_commits(handed_over):
+            self._keep(name, commit)
+        for worktree in self._agent.worktrees():
+            uncommitted = self._uncommitted_in(worktree.folder, worktree.head)
+            if uncommitted is not None:
+                self._keep(f"worktrees/{worktree.folder.name}", uncommitted)
+        refs = tuple(sorted(self._kept))
+        if refs:
+            said = "the agent left work beside its branch; it is kept"
+            self._remarks.append(Remark("side_work_kept", said, refs=tuple(self._published(ref) for ref in refs)))
+
+    def _side_commits(self, handed_over: list[str]) -> Iterator[tuple[str, str]]:
+        if self._workspace.isolation == "worktree":
+            return  # its branches are the project's own
+        refs = self._agent.refs()
+        known = [commit for ref, commit in refs.items() if ref.startswith("refs/remotes/")]
+        for ref, commit in sorted(refs.items()):
+            is_given = ref.startswith(_GIVEN_REFS) or ref == "refs/stash"
+            if not is_given and self._is_new(commit, [*handed_over, *known]):
+                yield ref.removeprefix("refs/"), commit
+        for number, commit in enumerate(self._agent.stashes(), 1):
+            if self._is_new(commit, handed_over):
+                yield f"stash/{number}", commit
+
+    def _is_new(self, commit: str, known: Iterable[str]) -> bool:
+        """Whether a commit is in none of the ``known`` ones, nor in the project."""
+        if commit in known or self._project.git.run("cat-file", "-e", commit, check=False).returncode == 0:
+            return False
+        wanted = "".join([f"{commit}\n", *(f"^{one}\n" for one in known)])
+        answer = self._git.run("rev-list", "--max-count=1", "--ignore-missing", "--stdin", input=wanted, check=False)
+        return answer.returncode == 0 and bool(answer.stdout)
+
+    def _uncommitted_in(self, folder: Path, head: str | None) -> str | None:
+        """A commit of what was changed in a worktree of the agent's own; None: nothing was."""
+        base = head if head and self._git.tip(head) else self._workspace.base
+        git = Git(folder, git_dir=self._ours.path, ours=True)
+        index = self._ours.begin_index("index.worktree", None, base)
+        snapshot.take(git, index)
+        tree = git.run("write-tree", env=index).stdout
+        if tree == self._tree_of(base):
+            return None
+        made = self._authorship
+        return made.committer.commit(self._git, tree, [base], made.subject, made.trailers)
+
+    def _keep(self, name: str, commit: str) -> str:
+        """Gives a commit a ref of its own in our git directory. Returns the ref that it will have in the project."""
+        ref = f"{trusted.KEPT_REFS}/{_UNFIT_FOR_A_REF.sub('-', name)}"
+        answer = self._git.run("update-ref", ref, commit, check=False)
+        if answer.returncode != 0:
+            raise refusal(answer)
+        self._kept[ref] = commit
+        return self._published(ref)
+
+    def _published(self, ref: str) -> str:
+        return f"{trusted.KEPT_REFS}/{self._workspace.run}{ref.removeprefix(trusted.KEPT_REFS)}"
+
+    def _ask_about_side_work(self) -> None:
+        self._remarks.append(
+            Remark(
+                "work_elsewhere", "the run's own branch has nothing new; what the agent made is elsewhere", asks=True
+            )
+        )
+
+
+def record_ground(project: ProjectRepository, workspace: Workspace) -> None:
+    """After the set-up: what is there now is not the work. New files are hidden from the agent's git.
+
+    Raises GitProblem.
+    """
+    ours = repository_of(project, workspace)
+    taken = snapshot.take(ours.git, ours.in_other_index("index"))
+    ground = ours.git.run("write-tree").stdout
+    base = workspace.base
+    added = ours.git.lines("diff-tree", "-r", "-z", "--name-only", "--diff-filter=A", "--no-renames", base, ground)
+    there = set(ours.git.lines("ls-tree", "-r", "-d", "-z", "--name-only", "--full-tree", base))
+    places = dict.fromkeys(_first_new(path, there) for path in [*added, *taken.nested])
+    excludes = project.handed_on.excludes + b"".join(_pattern(place) for place in places)
+    if workspace.isolation == "clone":
+        (workspace.path / ".git" / "info" / "exclude").write_bytes(excludes)
+    ours.remember(ground=ground, ground_nested=taken.nested, excludes=excludes.decode("utf-8", "surrogateescape"))
+
+
+def _first_new(path: str, folders: Collection[str]) -> str:
+    """The outermost folder of ``path`` that is not among ``folders``, with a slash; else the path itself."""
+    parts = path.rstrip("/").split("/")
+    for depth in range(1, len(parts)):
+        folder = "/".join(parts[:depth])
+        if folder not in folders:
+            return f"{folder}/"
+    return path
+
+
+def _pattern(path: str) -> bytes:
+    """A line of an exclude file that means just this path; empty for one that no line can hold."""
+    escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
+    return b"" if "\n" in path else f"/{escaped}\n".encode("utf-8", "surrogateescape")
+
+
+def _kinds(raw: str) -> list[tuple[str, str]]:
+    fields = iter(raw.split("\0"))
+    return [(facts.split(" ")[4][:1], next(fields)) for facts in fields if facts]
+
+
+def _has_repository(top: Path, path: str) -> bool:
+    return _is_there(top / path / ".git")
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Work comes into the project as refs of ours, and goes with them when it is not needed any more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from run_seam import RunSeam
+from user_git import UserGit
+
+from orchestrion.runs.workspace.places import ISOLATIONS
+from orchestrion.runs.workspace.publish import run_tip
+
+
+@pytest.fixture
+def base(user: UserGit) -> str:
+    return user("rev-parse", "HEAD")
+
+
+@pytest.mark.parametrize("isolation", ISOLATIONS)
+def test_publishing_again_replaces_it(seam: RunSeam, project: Path, user: UserGit, base: str, isolation: str) -> None:
+    workspace = seam.prepare("R1", base, isolation)
+    for go in ("one", "two"):
+        user("checkout", "-q", "-B", f"go-{go}", base, at=workspace.path)  # Not the branch it was given.
+        (workspace.path / "go.txt").write_text(go)
+        seam.hand_over(workspace, go)
+        assert user("show", "refs/orchestrion/runs/R1:go.txt") == go
+    assert not (project / ".git" / "FETCH_HEAD").exists()
+    seam.remove(workspace.path)
+    assert user("show", "orchestrion/run/R1:go.txt") == "two"
+
+
+def test_a_branch_that_is_checked_out_stays(seam: RunSeam, user: UserGit, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    seam.publish(workspace, base)
+    user("checkout", "-q", "orchestrion/run/R1")
+    (workspace.path / "a.txt").write_text("work\n")
+
+    head = seam.hand_over(workspace).head
+
+    assert user("rev-parse", "HEAD") == base
+    assert user("status", "--porcelain") == ""
+    assert user("rev-parse", "refs/orchestrion/runs/R1") == head
+    assert seam.remove(workspace.path), "the work is in the project all the same"
+
+
+@pytest.mark.parametrize(
+    "way", ["branch orchestrion", "branch orchestrion/run", "tag orchestrion", "branch orchestrion/run/R1/x"]
+)
+def test_names_of_the_user_s_stop_nothing(seam: RunSeam, user: UserGit, base: str, way: str) -> None:
+    user(*way.split())
+    before = user("for-each-ref")
+    workspace = seam.prepare("R1", base)
+    (workspace.path / "x").write_text("x")
+    head = seam.hand_over(workspace).head
+    assert user("rev-parse", "refs/orchestrion/runs/R1") == head
+    assert run_tip(seam.project.git, "R1") == head
+    assert seam.tip("p").create(base) == base
+    assert set(before.splitlines()) <= set(user("for-each-ref").splitlines())
+
+
+def test_a_person_may_go_on_on_the_branch(seam: RunSeam, project: Path, user: UserGit, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    (workspace.path / "x").write_text("x")
+    seam.hand_over(workspace)
+    user("checkout", "-q", "orchestrion/run/R1")
+    user("commit", "-q", "--allow-empty", "-m", "mended")
+    assert run_tip(seam.project.git, "R1") == user("rev-parse", "HEAD")
