@@ -17,7 +17,9 @@ import pytest
 from direct import RawSqlite
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Backpressure, GitProblem, StoreProblem
-from orchestrion.runs import launch, merge, points, processes, workspaces
+from orchestrion.runs import launch, points, processes
+from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.workspace import removal
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler import finish
 from orchestrion.store import sqlite
@@ -495,7 +497,7 @@ def test_workspaces_that_cannot_be_swept_are_no_reason_to_stop(
     def sweep(*_: Any) -> None:
         raise PermissionError(13, "not yours")
 
-    monkeypatch.setattr(workspaces, "sweep", sweep)
+    monkeypatch.setattr(removal, "sweep", sweep)
     stage.add("true")
     assert stage.drain().all_completed
     assert caplog.text.count("not yours") == 1
@@ -595,7 +597,7 @@ def test_a_dead_run_that_cannot_be_settled_keeps_nobody_waiting(
 ) -> None:
     """git refuses for a while; other tasks are done meanwhile, and the dead run is settled when it can be."""
     refusals: list[int] = []
-    real = merge.plan_tip
+    real = PlanTip.read
 
     def refuse_until_t2_is_done(*args: Any) -> Any:
         if stage.task("T2")["state"] != "completed":
@@ -610,7 +612,7 @@ def test_a_dead_run_that_cannot_be_settled_keeps_nobody_waiting(
         worker.kill()
     one = stage.orchestrion
     one.store.write(lambda tx: tx.run("run_notes", **{**dict.fromkeys(finish._FACTS), "run": 1, "phase": "merging"}))
-    monkeypatch.setattr(merge, "plan_tip", refuse_until_t2_is_done)
+    monkeypatch.setattr(PlanTip, "read", refuse_until_t2_is_done)
     stage.add("true", merge="none")
     assert stage.drain().all_completed
     assert refusals
@@ -622,7 +624,7 @@ def test_a_dead_run_is_settled_by_one(stage: Stage) -> None:
     with stage.worker(drain=False) as worker:
         stage.await_lines()
         worker.kill()
-    with workspaces.exclusive(stage.run_folder() / "settle.lock"), stage.worker() as worker:
+    with removal.exclusive(stage.run_folder() / "settle.lock"), stage.worker() as worker:
         os.kill(stage.supervisor(), signal.SIGKILL)
         time.sleep(2)
         assert stage.run()["state"] == "running"

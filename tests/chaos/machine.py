@@ -16,7 +16,7 @@ import psutil
 
 from chaos.ground import Ground, Impossible
 from chaos.scenario import at_length, scenario
-from orchestrion.runs import workspaces
+from orchestrion.orchestrator.repository import workspaces_home_of
 from stage import python, wait_for
 
 _MB = 1_000_000
@@ -78,7 +78,7 @@ def _with_full_disk(ground: Ground, file: str, command: str) -> str:
 @at_length
 def workspaces_full(ground: Ground) -> None:
     """The disk of the workspaces is full when an agent writes: that is told as it is, and passes with the trouble."""
-    home = workspaces.workspaces_home(ground.stage.root, ground.stage.environ)
+    home = workspaces_home_of(ground.stage.orchestrion)
     home.mkdir(parents=True)
     _mount(ground, home, 16)
     write = "test -f full.bin || head -c 1000000 /dev/urandom > full.bin || exit 75"

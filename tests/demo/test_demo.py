@@ -20,8 +20,9 @@ import pytest
 from orchestrion import Orchestrator, demo
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.demo import play
-from orchestrion.runs import merge, processes
+from orchestrion.runs import processes
 from orchestrion.runs.git import Git
+from orchestrion.runs.plan_tip import PlanTip
 from waiting import wait_for
 
 #: Settings that would break a program which asks git carelessly; and no identity.
@@ -112,7 +113,7 @@ def test_ends_well_in_time(show: Show) -> None:
 
 def test_the_branch_has_the_work_and_passes_its_tests(show: Show, tmp_path: Path) -> None:
     git = Git(show.repository)
-    assert git.tip("orchestrion/play") == merge.plan_tip(show.repository, "play")
+    assert git.tip("orchestrion/play") == PlanTip(git, "play").read()
     git.run("clone", "--quiet", "--branch", "orchestrion/play", show.repository, tmp_path / "fresh")
     tested = subprocess.run(
         [sys.executable, "-m", "unittest", "discover", "-s", "tests", "-t", "."],

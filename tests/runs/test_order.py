@@ -30,7 +30,6 @@ ORDER = Order(
     stall_s=None,
     feedback=2,
     grace_s=5.0,
-    port_offset=310,
     retry_cap_s=3600,
     retry_jitter=0.0,
 )

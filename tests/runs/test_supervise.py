@@ -129,7 +129,7 @@ def test_a_repository_without_a_commit_fails_at_once_and_says_why(tmp_path: Path
     stage.add("true")
     stage.drain()
     assert (stage.task()["state"], stage.task()["code"]) == ("failed", "workspace_failed")
-    assert "there is no commit HEAD" in stage.task()["error"]
+    assert "no commit for plan default" in stage.task()["error"]
     assert "first commit" in stage.task()["error"]
     stage.close()
 
@@ -143,7 +143,7 @@ def test_what_the_agent_gets(stage: Stage) -> None:
     assert (said["ORCHESTRION_TASK"], said["ORCHESTRION_ATTEMPT"], said["ORCHESTRION_GO"]) == ("T1", "1", "1")
     assert said["ORCHESTRION_PROJECT"] == str(stage.root)
     assert said["ORCHESTRION_DB"] == str(stage.root / ".git/orchestrion/orchestrion.db")
-    assert int(said["ORCHESTRION_PORT_OFFSET"]) == 10
+    assert int(said["ORCHESTRION_PORT_OFFSET"]) % 10 == 0
     assert "See all." in lines
     assert lines[-1].startswith("orchestrion ")
     assert not [key for key in said if key.startswith("GIT_") and key != "GIT_CONFIG_NOSYSTEM"]
@@ -153,7 +153,7 @@ def test_port_offsets_differ_and_can_be_left_out(stage: Stage) -> None:
     stage.add("echo $ORCHESTRION_PORT_OFFSET")
     stage.add("echo $ORCHESTRION_PORT_OFFSET")
     stage.drain()
-    assert sorted(stage.lines("R1") + stage.lines("R2")) == ["10", "20"]
+    assert len(set(stage.lines("R1") + stage.lines("R2"))) == 2
     stage.close()
     stage.open(workspace__ports=False)
     stage.add("echo [$ORCHESTRION_PORT_OFFSET]")
@@ -630,21 +630,25 @@ def test_killed_between_two_looks(stage: Stage) -> None:
     assert stage.merged("b.txt") is None
 
 
-def test_work_that_cannot_be_saved_stays_in_the_workspace(stage: Stage) -> None:
-    stage.add("rm -rf .git; echo b > b.txt; echo on; sleep 300")
+def test_a_file_that_git_cannot_take_stays_in_the_workspace(stage: Stage) -> None:
+    stage.add("echo b > b.txt; echo c > git~1; echo on; sleep 300")
     with stage.worker() as worker:
         stage.await_lines()
         stage.orchestrion.kill("R1")
         worker.wait(60)
-    assert (stage.workspace() / "b.txt").read_text() == "b\n"
-    assert any("stays in the workspace" in line for line in stage.lines(stream="note"))
+    assert (stage.workspace() / "git~1").read_text() == "c\n"
+    assert stage.on_branch("b.txt") == "b"
+    (remark,) = stage.run()["remarks"]
+    assert (remark["code"], "git~1" in remark["message"]) == ("left_uncommitted", True)
 
 
 def test_a_workspace_that_was_broken_by_its_agent(stage: Stage) -> None:
     stage.add("rm -rf .git; echo b > b.txt", max_retries=0)
     stage.drain()
-    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "workspace_failed")
+    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "workspace_broken")
     assert (stage.workspace() / "b.txt").exists()
+    # What was made is safe all the same.
+    assert stage.on_branch("b.txt") == "b"
 
 
 def test_a_deleted_project_ends_its_runs(stage: Stage) -> None:
