@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import shlex
 import socket
 import subprocess
@@ -406,7 +407,8 @@ class Worker:
         elif run["state"] in ACTIVE_RUN or run["unswept"]:
             saved = self._save_work(run)
             reach("dead.saved")
-            self.store.write(lambda tx: _lose(tx, run, reason, saved))
+            back_off = finish.BackOff(self.config["retry.cap_s"], self.config["retry.jitter"], random.random)
+            self.store.write(lambda tx: _lose(tx, run, reason, saved, back_off))
         reach("dead.settled")
 
     @cached_property
@@ -593,12 +595,12 @@ class _Saved(NamedTuple):
     remarks: str
 
 
-def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None) -> None:
+def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None, back_off: finish.BackOff) -> None:
     if saved:
         tx.run("run_work_kept", run=run["id"], head_commit=saved.head, branch=run["branch"])
         tx.run("run_remarks", run=run["id"], remarks=saved.remarks)
         files.note_git(tx, run["id"], saved.head, saved.changes)
-    finish.lose(tx, run["id"], reason)
+    finish.lose(tx, run["id"], reason, back_off)
     tx.run("run_swept", run=run["id"])
 
 

@@ -39,16 +39,17 @@ def test_random_operations_by_twenty_actors_leave_nothing_wrong(store_url: str, 
     crowd = Crowd(store_url, seed)
     watch = Watch()
     end = time.monotonic() + SECONDS * EFFORT
-    while time.monotonic() < end:
+    # A slow machine gets the time that it needs, up to a limit.
+    while (now := time.monotonic()) < end or (crowd.never_did() and now < end + 60):
         crowd.act(ROUND_S)
         # A limit that is made in the moment in which a run ends may count it; the reaper counts again.
         store.write(slots.recount)
-        now = look(raw)
-        wrong = [*crowd.errors, *violations(now), *watch.compare(now)]
+        seen = look(raw)
+        wrong = [*crowd.errors, *violations(seen), *watch.compare(seen)]
         assert not wrong, f"seed {seed}:\n" + "\n".join(wrong[:20])
     crowd.leave()
     store.close()
-    crowd.refuse_to_have_done_nothing()
+    assert not crowd.never_did(), "a test in which most operations were refused would prove little"
 
 
 def test_random_operations_one_after_the_other_leave_nothing_wrong(store_url: str, raw: Any) -> None:
@@ -156,8 +157,7 @@ class Crowd:
             self._meeting.wait()
         store.close()
 
-    def refuse_to_have_done_nothing(self) -> None:
-        """A test in which most operations were refused would prove little."""
+    def never_did(self) -> list[str]:
+        """Operations that nobody has done yet."""
         did = sum((actor.did for actor in self._actors), start=Counter())
-        never = [name for name in ("claim", "complete", "fail", "move", "cancel", "reopen", "create") if not did[name]]
-        assert not never, did
+        return [name for name in ("claim", "complete", "fail", "move", "cancel", "reopen", "create") if not did[name]]

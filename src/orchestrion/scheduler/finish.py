@@ -19,6 +19,9 @@ from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Answer, Row
 
+#: A task whose supervisor vanished waits this long at first, in seconds: tried at once it would meet the same trouble.
+LOST_DELAY_S = 5.0
+
 #: Gives a random number from 0 to 1; only used when jitter is asked for.
 Random = Callable[[], float]
 
@@ -31,6 +34,10 @@ class BackOff:
     #: Share of the delay that is added at random, 0..1.
     jitter: float = 0.0
     random: Random | None = None
+
+    def delay(self, retries: int, base_s: float) -> float:
+        """Seconds to wait after so many earlier retries."""
+        return retry.delay(retries, base_s, cap_s=self.cap_s, jitter=self.jitter, random=self.random)
 
 
 def held(tx: Transaction, run: int, *, write: bool = True) -> Row:
@@ -216,13 +223,7 @@ def fail(
         settle(tx, changed=[row["task"]])
         return None
     back_off = back_off or BackOff()
-    delay = retry.delay(
-        row["retries"] if delays is None else delays,
-        row["retry_delay_s"],
-        cap_s=back_off.cap_s,
-        jitter=back_off.jitter,
-        random=back_off.random,
-    )
+    delay = back_off.delay(row["retries"] if delays is None else delays, row["retry_delay_s"])
     at = int(tx.the("clock")["now"] + max(delay, min(retry_after_s or 0.0, back_off.cap_s)) * 1000)
     if delays is not None:
         tx.put("go_on_with_session", task=row["task"], run=run)
@@ -259,9 +260,10 @@ def kill(tx: Transaction, run: int, reason: str) -> None:
     settle(tx, changed=[row["task"]])
 
 
-def lose(tx: Transaction, run: int, reason: str) -> TaskState | None:
+def lose(tx: Transaction, run: int, reason: str, back_off: BackOff | None = None) -> TaskState | None:
     """Nobody knows how the run ended: its task goes back, a bounded number of times.
 
+    One whose supervisor vanished waits before it is tried again; for a client's lease we have waited already.
     Returns where the task went, or None when the run was over before.
     """
     row = tx.one("held_task", run=run, write=True)
@@ -271,6 +273,12 @@ def lose(tx: Transaction, run: int, reason: str) -> TaskState | None:
         _end(tx, row, RunState.LOST, TaskState.FAILED, code="lost_repeatedly", reason=reason, error=reason)
         settle(tx, changed=[row["task"]])
         return TaskState.FAILED
+    if row["supervised"]:
+        delay = (back_off or BackOff()).delay(row["retries"], min(LOST_DELAY_S, row["retry_delay_s"]))
+        at = int(tx.the("clock")["now"] + delay * 1000)
+        _end(tx, row, RunState.LOST, TaskState.RETRYING, code="lost", error=reason, retry_at=at, retried=1)
+        settle(tx, changed=[row["task"]])
+        return TaskState.RETRYING
     _end(tx, row, RunState.LOST, TaskState.PENDING, code="lost", reason=reason, error=reason, retried=1)
     settle(tx, changed=[row["task"]], waiting=[row["task"]])
     return TaskState.PENDING
