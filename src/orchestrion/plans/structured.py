@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_DEPTH = 210
 #: How many values aliases may copy, all together.
 MAX_COPIES = 100_000
+#: So many characters may a reader of YAML look at before it tells of the first of them.
+_READ_AHEAD = 1024
 #: A number with more digits is no number of a plan.
 _LONGEST_NUMBER = 300
 
@@ -137,17 +139,42 @@ def read_yaml(text: str, line: int = 1, column: int = 1) -> Found:
     """The tree of a YAML text that begins at ``line`` and ``column`` of its file."""
     import yaml
 
-    reader = _YamlReader(line, column)
     try:
-        for event in yaml.parse(text, Loader=getattr(yaml, "CBaseLoader", yaml.BaseLoader)):
-            reader.take(event)
-    except yaml.MarkedYAMLError as error:
-        raise reader.broken(error, text) from error
+        root = _yaml_root(text, line, column, getattr(yaml, "CBaseLoader", yaml.BaseLoader))
     except yaml.YAMLError as error:
         raise PlanRefused(f"this is not YAML: {error}", line=line, column=column) from error
-    if reader.tree.root is None:
+    if root is None:
         raise PlanRefused("the file is empty", line=line, column=column, hint="a plan has a name and tasks")
+    return root
+
+
+def _yaml_root(text: str, line: int, column: int, loader: Any) -> Found | None:
+    """The tree, by the events of ``loader``.
+
+    libyaml may refuse what nests deeply in the part that it reads ahead, before its events
+    come to our own limit. The reader in Python, which has none, then says where ours is.
+    """
+    import yaml
+
+    reader = _YamlReader(line, column)
+    try:
+        for event in yaml.parse(text, Loader=loader):
+            reader.take(event)
+    except yaml.MarkedYAMLError as error:
+        if loader is not yaml.BaseLoader and _may_nest_deeply(reader, error, text):
+            return _yaml_root(text, line, column, yaml.BaseLoader)
+        raise reader.broken(error, text) from error
     return reader.tree.root
+
+
+def _may_nest_deeply(reader: _YamlReader, error: yaml.MarkedYAMLError, text: str) -> bool:
+    """Whether our limit could lie in what was read ahead of the events; only brackets nest there."""
+    mark = error.problem_mark or error.context_mark
+    if mark is None:
+        return False
+    end = _index(text, mark.line, mark.column)
+    ahead = text[max(0, end - _READ_AHEAD) : end]
+    return len(reader.tree.open) + ahead.count("[") + ahead.count("{") > MAX_DEPTH
 
 
 class _YamlReader:
@@ -181,7 +208,7 @@ class _YamlReader:
         """YAML's own complaint, in our words and with our places."""
         mark = error.problem_mark or error.context_mark
         line, column = self._place(mark) if mark else self.first
-        at_tab = mark is not None and _character(text, mark.line, mark.column) == "\t"
+        at_tab = mark is not None and text.startswith("\t", _index(text, mark.line, mark.column))
         hint = "YAML is indented by spaces, never by tabs" if at_tab else "put texts with : # { } [ ] into quotes"
         what = ": ".join(part for part in (error.context, error.problem) if part)
         return refused_at(line, column, f"this is not YAML: {what}", hint=hint)
@@ -261,12 +288,12 @@ def _number(text: str, line: int, column: int) -> int | float:
     raise refused_at(line, column, f"the number {text[:30]}... is too large", hint="put it into quotes if it is text")
 
 
-def _character(text: str, line: int, column: int) -> str:
-    """The character at a place, both counted from 0."""
+def _index(text: str, line: int, column: int) -> int:
+    """Where the character at a place is, both counted from 0."""
     start = 0
     for _ in range(line):
         start = text.find("\n", start) + 1
-    return text[start + column : start + column + 1]
+    return start + column
 
 
 # --- JSON -------------------------------------------------------------------------------------------------------------

@@ -162,6 +162,12 @@ def test_the_near_command_is_suggested(bare: Place) -> None:
     assert "did you mean" not in bare("qqqqqqqqq", code=2).err
 
 
+def test_the_near_option_is_suggested(bare: Place) -> None:
+    answer = bare("list", "--jsn", code=2)
+    assert "did you mean --json? `orchestrion list --help`" in answer.err
+    assert answer.err.count("--json") == 1
+
+
 def test_usage_errors_are_json_too(bare: Place) -> None:
     for arguments in (
         ["add"],

@@ -131,7 +131,9 @@ def test_a_store_that_may_not_be_written(project: Place) -> None:
             answer = project.process(*command, "--json", preexec_fn=obey_permissions)
             assert answer.code == 7, answer
             assert answer.error["code"] in ("store_read_only", "store_unreachable", "permission")
+        project.root.chmod(0o755)
         (project.root / ".orchestrion").rename(project.root.parent / "away")
+        project.root.chmod(0o555)
         answer = project.process("init", "--json", preexec_fn=obey_permissions)
         assert (answer.code, answer.error["code"]) == (7, "permission")
     finally:

@@ -231,12 +231,19 @@ def usage(message: str) -> click.UsageError:
     return click.UsageError(message, ctx=click.get_current_context())
 
 
-def _unknown_command(context: click.Context, asked: str, known: Sequence[str]) -> click.UsageError:
+class UnknownCommand(click.UsageError):
+    """There is no such command; ``possibilities`` are the commands like it."""
+
+    def __init__(self, asked: str, possibilities: Sequence[str], context: click.Context) -> None:
+        super().__init__(f"there is no command {asked[:60]!r}", ctx=context)
+        self.possibilities = possibilities
+
+
+def _unknown_command(context: click.Context, asked: str, known: Sequence[str]) -> UnknownCommand:
     import difflib
 
     near = difflib.get_close_matches(asked, known, n=1, cutoff=0.5)
-    suggestion = f" Did you mean `{context.command_path} {near[0]}`?" if near else ""
-    return click.UsageError(f"there is no command {asked[:60]!r}.{suggestion}", ctx=context)
+    return UnknownCommand(asked, [f"`{context.command_path} {name}`" for name in near], context)
 
 
 def _refuse_broken_text(context: click.Context) -> None:

@@ -110,8 +110,10 @@ def as_facts(error: OrchestrionError | click.ClickException) -> dict[str, Any]:
     """``{code, message, hint, details}`` of an error."""
     if isinstance(error, OrchestrionError):
         return error.as_dict()
-    message, _, suggestion = error.format_message().partition(" Did you mean ")
-    hint = f"did you mean {suggestion} " if suggestion else ""
+    # What is like the word that nobody knows stands in an attribute; in the message each release words it anew.
+    near = getattr(error, "possibilities", None)
+    message = error.message if near else error.format_message()
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "orchestrion"
     return {

@@ -25,11 +25,18 @@ def parse(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = _PLACE.search(str(error))
-        at = _position(text, int(found[1]), int(found[2])) if found else len(text)
-        raise Broken(_PLACE.sub("", str(error)).strip(), text, at) from error
+        raise Broken(_PLACE.sub("", str(error)).strip(), text, _place(error, text)) from error
     except RecursionError as error:
         raise Broken("it nests too deeply", text, 0) from error
+
+
+def _place(error: ValueError, text: str) -> int:
+    """Where the mistake is: in an attribute since Python 3.14, before that in the message alone."""
+    at = getattr(error, "pos", None)
+    if isinstance(at, int):
+        return at
+    found = _PLACE.search(str(error))
+    return _position(text, int(found[1]), int(found[2])) if found else len(text)
 
 
 def get(text: str, path: Sequence[str]) -> Any:
