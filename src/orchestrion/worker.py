@@ -16,7 +16,7 @@ import shlex
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -39,7 +39,7 @@ from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
 from orchestrion.runs import order, processes, reckoning, refs
-from orchestrion.runs.agents.known import needs_no_command, self_sufficient
+from orchestrion.runs.agents.known import agent_named, needs_no_command, self_sufficient
 from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.launch import Launcher, is_supervised
@@ -51,7 +51,7 @@ from orchestrion.runs.workspace.places import Workspace, former_home, workspaces
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
 from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import budget, files, finish, meter, permissions, reap, slots
+from orchestrion.scheduler import budget, explain, files, finish, meter, permissions, reap, slots, tally
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
@@ -70,27 +70,47 @@ CHILDREN_S = 0.1
 SWEEP_EVERY_S = 600.0
 #: And measured this often, by one worker for all: that reads every folder in them.
 MEASURE_EVERY_S = 3600.0
+#: So often one that has nothing to do says why ready tasks are not for it, in seconds.
+TELL_EVERY_S = 10.0
+#: It looks at so many of them.
+_LOOKED_AT = 20
 #: How long it waits for a database that is away, in seconds.
 PATIENCE_S = 3600.0
 
 
+class Waiting(NamedTuple):
+    """Ready tasks that nothing here can run."""
+
+    tasks: list[str]
+    reason: str
+
+    def __str__(self) -> str:
+        more = f" and {len(self.tasks) - 3} more" if len(self.tasks) > 3 else ""
+        return f"{', '.join(self.tasks[:3])}{more}: {self.reason}"
+
+
 @dataclass
 class Summary:
-    """What a worker did and what is left."""
+    """What became of the tasks that a worker could work on, since it began."""
 
     completed: int = 0
     failed: int = 0
+    #: By somebody, while it worked.
+    cancelled: int = 0
     #: Tasks that wait for something this worker cannot give: a decision, a gate, another's lease.
     blocked: int = 0
     #: Runs that this worker launched.
     runs: int = 0
     seconds: float = 0.0
+    #: Why ready tasks are not run: tasks and a reason.
+    waiting: Sequence[Waiting] = ()
 
     def as_json(self) -> dict[str, object]:
         """As CONTRACT promises it."""
         return {
             "completed": self.completed,
             "failed": self.failed,
+            "cancelled": self.cancelled,
             "blocked": self.blocked,
             "runs": self.runs,
             "seconds": round(self.seconds, 3),
@@ -118,6 +138,8 @@ class Worker:
     seen: Callable[[], None] = lambda: None
     #: Called now and then, to put the project in order; whether that is to be done beside the work.
     put_in_order: Callable[[bool], None] = lambda beside: None
+    #: Only tasks of the plan with this number; None: all.
+    plan: int | None = None
     _stopping: bool = False
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _launched: int = 0
@@ -126,6 +148,9 @@ class Worker:
     _told: set[str] = field(default_factory=set)
     #: Since when the database is away; None: it is there.
     _away: float | None = None
+    #: Where it began.
+    _mark: tally.Mark | None = None
+    _told_waiting: float = float("-inf")
 
     def __post_init__(self) -> None:
         self._host = socket.gethostname()
@@ -144,7 +169,7 @@ class Worker:
     def work(self, *, drain: bool) -> Summary:
         """Works until it is told to stop; with ``drain``, until nothing is left that it could run."""
         began = time.monotonic()
-        while not self._stopping and not self._patiently(self._provide_limits):
+        while not self._stopping and not self._patiently(self._begin):
             continue
         with closing(self._launcher):
             while not self._stopping and not self._patiently(lambda: self._turn(drain)):
@@ -173,12 +198,18 @@ class Worker:
     def _is_active(self, task: int) -> bool:
         return bool(self.store.read(lambda tx: tx.the("task", id=task))["state"] == TaskState.IN_PROGRESS)
 
+    def _begin(self) -> bool:
+        self._mark = self.store.read(tally.mark)
+        return self._provide_limits()
+
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
         self._look_after_runs()
         launched = self._launched
         busy = self._fill_slots()
         self.seen()
+        if not busy and not drain:
+            self._tell_waiting()
         drained = drain and not busy and not self._children and self._is_drained()
         self._presence.announce()
         if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
@@ -242,6 +273,7 @@ class Worker:
             agent_of_role={role.name: role.agent for role in self._roles.values() if role.agent},
             fallback_of_role={role.name: role.fallback_agent for role in self._roles.values() if role.fallback_agent},
             only_agent=self.agent,
+            plan=self.plan,
             supervised=True,
             self_sufficient=self_sufficient(self.config["agents"]),
             host=self._host,
@@ -252,6 +284,7 @@ class Worker:
 
     def _launch(self, claimed: claims.Claim) -> None:
         try:
+            agent_named(claimed.agent, self.config["agents"].get(claimed.agent, {}))  # the settings may have lost it
             instruction, brief = self._read_patiently(lambda tx: self._order(tx, claimed))
             place = order.write(instruction, brief, self.project.store_dir)
             child = self._launcher.launch(claimed.run, place)
@@ -557,7 +590,7 @@ class Worker:
         """Nothing runs here, nothing may be claimed, and nothing comes back by itself."""
 
         def left(tx: Transaction) -> bool:
-            return tx.one("comes_back") is not None
+            return tx.one("comes_back", plan=self.plan, lanes=claims.lanes_of(tx, self._claimant())) is not None
 
         return not self.store.read(left) and not self._own_runs()
 
@@ -570,14 +603,31 @@ class Worker:
 
     def _summary(self, seconds: float) -> Summary:
         def count(tx: Transaction) -> Summary:
-            states = {row["state"]: row["total"] for row in tx.all("count_states")}
-            unneeded = tx.the("count_unneeded")["total"]
-            done = states.get(TaskState.COMPLETED, 0)
-            failed = states.get(TaskState.FAILED, 0) + states.get(TaskState.CANCELLED, 0) - unneeded
-            left = sum(states.values()) - done - failed - unneeded
-            return Summary(done, failed, left, self._launched, seconds)
+            if self._mark is None:
+                return Summary(seconds=seconds)  # told to stop before it began
+            found = tally.tally(tx, self._mark, self.plan, claims.lanes_of(tx, self._claimant()))
+            waiting = self._waiting(tx) if found.left else []
+            return Summary(found.completed, found.failed, found.cancelled, found.left, self._launched, seconds, waiting)
 
         return self.store.read(count)
+
+    def _waiting(self, tx: Transaction) -> list[Waiting]:
+        """Ready tasks that this worker may have and cannot run, by the reason; the first of them."""
+        claimant = self._claimant()
+        lanes = claims.lanes_of(tx, claimant)
+        by_reason: dict[str, list[str]] = {}
+        for task in explain.ready(tx, _LOOKED_AT, plan=self.plan):
+            if lanes is None or task["lane"] in lanes:
+                agent = claims.agent_of(task, claimant) or ""
+                for reason in explain.not_taken(tx, task, claimant.budgets, agent, claimant.self_sufficient):
+                    by_reason.setdefault(reason.detail, []).append(name("T", task["id"]))
+        return [Waiting(tasks, reason) for reason, tasks in by_reason.items()]
+
+    def _tell_waiting(self) -> None:
+        if time.monotonic() - self._told_waiting > TELL_EVERY_S:
+            self._told_waiting = time.monotonic()
+            for waiting in self.store.read(self._waiting):
+                self.warn(str(waiting))
 
 
 def _is_anything_due(tx: Transaction) -> bool:

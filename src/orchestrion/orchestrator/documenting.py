@@ -208,7 +208,7 @@ def _short(row: Row) -> dict[str, Any]:
 
 
 _NEXT = {
-    "review": "`orchestrion approve {0}`, or reject it",
+    "review": "`orchestrion show {0}` says what to do",
     "failed": "`orchestrion retry {0}`, or cancel it",
     "blocked": "`orchestrion why {0}` says which decision it needs",
     "ready": "`orchestrion claim {0}`",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import Task, check_choice, name, number
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator import views
@@ -74,7 +74,12 @@ class Finding(Opening):
 
     def why(self, task: str) -> dict[str, Any]:
         """Why a task is not running, as CONTRACT promises it."""
-        state, reasons = self.store.read(lambda tx: explain.why(tx, number(task, "T"), self.budgets(), self._agent_of))
+        from orchestrion.runs.agents.known import self_sufficient
+
+        able = self_sufficient(self.config["agents"])
+        state, reasons = self.store.read(
+            lambda tx: explain.why(tx, number(task, "T"), self.budgets(), self._agent_of, able)
+        )
         return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
 
     def _agent_of(self, task: Row) -> str:
@@ -87,6 +92,14 @@ class Finding(Opening):
     def budgets(self) -> Budgets | None:
         """What may be spent by a plan and in a day, as the settings have it; None: any sum."""
         return budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"])
+
+
+def plan_named(tx: Transaction, plan: str) -> Row:
+    """A plan. Raises NotFound (``no_plan``)."""
+    row = tx.one("plan_by_name", name=plan)
+    if row is None:
+        raise NotFound(f"there is no plan {plan!r}", hint="`orchestrion status` names the plans", code="no_plan")
+    return row
 
 
 def pattern_of(search: str | None) -> str | None:

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import Conflict, EnvironmentProblem, GitProblem, InvalidInput, NothingReady, StoreProblem
 from orchestrion.core.model import check_plan_name, name
-from orchestrion.orchestrator.plans import PlanCases, unknown_plan
+from orchestrion.orchestrator.finding import plan_named
+from orchestrion.orchestrator.plans import PlanCases
 from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
+from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
@@ -60,9 +62,7 @@ class LandingCases(PlanCases):
             )
         chosen = plan or self._only_unlanded()
         check_plan_name(chosen)
-        row = self.store.read(lambda tx: tx.one("plan_by_name", name=chosen))
-        if row is None:
-            raise unknown_plan(chosen)
+        row = self.store.read(lambda tx: plan_named(tx, chosen))
         tip = self._tip_of(chosen)
         commit = tip.read()
         if commit is None or commit == row["began_commit"]:
@@ -75,6 +75,18 @@ class LandingCases(PlanCases):
         """Plans with accepted work that is on no branch of the user's yet, oldest first."""
         rows = {row["name"]: row for row in self.store.read(lambda tx: tx.all("plans", limit=10_000))}
         return [plan for plan in sorted(rows, key=lambda one: rows[one]["id"]) if self._is_unlanded(rows[plan])]
+
+    def finished_plans(self) -> list[str]:
+        """Those of them of which no task is open; empty outside git."""
+        if self.project.git_root is None:
+            return []
+
+        def finished(tx: Transaction) -> list[str]:
+            rows = [plan_named(tx, plan) for plan in unlanded]
+            return [row["name"] for row in rows if tx.one("open_task_of_plan", plan=row["id"]) is None]
+
+        unlanded = self.unlanded_plans()
+        return self.store.read(finished)
 
     # -- which plan, and whether it is done -----------------------------------------------------
 
@@ -217,7 +229,7 @@ class LandingCases(PlanCases):
             body=self._proposal(row),
         )
 
-        def proposed(tx: Any) -> None:
+        def proposed(tx: Transaction) -> None:
             tx.run("plan_is_proposed", plan=row["id"], url=url)
             tx.event("plan.proposed", data={"plan": row["name"], "commit": tip.get(), "pull_request": url})
 
@@ -290,7 +302,7 @@ class LandingCases(PlanCases):
 
         if row["landed_commit"] != commit:
 
-            def landed(tx: Any) -> None:
+            def landed(tx: Transaction) -> None:
                 tx.run("plan_is_landed", plan=row["id"], branch=branch, commit=commit)
                 tx.event("plan.landed", data={"plan": row["name"], "branch": branch, "commit": commit})
 

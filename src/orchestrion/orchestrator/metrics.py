@@ -13,8 +13,8 @@ from typing import Any
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import LAST_MOMENT, Run, iso, moment, name, number
 from orchestrion.core.states import ACTIVE_RUN, RunState
+from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.landing import LandingCases
-from orchestrion.orchestrator.plans import unknown_plan
 from orchestrion.scheduler import meter
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -109,8 +109,8 @@ class MetricCases(LandingCases):
         self, tx: Transaction, since: str | None, agent: str | None, role: str | None, plan: str | None
     ) -> dict[str, Any]:
         """Filters as the statements take them."""
-        if plan is not None and tx.one("plan_by_name", name=plan) is None:
-            raise unknown_plan(plan)
+        if plan is not None:
+            plan_named(tx, plan)
         start = None if since is None else moment_or_age(since, int(tx.the("clock")["now"]))
         return {"since": start, "agent": agent, "role": self.role_name(role) if role else None, "plan": plan}
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import graph
 from orchestrion.core.errors import NotFound
 from orchestrion.core.model import check_choice, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
+from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.runs import RunCases
 from orchestrion.scheduler import breaker, budget, overlap, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
+
+if TYPE_CHECKING:
+    from orchestrion.plans.document import PlanDocument
 
 FORMATS = ("tree", "mermaid", "dot", "json")
 #: A drawing has at most so many tasks and edges.
@@ -33,20 +37,35 @@ class PlanCases(RunCases):
         document = parse(text, source)
         for task, _ in document.walk():
             self._check_commands({"command": task.run, "setup": task.setup, "checks": task.checks})
-        roles = {task.role for task, _ in document.walk() if task.role}
-        known = {role: self.role_name(role) for role in sorted(roles)}
-        defaults = Defaults(self.config["retry.max"], self.config["retry.delay_s"], known)
+        defaults = Defaults(self.config["retry.max"], self.config["retry.delay_s"], self._roles_of(document))
         limits, began = self._limits(), self.began()
         write = self.store.rehearse if dry_run else self.store.write
         applied = write(lambda tx: apply(tx, document, defaults, limits, began))
         return {**applied.as_json(), "dry_run": dry_run}
 
+    def _roles_of(self, document: PlanDocument) -> dict[str, str]:
+        """Role as a plan names it -> as it is kept. Raises NotFound for a role or an agent that nobody knows."""
+        known: dict[str, str] = {}
+        agents: set[str] = set()
+        for task, _ in document.walk():
+            try:
+                if task.role and task.role not in known:
+                    known[task.role] = self.role_name(task.role)
+                if task.agent and task.agent not in agents:
+                    self._refuse_unknown_agent(task.agent)
+                    agents.add(task.agent)
+            except NotFound as problem:
+                problem.message = f"line {task.line}: {problem.message}"
+                problem.details["line"] = task.line
+                raise
+        return known
+
     def graph(self, plan: str | None = None, format: str = "tree") -> str | dict[str, Any]:  # noqa: A002 - the option's name
         """The graph as text, or as data with what it allows: groups, critical path, speed-up, dead ends."""
         check_choice("format", format, FORMATS)
         tasks, edges = self.store.read(lambda tx: _graph(tx, plan))
-        if plan and not tasks and not self.store.read(lambda tx: tx.one("plan_by_name", name=plan)):
-            raise unknown_plan(plan)
+        if plan and not tasks:
+            self.store.read(lambda tx: plan_named(tx, plan))
         from orchestrion.plans import drawing
 
         boxes = [
@@ -107,11 +126,6 @@ class PlanCases(RunCases):
             }
 
         return {**found, **self.store.read(read)}
-
-
-def unknown_plan(plan: str) -> NotFound:
-    """The error for a plan that is not there."""
-    return NotFound(f"there is no plan {plan!r}", hint="`orchestrion status` names the plans", code="no_plan")
 
 
 def _graph(tx: Transaction, plan: str | None) -> tuple[list[Row], list[Row]]:

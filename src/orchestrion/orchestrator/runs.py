@@ -16,7 +16,7 @@ from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.filing import Changed, Filing
-from orchestrion.orchestrator.finding import bounded
+from orchestrion.orchestrator.finding import bounded, plan_named
 from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
@@ -402,11 +402,13 @@ class RunCases(TaskCases):
         slots: int | None = None,
         drain: bool = False,
         agent: str | None = None,
+        plan: str | None = None,
         seen: Callable[[], None] = lambda: None,
         worker: Callable[[Any], None] = lambda _: None,
     ) -> Any:
         """Keeps agents busy; with ``drain`` until nothing is left to run. Returns the worker's Summary.
 
+        Only with tasks for ``agent``, or of ``plan``, if these are named. Raises NotFound for one that is not there.
         ``worker`` is given the Worker before it starts (to stop it from a signal handler),
         ``seen`` is called whenever it looked around.
         """
@@ -417,7 +419,9 @@ class RunCases(TaskCases):
         count = self.config["work.slots"] if slots is None else slots
         if not 1 <= count <= 1000:
             raise InvalidInput(f"slots must be from 1 to 1000, not {count}", hint="--slots 4", code="invalid_slots")
-        one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen)
+        self._refuse_unknown_agent(agent)
+        only = self.store.read(lambda tx: plan_named(tx, plan))["id"] if plan else None
+        one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen, plan=only)
         one.put_in_order = Housekeeper(self.store, self.config, DOERS, self.project.store_dir, one.warn).keep
         self.store.origin = _as_worker(self.store.origin)
         worker(one)

@@ -17,7 +17,6 @@ from orchestrion.core.model import number
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator.opening import CORRELATION
 from orchestrion.orchestrator.taking import TakingCases
-from orchestrion.runs.agents.known import agent_named
 
 #: So long a start waits for the run to be there, in seconds.
 START_S = 20.0
@@ -30,12 +29,10 @@ class StartingCases(TakingCases):
     def start_run(self, task: str, *, agent: str | None = None) -> dict[str, Any]:
         """Has an agent of this machine do a task; the run, as soon as it is there.
 
-        ``agent``: instead of the task's own. Raises NotFound, AgentProblem for an agent that nobody
-        knows, Conflict (``not_ready``, ``not_started``).
+        ``agent``: instead of the task's own. Raises NotFound, Conflict (``not_ready``, ``not_started``).
         """
         before = self.task(task)
-        if agent:
-            agent_named(agent, self.config["agents"].get(agent, {}))
+        self._refuse_unknown_agent(agent)
         if before.state is not TaskState.READY:
             raise Conflict(
                 f"{task} is {before.state}, not ready",

@@ -37,7 +37,8 @@ class TaskCases(Finding):
     ) -> Task:
         """Creates a task. ``values`` are further fields of ``core.model.NewTask``.
 
-        Raises InvalidInput, NotFound (parent, prerequisite, role), Conflict (key), Backpressure.
+        Raises InvalidInput, NotFound (parent, prerequisite, role, agent), Conflict (key, ``parent_completed``),
+        Backpressure.
         """
         new = NewTask(
             title=title,
@@ -71,6 +72,7 @@ class TaskCases(Finding):
     def _with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
         given = {field: value for field, value in values.items() if value is not None}
         self._check_commands(given)
+        self._refuse_unknown_agent(given.get("agent"))
         given.setdefault("plan", self.config["plan.default"])
         given.setdefault("max_retries", self.config["retry.max"])
         given.setdefault("retry_delay_s", float(self.config["retry.delay_s"]))
@@ -81,6 +83,12 @@ class TaskCases(Finding):
     def _check_commands(self, values: Mapping[str, Any]) -> None:
         if not self.takes_commands:
             commands.refuse(values, self.config["checks"])
+
+    def _refuse_unknown_agent(self, agent: str | None) -> None:
+        from orchestrion.runs.agents.known import refuse_unknown
+
+        if agent:
+            refuse_unknown(agent, self.config["agents"])
 
     def role_name(self, role: str) -> str:
         """The name under which a role is kept; empty for ``generic``. Raises NotFound for an unknown one."""
@@ -159,6 +167,7 @@ class TaskCases(Finding):
         if not given:
             raise InvalidInput("nothing to change was named", hint="give at least one option", code="nothing_to_change")
         self._check_commands(given)
+        self._refuse_unknown_agent(given.get("agent"))
         limits = self._limits()
 
         def change(tx: Transaction, one: int) -> None:
@@ -179,11 +188,16 @@ class TaskCases(Finding):
 
     # -- shape --------------------------------------------------------------------------------
 
-    def move(self, task: str, parent: str | None) -> Task:
-        """Puts a task, with all below it, under another parent; None: under none."""
+    def move(self, task: str, parent: str | None, *, reopen: bool = False) -> Task:
+        """Puts a task, with all below it, under another parent; None: under none. ``reopen``: a completed one too."""
         under = number(parent, "T") if parent else None
         limits = self._limits()
-        return self._decide(task, lambda tx, one: shape.move(tx, one, under, limits))
+        return self._decide(task, lambda tx, one: shape.move(tx, one, under, limits, reopen=reopen))
+
+    def completed_above(self, task: str) -> list[str]:
+        """The task and what is above it, as far as they are completed: what a new child under it reopens."""
+        one = number(task, "T")
+        return self.store.read(lambda tx: [name("T", row["id"]) for row in tx.all("completed_above", ids=[one])])
 
     def add_dependency(self, task: str, on: str, kind: str = "blocks") -> Task:
         """The task waits for another from now on."""

@@ -34,6 +34,8 @@ class Applied:
     unchanged: list[str] = field(default_factory=list)
     #: Keys of the plan that the document does not have; their tasks are as they were.
     missing: list[str] = field(default_factory=list)
+    #: Tasks that were completed, and are not any more because they have new children.
+    reopened: list[int] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """As CONTRACT promises it."""
@@ -44,6 +46,7 @@ class Applied:
             "updated": len(self.updated),
             "unchanged": len(self.unchanged),
             "missing": self.missing,
+            "reopened": [name("T", task) for task in self.reopened],
         }
 
 
@@ -96,7 +99,10 @@ def _create(
     tx.one("lock_shape")
     create.refuse_when_full(tx, len(new), limits)
     known = set(applied.tasks)
-    shape.refuse_cancelled(tx, {applied.tasks[p] for task in new if (p := wanted[task.key][1]) in known})
+    above = {task.key: applied.tasks[p] for task in new if (p := wanted[task.key][1]) in known}
+    shape.refuse_cancelled(tx, set(above.values()))
+    open_ones = {above[task.key] for task in new if task.key in above and not task.completed}
+    applied.reopened = [row["id"] for row in tx.all("completed_above", ids=sorted(open_ones))]
     ids = create.write_rows(tx, [_as_new(task, plan, defaults) for task in new], limits)
     applied.tasks |= dict(zip((task.key for task in new), ids, strict=True))
     applied.created = [task.key for task in new]

@@ -43,6 +43,8 @@ class Claimant:
     tag: str | None = None
     #: Only tasks for this agent, or for any.
     only_agent: str | None = None
+    #: Only tasks of the plan with this number.
+    plan: int | None = None
     #: A worker's claim, for a supervisor to run; the limits on runs bind it.
     supervised: bool = False
     #: Agents that need no command of the task's own; None: it does not matter who has one.
@@ -81,7 +83,7 @@ def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
         return None
     broken = breaker.blocked(tx) if claimant.supervised else frozenset()
     for task in _candidates(tx, claimant, best, spent):
-        agent = _agent(task, claimant, broken)
+        agent = agent_of(task, claimant, broken)
         if agent is None or not _can_do(task, claimant, agent):
             continue
         limits, missing = slots.room(tx, _limits(task, claimant, agent))
@@ -92,7 +94,7 @@ def claim(tx: Transaction, claimant: Claimant) -> Claim | None:
 
 def _claim_at_once(tx: Transaction, claimant: Claimant) -> Claim | None:
     """The common case in one statement, where the database has it; None: step by step, then."""
-    choosy = claimant.supervised or claimant.tag or claimant.only_agent or claimant.agent_of_role
+    choosy = claimant.supervised or claimant.tag or claimant.only_agent or claimant.agent_of_role or claimant.plan
     if choosy or not tx.knows("claim_at_once"):
         return None
     row = tx.one(
@@ -120,7 +122,7 @@ def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     if row is None:
         raise _refusal(tx, task)
     _refuse_spent(tx, task, claimant)
-    agent = _agent(row, claimant) or claimant.only_agent or ""
+    agent = agent_of(row, claimant) or claimant.only_agent or ""
     limits, missing = slots.room(tx, _limits(row, claimant, agent))
     if missing is not None:
         raise no_room(task, missing)
@@ -149,10 +151,10 @@ def _refuse_spent(tx: Transaction, task: int, claimant: Claimant) -> None:
 
 
 def _ask_best(tx: Transaction, claimant: Claimant, spent: Sequence[int], closed: Sequence[int] = ()) -> Answer:
-    roles = list(claimant.roles) or None
+    wanted = {"roles": list(claimant.roles) or None, "spent": list(spent) or None, "plan": claimant.plan}
     if claimant.tag is not None:
-        return tx.ask("tagged_heads", tag=claimant.tag, roles=roles, spent=list(spent) or None)
-    return tx.ask("take_best", roles=roles, closed=list(closed) or None, spent=list(spent) or None)
+        return tx.ask("tagged_heads", tag=claimant.tag, **wanted)
+    return tx.ask("take_best", closed=list(closed) or None, **wanted)
 
 
 def _candidates(tx: Transaction, claimant: Claimant, best: Answer, spent: Sequence[int]) -> Iterator[Row]:
@@ -171,6 +173,13 @@ def _candidates(tx: Transaction, claimant: Claimant, best: Answer, spent: Sequen
         best = _ask_best(tx, claimant, spent, closed)
 
 
+def lanes_of(tx: Transaction, claimant: Claimant) -> list[int] | None:
+    """The lanes whose tasks are for the agent that the claimant is asked for; None: all."""
+    if claimant.only_agent is None:
+        return None
+    return [lane["id"] for lane in tx.all("lanes") if agent_of(lane, claimant) is not None]
+
+
 def no_room(task: int, limit: str) -> Backpressure:
     """The refusal of a claim for want of room under a limit."""
     return Backpressure(
@@ -181,7 +190,7 @@ def no_room(task: int, limit: str) -> Backpressure:
     )
 
 
-def _agent(head: Row, claimant: Claimant, broken: Collection[str] = ()) -> str | None:
+def agent_of(head: Row, claimant: Claimant, broken: Collection[str] = ()) -> str | None:
     """The agent that will do the task; None when it is another than the one asked for, or broken without a fallback."""
     agent = head["agent"] or claimant.agent_of_role.get(head["role"]) or claimant.only_agent or claimant.agent
     if agent in broken:

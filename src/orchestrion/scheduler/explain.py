@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
@@ -37,10 +37,11 @@ def why(
     task: int,
     budgets: Budgets | None = None,
     agent_of: Callable[[Row], str] = lambda row: row["agent"] or "",
+    self_sufficient: Collection[str] = (),
 ) -> tuple[TaskState, list[Reason]]:
     """State of a task, and what keeps it from running (or that nothing does).
 
-    ``agent_of`` says which agent a worker would give the task to.
+    ``agent_of`` says which agent a worker would give the task to, ``self_sufficient`` which agents need no command.
     """
     row = tx.one("task", id=task)
     if row is None:
@@ -48,7 +49,8 @@ def why(
     state = TaskState(row["state"])
     reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
     if state is TaskState.READY:
-        reasons += _of_queue(tx, row, budgets, agent_of(row))
+        reasons += not_taken(tx, row, budgets, agent_of(row), self_sufficient)
+        reasons.append(_place_in_queue(tx, row))
     return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
 
 
@@ -107,7 +109,10 @@ def _of_edge(edge: Row) -> Reason:
     return Reason(kind, f"{edge['kind']} {detail}{inherited}", [label])
 
 
-def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None, agent: str) -> list[Reason]:
+def not_taken(
+    tx: Transaction, row: Row, budgets: Budgets | None, agent: str, self_sufficient: Collection[str] | None
+) -> list[Reason]:
+    """Why no worker takes a ready task that is for ``agent``; empty: nothing but others before it."""
     reasons = []
     if tx.the("paused")["paused_at"] is not None:
         reasons.append(Reason("paused", "the queue is paused: `orchestrion resume` lets it go on", []))
@@ -121,21 +126,26 @@ def _of_queue(tx: Transaction, row: Row, budgets: Budgets | None, agent: str) ->
     for slot in tx.all("full_slots"):
         if slot["name"] in wanted:
             reasons.append(Reason("limit", f"the limit {slot['name']} is used up", []))
-    if row["command"] is None:
-        reasons.append(
-            Reason("command", "it has no command: somebody claims it, or an agent that needs none is its agent", [])
-        )
-    ahead = tx.the("ready_before", rank=row["rank"], id=row["id"], limit=1000)["total"]
-    place = "next" if not ahead else f"{ahead}{'+' if ahead >= 1000 else ''} ready tasks are before it"
-    reasons.append(Reason("queue", f"ready; {place}. It runs when somebody who may has room", []))
+    if not row["command"] and self_sufficient is not None and agent not in self_sufficient:
+        change = f"`orchestrion update {name('T', row['id'])}"
+        ways = f"{change} --run COMMAND` or {change} --agent claude` (say) gives it one"
+        reasons.append(Reason("command", f"the agent {agent!r} needs a command and it has none: {ways}", []))
     return reasons
 
 
-def ready(tx: Transaction, limit: int) -> list[Row]:
-    """The first ``limit`` ready tasks in the order in which they will be claimed.
+def _place_in_queue(tx: Transaction, row: Row) -> Reason:
+    ahead = tx.the("ready_before", rank=row["rank"], id=row["id"], limit=1000)["total"]
+    place = "next" if not ahead else f"{ahead}{'+' if ahead >= 1000 else ''} ready tasks are before it"
+    return Reason("queue", f"ready; {place}. It runs when a worker that may take it has room", [])
+
+
+def ready(tx: Transaction, limit: int, *, plan: int | None = None) -> list[Row]:
+    """The first ``limit`` ready tasks, of a plan or of all, in the order in which they will be claimed.
 
     Each lane gives its first ones through its index; so the length of the queue does not matter.
     """
-    first = [row for lane in tx.all("lanes") for row in tx.all("ready_of_lane", lane=lane["id"], limit=limit)]
+    first = [
+        row for lane in tx.all("lanes") for row in tx.all("ready_of_lane", lane=lane["id"], limit=limit, plan=plan)
+    ]
     first.sort(key=lambda row: (row["rank"], row["id"]))
     return first[:limit]

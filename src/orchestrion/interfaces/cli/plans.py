@@ -107,6 +107,8 @@ def _applied(applied: Mapping[str, Any]) -> Iterator[str]:
     if applied["missing"]:
         names = ", ".join(output.plain(key) for key in applied["missing"][:_NAMED])
         yield f"  left alone, not in the file any more: {names}"
+    if applied["reopened"]:
+        yield f"  {would}reopened, because of new children: {', '.join(applied['reopened'][:_NAMED])}"
     if applied["dry_run"]:
         yield "nothing was done; leave --dry-run out to do it"
     elif applied["created"]:

@@ -10,21 +10,23 @@ import click
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command, group, reason_option, task_argument, tasks, usage
-from orchestrion.interfaces.cli.tasks import moved
+from orchestrion.interfaces.cli.tasks import moved, reopens
 
 
 @command("move", "orchestrion move T12 --parent T3", "orchestrion move T12 --top")
 @task_argument()
 @click.option("--parent", metavar="T", help="The task it becomes a part of.", shell_complete=tasks)
 @click.option("--top", is_flag=True, help="It becomes part of no other.")
-def move(call: Call, task: str, parent: str | None, top: bool) -> None:
+@click.option("--reopen", is_flag=True, help="Also if --parent is completed, and so reopened.")
+def move(call: Call, task: str, parent: str | None, top: bool, reopen: bool) -> None:
     """What is below it moves along; it waits for what its new parent waits for."""
     if (parent is None) != top:
         raise usage("say where to: --parent T, or --top.")
     with call.open() as orchestrion:
-        found = orchestrion.move(task, parent).as_json()
+        reopened = orchestrion.completed_above(parent) if parent and reopen else []
+        found = orchestrion.move(task, parent, reopen=reopen).as_json()
     under = f"under {found['parent']}" if found["parent"] else "at the top"
-    call.answer(found, lambda: [f"{moved(found)} ({under})"])
+    call.answer(found, lambda: [f"{moved(found)} ({under})", *reopens(reopened)])
 
 
 dep = group("dep", "A task waits for its dependencies; so do its children.", "orchestrion dep add T2 T1")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -76,6 +76,7 @@ def _waits(option: str, meaning: str) -> Callable[[Any], Any]:
 @_waits("--soft-after", "After these have ended, however they ended. Repeatable.")
 @_waits("--data-after", "As --after, and their results go into the brief. Repeatable.")
 @click.option("--parent", metavar="T", help="The task it is a part of.", shell_complete=tasks)
+@click.option("--reopen", is_flag=True, help="Also if --parent is completed, and so reopened.")
 @click.option("--plan", metavar="NAME", help="The plan whose branch its work is merged into.", shell_complete=plans)
 @click.option("--key", metavar="K", help="A name of your own for it, unique in its plan.")
 def add(
@@ -92,6 +93,7 @@ def add(
     description; its work is accepted if all checks exit with 0.
     """
     with call.open(create=True) as orchestrion:
+        reopened = orchestrion.completed_above(parent) if parent and values["reopen"] else []
         task = orchestrion.add(
             title,
             after=split(after),
@@ -101,7 +103,7 @@ def add(
             parent=parent,
             **_given(values),
         ).as_json()
-    call.answer(task, lambda: [moved(task)])
+    call.answer(task, lambda: [moved(task), *reopens(reopened)])
 
 
 @command("update", "orchestrion update T3 --priority 9 --check 'make test'")
@@ -176,6 +178,12 @@ def moved(task: Mapping[str, Any]) -> str:
     """A task after something was done to it, in a line: ``T3 ready  Write slugify()``."""
     label = output.heading(task["id"])
     return f"{label} is {output.state(task['state'])}: {output.plain(task['title'])}"
+
+
+def reopens(tasks: Sequence[str]) -> Iterator[str]:
+    """What a new child reopened."""
+    if tasks:
+        yield f"  {', '.join(tasks)} {'are' if len(tasks) > 1 else 'is'} reopened for it"
 
 
 def _list(page: Mapping[str, Any], none: str) -> Iterator[str]:

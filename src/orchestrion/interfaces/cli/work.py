@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -12,33 +12,46 @@ import click
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.complete import plans
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 
 if TYPE_CHECKING:
     from orchestrion.interfaces.cli.progress import Progress
-    from orchestrion.worker import Worker
+    from orchestrion.worker import Summary, Worker
+
+#: So many tasks, reasons and plans are named at the end.
+_SHOWN = 5
 
 
-@command("work", "orchestrion work --drain", "orchestrion work --slots 8", "orchestrion work --agent claude")
+@command(
+    "work",
+    "orchestrion work --drain",
+    "orchestrion work --drain --plan text-tools",
+    "orchestrion work --slots 8",
+    "orchestrion work --agent claude",
+)
 @click.option("--slots", metavar="N", type=int, help="Runs at the same time; the setting work.slots if not said.")
 @click.option("--drain", is_flag=True, help="End when nothing is left that it could run.")
 @click.option("--agent", metavar="NAME", help="Only tasks of this agent.")
-def work(call: Call, slots: int | None, drain: bool, agent: str | None) -> int:
+@click.option("--plan", metavar="PLAN", help="Only tasks of this plan.", shell_complete=plans)
+def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: str | None) -> int:
     """Claims ready tasks and runs each in its own copy of the repository, until it is told to stop. What
     it starts goes on without it: SIGTERM or Ctrl-C stops claiming, a second Ctrl-C ends at once.
 
     With --drain it waits for its own runs and for retries, not for people, gates or other
-    holders' leases; it ends with 8 if not everything is completed.
+    holders' leases. Its summary and exit code are about what this call could work on: it ends with 8 if
+    a task of that failed or is left. What was failed, or waited for a decision, before it began does not count.
     """
     from orchestrion.interfaces.cli.progress import progress
     from orchestrion.runs.launch import leave_run
 
     leave_run()
     with call.open() as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
-        summary = orchestrion.work(slots=slots, drain=drain, agent=agent, seen=shown.look, worker=stop.watch)
+        summary = orchestrion.work(slots=slots, drain=drain, agent=agent, plan=plan, seen=shown.look, worker=stop.watch)
         shown.look()
         left = [] if call.json else orchestrion.status()["needs_you"]
-    call.answer(summary.as_json(), lambda: _summary(summary.as_json(), left))
+        done = orchestrion.finished_plans() if summary.completed and not call.json else []
+    call.answer(summary.as_json(), lambda: _summary(summary, left, done))
     return NOT_ALL_COMPLETED if drain and not summary.all_completed else OK
 
 
@@ -81,17 +94,18 @@ class Stop:
             self._worker.stop()
 
 
-def _summary(summary: Mapping[str, Any], left: list[Mapping[str, Any]]) -> Iterator[str]:
-    parts = [f"{summary['completed']} completed"]
-    parts += [
-        f"{summary[what]} {words}" for what, words in (("failed", "failed"), ("blocked", "left")) if summary[what]
-    ]
-    verdict = output.paint(", ".join(parts), "green" if len(parts) == 1 else "yellow")
-    yield f"{verdict}; {output.count(summary['runs'], 'run')} in {output.seconds(summary['seconds'])}"
-    for task in left[:5]:
+def _summary(summary: Summary, left: Sequence[Mapping[str, Any]], done: Sequence[str]) -> Iterator[str]:
+    """What became of what it could work on, then what it could not, and what comes next."""
+    counts = [(summary.completed, "completed"), (summary.failed, "failed")]
+    counts += [(summary.cancelled, "cancelled"), (summary.blocked, "left")]
+    parts = [f"{count} {word}" for count, word in counts if count or word == "completed"]
+    verdict = output.paint(", ".join(parts), "green" if summary.all_completed else "yellow")
+    yield f"{verdict}; {output.count(summary.runs, 'run')} in {output.seconds(summary.seconds)}"
+    yield from (f"  {output.plain(str(waiting))}" for waiting in summary.waiting[:_SHOWN])
+    for task in left[:_SHOWN]:
         said = output.plain(task["reason"] or task["title"]).strip()
         yield f"  {task['task']} {output.state(task['state'])}: {output.shorten(said, 90)}"
     if left:
         yield f"`orchestrion status` says what needs you, `orchestrion why {left[0]['task']}` why"
-    elif summary["completed"]:
-        yield "`orchestrion land` brings the work to your branch"
+    for plan in done[:_SHOWN]:
+        yield f"`orchestrion land {plan}` brings its work to your branch"

@@ -70,6 +70,7 @@ class NewTask(TaskFields):
     plan: str | None = Field(None, max_length=64)
     key: str | None = Field(None, max_length=128)
     parent: Id | None = None
+    reopen: bool = Field(False, description="Whether a parent that is completed may be reopened for it.")
     after: Ids = []
     after_failure: Ids = []
     soft_after: Ids = []

@@ -191,6 +191,7 @@ class Applied(Told):
     updated: int
     unchanged: int
     missing: list[str]
+    reopened: list[str]
     dry_run: bool
 
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from orchestrion.core.errors import AgentProblem
+from orchestrion.core.config import nearest
+from orchestrion.core.errors import AgentProblem, NotFound
 from orchestrion.runs.agents.agent import Agent
 
 #: Name -> module of this folder, class in it, and the program that is looked for on PATH.
@@ -45,6 +46,20 @@ def agent_named(name: str, settings: Mapping[str, Any]) -> Agent:
         hint=f"name one of {', '.join(names())}, or describe it under `agents:` in .orchestrion/config.yaml",
         code="agent_missing",
     )
+
+
+def refuse_unknown(name: str, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises NotFound (``no_agent``) for a name that is neither known nor described by the settings."""
+    known = [*dict.fromkeys([*names(), *settings])]
+    if name not in known:
+        near = nearest(name, known)
+        raise NotFound(
+            f"there is no agent {name!r}; there are {', '.join(known)}",
+            hint=f"did you mean {near}?" if near else "describe it under `agents:` in .orchestrion/config.yaml",
+            code="no_agent",
+            agent=name,
+            known=known,
+        )
 
 
 def names() -> list[str]:

@@ -13,6 +13,7 @@ select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.c
 from lanes l join tasks t on t.id =
     (select h.id from tasks h where h.lane = l.id and h.state = 'ready'
         and h.plan not in {spent[]}  --? spent
+        and h.plan = :plan  --? plan
         order by h.rank, h.id limit 1)
 where l.project = :project
   and l.role in {roles[text]}  --? roles
@@ -27,6 +28,7 @@ select id, lane, role, agent, needs, command from (
     from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
     where g.tag = :tag and t.state = 'ready' and t.project = :project
       and t.plan not in {spent[]}  --? spent
+      and t.plan = :plan  --? plan
       and l.role in {roles[text]}  --? roles
 ) as heads
 where place <= 5 order by rank, id

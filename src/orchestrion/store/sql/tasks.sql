@@ -68,11 +68,6 @@ where t.project = :project and t.archived_at is null
   and t.plan = :plan  --? plan
 group by t.state
 
--- name: count_unneeded
--- Number of tasks that were cancelled because nothing failed; nobody misses them.
-select count(*) as total from tasks t where t.project = :project and t.state = 'cancelled' and t.code = 'not_needed'
-  and t.plan = :plan  --? plan
-
 -- name: lanes
 -- All lanes.
 select id, role, agent, needs from lanes where project = :project order by id
@@ -80,7 +75,9 @@ select id, role, agent, needs from lanes where project = :project order by id
 -- name: ready_of_lane
 -- The first ready tasks of a lane, in the order in which they will be claimed.
 select t.*, p.name as plan_name, l.role, l.agent, l.needs
-from (select * from tasks where lane = :lane and state = 'ready' order by rank, id limit :limit) t
+from (select * from tasks where lane = :lane and state = 'ready'
+        and plan = :plan  --? plan
+      order by rank, id limit :limit) t
     join plans p on p.id = t.plan join lanes l on l.id = t.lane
 order by t.rank, t.id
 
@@ -114,6 +111,14 @@ with recursive above(id, parent, depth) as (
     union all
     select t.id, t.parent, depth + 1 from tasks t join above on t.id = above.parent)
 select id, depth from above where depth > 0 order by depth
+
+-- name: completed_above
+-- Those of some tasks that are completed, and what is above them as far as it is completed too.
+with recursive above(id, parent) as (
+    select id, parent from tasks where id in {ids[]} and state = 'completed' and project = :project
+    union
+    select t.id, t.parent from tasks t join above on t.id = above.parent where t.state = 'completed')
+select id from above order by id desc
 
 -- name: waiting_tasks
 -- What decides where waiting tasks go: their counters. Completed parents of which a child came back belong to them.
@@ -240,11 +245,36 @@ select count(*) as total from (
 -- name: comes_back
 -- Whether a task will be run by itself, though not now: its back-off has an end, or its agent's service wants to be
 -- asked later.
-select 1 as waits from tasks where state = 'retrying' and project = :project
+select 1 as waits from tasks t where t.state = 'retrying' and t.project = :project
+  and t.plan = :plan  --? plan
+  and t.lane in {lanes[]}  --? lanes
 union all
 select 1 from breakers where project = :project and code = 'rate_limited' and until > {now}
-    and exists (select 1 from tasks where state = 'ready' and project = :project)
+    and exists (select 1 from tasks t where t.state = 'ready' and t.project = :project
+        and t.plan = :plan  --? plan
+        and t.lane in {lanes[]}  --? lanes
+    )
 limit 1
+
+-- name: tasks_behind_decisions
+-- Tasks that only a person can move on, and those that wait for such a task.
+with recursive behind (id) as (
+    select id from tasks where project = :project and state in ('blocked', 'review')
+    union
+    select e.task from edges e join behind b on b.id = e.prerequisite join tasks t on t.id = e.task
+    where e.state in ('open', 'dead') and t.state = 'pending')
+select id from behind order by id
+
+-- name: tally
+-- Tasks by state: those that are open and not beyond reach, and those that came to their state since an event.
+select t.state, count(*) as total from tasks t
+where t.project = :project and t.archived_at is null and not (t.state = 'cancelled' and t.code = 'not_needed')
+  and ((t.state not in ('completed', 'failed', 'cancelled') and t.id not in {beyond[]})
+    or (t.id, t.state) in (select e.task, e.to_state from events e
+        where e.project = :project and e.id > :since and e.kind like 'task.%'))
+  and t.plan = :plan  --? plan
+  and t.lane in {lanes[]}  --? lanes
+group by t.state
 
 -- name: needs_you
 -- Tasks that only a person can move on, the oldest first.

@@ -6,6 +6,7 @@ select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.c
 from (select b.* from lanes b cross join lateral
           (select h.id as head, h.rank from tasks h where h.lane = b.id and h.state = 'ready'
               and h.plan not in {spent[]}  --? spent
+              and h.plan = :plan  --? plan
               order by h.rank, h.id limit 1) h
       where b.project = :project
         and b.role in {roles[text]}  --? roles
@@ -14,4 +15,5 @@ from (select b.* from lanes b cross join lateral
 left join lateral
     (select f.id, f.attempts, f.ready_at from tasks f where f.lane = l.id and f.state = 'ready'
         and f.plan not in {spent[]}  --? spent
+        and f.plan = :plan  --? plan
         order by f.rank, f.id limit 1 for no key update skip locked) t on true

@@ -1,0 +1,51 @@
+"""What a worker's call had to do with: the tasks that could come to it, and what became of them.
+
+A task could come to it if it is of the plan and for the agent that the call was asked for, and did
+not wait, itself or through others, for a decision that was due before the call began: in review, or
+after a failure. So an old failure is no reason for a new call to end badly; a task that fails,
+or waits for somebody, because of this call is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrion.core.states import TaskState
+from orchestrion.store import Transaction
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Where a call began."""
+
+    #: Number of the last event before it.
+    event: int
+    #: Tasks that could not come to it then.
+    beyond: Sequence[int]
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Tasks that a call could work on, by what became of them since its beginning."""
+
+    completed: int
+    failed: int
+    #: By somebody; those that nobody needs any more are not counted.
+    cancelled: int
+    #: Waiting, ready, running or in review.
+    left: int
+
+
+def mark(tx: Transaction) -> Mark:
+    """The beginning of a call."""
+    return Mark(int(tx.the("last_event")["id"]), [row["id"] for row in tx.all("tasks_behind_decisions")])
+
+
+def tally(tx: Transaction, since: Mark, plan: int | None, lanes: Sequence[int] | None) -> Tally:
+    """What became of the tasks of a plan (None: of all) in some lanes (None: in all) since the call began."""
+    rows = tx.all("tally", since=since.event, beyond=list(since.beyond), plan=plan, lanes=lanes and list(lanes))
+    states = {row["state"]: int(row["total"]) for row in rows}
+    completed, failed = states.pop(TaskState.COMPLETED, 0), states.pop(TaskState.FAILED, 0)
+    cancelled = states.pop(TaskState.CANCELLED, 0)
+    return Tally(completed, failed, cancelled, left=sum(states.values()))
