@@ -29,6 +29,7 @@ from orchestrion.core.errors import (
     AlreadyTaken,
     Backpressure,
     EnvironmentProblem,
+    GitProblem,
     OrchestrionError,
     StaleRun,
     StoreProblem,
@@ -199,6 +200,10 @@ class Worker:
         return bool(self.store.read(lambda tx: tx.the("task", id=task))["state"] == TaskState.IN_PROGRESS)
 
     def _begin(self) -> bool:
+        if self._repository is not None:
+            with suppress(GitProblem):  # its runs will say so
+                if said := refs.in_the_way(self._repository.git):
+                    self.warn(said)
         self._mark = self.store.read(tally.mark)
         return self._provide_limits()
 

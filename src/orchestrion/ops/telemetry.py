@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.extras import extra
 from orchestrion.ops.traces import Span
 
 if TYPE_CHECKING:
@@ -22,15 +23,9 @@ class Exporter:
 
     def __init__(self, endpoint: str, project: str, version: str) -> None:
         """``endpoint``: a collector's address, as ``http://localhost:4318``. Raises EnvironmentProblem."""
-        try:
+        with extra("otel", "the setting telemetry.endpoint"):
             from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
             from opentelemetry.sdk.resources import Resource
-        except ImportError as error:
-            raise EnvironmentProblem(
-                "telemetry.endpoint is set, but OpenTelemetry is not installed",
-                hint="pip install 'orchestrion[otel]', or take telemetry.endpoint away",
-                code="extra_missing",
-            ) from error
         facts = {"service.name": "orchestrion", "service.version": version, "service.namespace": project}
         self._resource = Resource.create(facts)
         self._endpoint = f"{endpoint.rstrip('/')}/v1/traces"

@@ -76,12 +76,14 @@ class HealthCases(ClientCases):
         return [health.of_disk({"the store": self.project.store_dir, "workspaces": Path(home)}), self._git_part()]
 
     def _git_part(self) -> Part:
+        from orchestrion.runs.git import INSTALL_GIT
+
         program = shutil.which("git", path=self.environ.get("PATH"))
         if self.project.git_root is None:
             said = "the project is no git repository; agents work in the folder itself"
             return Part("git", HEALTHY, said, "", {"repository": False})
         if program is None:
-            return Part("git", UNHEALTHY, "git is not installed", "install git 2.31 or newer", {"repository": True})
+            return Part("git", UNHEALTHY, "git is not installed", INSTALL_GIT, {"repository": True})
         began = time.perf_counter()
         asked = [program, "-C", str(self.project.root), "rev-parse", "--git-dir"]
         answer = subprocess.run(asked, capture_output=True, text=True, check=False, env=dict(self.environ))

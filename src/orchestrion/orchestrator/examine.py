@@ -13,6 +13,8 @@ from typing import Any
 from orchestrion.core import tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError
 from orchestrion.core.model import iso, name
+from orchestrion.orchestrator.opening import FIRST_COMMIT
+from orchestrion.orchestrator.repository import repository_of
 from orchestrion.orchestrator.talking import TalkCases
 
 #: So many lines of a log, and characters of each, are enough to see how it ended.
@@ -39,7 +41,7 @@ class ExamineCases(TalkCases):
         )
         with ThreadPoolExecutor(max_workers=8) as pool:
             found = list(pool.map(self._examined, wanted))
-        parts = [self._git(), self._store(), self._disk()]
+        parts = [self._git(), self._repository_part(), self._store(), self._disk()]
         healthy = not any(one["advice"] for one in [*found, *parts])
         return {"healthy": healthy, "agents": found, "parts": parts}
 
@@ -88,13 +90,35 @@ class ExamineCases(TalkCases):
         return _agent(agent, health.program, health.version, health.signed_in, health.advice)
 
     def _git(self) -> dict[str, Any]:
+        from orchestrion.runs.git import INSTALL_GIT
+
         program = shutil.which("git", path=self.environ.get("PATH"))
         if program is None:
-            return _part("git", "not found", "install git 2.31 or newer")
+            return _part("git", "not found", INSTALL_GIT)
         said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout.strip()
-        if self.project.git_root is None:
-            return _part("git", f"{said}; this folder is no repository", "", "agents work in the folder itself")
         return _part("git", said)
+
+    def _repository_part(self) -> dict[str, Any]:
+        """Whether runs can get their own copies of it; what an agent's copy will lack."""
+        from orchestrion.runs import refs
+        from orchestrion.runs.workspace import drivers
+
+        if self.project.git_root is None:
+            return _part("repository", "this folder is none", "", "agents work in the folder itself")
+        try:
+            project = repository_of(self)
+            commit = project.git.tip("HEAD")
+            if commit is None:
+                return _part("repository", "it has no commit yet", FIRST_COMMIT)
+            drivers.refuse_missing(project, commit)
+            unset = drivers.not_set_up(project, commit).items()
+            notes = [
+                f"its filter {one} is not set up, here or for agents{f': {how}' if how else ''}" for one, how in unset
+            ]
+            way = refs.in_the_way(project.git)
+        except OrchestrionError as problem:
+            return _part("repository", problem.message, problem.hint)
+        return _part("repository", str(self.project.checkout), "", "; ".join([*notes, *([way] if way else [])]))
 
     def _store(self) -> dict[str, Any]:
         def look(tx: Any) -> int:

@@ -12,8 +12,9 @@ from typing import Any, Self
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import NotFound
+from orchestrion.core.git_head import head_of
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
-from orchestrion.store import Origin, ProjectKey, Store, open_store
+from orchestrion.store import Origin, ProjectKey, Store, Upgrade, open_store, prepare_store
 
 #: Follows one request through every process that it starts.
 CORRELATION = "ORCHESTRION_CORRELATION"
@@ -31,6 +32,8 @@ _CONFIG = """\
 # checks:
 #   test: make test
 """
+#: What a repository needs in which no run can begin.
+FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 
 
 class Opening:
@@ -58,12 +61,13 @@ class Opening:
 
         A git repository or a folder with ``.orchestrion/`` is a project; its store is made
         on first use unless ``create`` is false. ``db`` names another database.
-        Raises NotFound, InvalidInput, StoreProblem.
+        Raises NotFound, InvalidInput, StoreProblem, EnvironmentProblem (``extra_missing``).
         """
         environ = os.environ if environ is None else environ
         project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
         config = settings.load(project.root, environ, {} if db is None else {"db": db})
         url = _address(project, config)
+        prepare_store(url)  # before anything is written, even an id
         if "://" not in url:
             _provide_folder(Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
@@ -71,6 +75,8 @@ class Opening:
         store.origin = Origin(
             actor or _actor(environ), environ.get("ORCHESTRION_SESSION"), environ.get(CORRELATION) or None
         )
+        if store.upgrade is not None:
+            _note_upgrade(store, store.upgrade)
         return cls(project, config, store, environ)
 
     @classmethod
@@ -89,6 +95,7 @@ class Opening:
         """Makes a folder a project: its store and ``.orchestrion/config.yaml``. Doing it again changes nothing."""
         environ = os.environ if environ is None else environ
         project = project_at(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        prepare_store(_address(project, settings.load(project.root, environ, {} if db is None else {"db": db})))
         shared = project.root / SHARED_FOLDER
         shared.mkdir(exist_ok=True)
         file = shared / "config.yaml"
@@ -101,6 +108,7 @@ class Opening:
                 "db": settings.masked(opened.store.url),
                 "agents": _installed(environ),
                 "created": created,
+                "notes": _notes(project),
             }
 
     def schema(self) -> dict[str, Any]:
@@ -121,10 +129,25 @@ class Opening:
         self.close()
 
 
+def _note_upgrade(store: Store, upgrade: Upgrade) -> None:
+    data = {"before": upgrade.before, "now": upgrade.now, "copy": str(upgrade.copy) if upgrade.copy else None}
+    store.write(lambda tx: tx.event("store.upgraded", data=data))
+
+
 def _installed(environ: Mapping[str, str]) -> list[str]:
     from orchestrion.runs.agents.known import installed
 
     return installed(environ)
+
+
+def _notes(project: Project) -> list[str]:
+    """What is to be done before agents can work here."""
+    if project.git_dir is None or project.git_common_dir is None:
+        return ["this folder is no git repository: agents will work in the folder itself"]
+    head = head_of(project.git_dir, project.git_common_dir)
+    if head and head.commit is None:
+        return [f"the repository has no commit yet; {FIRST_COMMIT}"]
+    return []
 
 
 def _address(project: Project, config: Config) -> str:

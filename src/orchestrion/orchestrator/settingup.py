@@ -7,11 +7,11 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from orchestrion.core.errors import NotFound
+from orchestrion.core.extras import require
 from orchestrion.core.model import check_choice
 from orchestrion.core.project import find_project
 from orchestrion.ops.setup import change, records
@@ -38,12 +38,15 @@ def set_up(
 
     ``files`` says of each file what became of it, where its backup is, and the difference.
     Scope ``project`` needs a project, ``user`` works without one. Opens no store.
-    Raises InvalidInput (no such client, scope or tools; a broken file), NotFound, EnvironmentProblem.
+    Raises InvalidInput (no such client, scope or tools; a broken file), NotFound, EnvironmentProblem
+    (``extra_missing``: the server could not start).
     """
     environ = os.environ if environ is None else environ
     check_choice("scope", scope, SCOPES)
     if tools is not None:
         check_choice("tools", tools, TOOLS)
+    if not undo and not program:
+        require("mcp", "the server that the client is to start", "mcp")
     request = change.Request(
         client=client_named(client),
         scope=scope,
@@ -66,7 +69,6 @@ def set_up(
         "command": list(request.command()),
         "files": [_shown(one, backups) for one in changes],
         "then": _then(request),
-        "advice": None if undo or program else _advice(),
     }
 
 
@@ -87,13 +89,6 @@ def _known_everywhere(program: tuple[str, ...], environ: Mapping[str, str]) -> t
 def _then(request: change.Request) -> str:
     asks = request.client.asks if request.scope == "project" else ""
     return f"{request.client.then}; {asks}" if asks else request.client.then
-
-
-def _advice() -> str | None:
-    """What is missing for the server to start."""
-    if find_spec("mcp") is not None:
-        return None
-    return "the server needs the MCP library, which is not installed: pip install 'orchestrion[mcp]'"
 
 
 def _project(folder: Path | str | None, scope: str, environ: Mapping[str, str]) -> Path | None:

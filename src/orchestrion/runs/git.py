@@ -21,6 +21,7 @@ from pathlib import Path
 from orchestrion.core.errors import GitProblem
 
 OLDEST_GIT = (2, 30)
+INSTALL_GIT = "install git 2.30 or newer"
 
 _SETTINGS = (
     "core.hooksPath=/dev/null",
@@ -332,15 +333,13 @@ def _program(path: str) -> str:
     """The git on ``path``, asked for its version once per process."""
     program = shutil.which("git", path=path)
     if program is None:
-        raise GitProblem(
-            "git is not installed, or not on the PATH", hint="install git 2.30 or newer", code="git_missing"
-        )
+        raise GitProblem("git is not installed, or not on the PATH", hint=INSTALL_GIT, code="git_missing")
     said = subprocess.run([program, "--version"], capture_output=True, text=True, check=False).stdout
     version = re.search(r"(\d+)\.(\d+)", said)
     if not version or (int(version[1]), int(version[2])) < OLDEST_GIT:
         raise GitProblem(
-            f"git 2.30 or newer is needed, found {said.strip() or 'one that does not tell its version'}",
-            hint="install a newer git, or put one first in the PATH",
+            f"this git is too old: {said.strip() or 'it does not tell its version'}",
+            hint=f"{INSTALL_GIT}, or put one first in the PATH",
             code="git_too_old",
             found=said.strip(),
         )

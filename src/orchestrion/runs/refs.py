@@ -30,6 +30,16 @@ def retire(git: Git, store: Store) -> int:
     return count
 
 
+def in_the_way(git: Git) -> str | None:
+    """Why the branches for people cannot be there, in words; None: they can. Raises GitProblem."""
+    if git.tip("refs/heads/orchestrion") is None:
+        return None
+    return (
+        "your branch `orchestrion` is in the way of the branches orchestrion/PLAN and orchestrion/run/R1, which only "
+        "show you the work; all goes on without them. `git branch -m orchestrion NEW-NAME` makes room"
+    )
+
+
 def _of_runs(git: Git) -> dict[int, dict[str, str]]:
     """Number of a run -> its refs with their commits."""
     found: dict[int, dict[str, str]] = {}

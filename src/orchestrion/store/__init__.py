@@ -6,7 +6,8 @@ knows every statement of ``sql/`` by name; ``migrate.py`` brings a database to t
 schema. May import ``core`` and the database drivers. Knows no use case.
 """
 
+from orchestrion.store.migrate import Upgrade
 from orchestrion.store.opening import open_store, prepare_store
 from orchestrion.store.store import Origin, ProjectKey, Store, Transaction
 
-__all__ = ["Origin", "ProjectKey", "Store", "Transaction", "open_store", "prepare_store"]
+__all__ = ["Origin", "ProjectKey", "Store", "Transaction", "Upgrade", "open_store", "prepare_store"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.extras import extra
 from orchestrion.store.store import ProjectKey, Store
 
 
@@ -15,8 +16,8 @@ def open_store(
 
     With ``create`` a missing database is made; an older one is brought to this program's
     schema in any case (``Store.upgrade`` says so). Raises StoreProblem (missing, locked, read-only,
-    corrupt, too new, unreachable), NotFound when there is none and ``create`` is false, InvalidInput for
-    another scheme.
+    corrupt, too new, unreachable), EnvironmentProblem (``extra_missing``), NotFound when there is none
+    and ``create`` is false, InvalidInput for another scheme.
     """
     made, address = _kind_of(url)
     store = made(address, create=create, now=now)
@@ -35,7 +36,8 @@ def prepare_store(url: str) -> None:
 
 def _kind_of(url: str) -> tuple[Callable[..., Store], str]:
     if url.startswith(("postgresql://", "postgres://")):
-        from orchestrion.store.postgres import PostgresStore
+        with extra("postgres", "a PostgreSQL database"):
+            from orchestrion.store.postgres import PostgresStore
 
         return PostgresStore, url
     scheme, separator, rest = url.partition("://")

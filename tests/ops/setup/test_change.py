@@ -433,10 +433,13 @@ def test_what_a_team_shares_names_nothing_of_this_machine(home: Path, project: P
 
 def test_a_library_that_is_missing_is_named(home: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"HOME": str(home), "PATH": os.defpath}
-    assert set_up("cursor", folder=project, environ=environ)["advice"] is None
-    monkeypatch.setattr(settingup, "find_spec", lambda name: None)
-    assert "orchestrion[mcp]" in set_up("cursor", folder=project, environ=environ)["advice"]
-    assert set_up("cursor", folder=project, environ=environ, undo=True)["advice"] is None
+    monkeypatch.setattr("orchestrion.core.extras.find_spec", lambda name: None)
+    with pytest.raises(EnvironmentProblem) as refused:
+        set_up("cursor", folder=project, environ=environ)
+    assert (refused.value.code, "orchestrion[mcp]" in refused.value.hint) == ("extra_missing", True)
+    assert not (home / ".cursor").exists()
+    # What is there can be taken out without it.
+    assert {one["state"] for one in set_up("cursor", folder=project, environ=environ, undo=True)["files"]} == {"unchanged"}
 
 
 # -- what is asked --------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
     from orchestrion.orchestrator.finding import Finding
+    from orchestrion.store import Store
 
 #: An agent's environment names its run here, as ``<store-uuid>/R31``.
 RUN_VARIABLE = "ORCHESTRION_RUN"
@@ -29,13 +30,17 @@ class Call:
         """The project with all its use cases. Only what adds to a project may ``create`` its store."""
         from orchestrion.orchestrator import Orchestrator
 
-        return Orchestrator.open(self.folder, db=self.db, create=create)
+        opened = Orchestrator.open(self.folder, db=self.db, create=create)
+        _tell_upgrade(opened.store)
+        return opened
 
     def open_to_find(self) -> Finding:
         """The project for a command that only looks at tasks: imports a third of the rest."""
         from orchestrion.orchestrator.finding import Finding
 
-        return Finding.open(self.folder, db=self.db, create=False)
+        opened = Finding.open(self.folder, db=self.db, create=False)
+        _tell_upgrade(opened.store)
+        return opened
 
     def answer(self, document: Any, draw: Callable[[], Iterable[str]]) -> None:
         """Prints ``document`` for a program, or the lines that ``draw`` makes of it for people."""
@@ -45,6 +50,20 @@ class Call:
             output.document(document)
         else:
             output.lines(draw())
+
+
+def _tell_upgrade(store: Store) -> None:
+    """Says that the store of an older version was brought up to date, and where it is as it was."""
+    if store.upgrade is None:
+        return
+    from orchestrion.core.config import masked
+    from orchestrion.interfaces.cli import output
+
+    if store.upgrade.copy is not None:
+        before = f"as it was: {output.plain(str(store.upgrade.copy))}"
+    else:
+        before = f"no copy was made; `pg_dump --format=custom --file=orchestrion.dump '{masked(store.url)}'` makes one"
+    output.note(f"the store was brought from schema {store.upgrade.before} to {store.upgrade.now}; {before}")
 
 
 def own_run(run: str | None, store: str) -> str:

@@ -147,8 +147,11 @@ def _made(made: Mapping[str, Any]) -> Iterator[str]:
     yield f"{output.heading(output.plain(made['project']))} {done}"
     agents = ", ".join(made["agents"]) or "none of the known ones; tasks can run commands (`--run`)"
     yield from output.fields([("database", output.plain(made["db"])), ("agents", agents)])
-    yield "next: `orchestrion add TITLE --run CMD` or `orchestrion apply FILE`, then `orchestrion work --drain`;"
-    yield "or `orchestrion setup CLIENT`, and plan and work from inside Claude Code, Codex, Cursor and others"
+    yield from (f"note: {note}" for note in made["notes"])
+    agent = f" or `--agent {made['agents'][0]}`" if made["agents"] else ""
+    yield f"next: `orchestrion add TITLE --run CMD`{agent}, or `orchestrion apply FILE`;"
+    yield "then `orchestrion work --drain`; or `orchestrion setup CLIENT`,"
+    yield "and plan and work from inside Claude Code, Codex, Cursor and others"
 
 
 def _events(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

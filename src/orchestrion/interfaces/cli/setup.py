@@ -66,5 +66,3 @@ def _done(done: Mapping[str, Any]) -> Iterator[str]:
             yield f"  as it was: {output.plain(file['backup'])}"
     if not done["undo"] and any(file["state"] != "unchanged" for file in done["files"]):
         yield f"now {done['then']}"
-    if done["advice"]:
-        yield done["advice"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.extras import extra
 
 
 def over_stdio(folder: str | None, db: str | None, environ: dict[str, str], profile: str) -> None:
@@ -46,15 +46,9 @@ def _library() -> ModuleType:
 
     # Clients show each line on stderr as an error.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
-    try:
+    with extra("mcp", "the MCP server"):
         import anyio
         import mcp.server.lowlevel  # noqa: F401 - whether it is there
-    except ImportError as error:
-        raise EnvironmentProblem(
-            "the MCP library is not installed",
-            hint="install it: pip install 'orchestrion[mcp]'",
-            code="mcp_missing",
-        ) from error
     return anyio
 
 

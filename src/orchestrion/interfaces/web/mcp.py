@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.extras import missing
 from orchestrion.interfaces.web import logs
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import App, Receive, Scope, Send
@@ -51,7 +51,7 @@ class Mcp:
         try:
             desk, inner = await self._house.do(self._loaded)
         except ImportError as error:
-            opened.set_exception(_missing(error))
+            opened.set_exception(missing("mcp", "/mcp", error.name or str(error)))
             return
         try:
             async with inner.router.lifespan_context(inner):  # type: ignore[attr-defined]
@@ -79,11 +79,3 @@ class Mcp:
         self._ending.set()
         if self._life is not None:
             await self._life
-
-
-def _missing(error: ImportError) -> EnvironmentProblem:
-    return EnvironmentProblem(
-        f"the MCP library is not installed: {error}",
-        hint="install it: pip install 'orchestrion[mcp]'",
-        code="mcp_missing",
-    )

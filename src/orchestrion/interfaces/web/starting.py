@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
-from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.extras import require
 
 if TYPE_CHECKING:
     from orchestrion.interfaces.web.house import House
@@ -73,15 +73,7 @@ def _working(house: House, work: Work | None) -> Iterator[None]:
 
 
 def _look_for_libraries() -> None:
-    from importlib.util import find_spec
-
-    missing = [name for name in ("fastapi", "uvicorn") if find_spec(name) is None]
-    if missing:
-        raise EnvironmentProblem(
-            f"the server needs {' and '.join(missing)}, not installed here",
-            hint="install it: pip install 'orchestrion[serve]'",
-            code="serve_missing",
-        )
+    require("serve", "the server", "fastapi", "uvicorn", "jinja2")
 
 
 def _say_who_may_come(house: House) -> None:

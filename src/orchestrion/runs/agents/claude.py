@@ -223,11 +223,15 @@ def _program(named: Sequence[str], path: str | None) -> list[str] | None:
     """The command line of the program: the one that the settings name, on PATH, or of the SDK's package."""
     if named:
         return list(named) if shutil.which(named[0], path=path) else None
-    if found := shutil.which("claude", path=path):
-        return [found]
+    found = shutil.which("claude", path=path) or bundled()
+    return [found] if found else None
+
+
+def bundled() -> str | None:
+    """The program that the SDK's package has in it, which is our extra ``claude``; None: it is not installed."""
     package = find_spec("claude_agent_sdk")
-    bundled = Path(package.origin).parent / "_bundled" / "claude" if package and package.origin else None
-    return [str(bundled)] if bundled and os.access(bundled, os.X_OK) else None
+    program = Path(package.origin).parent / "_bundled" / "claude" if package and package.origin else None
+    return str(program) if program and os.access(program, os.X_OK) else None
 
 
 def _permissions(asked: Assignment) -> list[str]:

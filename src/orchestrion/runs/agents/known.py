@@ -68,9 +68,14 @@ def names() -> list[str]:
 
 
 def installed(environ: Mapping[str, str]) -> list[str]:
-    """Those of them whose program is on PATH."""
+    """Those of them whose program is on PATH, or came with an extra of ours."""
     programs = {name: program for name, (_, _, program) in _NATIVE.items()} | _ACP
-    return [name for name, program in programs.items() if shutil.which(program, path=environ.get("PATH"))]
+    path = environ.get("PATH")
+    return [name for name, program in programs.items() if shutil.which(program, path=path) or _is_bundled(name)]
+
+
+def _is_bundled(name: str) -> bool:
+    return name == "claude" and _imported("claude", "bundled")() is not None
 
 
 def self_sufficient(settings: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:

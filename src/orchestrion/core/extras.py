@@ -1,0 +1,38 @@
+"""Libraries that not everybody needs: they come with an *extra* of the package, and may be missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+
+from orchestrion.core.errors import EnvironmentProblem
+
+
+@contextmanager
+def extra(name: str, what: str) -> Iterator[None]:
+    """Around the imports that ``what`` needs. Raises EnvironmentProblem (``extra_missing``) if one fails."""
+    try:
+        yield
+    except ImportError as error:
+        if error.name is not None and error.name.partition(".")[0] == "orchestrion":
+            raise  # that is a mistake of ours
+        raise missing(name, what, error.name or str(error)) from error
+
+
+def require(name: str, what: str, *libraries: str) -> None:
+    """Looks whether libraries are there, without loading them. Raises EnvironmentProblem (``extra_missing``)."""
+    for library in libraries:
+        if find_spec(library) is None:
+            raise missing(name, what, library)
+
+
+def missing(name: str, what: str, library: str) -> EnvironmentProblem:
+    """The error for a library of an extra that is not installed."""
+    return EnvironmentProblem(
+        f"{what} needs {library}, which is not installed",
+        hint=f"pip install 'orchestrion[{name}]', into the environment of this program; nothing was changed",
+        code="extra_missing",
+        extra=name,
+        library=library,
+    )
