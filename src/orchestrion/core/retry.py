@@ -166,7 +166,7 @@ _TAXONOMY = (
         "verification_failed",
         False,
         "files are not as the run said they are",
-        "look at the files, then `orchestrion approve TASK` or `orchestrion reject TASK`",
+        "look at the files, then `orchestrion approve TASK` or `orchestrion reject TASK --reason TEXT`",
     ),
     # What its limits said.
     Failure(

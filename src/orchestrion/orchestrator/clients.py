@@ -226,7 +226,7 @@ def allowed_command(given: str | None, config: Config) -> str | None:
     if given and not config["doors.commands"]:
         raise Conflict(
             "this door takes no shell commands",
-            hint="add the task with `orchestrion add --run`, or allow it: doors.commands in the config",
+            hint="add the task with `orchestrion add TITLE --run COMMAND`, or allow it: doors.commands in the config",
             code="no_commands",
         )
     return given

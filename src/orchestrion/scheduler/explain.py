@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
-from orchestrion.core.states import SETTLED_TASK, TaskState
+from orchestrion.core.states import DECISION_GATES, SETTLED_TASK, EdgeKind, TaskState
 from orchestrion.scheduler import breaker, budget, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
@@ -99,14 +99,18 @@ def _of_edge(edge: Row) -> Reason:
         when = f" until {iso(edge['opens_at'])}" if edge["opens_at"] else ""
         text = f": {edge['gate_name']}" if edge["gate_name"] else ""
         how = "was refused" if edge["state"] == "dead" else "is open"
-        return Reason("gate", f"{edge['kind']} {label} {how}{when}{text}", [label])
+        decided = how == "is open" and edge["kind"] in DECISION_GATES
+        answer = " --answer TEXT" if edge["kind"] == EdgeKind.QUESTION else ""
+        todo = f"; `orchestrion gate open {label}{answer}` decides it" if decided else ""
+        return Reason("gate", f"{edge['kind']} {label} {how}{when}{text}{todo}", [label])
     label = name("T", edge["prerequisite"])
     detail = f"{label} ({edge['prerequisite_title']}) is {edge['prerequisite_state']}"
     if edge["kind"] == "child":
         return Reason("child", f"its child {detail}", [label])
     kind = "dead_dependency" if edge["state"] == "dead" else "dependency"
     inherited = f", inherited from {name('T', edge['heir_of'])}" if edge["heir_of"] != edge["task"] else ""
-    return Reason(kind, f"{edge['kind']} {detail}{inherited}", [label])
+    todo = f"; `orchestrion retry {label}` tries it again" if edge["prerequisite_state"] == TaskState.FAILED else ""
+    return Reason(kind, f"{edge['kind']} {detail}{inherited}{todo}", [label])
 
 
 def not_taken(

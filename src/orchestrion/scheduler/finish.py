@@ -289,7 +289,8 @@ def _interrupt(tx: Transaction, row: Row) -> None:
     if not tx.run("run_interrupted", run=row["id"]):
         raise Conflict(
             f"{name('R', row['id'])} is putting its work into the plan at this moment",
-            hint=f"it is over in a moment; then `orchestrion reopen {name('T', row['task'])}` if it is not wanted",
+            hint="it is over in a moment; if it is not wanted then: "
+            f"`orchestrion reopen {name('T', row['task'])} --reason TEXT`",
             code="run_landing",
         )
 

@@ -15,7 +15,6 @@ from asked import PROGRAM, SetUp
 from orchestrion.core.errors import Conflict, EnvironmentProblem, InvalidInput, NotFound
 from orchestrion.ops.setup import block, files, hooks, records
 from orchestrion.ops.setup.clients import CLIENTS
-from orchestrion.orchestrator import settingup
 from orchestrion.orchestrator.settingup import set_up
 
 NAMES = [client.name for client in CLIENTS]
@@ -439,7 +438,9 @@ def test_a_library_that_is_missing_is_named(home: Path, project: Path, monkeypat
     assert (refused.value.code, "orchestrion[mcp]" in refused.value.hint) == ("extra_missing", True)
     assert not (home / ".cursor").exists()
     # What is there can be taken out without it.
-    assert {one["state"] for one in set_up("cursor", folder=project, environ=environ, undo=True)["files"]} == {"unchanged"}
+    assert {one["state"] for one in set_up("cursor", folder=project, environ=environ, undo=True)["files"]} == {
+        "unchanged"
+    }
 
 
 # -- what is asked --------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ def readme() -> None:
 
 def changelog() -> None:
     """Lists what the agents added, from the history."""
-    log = ["git", "log", "--no-merges", "--reverse", "--format=%s", "--author=orchestrion@localhost"]
+    log = ["git", "log", "--no-merges", "--reverse", "--format=%s", "--grep=^Orchestrion-Run:"]
     said = subprocess.run(log, capture_output=True, text=True, check=True).stdout.splitlines()
     entries = "".join(f"- {subject}.\n" for subject in dict.fromkeys(said) if "(unfinished" not in subject)
     text = Path("CHANGELOG.md").read_text(encoding="utf-8")

@@ -260,7 +260,8 @@ def _gates(found: Mapping[str, Any]) -> Iterable[str]:
             yield f"{gate['task']} may go on {_in(gate['opens_at'])}"
         else:
             asked = f" ({output.plain(gate['name'])})" if gate["name"] else ""
-            yield f"{gate['task']} for {gate['kind']}{asked}: orchestrion gate open {gate['gate']}"
+            answer = " --answer TEXT" if gate["kind"] == "question" else ""
+            yield f"{gate['task']} for {gate['kind']}{asked}: orchestrion gate open {gate['gate']}{answer}"
 
 
 def _reviews(found: Mapping[str, Any]) -> Iterable[str]:

@@ -131,4 +131,5 @@ def _gated(task: Mapping[str, Any], gate: Mapping[str, Any]) -> Iterator[str]:
     if gate["kind"] == "time":
         yield f"  {gate['id']} opens at {output.moment(gate['opens_at'])}"
     else:
-        yield f"  {gate['id']} waits for a decision: `orchestrion gate open {gate['id']}`"
+        answer = " --answer TEXT" if gate["kind"] == "question" else ""
+        yield f"  {gate['id']} waits for a decision: `orchestrion gate open {gate['id']}{answer}`"

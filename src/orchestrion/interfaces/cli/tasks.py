@@ -7,10 +7,13 @@ from typing import Any
 
 import click
 
+from orchestrion.core.states import SETTLED_TASK
 from orchestrion.interfaces.cli import output, used
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command, plans, split, task_argument, tasks, things
 
+#: So many lines of a reason are shown.
+_LINES = 12
 #: How many edges, runs and the like ``show`` names before it counts.
 _NAMED = 20
 
@@ -205,7 +208,11 @@ def _list(page: Mapping[str, Any], none: str) -> Iterator[str]:
 def _why(answer: Mapping[str, Any]) -> Iterator[str]:
     yield f"{output.heading(answer['task'])} is {output.state(answer['state'])}"
     for reason in answer["reasons"]:
-        yield f"  {output.plain(reason['detail'])}"
+        lines = output.block(reason["detail"]).strip().splitlines() or [""]
+        yield f"  {lines[0]}"
+        yield from (f"    {line}" for line in lines[1:_LINES])
+        if len(lines) > _LINES:
+            yield output.faint(f"    … and {len(lines) - _LINES} more lines")
 
 
 def _task(task: Mapping[str, Any]) -> Iterator[str]:
@@ -242,8 +249,10 @@ def _facts(task: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "needs", ", ".join(task["needs"])
     yield "tags", ", ".join(task["tags"])
     yield "attempts", f"{task['attempts']}, {task['retries']} of {task['max_retries']} retries"
-    for name in ("created_at", "started_at", "due_at", "completed_at", "archived_at"):
+    for name in ("created_at", "started_at", "due_at"):
         yield name.removesuffix("_at"), moment(task[name])
+    yield task["state"] if task["state"] in SETTLED_TASK else "ended", moment(task["completed_at"])
+    yield "archived", moment(task["archived_at"])
 
 
 def _names(ids: list[str]) -> str:
