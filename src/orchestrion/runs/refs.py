@@ -1,8 +1,8 @@
 """Refs of ours in the user's repository, and when they go.
 
-Each run leaves a branch for people (``orchestrion/run/R31``), the ref behind it, and refs for what it
-kept beside its work. They go when the plan has been landed since the task was done, or when
-the task is archived: until then they are the only place where some of it is.
+Each run leaves a branch for people (``orchestrion/run/R31``) and the ref behind it. They go when the
+plan has been landed since the task was done, or when the task is archived. Refs for what a run
+left beside its work (a side branch, a stash) go with the archive alone: no landing has that.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from orchestrion.core.model import name
 from orchestrion.runs.git import Git
 from orchestrion.store import Store
 
-_PREFIXES = ("refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/")
+_KEPT = "refs/orchestrion/kept/"
+_PREFIXES = ("refs/orchestrion/runs/", "refs/heads/orchestrion/run/", _KEPT)
 #: The store is asked about so many runs at once.
 _AT_ONCE = 500
 
@@ -26,7 +27,15 @@ def retire(git: Git, store: Store) -> int:
     for start in range(0, len(ids), _AT_ONCE):
         asked = ids[start : start + _AT_ONCE]
         rows = store.read(lambda tx, asked=asked: tx.all("runs_to_retire", ids=asked))  # type: ignore[misc]
-        count += _delete(git, [ref for row in rows for ref in refs[row["id"]].items()])
+        count += _delete(
+            git,
+            [
+                (ref, commit)
+                for row in rows
+                for ref, commit in refs[row["id"]].items()
+                if row["archived"] or not ref.startswith(_KEPT)
+            ],
+        )
     return count
 
 

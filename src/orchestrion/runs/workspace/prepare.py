@@ -145,12 +145,15 @@ def _make_clone(project: ProjectRepository, workspace: Workspace, may_push: bool
 
 def _make_worktree(project: ProjectRepository, workspace: Workspace) -> TrustedRepository:
     project.git.run(
-        *_SIDE_BY_SIDE, "worktree", "add", "--quiet", "--force", "--no-track", "-B",
+        "worktree", "add", "--quiet", "--force", "--no-track", "--no-checkout", "-B",
         workspace.branch, workspace.path, workspace.base,
     )  # fmt: skip
     ours = trusted.make(project.common_dir, workspace, project.handed_on)
     linked_to = trusted.linked_git_dir(workspace.path, project.common_dir)
     assert linked_to is not None, "git made it a moment ago"
+    # Filters look for their files in a worktree's own git directory.
+    carried.copy_files(project.handed_on, project.common_dir, linked_to)
+    Git(workspace.path, git_dir=linked_to).run(*_SIDE_BY_SIDE, "reset", "--quiet", "--hard")
     ours.take_index(linked_to / "index")
     ours.remember(linked_to=str(linked_to))
     return ours

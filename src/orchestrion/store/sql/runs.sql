@@ -155,7 +155,8 @@ order by r.id desc limit 10
 
 -- name: runs_to_retire
 -- Of some runs, those whose refs may go: the plan has been landed since their task was done, or the task is archived.
-select r.id from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+select r.id, t.archived_at is not null as archived
+from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
 where r.id in {ids[]} and r.project = :project and r.ended_at is not null
   and (t.archived_at is not null
        or t.merge = 'auto' and t.state in ('completed', 'cancelled') and t.completed_at <= p.landed_at)

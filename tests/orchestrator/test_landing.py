@@ -1,0 +1,459 @@
+"""``land`` as people call it: which plan, whereto, what must not move, and what is said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrion import Orchestrator
+from orchestrion.core.errors import (
+    Conflict,
+    EnvironmentProblem,
+    InvalidInput,
+    MergeConflict,
+    NotFound,
+    NothingReady,
+    OrchestrionError,
+)
+from stage import Stage
+
+Refused = Callable[..., OrchestrionError]
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path / "stage", os.environ)
+    stage.open()
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def refused(stage: Stage) -> Iterator[Refused]:
+    """The error of a landing, after which everything is as it was before."""
+
+    def refused(*args: Any, **options: Any) -> OrchestrionError:
+        before = everything(stage)
+        with pytest.raises(OrchestrionError) as error:
+            stage.orchestrion.land(*args, **options)
+        assert everything(stage) == before
+        return error.value
+
+    return refused  # type: ignore[return-value]
+
+
+def everything(stage: Stage) -> dict[str, Any]:
+    """What the user has, here and at the remote."""
+    seen = stage.user_sees()
+    if (stage.folder / "remote").exists():
+        seen["remote"] = stage.git("for-each-ref", at=stage.folder / "remote")
+    return seen
+
+
+def done(stage: Stage, plan: str = "default", file: str = "b.txt", command: str = "") -> None:
+    """A plan with accepted work."""
+    stage.add(command or f"echo b > {file}", plan=plan)
+    stage.drain()
+
+
+@pytest.fixture
+def remote(stage: Stage) -> Path:
+    """A remote that has the user's branch."""
+    folder = stage.folder / "remote"
+    stage.git("init", "-q", "--bare", folder)
+    stage.git("remote", "add", "origin", folder)
+    stage.git("push", "-qu", "origin", "main")
+    return folder
+
+
+@pytest.fixture
+def gh(stage: Stage) -> Path:
+    """A program that does as gh does; what it was told is in ``told``."""
+    folder = stage.folder / "bin"
+    folder.mkdir()
+    program = folder / "gh"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/told; cat > {folder}/body\n'
+        f"if [ -f {folder}/fail ]; then cat {folder}/fail >&2; exit 1; fi\n"
+        "echo https://example.org/pull/1\n"
+    )
+    program.chmod(0o755)
+    stage.orchestrion.close()
+    stage.environ["PATH"] = f"{folder}{os.pathsep}{stage.environ['PATH']}"
+    stage.open()
+    return folder
+
+
+# -- which plan -------------------------------------------------------------------------------------
+
+
+def test_the_only_one_that_is_not_landed(stage: Stage) -> None:
+    done(stage, "one")
+    landed = stage.orchestrion.land()
+    assert (landed["plan"], landed["branch"], landed["landed"], landed["pull_request"]) == ("one", "main", True, None)
+    assert landed["commit"] == stage.git("rev-parse", "main") == landed["tip_after"]
+    done(stage, "two", "c.txt")
+    assert stage.orchestrion.land()["plan"] == "two"
+
+
+def test_several_are_listed(stage: Stage, refused: Refused) -> None:
+    done(stage, "one")
+    done(stage, "two", "c.txt")
+    error = refused()
+    assert isinstance(error, InvalidInput)
+    assert (error.code, error.details["plans"]) == ("several_plans", ["one", "two"])
+    assert "orchestrion land one" in error.hint
+
+
+@pytest.mark.parametrize("what", ["no plan", "no work", "landed", "merged by hand", "none"])
+def test_nothing_to_land(stage: Stage, refused: Refused, what: str) -> None:
+    if what == "no work":
+        stage.add("true")
+        stage.drain()
+    if what == "none":
+        done(stage, command="true")
+    if what in ("landed", "merged by hand"):
+        done(stage)
+        stage.orchestrion.land() if what == "landed" else stage.git("merge", "-q", "orchestrion/default")
+    error = refused()
+    assert isinstance(error, NothingReady)
+    assert error.code == "nothing_to_land"
+    if what != "no plan":
+        assert refused("default").code == "nothing_to_land"
+
+
+def test_one_that_is_not_there(stage: Stage, refused: Refused) -> None:
+    assert isinstance(refused("nosuch"), NotFound)
+    assert isinstance(refused("../x"), InvalidInput)
+
+
+def test_a_plan_goes_on_after_it_was_landed(stage: Stage) -> None:
+    done(stage)
+    first = stage.orchestrion.land()["commit"]
+    (stage.root / "mine.txt").write_text("mine")
+    stage.git("add", ".")
+    stage.git("commit", "-qm", "mine")
+    # The next work begins where the user is now.
+    done(stage, file="c.txt", command="cat mine.txt > c.txt")
+    landed = stage.orchestrion.land()
+    assert (landed["tip_before"] != first, landed["merged"]) == (True, False)
+    assert (stage.root / "c.txt").read_text() == "mine"
+
+
+# -- whether it is done --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", ["ready", "review", "blocked", "pending"])
+def test_open_tasks_are_named_and_need_partial(stage: Stage, refused: Refused, state: str) -> None:
+    done(stage)
+    if state == "review":
+        stage.add("orchestrion done --summary look --next needs_revision", title="look")
+        stage.drain()
+    else:
+        stage.add("true", title="more")
+        if state != "ready":
+            stage.orchestrion.add_gate("T2", "approval" if state == "blocked" else "external")
+    error = refused()
+    assert isinstance(error, Conflict)
+    assert (error.code, error.details["tasks"]) == ("open_tasks", ["T2"])
+    assert f"T2 ({state})" in error.message
+    assert stage.orchestrion.land(partial=True)["landed"]
+
+
+def test_failed_and_cancelled_tasks_hold_nothing_up_and_are_named(stage: Stage) -> None:
+    done(stage)
+    stage.add("exit 1", title="broken")
+    stage.add("true", title="unwanted")
+    stage.orchestrion.cancel("T3", "not needed")
+    stage.drain()
+    landed = stage.orchestrion.land()
+    assert landed["notes"] == ["T2 failed and is not part of it: broken"]
+
+
+# -- whereto --------------------------------------------------------------------------------------------
+
+
+def in_worktree(stage: Stage, branch: str = "feat") -> Orchestrator:
+    """The same project, from a linked worktree with a commit of its own."""
+    folder = stage.folder / "linked"
+    stage.git("worktree", "add", "-q", "-b", branch, folder)
+    (folder / "own.txt").write_text("own")
+    stage.git("add", ".", at=folder)
+    stage.git("commit", "-qm", "own", at=folder)
+    return Orchestrator.open(folder, environ=stage.environ)
+
+
+def test_work_begins_and_lands_where_the_user_stands(stage: Stage) -> None:
+    main = stage.git("rev-parse", "main")
+    with in_worktree(stage) as linked:
+        linked.add("From here", command="cat own.txt > b.txt")
+        assert linked.work(slots=1, drain=True).all_completed
+        landed = linked.land()
+    assert landed["branch"] == "feat"
+    assert (stage.folder / "linked" / "b.txt").read_text() == "own"
+    assert stage.git("rev-parse", "main") == main
+    assert not (stage.root / "b.txt").exists()
+
+
+def test_work_began_elsewhere_is_refused_and_led_there(stage: Stage, refused: Refused) -> None:
+    with in_worktree(stage) as linked:
+        linked.add("From there", command="echo b > b.txt")
+        linked.work(slots=1, drain=True)
+    error = refused()
+    assert (error.code, error.details["began"], error.details["here"]) == ("other_branch", "feat", "main")
+    assert error.details["began_in"] == str(stage.folder / "linked")
+    landed = stage.orchestrion.land(onto="main")
+    assert (landed["branch"], (stage.root / "own.txt").exists()) == ("main", True)
+
+
+def test_a_branch_that_is_checked_out_elsewhere_is_landed_there(stage: Stage, refused: Refused) -> None:
+    done(stage)
+    in_worktree(stage).close()
+    error = refused(onto="feat")
+    assert (error.code, error.details["folder"]) == ("checked_out_elsewhere", str(stage.folder / "linked"))
+    assert str(stage.folder / "linked") in error.hint
+
+
+def test_a_branch_that_nobody_has_checked_out(stage: Stage) -> None:
+    done(stage)
+    stage.git("branch", "release")
+    before = stage.user_sees()["tree"]
+    assert stage.orchestrion.land(onto="release")["branch"] == "release"
+    assert stage.git("show", "release:b.txt") == "b"
+    assert stage.user_sees()["tree"] == before
+    assert stage.git("rev-parse", "main") != stage.git("rev-parse", "release")
+
+
+@pytest.mark.parametrize("options", [{}, {"push": True}])
+def test_without_a_branch(stage: Stage, refused: Refused, options: dict[str, Any]) -> None:
+    done(stage)
+    stage.git("checkout", "-q", "--detach")
+    error = refused(**options)
+    assert isinstance(error, EnvironmentProblem)
+    assert error.code == "detached_head"
+
+
+def test_where_it_began_and_was_landed_is_remembered(stage: Stage) -> None:
+    begun = stage.git("rev-parse", "HEAD")
+    done(stage)
+    commit = stage.orchestrion.land()["commit"]
+    row = stage.orchestrion.store.read(lambda tx: tx.the("plan_by_name", name="default"))
+    assert (row["began_branch"], row["began_commit"], row["began_checkout"]) == ("main", begun, str(stage.root))
+    assert (row["tip"], row["landed_branch"], row["landed_commit"]) == (commit, "main", commit)
+    assert row["landed_at"]
+    assert "plan.landed" in stage.kinds()
+
+
+def test_the_folder_may_be_renamed_at_any_time(stage: Stage) -> None:
+    done(stage)
+    stage.close()
+    shutil.move(stage.root / ".orchestrion", stage.folder / "settings")  # the name is not set by hand
+    moved = stage.folder / "elsewhere"
+    stage.root.rename(moved)
+    with Orchestrator.open(moved, environ=stage.environ) as again:
+        assert again.task("T1").state == "completed"
+        assert again.land()["landed"]
+    moved.rename(stage.root)
+    stage.open()
+
+
+# -- what is in the way -----------------------------------------------------------------------------------
+
+
+def test_a_conflict_with_the_user_s_branch_changes_nothing(stage: Stage, refused: Refused) -> None:
+    done(stage, command="echo theirs > a.txt")
+    (stage.root / "a.txt").write_text("mine\n")
+    stage.git("commit", "-qam", "mine")
+    error = refused()
+    assert isinstance(error, MergeConflict)
+    assert error.details["files"] == ["a.txt"]
+
+
+@pytest.mark.parametrize("what", ["dirty", "staged", "ignored", "untracked"])
+def test_the_user_s_own_files_are_never_overwritten(stage: Stage, refused: Refused, what: str) -> None:
+    done(stage, command="echo theirs > b.log; git add -f b.log; echo theirs > b.txt")
+    name = {"dirty": "a.txt", "staged": "a.txt", "ignored": "b.log", "untracked": "b.txt"}[what]
+    (stage.root / name).write_text("mine")
+    if what == "staged":
+        stage.git("add", name)
+    error = refused()
+    assert error.code == ("dirty_tree" if name == "a.txt" else "in_the_way")
+    assert (stage.root / name).read_text() == "mine"
+    if name != "a.txt":
+        assert error.details["files"] == [name]
+
+
+# -- to a remote --------------------------------------------------------------------------------------------
+
+
+def test_pushing_afterwards(stage: Stage, remote: Path) -> None:
+    done(stage)
+    landed = stage.orchestrion.land(push=True)
+    assert landed["pushed"]
+    assert stage.git("rev-parse", "main", at=remote) == landed["commit"] == stage.git("rev-parse", "main")
+    # The branch that showed that pushing is allowed is gone again.
+    assert stage.git("for-each-ref", "--format=%(refname)", at=remote) == "refs/heads/main"
+
+
+@pytest.mark.parametrize("options", [{"push": True}, {"pr": True}])
+def test_without_a_remote(stage: Stage, refused: Refused, gh: Path, options: dict[str, Any]) -> None:
+    done(stage)
+    error = refused(**options)
+    assert isinstance(error, EnvironmentProblem)
+    assert error.code == "no_remote"
+
+
+@pytest.mark.parametrize("options", [{"push": True}, {"pr": True}])
+def test_a_remote_that_takes_nothing(
+    stage: Stage, refused: Refused, remote: Path, gh: Path, options: dict[str, Any]
+) -> None:
+    done(stage)
+    hook = remote / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\necho 'you may not push here' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    error = refused(**options)
+    assert error.code == "push_refused"
+    assert not (gh / "told").exists()
+
+
+def test_a_remote_that_takes_no_push_to_main_alone(stage: Stage, remote: Path) -> None:
+    """The plan has landed then; that is said, and pushing can be done again."""
+    done(stage)
+    hook = remote / "hooks" / "update"
+    hook.write_text('#!/bin/sh\ntest "$1" != refs/heads/main\n')
+    hook.chmod(0o755)
+    before = stage.git("rev-parse", "main", at=remote)
+    with pytest.raises(EnvironmentProblem, match="has landed, but your branch was not pushed") as error:
+        stage.orchestrion.land(push=True)
+    assert error.value.code == "push_refused"
+    assert stage.git("rev-parse", "main", at=remote) == before
+    assert (stage.root / "b.txt").exists()
+
+
+def test_a_remote_that_has_moved(stage: Stage, refused: Refused, remote: Path) -> None:
+    other = stage.folder / "other"
+    stage.git("clone", "-q", remote, other)
+    stage.git("commit", "-q", "--allow-empty", "-m", "theirs", at=other)
+    stage.git("push", "-q", "origin", "HEAD:main", at=other)
+    done(stage)
+    assert refused(push=True).code == "remote_moved"
+
+
+def test_a_remote_that_does_not_answer(stage: Stage, refused: Refused) -> None:
+    stage.git("remote", "add", "origin", "/nowhere")
+    done(stage)
+    assert refused(push=True).code == "remote_unreachable"
+
+
+def test_a_secret_in_a_remote_s_address_is_not_told(stage: Stage, refused: Refused) -> None:
+    stage.git("remote", "add", "origin", "http://me:hidden-word@127.0.0.1:9/x.git")
+    done(stage)
+    error = refused(push=True)
+    assert "hidden-word" not in f"{error.message} {error.hint} {error.details}"
+
+
+def test_push_and_pr_exclude_each_other(stage: Stage, refused: Refused, remote: Path, gh: Path) -> None:
+    done(stage)
+    assert refused(push=True, pr=True).code == "push_or_pr"
+
+
+# -- as a pull request -----------------------------------------------------------------------------------------
+
+
+def told(gh: Path) -> list[str]:
+    return (gh / "told").read_text().splitlines()
+
+
+def test_neither_branch_moves_and_the_plan_s_own_is_the_head(stage: Stage, remote: Path, gh: Path) -> None:
+    stage.add("echo b > b.txt", title="Write b", checks=("test -s b.txt",))
+    stage.drain()
+    mine, theirs = stage.git("rev-parse", "main"), stage.git("rev-parse", "main", at=remote)
+    stage.git("commit", "-q", "--allow-empty", "-m", "not pushed")
+    mine = stage.git("rev-parse", "main")
+    tree = stage.user_sees()["tree"]
+    proposed = stage.orchestrion.land(pr=True)
+    assert (proposed["landed"], proposed["branch"]) == (False, "main")
+    assert proposed["pull_request"] == "https://example.org/pull/1"
+    assert stage.git("rev-parse", "main") == mine
+    assert stage.user_sees()["tree"] == tree
+    assert stage.git("rev-parse", "main", at=remote) == theirs
+    assert stage.git("rev-parse", "orchestrion/default", at=remote) == proposed["commit"]
+    said = told(gh)
+    assert said[:2] == ["pr", "create"]
+    assert said[said.index("--head") + 1] == "orchestrion/default"
+    assert said[said.index("--base") + 1] == "main"
+    body = (gh / "body").read_text()
+    assert "- [x] T1 Write b (completed, 1 checks passed)" in body
+    assert stage.orchestrion.land(pr=True)["pull_request"] == "https://example.org/pull/1"
+
+
+def test_commits_of_the_user_that_come_along_are_told(stage: Stage, remote: Path, gh: Path) -> None:
+    stage.git("commit", "-q", "--allow-empty", "-m", "not pushed")
+    done(stage)
+    (note,) = stage.orchestrion.land(pr=True)["notes"]
+    assert "1 commit of yours that origin/main lacks" in note
+
+
+def test_without_gh_nothing_moves(stage: Stage, refused: Refused, remote: Path) -> None:
+    done(stage)
+    stage.close()
+    for program in ("git", "sh"):
+        (stage.folder / "few").mkdir(exist_ok=True)
+        (stage.folder / "few" / program).symlink_to(shutil.which(program) or "")
+    stage.environ["PATH"] = str(stage.folder / "few")
+    stage.open()
+    error = refused(pr=True)
+    assert (error.code, isinstance(error, EnvironmentProblem)) == ("gh_missing", True)
+
+
+def test_gh_that_fails_is_told_after_the_push(stage: Stage, remote: Path, gh: Path) -> None:
+    done(stage)
+    (gh / "fail").write_text("no commits between main and main\n")
+    with pytest.raises(EnvironmentProblem, match="no commits between") as error:
+        stage.orchestrion.land(pr=True)
+    assert error.value.code == "gh_failed"
+    (gh / "fail").write_text("a pull request already exists:\nhttps://example.org/pull/7\n")
+    assert stage.orchestrion.land(pr=True)["pull_request"] == "https://example.org/pull/7"
+
+
+def test_open_tasks_make_no_pull_request_either(stage: Stage, refused: Refused, remote: Path, gh: Path) -> None:
+    done(stage)
+    stage.add("true")
+    assert refused(pr=True).code == "open_tasks"
+    assert stage.orchestrion.land(pr=True, partial=True)["pull_request"]
+
+
+@pytest.mark.skipif(shutil.which("git-lfs") is None, reason="git-lfs is not installed")
+def test_large_files_go_to_the_remote_first(stage: Stage, remote: Path) -> None:
+    stage.git("lfs", "install", "--local", "--skip-repo")
+    (stage.root / ".gitattributes").write_text("*.bin filter=lfs diff=lfs merge=lfs -text\n")
+    stage.git("add", ".gitattributes")
+    stage.git("commit", "-qm", "lfs")
+    stage.git("push", "-q")
+    done(stage, command="head -c 50000 /dev/urandom > new.bin")
+    stage.orchestrion.land(push=True)
+    fresh = stage.folder / "fresh"
+    stage.git("clone", "-q", remote, fresh)
+    for command in ("install --local", "pull"):
+        stage.git("lfs", *command.split(), at=fresh)
+    assert (fresh / "new.bin").stat().st_size == 50_000
+
+
+def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Refused, remote: Path) -> None:
+    library = stage.folder / "library"
+    stage.git("init", "-q", library)
+    (library / "lib.c").write_text("c")
+    stage.git("add", ".", at=library)
+    stage.git("commit", "-qm", "lib", at=library)
+    stage.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library, "lib")
+    stage.git("commit", "-qm", "sub")
+    stage.git("push", "-q")
+    done(stage, command="cd lib && echo fix >> lib.c && git commit -qam fix")
+    assert refused(push=True).code == "submodule_not_pushed"
+    landed = stage.orchestrion.land()
+    assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init lib`"]

@@ -1,0 +1,201 @@
+"""Submodules: an agent finds them filled, and what it does in them is not lost."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from run_seam import RunSeam
+from user_git import UserGit
+
+from orchestrion.core.errors import GitProblem
+
+ALLOWED = "git -c protocol.file.allow=always"
+
+
+def run(folder: Path, command: str) -> str:
+    done = subprocess.run(command, shell=True, cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()
+
+
+def library(folder: Path, file: str = "lib.c") -> Path:
+    """A repository of somebody else's."""
+    folder.mkdir(parents=True)
+    (folder / file).write_text("int lib;\n")
+    run(folder, "git init -q; git add .; git commit -qm lib")
+    return folder
+
+
+@pytest.fixture
+def upstream(tmp_path: Path, project: Path) -> Path:
+    return library(tmp_path / "upstream" / "lib")
+
+
+@pytest.fixture
+def base(project: Path, upstream: Path) -> str:
+    """The project with a submodule; its commit."""
+    run(project, f"{ALLOWED} submodule --quiet add '{upstream}' vendor/lib; git commit -qm sub")
+    return run(project, "git rev-parse HEAD")
+
+
+@pytest.mark.parametrize("isolation", ["clone", "worktree"])
+def test_an_agent_finds_it_as_the_user_has_it(
+    seam: RunSeam, project: Path, upstream: Path, base: str, isolation: str
+) -> None:
+    upstream.rename(upstream.with_name("gone"))  # nothing is fetched
+    workspace = seam.prepare("R1", base, isolation)
+    assert (workspace.path / "vendor/lib/lib.c").read_text() == "int lib;\n"
+    assert run(workspace.path, "git submodule status").startswith(run(project, "git rev-parse :vendor/lib"))
+    assert run(workspace.path, "git status --porcelain") == ""
+    collected = seam.hand_over(workspace)
+    assert (collected.head, collected.remarks) == (base, ())
+
+
+def test_the_user_s_own_repository_of_it_is_not_touched_by_the_agent(seam: RunSeam, project: Path, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    before = run(project, "git -C vendor/lib show-ref; cat .git/modules/vendor/lib/config")
+    run(
+        workspace.path / "vendor/lib",
+        "echo x >> lib.c; git commit -qam x; git branch more; git config a.b c; git gc -q",
+    )
+    assert run(project, "git -C vendor/lib show-ref; cat .git/modules/vendor/lib/config") == before
+
+
+def committed(folder: Path) -> None:
+    run(folder, "cd vendor/lib && echo fix >> lib.c && git commit -qam fix")
+
+
+def committed_and_added(folder: Path) -> None:
+    committed(folder)
+    run(folder, "git add vendor/lib && git commit -qm bump")
+
+
+def edited(folder: Path) -> None:
+    run(folder, "echo fix >> vendor/lib/lib.c")
+
+
+def committed_and_edited(folder: Path) -> None:
+    committed(folder)
+    run(folder, "echo more > vendor/lib/new.c")
+
+
+def on_a_branch(folder: Path) -> None:
+    run(folder, "cd vendor/lib && git switch -qc mine && echo fix >> lib.c && git commit -qam fix")
+
+
+@pytest.mark.parametrize("isolation", ["clone", "worktree"])
+@pytest.mark.parametrize("make", [committed, committed_and_added, edited, committed_and_edited, on_a_branch])
+def test_work_in_it_comes_home(
+    seam: RunSeam, project: Path, user: UserGit, base: str, isolation: str, make: Callable[[Path], None]
+) -> None:
+    seam.tip("p").create(base)
+    workspace = seam.prepare("R1", base, isolation)
+    make(workspace.path)
+    collected = seam.hand_over(workspace)
+    assert [remark.code for remark in collected.remarks] == ["submodule_moved"]
+    seam.merge("p", "R1", collected.head, "work", None)
+    seam.land("p", None)
+    pointer = run(project, "git rev-parse HEAD:vendor/lib")
+    assert run(project / "vendor/lib", f"git cat-file -t {pointer}") == "commit"
+    run(project, "git submodule update")
+    assert "fix" in (project / "vendor/lib/lib.c").read_text()
+    # A second look says the same, and makes nothing new.
+    assert seam.collect(workspace, keeps=False).asks is None
+
+
+def test_a_collection_twice_is_the_same(seam: RunSeam, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    edited(workspace.path)
+    first = seam.hand_over(workspace)
+    assert seam.project.git.run("rev-parse", f"{first.head}:vendor/lib").stdout
+    again = seam.hand_over(workspace)
+    trees = [seam.project.git.run("rev-parse", f"{one.head}^{{tree}}").stdout for one in (first, again)]
+    assert len(set(trees)) in (1, 2)
+    assert not again.asks
+
+
+def test_what_the_user_does_not_have_is_empty_and_writing_there_asks(seam: RunSeam, project: Path, base: str) -> None:
+    run(project, "git submodule deinit -qf vendor/lib; rm -rf .git/modules/vendor")
+    workspace = seam.prepare("R1", base)
+    assert list((workspace.path / "vendor/lib").iterdir()) == []
+    assert seam.collect(workspace).remarks == ()
+    run(workspace.path, "echo x > vendor/lib/lib.c")
+    collected = seam.hand_over(workspace)
+    assert (collected.asks and collected.asks.code) == "submodule_changed"
+
+
+def test_one_that_the_agent_fetched_itself_and_pushed_asks_nobody(
+    seam: RunSeam, project: Path, upstream: Path, base: str
+) -> None:
+    run(project, "git submodule deinit -qf vendor/lib; rm -rf .git/modules/vendor")
+    run(upstream, "git config receive.denyCurrentBranch ignore")
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, f"{ALLOWED} submodule update --init -q")
+    committed(workspace.path)
+    asks = seam.collect(workspace).asks
+    assert asks is not None
+    assert asks.code == "submodule_changed"
+    run(workspace.path / "vendor/lib", "git push -q origin HEAD:refs/heads/agent")
+    assert seam.hand_over(workspace).asks is None
+
+
+def test_a_commit_that_the_checkout_lacks_refuses_the_run(
+    seam: RunSeam, project: Path, upstream: Path, base: str
+) -> None:
+    run(upstream, "echo y >> lib.c; git commit -qam y")
+    newer = run(upstream, "git rev-parse HEAD")
+    run(project, f"git update-index --cacheinfo 160000,{newer},vendor/lib; git commit -qm bump")
+    with pytest.raises(GitProblem) as refused:
+        seam.prepare("R1", run(project, "git rev-parse HEAD"))
+    assert refused.value.code == "submodule_missing"
+    assert "vendor/lib" in refused.value.hint
+
+
+def test_one_inside_another(seam: RunSeam, project: Path, tmp_path: Path, upstream: Path, base: str) -> None:
+    inner = library(tmp_path / "upstream" / "inner", "inner.c")
+    run(upstream, f"{ALLOWED} submodule --quiet add '{inner}' deep; git commit -qm deep")
+    run(project / "vendor/lib", f"{ALLOWED} pull -q; {ALLOWED} submodule --quiet update --init")
+    run(project, "git commit -qam deep")
+    base = seam.tip("p").create(run(project, "git rev-parse HEAD"))
+    workspace = seam.prepare("R1", base)
+    assert (workspace.path / "vendor/lib/deep/inner.c").exists()
+    run(workspace.path, "echo fix >> vendor/lib/deep/inner.c")
+    collected = seam.hand_over(workspace)
+    assert not collected.asks
+    seam.merge("p", "R1", collected.head, "work", None)
+    seam.land("p", None)
+    run(project, "git submodule update --recursive")
+    assert "fix" in (project / "vendor/lib/deep/inner.c").read_text()
+
+
+def test_one_that_the_agent_adds_comes_with_its_remote(
+    seam: RunSeam, project: Path, tmp_path: Path, base: str, upstream: Path
+) -> None:
+    other = library(tmp_path / "upstream" / "other")
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, f"{ALLOWED} submodule --quiet add '{other}' vendor/other; git commit -qm more")
+    collected = seam.hand_over(workspace)
+    assert collected.asks is None
+    assert run(project, f"git rev-parse {collected.head}:vendor/other") == run(other, "git rev-parse HEAD")
+
+
+def test_one_that_the_agent_removes_is_gone(seam: RunSeam, project: Path, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, "git rm -qf vendor/lib; rm -f .gitmodules")
+    head = seam.hand_over(workspace).head
+    assert "vendor" not in run(project, f"git ls-tree -r --name-only {head}")
+
+
+def test_checks_of_a_merge_find_it_filled(seam: RunSeam, base: str) -> None:
+    seam.tip("p").create(base)
+    found: list[bool] = []
+    for number in (1, 2):
+        workspace = seam.prepare(f"R{number}", base)
+        (workspace.path / f"{number}.txt").write_text("x")
+        seam.merge(
+            "p", f"R{number}", seam.hand_over(workspace).head, "work",
+            lambda folder: found.append((folder / "vendor/lib/lib.c").exists()),
+        )  # fmt: skip
+    assert found == [True]
