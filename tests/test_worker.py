@@ -16,7 +16,7 @@ import pytest
 
 from direct import RawSqlite
 from orchestrion import Orchestrator
-from orchestrion.core.errors import Backpressure, GitProblem, StoreProblem
+from orchestrion.core.errors import Backpressure, GitProblem, NotFound, StoreProblem
 from orchestrion.runs import launch, points, processes
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace import removal
@@ -135,6 +135,7 @@ def test_an_empty_project_is_drained_at_once(stage: Stage) -> None:
     assert stage.drain().as_json() | {"seconds": 0} == {
         "completed": 0,
         "failed": 0,
+        "cancelled": 0,
         "blocked": 0,
         "runs": 0,
         "seconds": 0,
@@ -156,7 +157,8 @@ def test_only_one_agent_s_tasks(stage: Stage) -> None:
     stage.add("echo other", agent="command")
     stage.orchestrion.add("for mine", agent="mine")
     done = stage.orchestrion.work(slots=2, drain=True, agent="mine")
-    assert (done.completed, done.blocked) == (1, 1)
+    # The other one is not for this call.
+    assert (done.completed, done.blocked) == (1, 0)
     assert stage.lines("R1") == ["mine"]
 
 
@@ -185,10 +187,23 @@ def test_a_task_without_a_command_waits_for_somebody_who_can_do_it(stage: Stage)
 
 
 def test_an_agent_that_nobody_defined(stage: Stage) -> None:
-    stage.orchestrion.add("for a stranger", agent="stranger")
+    with pytest.raises(NotFound) as refused:
+        stage.orchestrion.add("for a stranger", agent="comand")
+    assert (refused.value.code, refused.value.hint) == ("no_agent", "did you mean command?")
+    with pytest.raises(NotFound):
+        stage.orchestrion.work(slots=1, drain=True, agent="stranger")
+
+
+def test_an_agent_that_the_settings_have_lost(stage: Stage) -> None:
+    stage.close()
+    stage.open(agents={"mine": {"command": "echo mine"}})
+    stage.add("true", agent="mine")
+    stage.close()
+    stage.open()
     stage.drain()
-    assert stage.task()["state"] == "ready"
-    assert stage.orchestrion.list_runs(states=["starting", "running"]).items == []
+    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "agent_missing")
+    assert "there is no agent 'mine'" in stage.task()["error"]
+    assert len(stage.runs()) == 1
 
 
 def test_the_summary_and_exit_code_of_a_worker_process(stage: Stage) -> None:
@@ -544,7 +559,8 @@ def test_a_person_lets_a_breaker_close(stage: Stage) -> None:
         stage.add("true", agent="frail")
     stage.drain(slots=1)
     assert stage.orchestrion.resume("frail")
-    assert stage.drain(slots=1).failed == 3
+    assert stage.drain(slots=1).failed == 1
+    assert [stage.task(task)["state"] for task in ("T1", "T2", "T3")] == ["failed"] * 3
 
 
 # -- what cannot be launched or settled now -----------------------------------------------------------------------

@@ -188,7 +188,8 @@ def test_failures_are_tried_again_or_given_up(orchestrion: Orchestrator) -> None
     assert [run.row["code"] for run in orchestrion.list_runs(task="T1").items] == [None, "agent_tempfail"]
     orchestrion.update("T2", command="true")
     assert orchestrion.retry("T2").state == "ready"
-    assert orchestrion.work(slots=2, drain=True).completed == 4
+    assert orchestrion.work(slots=2, drain=True).completed == 2
+    assert set(states(orchestrion).values()) == {"completed"}
 
 
 def test_killing_and_cancelling(orchestrion: Orchestrator) -> None:
@@ -270,3 +271,92 @@ def test_stale_locks_are_cleaned_up(orchestrion: Orchestrator) -> None:
 def test_names_that_are_none(orchestrion: Orchestrator, name: str) -> None:
     with pytest.raises(InvalidInput):
         orchestrion.task(name)
+
+
+def test_a_child_reopens_a_completed_parent_only_if_that_is_meant(orchestrion: Orchestrator) -> None:
+    orchestrion.add("Top")
+    orchestrion.add("Parent", parent="T1", command="true")
+    orchestrion.work(slots=1, drain=True)
+    assert states(orchestrion) == {"T1": "completed", "T2": "completed"}
+    with pytest.raises(Conflict) as refused:
+        orchestrion.add("Child", parent="T2")
+    assert (refused.value.code, refused.value.details["reopens"]) == ("parent_completed", ["T2", "T1"])
+    orchestrion.add("Done before", parent="T2", completed=True)
+    orchestrion.add("Elsewhere")
+    with pytest.raises(Conflict):
+        orchestrion.move("T4", "T2")
+    assert states(orchestrion) == {"T1": "completed", "T2": "completed", "T3": "completed", "T4": "ready"}
+    assert orchestrion.completed_above("T2") == ["T2", "T1"]
+    orchestrion.move("T4", "T2", reopen=True)
+    orchestrion.add("Child", parent="T2", reopen=True)
+    assert states(orchestrion) == dict.fromkeys(("T1", "T2"), "pending") | {
+        "T3": "completed",
+        "T4": "ready",
+        "T5": "ready",
+    }
+
+
+def test_a_plan_says_which_tasks_it_reopens(orchestrion: Orchestrator) -> None:
+    plan = b"plan: p\ntasks:\n  - key: top\n    title: Top\n    children:\n      - {key: a, title: A, run: 'true'}\n"
+    orchestrion.apply(plan, "plan.yaml")
+    orchestrion.work(slots=1, drain=True)
+    assert orchestrion.apply(plan, "plan.yaml")["reopened"] == []
+    more = plan + b"      - {key: b, title: B, run: 'true'}\n"
+    assert orchestrion.apply(more, "plan.yaml", dry_run=True)["reopened"] == ["T1"]
+    assert orchestrion.apply(more, "plan.yaml")["reopened"] == ["T1"]
+    assert states(orchestrion)["T1"] == "pending"
+
+
+def test_an_agent_that_nobody_knows_is_refused_from_every_door(orchestrion: Orchestrator) -> None:
+    orchestrion.add("One")
+    plan = b"plan: p\ntasks:\n  - title: A\n    agent: claud\n"
+    for refuse in (
+        lambda: orchestrion.add("Two", agent="claud"),
+        lambda: orchestrion.update("T1", agent="claud"),
+        lambda: orchestrion.start_run("T1", agent="claud"),
+        lambda: orchestrion.apply(plan, "plan.yaml"),
+    ):
+        with pytest.raises(NotFound) as refused:
+            refuse()
+        assert (refused.value.code, refused.value.hint) == ("no_agent", "did you mean claude?")
+    assert refused.value.message.startswith("line 3: ")
+    assert orchestrion.list_tasks().total == 1
+
+
+def test_a_drain_speaks_of_what_it_could_work_on(orchestrion: Orchestrator) -> None:
+    orchestrion.add("Fails", command="exit 1", plan="old", max_retries=0)
+    orchestrion.add("Behind it", command="true", plan="old", after=["T1"])
+    orchestrion.add("Behind that", command="true", plan="old", after=["T2"])
+    first = orchestrion.work(slots=2, drain=True)
+    assert (first.completed, first.failed, first.blocked) == (0, 1, 2)
+    orchestrion.add("Unwanted", command="true")
+    orchestrion.cancel("T4", "not needed")
+    orchestrion.add("New", command="true")
+    second = orchestrion.work(slots=2, drain=True)
+    assert (second.completed, second.failed, second.cancelled, second.blocked) == (1, 0, 0, 0)
+    assert second.all_completed
+    assert second.runs == 1
+    nothing = orchestrion.work(slots=2, drain=True)
+    assert (nothing.completed, nothing.all_completed) == (0, True)
+
+
+def test_a_drain_of_one_plan(orchestrion: Orchestrator) -> None:
+    orchestrion.add("One", command="true", plan="one")
+    orchestrion.add("Later", command="true", plan="two", retry_delay_s=3600.0)
+    orchestrion.add("Two", command="exit 75", plan="two", retry_delay_s=3600.0, after=["T1"])
+    done = orchestrion.work(slots=2, drain=True, plan="one")
+    assert (done.completed, done.blocked, done.runs, done.all_completed) == (1, 0, 1, True)
+    assert states(orchestrion) == {"T1": "completed", "T2": "ready", "T3": "ready"}
+    with pytest.raises(NotFound):
+        orchestrion.work(slots=1, drain=True, plan="three")
+
+
+def test_a_drain_says_why_nothing_can_be_run(orchestrion: Orchestrator) -> None:
+    orchestrion.add("By nobody")
+    orchestrion.add("By nobody either")
+    (waiting,) = orchestrion.work(slots=1, drain=True).waiting
+    assert waiting.tasks == ["T1"]
+    assert "orchestrion update T1 --run COMMAND" in waiting.reason
+    orchestrion.pause()
+    reasons = [one.reason for one in orchestrion.work(slots=1, drain=True).waiting]
+    assert any("paused" in reason for reason in reasons)

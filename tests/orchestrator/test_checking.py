@@ -141,7 +141,7 @@ def test_a_repository_that_git_cannot_read_is_seen(one: Orchestrator, root: Path
 
 def test_git_that_is_not_there_is_seen(root: Path, store_url: str, environ: dict[str, str], tmp_path: Path) -> None:
     with Orchestrator.open(root, db=store_url, environ={**environ, "PATH": str(tmp_path)}) as one:
-        assert part(one.health(), "git")["advice"] == "install git 2.31 or newer"
+        assert part(one.health(), "git")["advice"] == "install git 2.30 or newer"
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

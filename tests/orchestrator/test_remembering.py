@@ -727,7 +727,8 @@ def test_work_that_is_not_merged_is_held_against_its_commit(orchestrion: Orchest
     orchestrion.add("One", command="echo new > new.txt", merge="none")
     orchestrion.work(slots=1, drain=True)
     assert statuses(orchestrion.verify("T1")) == {"new.txt": ("created", "verified")}
-    for ref in git(project, "for-each-ref", "--format=%(refname)", "refs/heads/orchestrion/run").split():
+    ours = ("refs/heads/orchestrion", "refs/orchestrion")
+    for ref in git(project, "for-each-ref", "--format=%(refname)", *ours).split():
         git(project, "update-ref", "-d", ref)
     git(project, "reflog", "expire", "--expire=now", "--all")
     git(project, "gc", "-q", "--prune=now")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 
 from orchestrion.core.errors import EnvironmentProblem
 
@@ -22,6 +21,8 @@ def extra(name: str, what: str) -> Iterator[None]:
 
 def require(name: str, what: str, *libraries: str) -> None:
     """Looks whether libraries are there, without loading them. Raises EnvironmentProblem (``extra_missing``)."""
+    from importlib.util import find_spec
+
     for library in libraries:
         if find_spec(library) is None:
             raise missing(name, what, library)

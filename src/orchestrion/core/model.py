@@ -127,8 +127,6 @@ class NewTask:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     #: Born completed: an import, or ``- [x]``.
     completed: bool = False
-    #: Whether a parent that is completed may be reopened for it.
-    reopen: bool = False
 
     def __post_init__(self) -> None:
         check_title(self.title)

@@ -12,7 +12,6 @@ from typing import Any, Self
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import NotFound
-from orchestrion.core.git_head import head_of
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Upgrade, open_store, prepare_store
 
@@ -142,6 +141,8 @@ def _installed(environ: Mapping[str, str]) -> list[str]:
 
 def _notes(project: Project) -> list[str]:
     """What is to be done before agents can work here."""
+    from orchestrion.core.git_head import head_of
+
     if project.git_dir is None or project.git_common_dir is None:
         return ["this folder is no git repository: agents will work in the folder itself"]
     head = head_of(project.git_dir, project.git_common_dir)

@@ -10,7 +10,7 @@ from typing import Any
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
-from orchestrion.core.states import GATE_KINDS, EdgeKind
+from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
 from orchestrion.memory.roles import load_role, load_roles
 from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
@@ -33,9 +33,11 @@ class TaskCases(Finding):
         soft_after: Sequence[str] = (),
         data_after: Sequence[str] = (),
         parent: str | None = None,
+        reopen: bool = False,
         **values: Any,
     ) -> Task:
-        """Creates a task. ``values`` are further fields of ``core.model.NewTask``.
+        """Creates a task. ``values`` are further fields of ``core.model.NewTask``; ``reopen``: also under a parent that
+        is completed, and so reopened.
 
         Raises InvalidInput, NotFound (parent, prerequisite, role, agent), Conflict (key, ``parent_completed``),
         Backpressure.
@@ -56,7 +58,13 @@ class TaskCases(Finding):
             **self._with_defaults(values),
         )
         limits, began = self._limits(), self.began()
-        return self.store.write(lambda tx: views.task(tx, create.create(tx, new, limits, began)))
+
+        def make(tx: Transaction) -> Task:
+            if new.parent and not reopen and not new.completed:
+                shape.refuse_to_reopen(tx, new.parent)
+            return views.task(tx, create.create(tx, new, limits, began))
+
+        return self.store.write(make)
 
     def began(self) -> create.Began | None:
         """Where a plan begins that is given its first task now; None: outside git, or a HEAD that cannot be read."""
@@ -192,7 +200,14 @@ class TaskCases(Finding):
         """Puts a task, with all below it, under another parent; None: under none. ``reopen``: a completed one too."""
         under = number(parent, "T") if parent else None
         limits = self._limits()
-        return self._decide(task, lambda tx, one: shape.move(tx, one, under, limits, reopen=reopen))
+
+        def move(tx: Transaction, one: int) -> None:
+            row = tx.one("task", id=one)
+            if under and row and not reopen and row["state"] != TaskState.COMPLETED:
+                shape.refuse_to_reopen(tx, under)
+            shape.move(tx, one, under, limits)
+
+        return self._decide(task, move)
 
     def completed_above(self, task: str) -> list[str]:
         """The task and what is above it, as far as they are completed: what a new child under it reopens."""

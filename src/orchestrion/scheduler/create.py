@@ -161,7 +161,6 @@ def _parents(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[in
     wanted = sorted({task.parent for task in new if task.parent})
     found = {row["id"] for row in tx.all("lock_tasks", ids=wanted)} if wanted else set()
     shape.refuse_cancelled(tx, found)
-    shape.refuse_to_reopen(tx, {task.parent for task in new if task.parent and not (task.reopen or task.completed)})
     for parent in wanted:
         if parent not in found:
             raise unknown_task(parent)

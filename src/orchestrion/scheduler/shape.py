@@ -8,7 +8,7 @@ edges cannot close a circle behind each other's backs.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
@@ -122,11 +122,10 @@ def adopt(tx: Transaction, parent: int, child: int) -> None:
     tx.put("inherit_edges", task=child, parent=parent)
 
 
-def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None = None, *, reopen: bool = False) -> None:
+def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None = None) -> None:
     """Puts the task, with all below it, under another parent (None: under none).
 
-    With ``reopen`` also under a completed one, which is reopened. Raises NotFound, Conflict (a cancelled or
-    completed parent), CycleRefused, InvalidInput (too deep).
+    Raises NotFound, Conflict (a cancelled parent), CycleRefused, InvalidInput (too deep).
     """
     tx.one("lock_shape")
     row = _task(tx, task)
@@ -138,8 +137,6 @@ def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None =
     _leave_parent(tx, task, old, subtree)
     if parent is not None:
         _refuse_parent(tx, task, parent, below, limits)
-        if not reopen and row["state"] != TaskState.COMPLETED:
-            refuse_to_reopen(tx, [parent])
     tx.put("set_parent", id=task, parent=parent)
     if parent is not None:
         _join_parent(tx, parent, subtree)
@@ -197,9 +194,10 @@ def refuse_cancelled(tx: Transaction, parents: Iterable[int]) -> None:
             )
 
 
-def refuse_to_reopen(tx: Transaction, parents: Collection[int]) -> None:
-    """Refuses parents that are completed: with a child that is to be done they would not be, nor what is above them."""
-    found = tx.all("completed_above", ids=sorted(parents)) if parents else []
+def refuse_to_reopen(tx: Transaction, parent: int) -> None:
+    """Refuses a parent that is completed: with a child that is to be done it would not be, nor what is above it."""
+    tx.all("lock_tasks", ids=[parent])
+    found = tx.all("completed_above", ids=[parent])
     if found:
         names = [name("T", row["id"]) for row in found]
         raise Conflict(

@@ -1,9 +1,9 @@
 """What a worker's call had to do with: the tasks that could come to it, and what became of them.
 
-A task could come to it if it is of the plan and for the agent that the call was asked for, and did
-not wait, itself or through others, for a decision that was due before the call began: in review, or
-after a failure. So an old failure is no reason for a new call to end badly; a task that fails,
-or waits for somebody, because of this call is one.
+A task could come to it if it is of the plan and for the agent that the call was asked for, and was
+not held up, itself or through others, by a result of before: by a failure, or by work that is in
+review. So an old failure is no reason for a new call to end badly; a failure in this call is one,
+and so is a task that waits for a gate, which may open at any moment, or for another's lease.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Tally:
 
 def mark(tx: Transaction) -> Mark:
     """The beginning of a call."""
-    return Mark(int(tx.the("last_event")["id"]), [row["id"] for row in tx.all("tasks_behind_decisions")])
+    return Mark(int(tx.the("last_event")["id"]), [row["id"] for row in tx.all("tasks_behind_results")])
 
 
 def tally(tx: Transaction, since: Mark, plan: int | None, lanes: Sequence[int] | None) -> Tally:

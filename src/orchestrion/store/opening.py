@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.extras import extra
 from orchestrion.store.store import ProjectKey, Store
 
 
@@ -36,6 +35,8 @@ def prepare_store(url: str) -> None:
 
 def _kind_of(url: str) -> tuple[Callable[..., Store], str]:
     if url.startswith(("postgresql://", "postgres://")):
+        from orchestrion.core.extras import extra
+
         with extra("postgres", "a PostgreSQL database"):
             from orchestrion.store.postgres import PostgresStore
 

@@ -106,7 +106,7 @@ def test_without_the_library_it_says_what_to_install(project: Place, tmp_path: P
     for arguments in (("mcp",), ("mcp", "--http")):
         answer = without.process(*arguments)
         assert answer.code == 7
-        assert "the MCP library is not installed" in answer.err
+        assert "is not installed" in answer.err
         assert "pip install 'orchestrion[mcp]'" in answer.err
         assert not answer.out
 

@@ -432,7 +432,7 @@ def test_what_a_team_shares_names_nothing_of_this_machine(home: Path, project: P
 
 def test_a_library_that_is_missing_is_named(home: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environ = {"HOME": str(home), "PATH": os.defpath}
-    monkeypatch.setattr("orchestrion.core.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(EnvironmentProblem) as refused:
         set_up("cursor", folder=project, environ=environ)
     assert (refused.value.code, "orchestrion[mcp]" in refused.value.hint) == ("extra_missing", True)

@@ -40,7 +40,7 @@ def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: st
 
     With --drain it waits for its own runs and for retries, not for people, gates or other
     holders' leases. Its summary and exit code are about what this call could work on: it ends with 8 if
-    a task of that failed or is left. What was failed, or waited for a decision, before it began does not count.
+    a task of that failed or is left. What had failed before it began, or was in review, does not count.
     """
     from orchestrion.interfaces.cli.progress import progress
     from orchestrion.runs.launch import leave_run

@@ -256,10 +256,10 @@ select 1 from breakers where project = :project and code = 'rate_limited' and un
     )
 limit 1
 
--- name: tasks_behind_decisions
--- Tasks that only a person can move on, and those that wait for such a task.
+-- name: tasks_behind_results
+-- Tasks that are in review or whose prerequisite has failed, and those that wait for such a task.
 with recursive behind (id) as (
-    select id from tasks where project = :project and state in ('blocked', 'review')
+    select id from tasks where project = :project and (state = 'review' or (state = 'blocked' and dead > 0))
     union
     select e.task from edges e join behind b on b.id = e.prerequisite join tasks t on t.id = e.task
     where e.state in ('open', 'dead') and t.state = 'pending')
@@ -271,7 +271,7 @@ select t.state, count(*) as total from tasks t
 where t.project = :project and t.archived_at is null and not (t.state = 'cancelled' and t.code = 'not_needed')
   and ((t.state not in ('completed', 'failed', 'cancelled') and t.id not in {beyond[]})
     or (t.id, t.state) in (select e.task, e.to_state from events e
-        where e.project = :project and e.id > :since and e.kind like 'task.%'))
+        where e.project = :project and e.id > :since and substr(e.kind, 1, 5) = 'task.'))
   and t.plan = :plan  --? plan
   and t.lane in {lanes[]}  --? lanes
 group by t.state
