@@ -14,7 +14,7 @@ locked  = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1)
 install = -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long test-oldest test-page test-agents lint lock bench bench-check kills crowd chaos docs pictures clean
+.PHONY: help venv demo test test-all test-oldest test-page test-agents lint lock bench bench-check kills crowd chaos docs pictures clean
 
 help:   ## lists the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
@@ -34,11 +34,13 @@ $(VENV)/ready: $(VENV)/installed
 demo: $(VENV)/installed   ## the main job, for real: a plan of dependent tasks becomes merged work
 	@$(RUN)/orchestrion demo
 
-test: venv lint   ## lint, types and all tests, on SQLite and PostgreSQL
-	$(RUN)/pytest -n auto
+# Of the tests that take their time (chaos, crowds, kills, restarts) so many percent of each file.
+PART ?= 10
+test: venv lint   ## lint, types and the tests, on SQLite and PostgreSQL; of the long ones a part
+	$(RUN)/pytest -n auto --part $(PART)
 
-test-long: venv   ## the tests that take their time: chaos, crowds, kills
-	$(RUN)/pytest -n auto -m long
+test-all: venv lint   ## lint, types and all tests
+	$(RUN)/pytest -n auto
 
 # What touches our libraries: PyYAML, psutil, click, rich; psycopg; mcp, uvicorn, FastAPI, Jinja; ACP and OpenTelemetry.
 OLDEST_TESTS := $(addprefix tests/, \
@@ -49,7 +51,7 @@ OLDEST_TESTS := $(addprefix tests/, \
 	interfaces/web/test_web_routes.py interfaces/web/test_web_serving.py interfaces/page/test_page_parts.py \
 	runs/agents/test_acp.py ops/test_traces.py)
 test-oldest: $(OLDEST)/ready   ## a part of the tests, with the oldest libraries that pyproject.toml allows
-	$(OLDEST)/bin/pytest -n auto $(OLDEST_TESTS)
+	$(OLDEST)/bin/pytest -n auto --part $(PART) $(OLDEST_TESTS)
 
 $(OLDEST)/ready: pyproject.toml requirements/oldest.txt
 	$(PYTHON) -m venv --clear $(OLDEST)

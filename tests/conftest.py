@@ -21,6 +21,13 @@ import psycopg
 import pytest
 
 from direct import Raw, connect_raw
+from long_suites import (  # noqa: F401 - pytest finds its hooks here
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_configure,
+    pytest_configure_node,
+    pytest_terminal_summary,
+)
 from orchestrion.store import Store, open_store
 from stage import Stage
 

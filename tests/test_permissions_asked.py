@@ -10,6 +10,8 @@ from orchestrion.core.errors import Conflict
 from orchestrion.scheduler import permissions
 from stage import Stage
 
+pytestmark = pytest.mark.long
+
 AGENT = """
 import json, os, sys
 DIES = False

@@ -19,6 +19,8 @@ import pytest
 
 from stage import Stage, wait_for
 
+pytestmark = pytest.mark.long
+
 FILES = 400
 COMMITS = 2000
 #: Ours, in the user's git directory: everything else is theirs.

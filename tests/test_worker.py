@@ -26,6 +26,8 @@ from orchestrion.store import sqlite
 from orchestrion.worker import Worker
 from stage import Stage, python, wait_for
 
+pytestmark = pytest.mark.long
+
 #: Points that only a worker comes past.
 OF_WORKERS = ("claim.done", "launch.introduced", "launch.done", "dead.swept", "dead.saved", "dead.settled")
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"
 __all__ = ["Orchestrator", "__version__"]
 
 

@@ -1,4 +1,4 @@
-"""The short form of every scenario, each as a test of its own; one of each kind is in ``make test``."""
+"""The short form of every scenario, each as a test of its own."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ import pytest
 
 from chaos.all import SCENARIOS, Impossible, Play, short
 
-#: One or two of each kind of trouble.
-BRIEF = (
-    *("crash", "hang", "flood", "half_lines", "deaf_to_sigterm", "detached_children", "lies"),
-    *("network_cut_when_the_agent_ends", "sqlite_locked", "postgres_crashes"),
-    *("kill_supervisor", "kill_agent_and_supervisor", "stop_supervisor_until_another_host_settles"),
-    *("file_too_large", "memory_limit_of_a_run", "handles_gone_while_it_works"),
-)
-PLAYED = [pytest.param(name, marks=() if name in BRIEF else pytest.mark.long) for name in short()]
+pytestmark = pytest.mark.long
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +19,7 @@ def play(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Play]:
     shared.close()
 
 
-@pytest.mark.parametrize("name", PLAYED)
+@pytest.mark.parametrize("name", short())
 def test_it_ends_as_it_must(play: Play, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scenario says what trouble there is, and what must hold."""
     for variable in ("ORCHESTRION_DB", "ORCHESTRION_PROJECT", "ORCHESTRION_RUN"):

@@ -25,6 +25,8 @@ from orchestrion.runs.git import Git
 from orchestrion.runs.plan_tip import PlanTip
 from waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 #: Settings that would break a program which asks git carelessly; and no identity.
 GITCONFIG = """\
 [commit]

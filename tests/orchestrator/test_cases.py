@@ -354,9 +354,9 @@ def test_a_drain_of_one_plan(orchestrion: Orchestrator) -> None:
 def test_a_drain_says_why_nothing_can_be_run(orchestrion: Orchestrator) -> None:
     orchestrion.add("By nobody")
     orchestrion.add("By nobody either")
-    (waiting,) = orchestrion.work(slots=1, drain=True).waiting
-    assert waiting.tasks == ["T1"]
-    assert "orchestrion update T1 --run COMMAND" in waiting.reason
+    waiting = orchestrion.work(slots=1, drain=True).waiting
+    assert [one.tasks for one in waiting] == [["T1"], ["T2"]]
+    assert "orchestrion update T1 --run COMMAND" in waiting[0].reason
     orchestrion.pause()
     reasons = [one.reason for one in orchestrion.work(slots=1, drain=True).waiting]
     assert any("paused" in reason for reason in reasons)

@@ -15,6 +15,8 @@ from orchestrion import Orchestrator
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
 from orchestrion.runs.git import Git
 
+pytestmark = pytest.mark.long
+
 #: Takes up a task, works on it and reports, says so, and goes on until it is killed.
 REPORTS = """
 import sys

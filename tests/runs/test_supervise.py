@@ -18,6 +18,8 @@ from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
 from stage import Stage, python, wait_for
 
+pytestmark = pytest.mark.long
+
 #: Prints its pid, then sleeps without hearing SIGTERM.
 DEAF = (
     'import signal, time, os; signal.signal(15, signal.SIG_IGN); print("pid", os.getpid(), flush=True); time.sleep(300)'

@@ -14,6 +14,8 @@ import pytest
 from orchestrion.runs import log, watch
 from stage import python
 
+pytestmark = pytest.mark.long
+
 WATCHER = """
 import json, os, sys, time
 from pathlib import Path

@@ -16,6 +16,7 @@ import traceback
 from collections import Counter
 from typing import Any
 
+import pytest
 from actor import OPERATIONS, Actor
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,6 +26,8 @@ from invariants import Watch, look, violations
 from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
 from orchestrion.scheduler import slots
 from orchestrion.store import open_store
+
+pytestmark = pytest.mark.long
 
 EFFORT = float(os.environ.get("ORCHESTRION_TEST_EFFORT", "1"))
 ACTORS = 20

@@ -11,12 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from invariants import look, violations
 
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler import create
 from orchestrion.store import open_store
 from waiting import wait_for
+
+pytestmark = pytest.mark.long
 
 RACERS = 8
 PATIENCE_S = 90

@@ -20,6 +20,8 @@ from orchestrion.core.states import (
 from orchestrion.scheduler import claim, create, finish, slots
 from orchestrion.store import Store
 
+pytestmark = pytest.mark.long
+
 CLIENT = claim.Claimant(lease_ms=60_000)
 WORKER = claim.Claimant(lease_ms=60_000, supervised=True, host="here")
 

@@ -28,6 +28,8 @@ from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput
 SHARED_FOLDER = ".orchestrion"
 #: File in the git directory of a run's workspace; holds the absolute path of its project.
 WORKSPACE_MARK = "orchestrion-project"
+#: Folder in the git directory with the store and all that belongs to it.
+_STORE_FOLDER = "orchestrion"
 #: File beside the store with the id of this clone.
 _ID_FILE = "id"
 #: The environment's way to name the project.
@@ -207,6 +209,9 @@ def _find_repository(folder: Path) -> _Repository | None:
                 return _repository_of_link(place, dot_git)
             if _is_git_dir(dot_git):
                 return _Repository(place, dot_git.resolve(), dot_git.resolve())
+            if (dot_git / _STORE_FOLDER).is_dir():
+                # Whoever went on upward, as git does, would find another project, or make an empty one.
+                raise _broken(dot_git, f"holds {dot_git / _STORE_FOLDER}, but is no git directory any more")
             if _is_git_dir(place) and _settings(place).get("bare") == "true":
                 raise _bare(place)
     return None
@@ -259,7 +264,7 @@ def _workspace_home(repository: _Repository) -> Path | None:
 
 def _in_git(repository: _Repository) -> Project:
     root = _main_worktree(repository)
-    store_dir = repository.common_dir / "orchestrion"
+    store_dir = repository.common_dir / _STORE_FOLDER
     return Project(root, root, repository.common_dir, store_dir, repository.worktree, repository.git_dir)
 
 
@@ -330,7 +335,7 @@ def _bare(place: Path) -> GitProblem:
 def _broken(file: Path, what: str) -> GitProblem:
     return GitProblem(
         f"{file} {what}",
-        hint="if the main repository was moved, run `git worktree repair` there",
+        hint="`git status` there says more; if a main repository was moved, run `git worktree repair` in it",
         code="broken_repository",
         path=str(file),
     )

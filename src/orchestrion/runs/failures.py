@@ -15,6 +15,10 @@ _BY_NUMBER = {
     errno.EAGAIN: "host_exhausted",
     errno.EMFILE: "host_exhausted",
     errno.ENFILE: "host_exhausted",
+    errno.EACCES: "not_permitted",
+    errno.EPERM: "not_permitted",
+    errno.EROFS: "not_permitted",
+    errno.ENOTDIR: "not_permitted",
 }
 
 

@@ -54,6 +54,8 @@ _OURS = {
     "GIT_MERGE_AUTOEDIT": "no",
     "LC_ALL": "C",
 }
+#: Where nothing is asked of the user's index, it is not read: a damaged one then stops nothing.
+WITHOUT_INDEX = {"GIT_INDEX_FILE": "/nonexistent"}
 #: In a git directory of ours nothing counts but what we wrote into it.
 _OURS_ALONE = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_LAZY_FETCH": "1"}
 #: The inherited ``GIT_*`` variables that say how to reach others, not which repository is meant.
@@ -66,6 +68,7 @@ _KNOWN = (
     ("fsck error", "objects_refused", "git fsck in the workspace names them; nothing of them came into the project"),
     ("No space left on device", "disk_full", "free some space and try again"),
     ("Permission denied", "not_permitted", "check who may write to the repository"),
+    ("index file", "broken_index", "git's index there is damaged: move it away, and `git reset` makes it anew"),
     ("exists; cannot create", "name_taken", "a branch or tag is in the way of our names: rename it"),
     (".lock': File exists", "locked", "another git is at work, or was killed: if none is, remove the file named"),
 )

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from place import Place
 
+pytestmark = pytest.mark.long
+
 #: Values that are not ids, names, numbers, times or paths of anything.
 HOSTILE = (
     "", " ", "T0", "T99", "R1x", "T1;ls", "../../etc/passwd", "%2e%2e%2f", "/etc/passwd", "a\0b", "\udcff", "x" * 5000,

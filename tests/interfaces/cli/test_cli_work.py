@@ -17,9 +17,12 @@ from contextlib import contextmanager
 from fcntl import ioctl
 from pathlib import Path
 
+import pytest
 from place import Answer, Place
 
 from waiting import wait_for
+
+pytestmark = pytest.mark.long
 
 #: A condition that does not come true in this time never will, in seconds.
 PATIENCE_S = 60.0

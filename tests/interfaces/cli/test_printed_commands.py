@@ -16,6 +16,8 @@ from place import Place
 import orchestrion
 from orchestrion.interfaces.cli.app import program
 
+pytestmark = pytest.mark.long
+
 SOURCES = Path(orchestrion.__file__).parent
 DOCS = Path(__file__).parents[3] / "docs"
 PAGES = [DOCS.parent / "README.md", *sorted(DOCS.rglob("*.md"))]

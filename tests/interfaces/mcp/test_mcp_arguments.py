@@ -11,6 +11,8 @@ from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.mcp import arguments, catalogue
 from orchestrion.interfaces.mcp.catalogue import BY_NAME, Param, Tool
 
+pytestmark = pytest.mark.long
+
 #: kind -> values of other kinds.
 OTHERS: dict[str, list[Any]] = {
     "string": [1, True, ["x"], {"a": 1}],

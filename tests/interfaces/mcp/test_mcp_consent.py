@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from peers import Official, Site, official
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def dialect() -> str:

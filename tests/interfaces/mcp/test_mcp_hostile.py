@@ -12,6 +12,8 @@ from peers import InProcess, Pipe, Reply, Site
 
 from premises import clean_environ
 
+pytestmark = pytest.mark.long
+
 #: Names that lead out of a folder, one way or another.
 PATHS = [
     "../../../../outside",

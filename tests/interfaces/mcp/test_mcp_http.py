@@ -17,6 +17,8 @@ from peers import PATIENCE_S, House, InProcess, Site, official
 from orchestrion.core.errors import EnvironmentProblem, InvalidInput
 from orchestrion.interfaces.mcp import http
 
+pytestmark = pytest.mark.long
+
 ACCEPT = "application/json, text/event-stream"
 HANDSHAKE = {
     "jsonrpc": "2.0",

@@ -10,6 +10,8 @@ from peers import InProcess, Pipe, Site
 
 from orchestrion.interfaces.mcp.replies import LIMIT, size
 
+pytestmark = pytest.mark.long
+
 HOUR_MS = 3_600_000
 
 

@@ -11,6 +11,8 @@ from peers import InProcess, Peer, Reply, Site, official
 
 from orchestrion.interfaces.mcp import catalogue
 
+pytestmark = pytest.mark.long
+
 
 class Noting(Peer):
     """Passes calls on, and notes which parameters of which tools were used."""

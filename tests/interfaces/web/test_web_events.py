@@ -16,6 +16,8 @@ from orchestrion.interfaces.web.callers import Caller
 from orchestrion.interfaces.web.house import House
 from waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 
 def take(served: Served, count: int, path: str = "/api/v1/events", **headers: str) -> list[dict[str, Any]]:
     with served.stream(path, **headers) as stream:

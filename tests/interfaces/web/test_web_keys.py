@@ -14,6 +14,8 @@ from orchestrion.core.errors import Conflict
 from orchestrion.interfaces.web.callers import Caller
 from orchestrion.interfaces.web.house import House
 
+pytestmark = pytest.mark.long
+
 
 def keyed(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}

@@ -11,6 +11,8 @@ from orchestrion.core.errors import Backpressure
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import BODY_LIMIT, HEADERS, Rates, is_own_name, names_of
 
+pytestmark = pytest.mark.long
+
 SCRIPT = "<script>alert(1)</script>"
 
 

@@ -15,6 +15,8 @@ from visitors import PROGRAM, Site
 from orchestrion.runs import processes
 from waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def dialect() -> str:

@@ -22,6 +22,8 @@ from orchestrion.runs.agents.acp_policy import Policy, Tool
 from orchestrion.runs.agents.agent import Assignment, Event, Kind, McpServer, Permissions, Tally, Usage, Verdict
 from waiting import wait_for
 
+pytestmark = pytest.mark.long
+
 FAKE = (sys.executable, str(Path(__file__).parent / "fake_acp_agent.py"))
 #: So long a test waits for what must come, in seconds.
 PATIENCE_S = 30.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrion.runs.git import Blob, Git
+from orchestrion.runs.git import WITHOUT_INDEX, Blob, Git
 from orchestrion.runs.workspace.agent_repository import read_bytes
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
@@ -59,6 +59,7 @@ def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[Fi
     fields = git.run(
         "diff-tree", "-r", "-z", "--raw", "--numstat", "--no-abbrev", "--no-ext-diff", "--no-textconv",
         "-M", "-C", "--ignore-submodules=none", base, head,
+        env=WITHOUT_INDEX,
     ).stdout.split("\0")  # fmt: skip
     entries, lines = _parsed(iter(fields))
     contents = [entry.oid for entry in entries if measured and entry.mode not in (_GITLINK, _GONE)]
