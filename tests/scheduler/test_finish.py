@@ -13,7 +13,7 @@ from orchestrion.core import retry
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound, OrchestrionError, StaleRun
 from orchestrion.core.model import NewTask
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.scheduler import claim, create, decide, finish
+from orchestrion.scheduler import claim, create, decide, finish, reap
 from orchestrion.scheduler.finish import BackOff
 from orchestrion.store import Transaction, open_store
 
@@ -214,6 +214,25 @@ def test_a_lost_run_returns_its_task_a_bounded_number_of_times(board: Board) -> 
     assert {r["state"] for r in board.raw.rows("select state from runs")} == {"lost"}
     board.retry(task)
     assert board.lose(board.take(task)) == TaskState.PENDING, "a manual retry gives all attempts again"
+
+
+def test_a_task_whose_supervisor_vanished_waits_each_time_twice_as_long(board: Board) -> None:
+    task = board.add(max_retries=3)
+    waited = []
+    for _ in range(3):
+        assert board.lose(board.take(task, supervised=True)) == TaskState.RETRYING
+        row = board.task(task)
+        waited.append((row["retry_at"] - board.store.now) / 1000)
+        board.pass_time(row["retry_at"] - board.store.now)
+        board.store.write(reap.due)
+    assert waited == [finish.LOST_DELAY_S * 2**n for n in range(3)]
+    assert board.lose(board.take(task, supervised=True)) == TaskState.FAILED
+
+
+def test_a_task_that_is_to_wait_less_waits_less(board: Board) -> None:
+    task = board.add(retry_delay_s=0.5)
+    board.lose(board.take(task, supervised=True))
+    assert board.task(task)["retry_at"] - board.store.now == 500
 
 
 def test_lost_and_failed_attempts_are_counted_together(board: Board) -> None:

@@ -13,7 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pytest
 from orchestrion.core.errors import InvalidInput, NotFound, StoreProblem
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler.create import create
-from orchestrion.store import Origin, Store, Transaction, migrate, open_store, postgres, sqlite
+from orchestrion.store import Origin, ProjectKey, Store, Transaction, migrate, open_store, postgres, sqlite
 
 
 class Broken(Exception):
@@ -153,6 +153,57 @@ def test_two_projects_share_a_database_and_see_nothing_of_each_other(store_url: 
     assert len({s.uuid for s in stores}) == 1
     for one in stores:
         one.close()
+
+
+def test_a_project_is_known_by_its_id_whatever_its_folder_is_called(store_url: str) -> None:
+    with closing(open_store(store_url, project=ProjectKey("shop", "a" * 32, is_set=False))) as store:
+        store.write(add("kept"))
+    with closing(open_store(store_url, project=ProjectKey("renamed", "a" * 32, is_set=False))) as store:
+        assert store.project_name == "shop"
+        assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
+
+
+def test_folders_of_one_name_are_two_projects(store_url: str) -> None:
+    names = []
+    for uid in ("a" * 32, "b" * 32, "a" * 32):
+        with closing(open_store(store_url, project=ProjectKey("shop", uid, is_set=False))) as store:
+            names.append(store.project_name)
+    assert names == ["shop", "shop-bbbbbbbb", "shop"]
+
+
+def test_clones_that_set_one_name_share_a_project(store_url: str) -> None:
+    for uid in ("a" * 32, "b" * 32):
+        with closing(open_store(store_url, project=ProjectKey("shop", uid))) as store:
+            store.write(add(f"of {uid[0]}"))
+            assert store.project_name == "shop"
+    with closing(open_store(store_url, project="shop")) as store:
+        assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 2
+
+
+def test_a_project_keeps_its_tasks_when_it_gets_a_name(store_url: str) -> None:
+    with closing(open_store(store_url, project=ProjectKey("folder", "a" * 32, is_set=False))) as store:
+        store.write(add("kept"))
+    with closing(open_store(store_url, project=ProjectKey("shop", "a" * 32))) as store:
+        assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
+
+
+def test_a_store_of_before_there_were_ids_is_taken_over_by_its_project_alone(store_url: str) -> None:
+    with closing(open_store(store_url, project="old folder")) as store:
+        store.write(add("kept"))
+    with closing(open_store(store_url, project=ProjectKey("another", "b" * 32, is_set=False))) as store:
+        assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 0, "a shared database has many projects"
+    with closing(open_store(store_url, project=ProjectKey("old folder", "a" * 32, is_set=False))) as store:
+        assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
+    with closing(open_store(store_url, project=ProjectKey("new folder", "a" * 32, is_set=False))) as store:
+        assert store.project_name == "old folder"
+
+
+def test_a_store_of_its_own_is_its_project_whatever_its_name_was(store_url: str) -> None:
+    with closing(open_store(store_url, project="old folder")) as store:
+        store.write(add("kept"))
+    key = ProjectKey("new folder", "a" * 32, is_set=False, own_store=True)
+    with closing(open_store(store_url, project=key)) as store:
+        assert (store.project_name, store.read(lambda tx: tx.the("count_tasks")["total"])) == ("old folder", 1)
 
 
 def test_a_deadlock_begins_the_transaction_again(store: Store, raw: Any, dialect: str, store_url: str) -> None:
