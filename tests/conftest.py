@@ -193,8 +193,11 @@ def raw(store_url: str) -> Iterator[Raw]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """A project to let agents play on, with its store open; at the end all is in order and nobody is left."""
+def stage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A project to let agents play on, with its store open; at the end all is in order and nobody is left.
+
+    With the mark ``users_repository_changes`` the test itself does what a user does in their repository.
+    """
     made = Stage(tmp_path / "stage", os.environ)
     for variable in [key for key in os.environ if key.startswith(("GIT_", "ORCHESTRION_"))]:
         monkeypatch.delenv(variable)
@@ -203,5 +206,6 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     made.open(retry__delay_s=0, run__grace_s=1)
     before = made.user_sees()
     yield made
-    made.check(before)
+    changes = request.node.get_closest_marker("users_repository_changes")
+    made.check(made.user_sees() if changes else before)
     made.close()

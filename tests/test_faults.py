@@ -15,18 +15,9 @@ from orchestrion.core.errors import GitProblem
 from stage import Stage, python
 from waiting import wait_for
 
+pytestmark = pytest.mark.users_repository_changes
+
 Fault = Callable[[Stage], AbstractContextManager[None]]
-
-
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    """As everywhere, but here the user's repository changes meanwhile."""
-    made = Stage(tmp_path / "stage", os.environ)
-    for variable, value in made.environ.items():
-        monkeypatch.setenv(variable, value)
-    made.open(retry__delay_s=0, run__grace_s=1)
-    yield made
-    made.close()
 
 
 @contextmanager
@@ -39,6 +30,7 @@ def owned_by_somebody_else(stage: Stage) -> Iterator[None]:
     git.chmod(0o755)
     stage.environ["PATH"] = f"{programs}:{os.environ['PATH']}"
     yield
+    git.unlink()
 
 
 @contextmanager

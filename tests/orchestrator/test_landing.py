@@ -22,15 +22,9 @@ from orchestrion.core.errors import (
 )
 from stage import Stage
 
+pytestmark = pytest.mark.users_repository_changes
+
 Refused = Callable[..., OrchestrionError]
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "stage", os.environ)
-    stage.open()
-    yield stage
-    stage.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from run_seam import RunSeam
 from user_git import UserGit
 
-#: git as the user calls it: ``user("commit", "-m", "x")`` gives its output.
+from orchestrion.runs.workspace.places import Workspace
 
 
 @pytest.fixture
@@ -57,3 +57,15 @@ def user(project: Path) -> UserGit:
 def seam(project: Path, home: Path) -> RunSeam:
     """Workspaces of that project."""
     return RunSeam(project, home)
+
+
+@pytest.fixture
+def base(user: UserGit) -> str:
+    """The project's commit."""
+    return user("rev-parse", "HEAD")
+
+
+@pytest.fixture
+def workspace(seam: RunSeam, base: str) -> Workspace:
+    """A workspace at that commit."""
+    return seam.prepare("R1", base)

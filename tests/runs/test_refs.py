@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from orchestrion.runs import refs
 from orchestrion.runs.git import Git
 from stage import Stage
 
+pytestmark = pytest.mark.users_repository_changes
+
 SIDE = "git switch -qc side; echo s > s.txt; git add .; git commit -qm side; git switch -q -; echo b > b.txt"
-
-
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(tmp_path / "stage", os.environ)
-    stage.open()
-    yield stage
-    stage.close()
 
 
 def of_runs(stage: Stage) -> set[str]:

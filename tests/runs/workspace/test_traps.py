@@ -15,16 +15,6 @@ from orchestrion.runs.workspace import live, work
 from orchestrion.runs.workspace.places import Workspace
 
 
-@pytest.fixture
-def base(user: UserGit) -> str:
-    return user("rev-parse", "HEAD")
-
-
-@pytest.fixture
-def workspace(seam: RunSeam, base: str) -> Workspace:
-    return seam.prepare("R1", base)
-
-
 def run(folder: Path, *commands: str) -> None:
     subprocess.run(["sh", "-ec", "\n".join(commands)], cwd=folder, check=True, capture_output=True)
 

@@ -22,16 +22,6 @@ from orchestrion.runs.workspace.work import Work
 both = pytest.mark.parametrize("isolation", ISOLATIONS)
 
 
-@pytest.fixture
-def base(user: UserGit) -> str:
-    return user("rev-parse", "HEAD")
-
-
-@pytest.fixture
-def workspace(seam: RunSeam, base: str) -> Workspace:
-    return seam.prepare("R1", base)
-
-
 def changed(user: UserGit, base: str, head: str) -> dict[str, str]:
     """Path -> how it differs; both commits are in the project."""
     lines = user("diff", "--name-status", "--no-renames", base, head).splitlines()
