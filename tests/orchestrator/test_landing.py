@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -42,16 +44,17 @@ def refused(stage: Stage) -> Iterator[Refused]:
 
 
 def everything(stage: Stage) -> dict[str, Any]:
-    """What the user has, here and at the remote."""
+    """What the user has, here and at the remote, and where the plans are."""
     seen = stage.user_sees()
+    seen["plans"] = stage.git("for-each-ref", "refs/orchestrion/plans")
     if (stage.folder / "remote").exists():
         seen["remote"] = stage.git("for-each-ref", at=stage.folder / "remote")
     return seen
 
 
-def done(stage: Stage, plan: str = "default", file: str = "b.txt", command: str = "") -> None:
+def done(stage: Stage, plan: str = "default", file: str = "b.txt", command: str = "", **values: Any) -> None:
     """A plan with accepted work."""
-    stage.add(command or f"echo b > {file}", plan=plan)
+    stage.add(command or f"echo b > {file}", plan=plan, **values)
     stage.drain()
 
 
@@ -72,7 +75,8 @@ def gh(stage: Stage) -> Path:
     folder.mkdir()
     program = folder / "gh"
     program.write_text(
-        f'#!/bin/sh\nprintf "%s\\n" "$@" > {folder}/told; cat > {folder}/body\n'
+        f"#!/bin/sh\nif [ $1 = repo ]; then test ! -f {folder}/signed-out; exit; fi\n"
+        f'printf "%s\\n" "$@" > {folder}/told; cat > {folder}/body\n'
         f"if [ -f {folder}/fail ]; then cat {folder}/fail >&2; exit 1; fi\n"
         "echo https://example.org/pull/1\n"
     )
@@ -209,8 +213,8 @@ def test_a_branch_that_is_checked_out_elsewhere_is_landed_there(stage: Stage, re
     done(stage)
     in_worktree(stage).close()
     error = refused(onto="feat")
-    assert (error.code, error.details["folder"]) == ("checked_out_elsewhere", str(stage.folder / "linked"))
-    assert str(stage.folder / "linked") in error.hint
+    assert (error.code, error.details["folder"]) == ("branch_in_use", str(stage.folder / "linked"))
+    assert f"orchestrion -C {stage.folder / 'linked'} land default --onto feat" in error.hint
 
 
 def test_a_branch_that_nobody_has_checked_out(stage: Stage) -> None:
@@ -266,6 +270,64 @@ def test_a_conflict_with_the_user_s_branch_changes_nothing(stage: Stage, refused
     error = refused()
     assert isinstance(error, MergeConflict)
     assert error.details["files"] == ["a.txt"]
+
+
+def test_a_conflict_is_resolved_by_hand_as_it_is_said(stage: Stage, refused: Refused) -> None:
+    done(stage, command="echo theirs > a.txt")
+    (stage.root / "a.txt").write_text("mine\n")
+    stage.git("commit", "-qam", "mine")
+    merge, add, commit = as_said(refused())
+    assert subprocess.run(merge, shell=True, cwd=stage.root, env=stage.environ, check=False).returncode == 1
+    (stage.root / "a.txt").write_text("both\n")
+    for command in (add, commit):
+        subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
+    with pytest.raises(NothingReady, match="is on main already"):
+        stage.orchestrion.land("default")
+    assert (stage.root / "a.txt").read_text() == "both\n"
+
+
+def test_a_check_that_fails_after_the_merge_is_mended_by_hand_as_it_is_said(stage: Stage, refused: Refused) -> None:
+    done(stage, command="echo b > b.txt", checks=("test ! -e blocker",))
+    (stage.root / "blocker").touch()
+    for command in ("add .", "commit -qm blocker"):
+        stage.git(*command.split())
+    error = refused()
+    assert error.code == "merge_recheck_failed"
+    merge, add, commit = as_said(error)
+    for command in (merge, "git rm -q blocker", add, commit):
+        subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
+    with pytest.raises(NothingReady, match="is on main already"):
+        stage.orchestrion.land("default")
+
+
+def as_said(error: OrchestrionError) -> list[str]:
+    """The commands in a hint."""
+    return re.findall("`(git [^`]+)`", error.hint)
+
+
+def test_a_branch_in_the_middle_of_a_rebase_is_not_moved(stage: Stage, refused: Refused) -> None:
+    done(stage)
+    stage.git("commit", "-q", "--allow-empty", "-m", "own")
+    stage.environ["GIT_SEQUENCE_EDITOR"] = "sed -i 1s/pick/edit/"
+    stage.git("rebase", "-q", "-i", "--keep-empty", "HEAD~1")
+    error = refused()
+    assert (error.code, "main is being rebased" in error.message) == ("detached_head", True)
+    assert "--onto" not in error.hint
+    assert refused(onto="main").code == "branch_in_use"
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("file", ["new/b.txt", "new"])
+def test_a_folder_or_file_in_the_way_is_found_before_the_plan_moves(
+    stage: Stage, refused: Refused, file: str, merged: bool
+) -> None:
+    done(stage, command="mkdir new; echo theirs > new/b.txt")
+    if merged:
+        stage.git("commit", "-q", "--allow-empty", "-m", "own")
+    (stage.root / file).parent.mkdir(exist_ok=True)
+    (stage.root / file).write_text("mine")
+    error = refused()
+    assert (error.code, error.details["files"]) == ("in_the_way", [file])
 
 
 @pytest.mark.parametrize("what", ["dirty", "staged", "ignored", "untracked"])
@@ -329,6 +391,16 @@ def test_a_remote_that_takes_no_push_to_main_alone(stage: Stage, remote: Path) -
     assert (stage.root / "b.txt").exists()
 
 
+def test_the_user_s_own_hook_looks_at_a_push(stage: Stage, refused: Refused, remote: Path) -> None:
+    done(stage)
+    hook = stage.root / ".git" / "hooks" / "pre-push"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\necho 'there is a secret in it' >&2\nexit 1\n")
+    hook.chmod(0o755)
+    error = refused(push=True)
+    assert (error.code, "there is a secret" in error.message) == ("push_refused", True)
+
+
 def test_a_remote_that_has_moved(stage: Stage, refused: Refused, remote: Path) -> None:
     other = stage.folder / "other"
     stage.git("clone", "-q", remote, other)
@@ -382,7 +454,7 @@ def test_neither_branch_moves_and_the_plan_s_own_is_the_head(stage: Stage, remot
     assert said[said.index("--head") + 1] == "orchestrion/default"
     assert said[said.index("--base") + 1] == "main"
     body = (gh / "body").read_text()
-    assert "- [x] T1 Write b (completed, 1 checks passed)" in body
+    assert "- [x] T1 Write b (completed, 1 check passed)" in body
     assert stage.orchestrion.land(pr=True)["pull_request"] == "https://example.org/pull/1"
 
 
@@ -391,6 +463,59 @@ def test_commits_of_the_user_that_come_along_are_told(stage: Stage, remote: Path
     done(stage)
     (note,) = stage.orchestrion.land(pr=True)["notes"]
     assert "1 commit of yours that origin/main lacks" in note
+
+
+def test_commits_that_were_merged_into_the_plan_are_told_as_well(stage: Stage, remote: Path, gh: Path) -> None:
+    done(stage)
+    stage.git("commit", "-q", "--allow-empty", "-m", "not pushed")
+    stage.orchestrion.land()
+    stage.add("echo c > c.txt")
+    stage.drain()
+    (note,) = stage.orchestrion.land(pr=True)["notes"]
+    assert "that origin/main lacks came along" in note
+
+
+def test_a_base_that_the_remote_does_not_have(stage: Stage, refused: Refused, remote: Path, gh: Path) -> None:
+    stage.git("switch", "-qc", "feature")
+    done(stage)
+    assert refused(pr=True).code == "no_remote_branch"
+    assert refused(pr=True, onto="mian").code == "no_remote_branch"
+
+
+def test_a_gh_that_is_not_signed_in_is_known_before_the_push(
+    stage: Stage, refused: Refused, remote: Path, gh: Path
+) -> None:
+    done(stage)
+    (gh / "signed-out").touch()
+    assert refused(pr=True).code == "gh_failed"
+
+
+def test_what_a_reviewer_committed_to_the_plan_s_branch_is_taken_in(stage: Stage, remote: Path, gh: Path) -> None:
+    done(stage)
+    stage.orchestrion.land(pr=True)
+    other = stage.folder / "other"
+    stage.git("clone", "-q", "--branch", "orchestrion/default", remote, other)
+    (other / "review.txt").write_text("r\n")
+    for command in ("add .", "commit -qm reviewed", "push -q"):
+        stage.git(*command.split(), at=other)
+    stage.add("echo c > c.txt")
+    stage.drain()
+    (note,) = stage.orchestrion.land(pr=True)["notes"]
+    assert note == "1 commits that origin/orchestrion/default had were merged into the plan"
+    assert stage.git("show", "orchestrion/default:review.txt", at=remote) == "r"
+    assert stage.merged("review.txt") == "r\n"
+
+
+def test_a_fork_is_named_to_gh(stage: Stage, remote: Path, gh: Path) -> None:
+    fork = stage.folder / "ada" / "project.git"
+    stage.git("init", "-q", "--bare", fork)
+    stage.git("remote", "add", "fork", fork)
+    stage.git("config", "branch.main.pushRemote", "fork")
+    done(stage)
+    stage.orchestrion.land(pr=True)
+    said = told(gh)
+    assert said[said.index("--head") + 1] == "ada:orchestrion/default"
+    assert stage.git("for-each-ref", "--format=%(refname)", at=remote) == "refs/heads/main"
 
 
 def test_without_gh_nothing_moves(stage: Stage, refused: Refused, remote: Path) -> None:
@@ -448,6 +573,12 @@ def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Re
     stage.git("commit", "-qm", "sub")
     stage.git("push", "-q")
     done(stage, command="cd lib && echo fix >> lib.c && git commit -qam fix")
-    assert refused(push=True).code == "submodule_not_pushed"
+    error = refused(push=True)
+    assert error.code == "submodule_not_pushed"
     landed = stage.orchestrion.land()
     assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init lib`"]
+    stage.git("init", "-q", "--bare", stage.folder / "theirs")
+    stage.git("remote", "set-url", "origin", stage.folder / "theirs", at=stage.root / "lib")
+    for command in error.hint.splitlines()[1:]:
+        subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
+    assert stage.git("rev-parse", "refs/heads/orchestrion/default", at=stage.folder / "theirs")

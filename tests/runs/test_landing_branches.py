@@ -11,8 +11,8 @@ from run_seam import RunSeam
 from test_merge import PLAN, Refused, _refuse, _snapshot, accept
 from user_git import UserGit
 
-from orchestrion.core.errors import Conflict, EnvironmentProblem, GitProblem, MergeConflict, NotFound
-from orchestrion.runs.landing import Checkout, Landed
+from orchestrion.core.errors import Conflict, GitProblem, MergeConflict, NotFound
+from orchestrion.runs.landing import Landed
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_only_the_checkout_that_is_meant_moves(
 
     with pytest.raises(Conflict) as elsewhere:
         seam.land(PLAN, accept, "feat")
-    assert elsewhere.value.code == "checked_out_elsewhere"
+    assert elsewhere.value.code == "branch_in_use"
     assert elsewhere.value.details["folder"] == str(tmp_path / "feat")
     user("checkout", "-q", "a.txt", at=tmp_path / "feat")
     assert seam.land(PLAN, accept, "feat", tmp_path / "feat").tip_after == head
@@ -155,27 +155,3 @@ def test_a_folder_that_is_no_repository(seam: RunSeam, plan: Callable[..., str],
     plan({"new.txt": "new"})
     with pytest.raises(GitProblem):
         seam.land(PLAN, accept, folder=tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("settings", "remote", "branch"),
-    [
-        ({}, "origin", "main"),
-        ({"branch.main.remote": "fork", "branch.main.merge": "refs/heads/trunk"}, "fork", "trunk"),
-        ({"branch.main.remote": "origin", "branch.main.pushRemote": "fork"}, "fork", "main"),
-        ({"remote.pushDefault": "fork"}, "fork", "main"),
-        ({"branch.main.remote": "."}, "origin", "main"),
-    ],
-)
-def test_where_a_branch_is_pushed_to(
-    project: Path, user: UserGit, settings: dict[str, str], remote: str, branch: str
-) -> None:
-    with pytest.raises(EnvironmentProblem) as none:
-        Checkout(project).remote_for("main")
-    assert none.value.code == "no_remote"
-    user("remote", "add", "fork", "https://example.org/fork.git")
-    user("remote", "add", "origin", "https://example.org/origin.git")
-    for key, value in settings.items():
-        user("config", key, value)
-    found = Checkout(project).remote_for("main")
-    assert (found.name, found.branch) == (remote, branch)

@@ -8,12 +8,19 @@ remembers where it was landed.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.errors import Conflict, EnvironmentProblem, GitProblem, InvalidInput, NothingReady, StoreProblem
+from orchestrion.core.errors import (
+    Conflict,
+    EnvironmentProblem,
+    GitProblem,
+    InvalidInput,
+    MergeConflict,
+    NothingReady,
+    StoreProblem,
+)
 from orchestrion.core.model import check_plan_name, name
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.plans import PlanCases
@@ -24,9 +31,10 @@ from orchestrion.store.store import Row
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrion.runs.landing import Checkout, Remote
-    from orchestrion.runs.merge import Incoming, Recheck
+    from orchestrion.runs.landing import Checkout, Landed
+    from orchestrion.runs.merge import Incoming, Merger, Recheck
     from orchestrion.runs.plan_tip import PlanTip
+    from orchestrion.runs.remotes import Remote, Remotes
     from orchestrion.runs.workspace.project_repository import ProjectRepository
 
 #: So many tasks or plans are named.
@@ -51,9 +59,14 @@ class LandingCases(PlanCases):
         plan began; ``partial``: also if tasks of it are open; ``push`` sends the branch to its remote afterwards;
         ``pr`` moves nothing of the user's: the plan's branch is pushed and a pull request opened from it.
         Raises NothingReady (``nothing_to_land``), InvalidInput (``several_plans``), NotFound, MergeConflict,
-        Conflict (``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ...), EnvironmentProblem
-        (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
+        Conflict (``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ``remote_moved``, ...),
+        EnvironmentProblem (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
         """
+        if onto is not None and not onto.strip():
+            raise InvalidInput(
+                "--onto names no branch", hint="name one, or leave --onto out: then it is the branch you are on",
+                code="invalid_branch",
+            )  # fmt: skip
         if push and pr:
             raise InvalidInput(
                 "--push and --pr exclude each other: one moves your branch, the other does not",
@@ -128,7 +141,8 @@ class LandingCases(PlanCases):
     # -- to the user's branch -------------------------------------------------------------------
 
     def _land(self, row: Row, tip: PlanTip, onto: str | None, *, push: bool) -> dict[str, Any]:
-        from orchestrion.runs.merge import Merger
+        from orchestrion.runs import landing_notes as notes_on
+        from orchestrion.runs.remotes import Remotes
 
         checkout = self._checkout()
         branch = onto or self._branch_here(checkout, row)
@@ -136,18 +150,12 @@ class LandingCases(PlanCases):
         if (there := checkout.git.tip(f"refs/heads/{branch}")) and checkout.git.is_ancestor(commit, there):
             self._remember_landed(row, branch, commit)
             raise _nothing(f"plan {row['name']} is on {branch} already", "nothing has to be done")
-        remote = self._push_plan(checkout, row, tip, branch) if push else None
-        landed = checkout.land(
-            self._repository,
-            Merger(self._repository, workspaces_home_of(self)),
-            row["name"],
-            branch,
-            self._joining(row["name"]),
-            self._recheck_of(row["name"]),
-        )
+        pushing = Remotes(checkout.git) if push else None
+        remote, notes = self._push_plan(pushing, row, tip, branch, there) if pushing else (None, [])
+        landed = self._brought(checkout, row, tip, branch)
         self._remember_landed(row, branch, tip.get())
-        if remote:
-            self._push_branch(checkout, row, remote, landed.tip_after)
+        if pushing and remote:
+            self._push_branch(pushing, row, remote, landed.tip_after)
         return {
             "plan": row["name"],
             "branch": branch,
@@ -158,17 +166,47 @@ class LandingCases(PlanCases):
             "tip_after": landed.tip_after,
             "merged": landed.merged,
             "pushed": remote is not None,
+            "pushed_to": remote.place if remote else None,
             "commits": int(checkout.git.run("rev-list", "--count", f"{landed.tip_before}..{landed.tip_after}").stdout),
-            "notes": [*self._failed(row), *_moved_submodules(checkout, landed.tip_before, landed.tip_after)],
+            "notes": [
+                *notes,
+                *self._failed(row),
+                *notes_on.not_on_branch(checkout.git, row, landed),
+                *notes_on.moved_submodules(checkout.git, landed),
+            ],
         }
+
+    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str) -> Landed:
+        """Lands; what only a person can decide is led to a merge by hand, which is a landing as well."""
+        from orchestrion.runs.landing_notes import by_hand
+
+        merger, recheck = self._merger(), self._recheck_of(row["name"])
+        try:
+            return checkout.land(self._repository, merger, row["name"], branch, self._joining(row["name"]), recheck)
+        except MergeConflict as conflict:
+            files = conflict.details["files"]
+            raise MergeConflict(files, hint=by_hand(checkout, tip, branch, files)) from conflict
+        except Conflict as refused:
+            if refused.code == "merge_recheck_failed":
+                refused.hint = by_hand(checkout, tip, branch, [])
+            raise
+
+    def _merger(self) -> Merger:
+        from orchestrion.runs.merge import Merger
+
+        return Merger(self._repository, workspaces_home_of(self))
 
     def _branch_here(self, checkout: Checkout, row: Row) -> str:
         """The branch of the checkout in which the caller stands, if the plan began there."""
         here = checkout.branch()
         if here is None:
+            under_way = checkout.unfinished()
             raise EnvironmentProblem(
-                "no branch is checked out here, so there is nothing to land on",
-                hint=f"`git switch BRANCH` first, or name one: `orchestrion land {row['name']} --onto BRANCH`",
+                "no branch is checked out here, so there is nothing to land on"
+                + (f": {under_way}" if under_way else ""),
+                hint="finish or abort that first (`git status` says how)"
+                if under_way
+                else f"`git switch BRANCH` first, or name one: `orchestrion land {row['name']} --onto BRANCH`",
                 code="detached_head",
             )
         began = row["began_branch"]
@@ -184,47 +222,83 @@ class LandingCases(PlanCases):
             )
         return here
 
-    def _push_plan(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str) -> Remote:
-        """Pushes the plan's own branch first: that shows whether pushing is allowed, before anything has moved."""
-        remote = checkout.remote_for(branch)
-        checkout.refuse_behind(remote, branch, tip.get())
-        self._push_tip(checkout, remote, tip)
-        return remote
+    def _push_plan(
+        self, remotes: Remotes, row: Row, tip: PlanTip, branch: str, mine: str | None
+    ) -> tuple[Remote, list[str]]:
+        """Pushes the plan's own branch first: that shows whether pushing is allowed, before anything has moved.
 
-    def _push_tip(self, checkout: Checkout, remote: Remote, tip: PlanTip) -> None:
-        if "lfs" in self._repository.handed_on.filters:
-            checkout.push_large_files(remote, tip.ref)
-        checkout.push(remote, tip.get(), f"orchestrion/{tip.plan}", "nothing has moved")
+        Where the user's branch goes, and what is to be told.
+        """
+        from orchestrion.runs.remotes import Remote
 
-    def _push_branch(self, checkout: Checkout, row: Row, remote: Remote, commit: str) -> None:
+        remote = remotes.pushed_to(branch)
+        remotes.refuse_ahead(remote, *([mine] if mine else []), tip.get())
+        own = Remote(remote.name, f"orchestrion/{tip.plan}")
+        notes = self._take_in(remotes, own, tip)
+        self._push_tip(remotes, own, tip)
+        return remote, notes
+
+    def _push_tip(self, remotes: Remotes, own: Remote, tip: PlanTip) -> None:
         if "lfs" in self._repository.handed_on.filters:
-            checkout.push_large_files(remote, commit)
-        checkout.push(remote, commit, remote.branch, "the plan has landed, but your branch was not pushed")
+            remotes.push_large_files(own, tip.ref, "nothing has moved")
+        remotes.push(own, tip.get(), "nothing has moved")
+
+    def _take_in(self, remotes: Remotes, own: Remote, tip: PlanTip) -> list[str]:
+        """Merges what others committed to the plan's branch at the remote, as reviewers of a pull request do."""
+        theirs = remotes.others_work(own, tip.get())
+        if theirs is None:
+            return []
+        count = remotes.git.run("rev-list", "--count", theirs, f"^{tip.get()}").stdout
+        try:
+            self._merger().merge(tip.plan, self._joining(tip.plan)(own.place, theirs), self._recheck_of(tip.plan))
+        except Conflict as refused:
+            if refused.code not in ("merge_conflict", "merge_recheck_failed"):
+                raise
+            raise Conflict(
+                f"{own.place} has {count} commits that the plan lacks, and they do not go together: {refused.message}",
+                hint=f"nothing was pushed; bring that branch to yours first (`git pull --no-rebase {own.name} "
+                f"{own.branch}`), then `orchestrion land {tip.plan}`",
+                code="remote_moved",
+            ) from refused
+        return [f"{count} commits that {own.place} had were merged into the plan"]
+
+    def _push_branch(self, remotes: Remotes, row: Row, remote: Remote, commit: str) -> None:
+        from orchestrion.runs.remotes import Remote
+
+        done = "the plan has landed, but your branch was not pushed"
+        if "lfs" in self._repository.handed_on.filters:
+            remotes.push_large_files(remote, commit, done)
+        instead = f"`git push {remote.name} {remote.branch}` is the same by hand; or have it reviewed: "
+        remotes.push(remote, commit, done, f"{instead}`orchestrion land {row['name']} --pr`")
         if row["pull_request"] is None:
-            checkout.take_back(remote, f"orchestrion/{row['name']}")
+            remotes.take_back(Remote(remote.name, f"orchestrion/{row['name']}"))
 
     # -- as a pull request ----------------------------------------------------------------------
 
     def _propose(self, row: Row, tip: PlanTip, onto: str | None) -> dict[str, Any]:
-        from orchestrion.runs.landing import open_pull_request
+        from orchestrion.runs import landing_notes as notes_on
+        from orchestrion.runs.pull_request import open_pull_request, refuse_signed_out
+        from orchestrion.runs.remotes import Remote, Remotes
 
-        program = shutil.which("gh", path=self.environ.get("PATH"))
-        if program is None:
-            raise EnvironmentProblem(
-                "a pull request needs the program gh, which is not installed; nothing has moved",
-                hint="install it (https://cli.github.com), or `git push origin "
-                f"{tip.branch.removeprefix('refs/heads/')}` and open it by hand",
-                code="gh_missing",
-            )
         checkout = self._checkout()
+        remotes = Remotes(checkout.git)
         branch = onto or row["began_branch"] or self._branch_here(checkout, row)
-        remote = checkout.remote_for(branch)
-        self._push_tip(checkout, remote, tip)
+        pushed = remotes.pushed_to(branch)
+        base = remotes.comes_from(branch, pushed)
+        program = self._gh(pushed, tip)
+        there = remotes.refuse_without(base)
+        refuse_signed_out(program, checkout.folder)
+        own = Remote(pushed.name, f"orchestrion/{tip.plan}")
+        notes = self._take_in(remotes, own, tip)
+        at_head = remotes.commit_at(own)
+        notes += [*self._failed(row), *notes_on.come_along(checkout.git, base, row, tip.get(), there, at_head)]
+        self._push_tip(remotes, own, tip)
+        owner = f"{remotes.owner(pushed)}:" if pushed.name != base.name else ""
         url = open_pull_request(
             program,
             checkout.folder,
-            head=f"orchestrion/{row['name']}",
-            base=remote.branch,
+            head=f"{owner}orchestrion/{row['name']}",
+            base=base.branch,
             title=row["title"] or f"Plan {row['name']}",
             body=self._proposal(row),
         )
@@ -236,13 +310,26 @@ class LandingCases(PlanCases):
         self.store.write(proposed)
         return {
             "plan": row["name"],
-            "branch": remote.branch,
+            "branch": base.branch,
             "commit": tip.get(),
             "landed": False,
             "pull_request": url,
             "pushed": True,
-            "notes": [*self._failed(row), *_own_commits(checkout, remote, row)],
+            "pushed_to": own.place,
+            "notes": notes,
         }
+
+    def _gh(self, remote: Remote, tip: PlanTip) -> str:
+        program = shutil.which("gh", path=self.environ.get("PATH"))
+        if program is None:
+            own = f"orchestrion/{tip.plan}"
+            raise EnvironmentProblem(
+                "a pull request needs the program gh, which is not installed; nothing has moved",
+                hint=f"install it (https://cli.github.com), or `git push {remote.name} {tip.ref}:refs/heads/{own}` "
+                "and open it by hand",
+                code="gh_missing",
+            )
+        return program
 
     def _proposal(self, row: Row) -> str:
         """What a pull request says: the tasks with their evidence, and what they cost."""
@@ -250,7 +337,8 @@ class LandingCases(PlanCases):
         lines = [f"Plan `{row['name']}`, worked on by agents and checked. Each line is a task.", ""]
         for task in found:
             mark = "x" if task["state"] == "completed" else " "
-            evidence = f", {task['checks_passed']} checks passed" if task["checks_passed"] else ""
+            passed = task["checks_passed"]
+            evidence = f", {passed} check{'s' if passed > 1 else ''} passed" if passed else ""
             lines.append(f"- [{mark}] {name('T', task['id'])} {task['title']} ({task['state']}{evidence})")
         costs = [task["cost_usd"] for task in found if task["cost_usd"] is not None]
         if costs:
@@ -318,19 +406,3 @@ class LandingCases(PlanCases):
 
 def _nothing(message: str, hint: str) -> NothingReady:
     return NothingReady(message, hint=hint, code="nothing_to_land")
-
-
-def _moved_submodules(checkout: Checkout, before: str, after: str) -> Sequence[str]:
-    fields = checkout.git.lines("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
-    moved = [path for facts, path in zip(fields[::2], fields[1::2], strict=True) if "160000" in facts.split(" ")[:2]]
-    return [f"the submodule {path} has moved: `git submodule update --init {path}`" for path in moved]
-
-
-def _own_commits(checkout: Checkout, remote: Remote, row: Mapping[str, Any]) -> Sequence[str]:
-    """That commits of the user which the remote lacks come along with a pull request."""
-    base = checkout.git.tip(f"refs/remotes/{remote.name}/{remote.branch}")
-    if base is None or row["began_commit"] is None:
-        return []
-    count = int(checkout.git.run("rev-list", "--count", f"{base}..{row['began_commit']}").stdout)
-    what = f"{count} commit{'s' if count != 1 else ''} of yours"
-    return [f"{what} that {remote.name}/{remote.branch} lacks came along: the plan began on them"] if count else []

@@ -1,9 +1,9 @@
 """Asking git, in a way that cannot depend on whom it belongs to.
 
-Every call runs without hooks, signing, background maintenance, prompts and editors, and
-without the ``GIT_*`` variables that point elsewhere; what the user set for their own work
-therefore neither breaks ours nor is changed by it. Paths may be any bytes: they travel as
-``surrogateescape`` text.
+A call runs without hooks (but for a push that the user asked for), signing, background
+maintenance, prompts and editors, and without the ``GIT_*`` variables that point elsewhere; what
+the user set for their own work therefore neither breaks ours nor is changed by it. Paths may be
+any bytes: they travel as ``surrogateescape`` text.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from orchestrion.core.errors import GitProblem
 OLDEST_GIT = (2, 30)
 INSTALL_GIT = "install git 2.30 or newer"
 
+_NO_HOOKS = ("core.hooksPath=/dev/null",)
 _SETTINGS = (
-    "core.hooksPath=/dev/null",
     "commit.gpgsign=false",
     "tag.gpgsign=false",
     "gc.auto=0",
@@ -121,13 +121,15 @@ class Git:
         input: str | None = None,  # noqa: A002 - as subprocess.run names it
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
+        hooks: bool = False,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``git ARGS``; its output comes without the last line end.
 
-        ``env`` is added to the environment, ``timeout`` is in seconds. Raises GitProblem
+        ``env`` is added to the environment, ``timeout`` is in seconds; with ``hooks`` those of the user
+        are run, because it is they who asked for it. Raises GitProblem
         when git is missing, too old or out of time and, with ``check``, when it refuses.
         """
-        command, environ = self._prepared(args, env)
+        command, environ = self._prepared(args, env, hooks=hooks)
         try:
             done = subprocess.run(
                 command,
@@ -275,10 +277,11 @@ class Git:
                 yield Blob(oid, digest.hexdigest(), size)
 
     def _prepared(
-        self, args: tuple[str | Path, ...], env: Mapping[str, str] | None
+        self, args: tuple[str | Path, ...], env: Mapping[str, str] | None, *, hooks: bool = False
     ) -> tuple[list[bytes], dict[str, str]]:
         program = _program(self._environ.get("PATH", os.defpath))
-        settings = [part for setting in _SETTINGS for part in ("-c", setting)]
+        chosen = _SETTINGS if hooks else (*_NO_HOOKS, *_SETTINGS)
+        settings = [part for setting in chosen for part in ("-c", setting)]
         return [os.fsencode(arg) for arg in (program, *settings, *args)], {**self._environ, **(env or {})}
 
     def _cannot_start(self, args: tuple[str | Path, ...], problem: Exception) -> GitProblem:

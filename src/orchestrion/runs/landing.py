@@ -1,24 +1,25 @@
 """A plan is brought to a branch of the user's: the one place where their checkout is touched.
 
 It happens in the checkout in which the caller stands, and only if nothing of theirs is in the
-way: a clean tree, no untracked or ignored file that the plan would overwrite. If the branch
-has moved on it is merged into the plan first, in a workspace of ours, and checked; then the
-branch moves forward. What goes to a remote is pushed plainly, the plan's own branch first:
-only that shows whether pushing is allowed, before anything of the user's has moved.
+way: a clean tree, no untracked or ignored file that the plan would overwrite, no rebase under
+way. If the branch has moved on it is merged into the plan first, in a workspace of ours, and
+checked; then the branch moves forward.
 """
 
 from __future__ import annotations
 
-import re
-import subprocess
-from collections.abc import Callable
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrion.core.errors import AlreadyTaken, Conflict, EnvironmentProblem, NotFound
-from orchestrion.runs.git import Git, refusal
+from orchestrion.core.errors import AlreadyTaken, Conflict, NotFound
+from orchestrion.runs.git import WITHOUT_INDEX, Git, refusal
 from orchestrion.runs.merge import TRIES, Incoming, Merger, Recheck
 from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.workspace.changes import listed
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 
 #: Makes what merges the user's branch (its name and commit) into the plan.
@@ -41,15 +42,6 @@ class Landed:
     def moved(self) -> bool:
         """Whether the branch moved; False: it contained the plan already."""
         return self.tip_before != self.tip_after
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Where a branch is pushed to."""
-
-    name: str
-    #: The short name that the branch has there.
-    branch: str
 
 
 class Checkout:
@@ -79,16 +71,16 @@ class Checkout:
     ) -> Landed:
         """Brings a plan to a branch: the one that is checked out here, or one that nobody has checked out.
 
-        Raises Conflict (``dirty_tree``, ``checked_out_elsewhere``, ``in_the_way``), MergeConflict, NotFound,
-        AlreadyTaken.
+        Raises Conflict (``dirty_tree``, ``branch_in_use``, ``in_the_way``), MergeConflict, NotFound, AlreadyTaken.
         """
+        before, merged = self._tip(branch), False
+        plan_tip = PlanTip(project.git, plan)
         is_here = branch == self.branch()
         if is_here:
             self._refuse_dirty()
+            self._refuse_in_the_way(plan_tip.get(), before)
         else:
-            self._refuse_elsewhere(branch)
-        before, merged = self._tip(branch), False
-        plan_tip = PlanTip(project.git, plan)
+            self._refuse_in_use(branch, plan)
         for _ in range(TRIES):
             mine, tip = self._tip(branch), plan_tip.get()
             if self.git.is_ancestor(tip, mine):
@@ -100,88 +92,20 @@ class Checkout:
                 return Landed(branch, before, tip, merged)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
 
-    def remote_for(self, branch: str) -> Remote:
-        """Where a branch is pushed to, as git would push it. Raises EnvironmentProblem (``no_remote``)."""
-        settings = (f"branch.{branch}.pushRemote", "remote.pushDefault", f"branch.{branch}.remote")
-        names = [self.git.run("config", setting, check=False).stdout for setting in settings]
-        known = self.git.run("remote").stdout.split("\n")
-        remote = next((one for one in [*names, "origin", *known] if one and one in known), None)
-        if remote is None:
-            raise EnvironmentProblem(
-                "this repository has no remote to push to",
-                hint="git remote add origin URL; or land without --push and --pr",
-                code="no_remote",
-            )
-        upstream = self.git.run("config", f"branch.{branch}.merge", check=False).stdout
-        return Remote(remote, upstream.removeprefix("refs/heads/") or branch)
-
-    def refuse_behind(self, remote: Remote, branch: str, plan_tip: str) -> None:
-        """Raises Conflict (``remote_moved``) when the remote's branch has what neither ours nor the plan has;
-        EnvironmentProblem (``remote_unreachable``) when it does not answer.
-        """
-        answer = self.git.run("ls-remote", "--refs", remote.name, f"refs/heads/{remote.branch}", check=False)
-        if answer.returncode != 0:
-            problem = refusal(answer)
-            raise EnvironmentProblem(
-                f"the remote {remote.name} does not answer: {problem.message}",
-                hint="nothing has moved; `git fetch` says more",
-                code="remote_unreachable",
-            )
-        there = answer.stdout.partition("\t")[0]
-        is_known = there and self.git.tip(there) is not None
-        if there and not (
-            is_known and any(self.git.is_ancestor(there, mine) for mine in (self._tip(branch), plan_tip))
-        ):
-            raise Conflict(
-                f"{remote.name} has commits on {remote.branch} that your {branch} lacks",
-                hint="nothing has moved; `git pull` first, then land again",
-                code="remote_moved",
-            )
-
-    def push(self, remote: Remote, commit: str, branch: str, done: str) -> None:
-        """Pushes a commit to a branch of the remote, plainly. ``done`` says in an error what is done already.
-
-        Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``).
-        """
-        place = f"{commit}:refs/heads/{branch}"
-        answer = self.git.run("push", "--quiet", "--recurse-submodules=check", remote.name, place, check=False)
-        if answer.returncode == 0:
-            return
-        if "not be found on any remote" in answer.stderr:
-            raise EnvironmentProblem(
-                f"{done}: commits in submodules are not at their remotes yet",
-                hint="push them there first: `git submodule foreach --recursive git push`, or by hand",
-                code="submodule_not_pushed",
-            )
-        raise EnvironmentProblem(
-            f"{done}: {remote.name} did not take {branch}: {_last_words(answer.stderr)}",
-            hint="the same push by hand says more; nothing has to be done again",
-            code="push_refused",
-        )
-
-    def push_large_files(self, remote: Remote, ref: str) -> None:
-        """Sends the LFS objects of a ref, which git's own push would leave to a hook. Raises EnvironmentProblem."""
-        answer = self.git.run("lfs", "push", remote.name, ref, check=False)
-        if answer.returncode != 0:
-            raise EnvironmentProblem(
-                f"nothing has moved: large files could not be pushed: {_last_words(answer.stderr or answer.stdout)}",
-                hint=f"`git lfs push {remote.name} {ref}` says more",
-                code="push_refused",
-            )
-
-    def has_on_remote(self, remote: Remote, branch: str) -> bool:
-        """Whether the remote has a branch."""
-        return bool(self.git.run("ls-remote", "--refs", remote.name, f"refs/heads/{branch}", check=False).stdout)
-
-    def take_back(self, remote: Remote, branch: str) -> None:
-        """Takes a branch of ours away from the remote again, if it lets us."""
-        self.git.run("push", "--quiet", remote.name, f":refs/heads/{branch}", check=False)
+    def unfinished(self) -> str | None:
+        """What is under way here that a branch will be moved by, in words; None: nothing."""
+        used = next((one for one in _in_use(self.git) if one.is_under_way), None)
+        return f"{used.branch} {used.how} in {used.folder}" if used else None
 
     def _tip(self, branch: str) -> str:
         tip = self.git.tip(f"refs/heads/{branch}")
         if tip is None:
+            is_name = self.git.run("check-ref-format", "--branch", branch, check=False).returncode == 0
             raise NotFound(
-                f"there is no branch {branch!r} with a commit", hint=f"git branch {branch}", code="no_branch"
+                f"there is no branch {branch!r} with a commit",
+                hint="`git branch` lists yours"
+                + (f"; `git branch {shlex.quote(branch)}` makes this one" if is_name else ""),
+                code="no_branch",
             )
         return tip
 
@@ -193,15 +117,41 @@ class Checkout:
                 code="dirty_tree",
             )
 
-    def _refuse_elsewhere(self, branch: str) -> None:
-        where = checked_out_at(self.git, branch)
-        if where is not None:
-            raise Conflict(
-                f"{branch} is checked out in {where}",
-                hint=f"land there: orchestrion -C {where} land",
-                code="checked_out_elsewhere",
-                folder=where,
-            )
+    def _refuse_in_the_way(self, tip: str, mine: str) -> None:
+        """Looks for what git would only find when the plan has taken the branch in already."""
+        base = self.git.run("merge-base", tip, mine, check=False).stdout
+        if not base:
+            return
+        added = self.git.lines(
+            "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", base, tip, env=WITHOUT_INDEX
+        )
+        there = set(listed(self.git, mine, [*added, *(above for path in added for above in _above(path))]))
+        files = sorted({found for path in added if path not in there and (found := self._found_at(path, there))})
+        if files:
+            raise _in_the_way(files)
+
+    def _found_at(self, path: str, tracked: set[str]) -> str | None:
+        """The file that is where ``path`` is to be, or where a folder for it is to be; None: there is none."""
+        for above in _above(path):
+            place = self.folder / above
+            if above not in tracked and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+                return above
+        place = self.folder / path
+        if place.is_dir() and not place.is_symlink():
+            return path if any(files for _, _, files in os.walk(place)) else None
+        return path if os.path.lexists(place) else None
+
+    def _refuse_in_use(self, branch: str, plan: str) -> None:
+        used = next((one for one in _in_use(self.git) if one.branch == branch), None)
+        if used is None:
+            return
+        there = f"orchestrion -C {shlex.quote(used.folder)} land {shlex.quote(plan)} --onto {shlex.quote(branch)}"
+        raise Conflict(
+            f"{branch} {used.how} in {used.folder}",
+            hint="finish that first, then land again" if used.is_under_way else f"land there: {there}",
+            code="branch_in_use",
+            folder=used.folder,
+        )
 
     def _moves_forward(self, tip: str, mine: str) -> bool:
         """Fast-forwards the checkout to ``tip``; False when the branch is not at ``mine`` any more."""
@@ -218,45 +168,54 @@ class Checkout:
         if self.git.tip("HEAD") != mine:
             return False
         files = [line.strip() for line in answer.stderr.splitlines() if line.startswith("\t")]
-        if files:
-            raise Conflict(
-                f"files of yours that git does not track are in the way: {', '.join(files[:20])}",
-                hint="move them away, then land again; nothing was changed",
-                code="in_the_way",
-                files=files,
-            )
-        raise refusal(answer)
+        raise _in_the_way(files) if files else refusal(answer)
 
 
-def checked_out_at(git: Git, branch: str) -> str | None:
-    """The folder of the worktree that has a branch checked out; None: none has."""
-    folder = None
-    for line in git.run("worktree", "list", "--porcelain").stdout.splitlines():
-        if line.startswith("worktree "):
-            folder = line.removeprefix("worktree ")
-        if line == f"branch refs/heads/{branch}":
-            return folder
-    return None
-
-
-def _last_words(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return re.sub(r"://[^/@\s]+@", "://", lines[-1])[:300] if lines else "it said nothing"
-
-
-def open_pull_request(program: str, folder: Path, *, head: str, base: str, title: str, body: str) -> str:
-    """Opens a pull request with ``gh``, or finds the one that is open already. Returns its address.
-
-    Raises EnvironmentProblem (``gh_failed``).
-    """
-    command = [program, "pr", "create", "--head", head, "--base", base, "--title", title, "--body-file", "-"]
-    answer = subprocess.run(command, cwd=folder, input=body, capture_output=True, text=True, check=False)
-    said = f"{answer.stdout}\n{answer.stderr}"
-    address = next((word for word in said.split() if word.startswith("https://")), "")
-    if answer.returncode == 0 or ("already exists" in said and address):
-        return address or answer.stdout.strip()
-    raise EnvironmentProblem(
-        f"the branch {head} is pushed, but gh could not open a pull request: {_last_words(answer.stderr)}",
-        hint=f"`gh auth status` says whether you are signed in; or open it by hand, from {head} to {base}",
-        code="gh_failed",
+def _in_the_way(files: list[str]) -> Conflict:
+    return Conflict(
+        f"files of yours that git does not track are in the way: {', '.join(files[:20])}",
+        hint="move them away, then land again; nothing of yours was changed",
+        code="in_the_way",
+        files=files,
     )
+
+
+def _above(path: str) -> list[str]:
+    """The folders that a path is in, outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+@dataclass(frozen=True)
+class _Use:
+    """A branch that a worktree of the user's works on."""
+
+    branch: str
+    folder: str
+    #: What is done with it there, in words.
+    how: str
+    #: Whether git will move the branch when that is finished.
+    is_under_way: bool = False
+
+
+#: File in a worktree's git directory with the branch that something is under way with -> in words.
+_UNDER_WAY = {
+    "rebase-merge/head-name": "is being rebased",
+    "rebase-apply/head-name": "is being rebased",
+    "BISECT_START": "is being bisected",
+}
+
+
+def _in_use(git: Git) -> Iterator[_Use]:
+    """The branches that git itself would not let be moved: checked out, or in the middle of something."""
+    for entry in git.run("worktree", "list", "--porcelain").stdout.split("\n\n"):
+        facts = dict(line.partition(" ")[::2] for line in entry.splitlines())
+        folder = facts.get("worktree", "")
+        if "branch" in facts:
+            yield _Use(facts["branch"].removeprefix("refs/heads/"), folder, "is checked out")
+        if "bare" not in facts and os.path.isdir(folder):  # noqa: PTH112
+            git_dir = Path(folder, Git(Path(folder)).run("rev-parse", "--git-dir").stdout)
+            for file, how in _UNDER_WAY.items():
+                with suppress(OSError):
+                    branch = (git_dir / file).read_text(encoding="utf-8", errors="surrogateescape").strip()
+                    yield _Use(branch.removeprefix("refs/heads/"), folder, how, is_under_way=True)

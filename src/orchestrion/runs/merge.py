@@ -17,7 +17,7 @@ from orchestrion.core.errors import AlreadyTaken, GitProblem, MergeConflict
 from orchestrion.runs.commits import Committer
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.plan_tip import PlanTip
-from orchestrion.runs.workspace import prepare, trusted
+from orchestrion.runs.workspace import prepare, submodules, trusted
 from orchestrion.runs.workspace.places import MERGE_PREFIX, git_dir_beside
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.removal import delete_tree, exclusive
@@ -156,6 +156,10 @@ class Merger:
         # Not checkout: that one calls it a success when files could not be written.
         ours.git.run("reset", "--quiet", "--hard", tip)
         ours.git.run("clean", "--quiet", "-ffdx")
+        # Submodules of the use before had their git directories in the one that went.
+        for submodule in submodules.submodules_of(ours.git, tip):
+            delete_tree(path / submodule.path)
+            (path / submodule.path).mkdir(parents=True)
         return ours
 
 
@@ -168,7 +172,7 @@ def _merge_commit(git: Git, tip: str, incoming: Incoming) -> str:
         check=False, env=incoming.committer.environment,
     )  # fmt: skip
     if answer.returncode != 0:
-        files = git.lines("diff", "--name-only", "--diff-filter=U", "-z")
+        files = git.lines("diff", "--name-only", "--diff-filter=U", "--ignore-submodules=dirty", "-z")
         if not files:
             raise refusal(answer)
         raise MergeConflict(files, hint=f"{incoming.name} and the plan changed the same lines")

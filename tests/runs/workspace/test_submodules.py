@@ -10,7 +10,7 @@ import pytest
 from run_seam import RunSeam
 from user_git import UserGit
 
-from orchestrion.core.errors import GitProblem
+from orchestrion.core.errors import GitProblem, MergeConflict
 
 ALLOWED = "git -c protocol.file.allow=always"
 
@@ -188,14 +188,21 @@ def test_one_that_the_agent_removes_is_gone(seam: RunSeam, project: Path, base: 
     assert "vendor" not in run(project, f"git ls-tree -r --name-only {head}")
 
 
-def test_checks_of_a_merge_find_it_filled(seam: RunSeam, base: str) -> None:
+def test_checks_of_every_merge_find_it_filled(seam: RunSeam, base: str) -> None:
+    """The workspace of merges is used again; what the checks of one left there harms none after it."""
     seam.tip("p").create(base)
-    found: list[bool] = []
-    for number in (1, 2):
+    found: list[str] = []
+
+    def check(folder: Path) -> None:
+        found.append((folder / "vendor/lib/lib.c").read_text())
+        (folder / "vendor/lib/lib.c").write_text("left by a check\n")
+
+    for number in (1, 2, 3, 4):
         workspace = seam.prepare(f"R{number}", base)
         (workspace.path / f"{number}.txt").write_text("x")
-        seam.merge(
-            "p", f"R{number}", seam.hand_over(workspace).head, "work",
-            lambda folder: found.append((folder / "vendor/lib/lib.c").exists()),
-        )  # fmt: skip
-    assert found == [True]
+        seam.merge("p", f"R{number}", seam.hand_over(workspace).head, "work", check)
+    assert found == ["int lib;\n"] * 3
+    workspace = seam.prepare("R5", base)
+    (workspace.path / "1.txt").write_text("another")
+    with pytest.raises(MergeConflict):
+        seam.merge("p", "R5", seam.hand_over(workspace).head, "work", check)

@@ -217,7 +217,7 @@ def _needs(task: Mapping[str, Any]) -> tuple[str, ...]:
 def _landed(landed: Mapping[str, Any]) -> Iterator[str]:
     plan, branch = output.heading(landed["plan"]), output.plain(landed["branch"])
     if landed["landed"]:
-        pushed = ", and is pushed" if landed["pushed"] else ""
+        pushed = f", pushed to {output.plain(landed['pushed_to'])}" if landed["pushed"] else ""
         joined = ", after your branch was merged into it" if landed["merged"] else ""
         what = output.count(landed["commits"], "commit")
         range_ = f"{landed['tip_before'][:7]}..{landed['tip_after'][:7]}"

@@ -1,0 +1,73 @@
+"""What is told of a landing beside where it went: what came along, what is to be done by hand."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from orchestrion.runs.commits import PLAN_TRAILER
+from orchestrion.runs.git import Git
+from orchestrion.runs.landing import Checkout, Landed
+from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.remotes import Remote
+
+#: So many files are named.
+_NAMED = 10
+
+
+def moved_submodules(git: Git, landed: Landed) -> Sequence[str]:
+    """That submodules of the user's checkout are not where the plan has them."""
+    before, after = landed.tip_before, landed.tip_after
+    fields = git.lines("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
+    moved = [path for facts, path in zip(fields[::2], fields[1::2], strict=True) if "160000" in facts.split(" ")[:2]]
+    return [f"the submodule {path} has moved: `git submodule update --init {path}`" for path in moved]
+
+
+def _built_on(git: Git, row: Mapping[str, Any], commit: str, lacking: Sequence[str]) -> int | None:
+    """How many commits that are not of its tasks a plan was built on: where it began, and what was merged into it.
+
+    Only those are counted that none of ``lacking`` has. None: that is not known.
+    """
+    if row["began_commit"] is None or not all(git.tip(one) for one in lacking):
+        return None
+    without = [f"^{one}" for one in lacking]
+    merges = ("log", "--merges", "--format=%P", f"--grep=^{PLAN_TRAILER}: ", commit, *without)
+    joined = [line.split(" ")[1] for line in git.run(*merges).stdout.splitlines()]
+    return int(git.run("rev-list", "--count", row["began_commit"], *joined, *without).stdout)
+
+
+def come_along(
+    git: Git, base: Remote, row: Mapping[str, Any], commit: str, at_base: str, at_head: str | None
+) -> Sequence[str]:
+    """That commits of the user which the remote lacks come along with a pull request.
+
+    ``at_base`` and ``at_head`` are where the two branches of the request are at the remote, ``commit`` what is pushed.
+    """
+    known = at_base if git.tip(at_base) else f"refs/remotes/{base.place}"
+    count = _built_on(git, row, commit, [known, *([at_head] if at_head else [])])
+    if count is None:
+        return [f"whether commits of yours that {base.place} lacks came along is not known: `git fetch {base.name}`"]
+    return [f"{_commits(count)} that {base.place} lacks came along: the plan is built on them"] if count else []
+
+
+def not_on_branch(git: Git, row: Mapping[str, Any], landed: Landed) -> Sequence[str]:
+    """That commits come with a plan which the user's branch does not have (any more)."""
+    count = _built_on(git, row, landed.tip_after, [landed.tip_before])
+    if not count:
+        return []
+    return [f"{_commits(count)} that {landed.branch} did not have came along: the plan is built on them"]
+
+
+def _commits(count: int) -> str:
+    return f"{count} commit{'s' if count != 1 else ''} of yours"
+
+
+def by_hand(checkout: Checkout, tip: PlanTip, branch: str, files: Sequence[str]) -> str:
+    """How a plan is merged by hand, which counts as landed."""
+    switch = "" if checkout.branch() == branch else f"git switch {shlex.quote(branch)} && "
+    work = f"mend {', '.join(files[:_NAMED])}" if files else "mend what the check found"
+    return (
+        f"nothing was changed. By hand: `{switch}git merge --no-ff --no-commit {tip.ref}`, {work}, `git add -u`, "
+        f"`git commit --no-edit`; then the plan has landed"
+    )

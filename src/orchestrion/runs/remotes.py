@@ -1,0 +1,183 @@
+"""What goes from the user's repository to a remote, because they asked for it: plainly, never by force.
+
+A push of the user's is theirs in every way: their hooks look at it, their settings say where it
+goes. What a remote says when it refuses is told, for nobody else knows why.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrion.core.errors import Conflict, EnvironmentProblem
+from orchestrion.runs.git import Git, refusal
+
+#: So many lines of what a remote said are told.
+_LINES = 4
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a branch is on another machine."""
+
+    name: str
+    #: The short name that the branch has there.
+    branch: str
+
+    @property
+    def place(self) -> str:
+        """Both, as people write them."""
+        return f"{self.name}/{self.branch}"
+
+
+class Remotes:
+    """The remotes of one repository, as its settings have them."""
+
+    def __init__(self, git: Git) -> None:
+        self.git = git
+
+    def pushed_to(self, branch: str) -> Remote:
+        """Where a branch is pushed to, as git would push it.
+
+        Raises EnvironmentProblem (``no_remote``, ``several_remotes``).
+        """
+        settings = (f"branch.{branch}.pushRemote", "remote.pushDefault", f"branch.{branch}.remote")
+        names = [self._setting(setting) for setting in settings]
+        known = [one for one in self.git.run("remote").stdout.split("\n") if one]
+        if not known:
+            raise EnvironmentProblem(
+                "this repository has no remote to push to; nothing has moved",
+                hint="git remote add origin URL; or land without --push and --pr",
+                code="no_remote",
+            )
+        name = next((one for one in [*names, "origin"] if one in known), None)
+        if name is None and len(known) > 1:
+            raise EnvironmentProblem(
+                f"there are {len(known)} remotes ({', '.join(known)}), and nothing says which one {branch} goes to",
+                hint=f"git config remote.pushDefault {known[0]}   # or another of them",
+                code="several_remotes",
+                remotes=known,
+            )
+        return Remote(name or known[0], self._upstream(branch) or branch)
+
+    def comes_from(self, branch: str, pushed: Remote) -> Remote:
+        """The remote whose branch this one follows; where it follows none, the one it is pushed to."""
+        name = self._setting(f"branch.{branch}.remote")
+        known = self.git.run("remote").stdout.split("\n")
+        return Remote(name if name in known else pushed.name, self._upstream(branch) or branch)
+
+    def commit_at(self, remote: Remote) -> str | None:
+        """The commit that the branch is at there, now; None: there is no such branch.
+
+        Raises EnvironmentProblem (``remote_unreachable``).
+        """
+        answer = self.git.run("ls-remote", "--refs", remote.name, f"refs/heads/{remote.branch}", check=False)
+        if answer.returncode != 0:
+            raise EnvironmentProblem(
+                f"the remote {remote.name} does not answer: {refusal(answer).message}",
+                hint=f"nothing has moved; `git fetch {remote.name}` says more",
+                code="remote_unreachable",
+            )
+        return answer.stdout.partition("\t")[0] or None
+
+    def refuse_without(self, base: Remote) -> str:
+        """The commit of a branch that a pull request is to go to. Raises EnvironmentProblem (``no_remote_branch``)."""
+        commit = self.commit_at(base)
+        if commit is None:
+            raise EnvironmentProblem(
+                f"{base.name} has no branch {base.branch} that a pull request could go to; nothing has moved",
+                hint=f"`git push {base.name} {base.branch}` first, or name another with --onto BRANCH",
+                code="no_remote_branch",
+            )
+        return commit
+
+    def refuse_ahead(self, remote: Remote, *mine: str) -> None:
+        """Raises Conflict (``remote_moved``) when the remote's branch has what none of ``mine`` has."""
+        there = self.commit_at(remote)
+        if there is None:
+            return
+        if self.git.tip(there) is None or not any(self.git.is_ancestor(there, one) for one in mine):
+            raise Conflict(
+                f"{remote.place} has commits that your branch lacks; nothing has moved",
+                hint=f"`git pull --no-rebase {remote.name} {remote.branch}` first, then land again",
+                code="remote_moved",
+            )
+
+    def others_work(self, remote: Remote, mine: str) -> str | None:
+        """The commit of a branch there if it has what ``mine`` lacks, fetched; None: it has nothing new."""
+        there = self.commit_at(remote)
+        if there is None:
+            return None
+        if self.git.tip(there) is None:
+            place = f"refs/heads/{remote.branch}"
+            self.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote.name, place)
+        return None if self.git.is_ancestor(there, mine) else there
+
+    def push(self, remote: Remote, commit: str, done: str, hint: str = "") -> None:
+        """Pushes a commit to a branch of the remote. ``done`` says in an error what is done already.
+
+        Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``).
+        """
+        place = f"{commit}:refs/heads/{remote.branch}"
+        command = ("push", "--quiet", "--recurse-submodules=check", remote.name, place)
+        answer = self.git.run(*command, check=False, hooks=True)
+        if answer.returncode == 0:
+            return
+        if "not be found on any remote" in answer.stderr:
+            paths = re.findall(r"^  (\S.*)$", answer.stderr, re.MULTILINE)
+            raise EnvironmentProblem(
+                f"{done}: commits of the submodule {', '.join(paths)} are not at its remote yet",
+                hint="push them there first:\n" + "\n".join(self._push_of(path, commit, remote) for path in paths),
+                code="submodule_not_pushed",
+                submodules=paths,
+            )
+        raise EnvironmentProblem(
+            f"{done}: {remote.name} did not take {remote.branch}: {what_was_said(answer.stderr)}",
+            hint=hint or f"`git push {remote.name} {place}` is the same by hand",
+            code="push_refused",
+        )
+
+    def push_large_files(self, remote: Remote, ref: str, done: str) -> None:
+        """Sends the LFS objects of a ref, which git's own push would leave to a hook. Raises EnvironmentProblem."""
+        answer = self.git.run("lfs", "push", remote.name, ref, check=False)
+        if answer.returncode != 0:
+            raise EnvironmentProblem(
+                f"{done}: large files could not be pushed: {what_was_said(answer.stderr or answer.stdout)}",
+                hint=f"`git lfs push {remote.name} {ref}` says more",
+                code="push_refused",
+            )
+
+    def take_back(self, remote: Remote) -> None:
+        """Takes a branch of ours away from the remote again, if it lets us."""
+        self.git.run("push", "--quiet", remote.name, f":refs/heads/{remote.branch}", check=False)
+
+    def owner(self, remote: Remote) -> str:
+        """Whose the remote is at its forge, as its address says; empty: it does not say."""
+        url = self.git.run("remote", "get-url", "--push", remote.name, check=False).stdout
+        found = re.search(r"[:/]([^/:]+)/[^/]+?(?:\.git)?/?$", url)
+        return found[1] if found else ""
+
+    def _push_of(self, path: str, commit: str, remote: Remote) -> str:
+        inner = self.git.run("rev-parse", f"{commit}:{path}").stdout
+        return f"git -C '{path}' push origin {inner}:refs/heads/{remote.branch}"
+
+    def _upstream(self, branch: str) -> str:
+        return self._setting(f"branch.{branch}.merge").removeprefix("refs/heads/")
+
+    def _setting(self, name: str) -> str:
+        return self.git.run("config", name, check=False).stdout
+
+
+def what_was_said(text: str) -> str:
+    """Why a push was refused, of all that git, the remote and its hooks said; without passwords in addresses."""
+    lines = [re.sub(r"://[^/@\s]+@", "://", line.strip()) for line in text.splitlines() if line.strip()]
+    kinds: tuple[Callable[[str], bool], ...] = (
+        lambda line: line.startswith("remote:") and len(line) > len("remote:"),
+        lambda line: line.startswith("!"),
+        lambda line: line.startswith(("fatal:", "error:")) and "failed to push some refs" not in line,
+    )
+    told = [line.removeprefix("remote:").strip() for kind in kinds for line in lines if kind(line)]
+    # A hook of the user's says it in its own words.
+    other = [line for line in lines if not line.startswith(("To ", "hint:", "error: failed to push", "remote:"))]
+    return "; ".join((told or other or lines)[:_LINES])[:500] or "it said nothing"

@@ -1,0 +1,77 @@
+"""Where a branch goes to, and what a remote says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from user_git import UserGit
+
+from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.runs.git import Git
+from orchestrion.runs.remotes import Remote, Remotes, what_was_said
+
+
+@pytest.mark.parametrize(
+    ("settings", "remote", "branch"),
+    [
+        ({}, "origin", "main"),
+        ({"branch.main.remote": "fork", "branch.main.merge": "refs/heads/trunk"}, "fork", "trunk"),
+        ({"branch.main.remote": "origin", "branch.main.pushRemote": "fork"}, "fork", "main"),
+        ({"remote.pushDefault": "fork"}, "fork", "main"),
+        ({"branch.main.remote": "."}, "origin", "main"),
+    ],
+)
+def test_where_a_branch_is_pushed_to(
+    project: Path, user: UserGit, settings: dict[str, str], remote: str, branch: str
+) -> None:
+    remotes = Remotes(Git(project))
+    with pytest.raises(EnvironmentProblem) as none:
+        remotes.pushed_to("main")
+    assert none.value.code == "no_remote"
+    user("remote", "add", "fork", "https://example.org/fork.git")
+    user("remote", "add", "origin", "https://example.org/origin.git")
+    for key, value in settings.items():
+        user("config", key, value)
+    found = remotes.pushed_to("main")
+    assert (found.name, found.branch) == (remote, branch)
+
+
+def test_of_several_remotes_none_is_guessed(project: Path, user: UserGit) -> None:
+    for name in ("backup", "company"):
+        user("remote", "add", name, f"https://example.org/{name}.git")
+    with pytest.raises(EnvironmentProblem) as refused:
+        Remotes(Git(project)).pushed_to("main")
+    assert refused.value.code == "several_remotes"
+    user("config", "remote.pushDefault", "company")
+    assert Remotes(Git(project)).pushed_to("main").name == "company"
+
+
+@pytest.mark.parametrize(
+    ("url", "owner"),
+    [
+        ("https://github.com/ada/shop.git", "ada"),
+        ("git@github.com:ada/shop.git", "ada"),
+        ("ssh://git@example.org:22/ada/shop", "ada"),
+    ],
+)
+def test_whose_a_fork_is(project: Path, user: UserGit, url: str, owner: str) -> None:
+    user("remote", "add", "fork", url)
+    assert Remotes(Git(project)).owner(Remote("fork", "main")) == owner
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("remote: protected: refs/heads/main        \nTo x\n ! [remote rejected] a -> b (hook declined)\n"
+         "error: failed to push some refs to 'x'\n",
+         "protected: refs/heads/main; ! [remote rejected] a -> b (hook declined)"),
+        ("fatal: '/nowhere' does not appear to be a git repository\nfatal: Could not read from remote repository.\n\n"
+         "Please make sure you have the correct access rights\nand the repository exists.\n",
+         "fatal: '/nowhere' does not appear to be a git repository; fatal: Could not read from remote repository."),
+        ("fatal: https://me:secret@example.org/ refused\n", "fatal: https://example.org/ refused"),
+        ("", "it said nothing"),
+    ],
+)  # fmt: skip
+def test_what_a_remote_said_is_told(said: str, told: str) -> None:
+    assert what_was_said(said) == told
