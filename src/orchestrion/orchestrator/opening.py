@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
-from orchestrion.core.errors import NotFound
+from orchestrion.core.errors import Conflict, NotFound
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Upgrade, open_store, prepare_store
 
@@ -31,6 +31,8 @@ _CONFIG = """\
 # checks:
 #   test: make test
 """
+#: What lies beside a store of ours, and goes where it goes.
+_BESIDE = ("runs", "id", "worker.log", "server")
 #: What a repository needs in which no run can begin.
 FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 
@@ -60,13 +62,16 @@ class Opening:
 
         A git repository or a folder with ``.orchestrion/`` is a project; its store is made
         on first use unless ``create`` is false. ``db`` names another database.
-        Raises NotFound, InvalidInput, StoreProblem, EnvironmentProblem (``extra_missing``).
+        Raises NotFound, InvalidInput, Conflict (``begun_outside_git``), StoreProblem, EnvironmentProblem
+        (``extra_missing``).
         """
         environ = os.environ if environ is None else environ
         project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
         config = settings.load(project.root, environ, {} if db is None else {"db": db})
         url = _address(project, config)
         prepare_store(url)  # before anything is written, even an id
+        if old := _left_outside(project, url):
+            raise _begun_outside(project, old)
         if "://" not in url:
             _provide_folder(Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
@@ -91,15 +96,21 @@ class Opening:
     def init(
         cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Makes a folder a project: its store and ``.orchestrion/config.yaml``. Doing it again changes nothing."""
+        """Makes a folder a project: its store and ``.orchestrion/config.yaml``. Doing it again changes nothing.
+
+        The store of a project that is in git only since then moves into the git directory. Raises what
+        ``open`` raises, and what ``relocate`` does.
+        """
         environ = os.environ if environ is None else environ
         project = project_at(Path.cwd(), Path(folder) if folder is not None else None, environ)
-        prepare_store(_address(project, settings.load(project.root, environ, {} if db is None else {"db": db})))
+        url = _address(project, settings.load(project.root, environ, {} if db is None else {"db": db}))
+        prepare_store(url)
+        moved = _take_along(project, url)
         shared = project.root / SHARED_FOLDER
         shared.mkdir(exist_ok=True)
         file = shared / "config.yaml"
-        created = not file.exists()
-        if created:
+        created = not (file.exists() and ("://" in url or Path(url).exists()))
+        if not file.exists():
             file.write_text(_CONFIG.format(name=_slug(project.root.name)), encoding="utf-8")
         with cls.open(project.root, db=db, environ=environ) as opened:
             return {
@@ -107,7 +118,8 @@ class Opening:
                 "db": settings.masked(opened.store.url),
                 "agents": _installed(environ),
                 "created": created,
-                "notes": _notes(project),
+                "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
+                "notes": [*_aside(moved), *_notes(project)],
             }
 
     def schema(self) -> dict[str, Any]:
@@ -151,11 +163,52 @@ def _notes(project: Project) -> list[str]:
     return []
 
 
+def _left_outside(project: Project, url: str) -> Path | None:
+    """The store that the project had before it was in git, as long as it has none in its git directory."""
+    if project.git_root is None or url != _own_file(project.store_dir) or Path(url).exists():
+        return None
+    old = Path(_own_file(project.root / SHARED_FOLDER))
+    return old if old.is_file() else None
+
+
+def _begun_outside(project: Project, old: Path) -> Conflict:
+    return Conflict(
+        f"the project {project.root} was begun outside git: its tasks are in {old}",
+        hint="`orchestrion init` moves them into the git directory",
+        code="begun_outside_git",
+        store=str(old),
+    )
+
+
+def _take_along(project: Project, url: str) -> list[tuple[Path, Path]]:
+    """Moves the store of before git into the git directory; what went where, nothing if there is none."""
+    old = _left_outside(project, url)
+    if old is None:
+        return []
+    from orchestrion.store.relocation import relocate
+
+    copies = sorted(file.name for file in old.parent.glob(f"{old.name}.schema-*"))
+    return relocate(old, Path(url), (*_BESIDE, *copies))
+
+
+def _aside(moved: list[tuple[Path, Path]]) -> list[str]:
+    """Where the database of before git is as it was."""
+    if not moved:
+        return []
+    from orchestrion.store.relocation import ASIDE
+
+    return [f"the database as it was is kept as {moved[0][1]}{ASIDE}"]
+
+
+def _own_file(store_dir: Path) -> str:
+    return str(store_dir / "orchestrion.db")
+
+
 def _address(project: Project, config: Config) -> str:
     """The database's address; a path is made absolute, for supervisors are started in other folders."""
     url = config["db"]
     if not url:
-        return str(project.store_dir / "orchestrion.db")
+        return _own_file(project.store_dir)
     if "://" in url:
         return str(url)
     base = project.root if config.origin("db").startswith(("project", "user")) else Path.cwd()

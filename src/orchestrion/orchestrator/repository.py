@@ -22,7 +22,7 @@ def repository_of(opened: Opening) -> ProjectRepository:
     if root is None or git_dir is None:
         raise Conflict(
             "the project is no git repository, so there are no branches and no plans to land",
-            hint="`git init` first",
+            hint="`git init`, then `orchestrion init`, which takes the tasks along, then a first commit",
             code="no_git",
         )
     return ProjectRepository(root, git_dir, tuple(opened.config["workspace.carry"]))

@@ -3,7 +3,7 @@
 ``store.py`` says what a store is and how a transaction is used, ``opening.py`` which one an
 address means; ``sqlite.py`` and ``postgres.py`` are the two implementations; ``statements.py``
 knows every statement of ``sql/`` by name; ``migrate.py`` brings a database to this program's
-schema. May import ``core`` and the database drivers. Knows no use case.
+schema; ``relocation.py`` moves a SQLite file. May import ``core`` and the database drivers. Knows no use case.
 """
 
 from orchestrion.store.migrate import Upgrade

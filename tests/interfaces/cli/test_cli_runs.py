@@ -274,6 +274,47 @@ def test_init(bare: Place) -> None:
     assert bare.json("init", "below")["project"] == str(bare.root / "below")
 
 
+def test_init_of_a_folder_that_a_colleague_made_a_project(bare: Place) -> None:
+    (bare.root / ".orchestrion").mkdir()
+    (bare.root / ".orchestrion" / "config.yaml").write_text("work:\n  slots: 2\n")
+    assert bare("init").out.splitlines()[0] == f"{bare.root} is a project now"
+    assert (bare.root / ".orchestrion" / "config.yaml").read_text() == "work:\n  slots: 2\n"
+
+
+def test_init_takes_a_project_of_before_git_along(bare: Place) -> None:
+    bare("init")
+    bare("add", "works", "--run", "echo done >made.txt")
+    bare("work", "--drain")
+    error = bare("land", "--json", code=5).error
+    assert (error["code"], "`orchestrion init`" in error["hint"]) == ("no_git", True)
+    old, new = bare.root / ".orchestrion", bare.root / ".git" / "orchestrion"
+    identity = (old / "id").read_text()
+    bare.git("init", "-q")
+    for command in (["list"], ["add", "lost"], ["status"], ["work", "--drain"]):
+        error = bare(*command, "--json", code=5).error
+        assert (error["code"], str(old / "orchestrion.db") in error["message"]) == ("begun_outside_git", True)
+    assert not new.exists()
+    said = bare("init").out
+    assert said.startswith(f"{bare.root} is in git now; its store was moved:\n  {old / 'orchestrion.db'} -> {new}")
+    assert (new / "id").read_text() == identity
+    assert {file.name for file in old.iterdir()} == {"config.yaml"}
+    assert "is a project already; nothing was changed" in bare("init").out
+    assert bare.json("show", "T1")["state"] == "completed"
+    assert bare("log", "R1").code == 0
+    assert bare("add", "more").out == "T2 is ready: more\n"
+
+
+def test_init_moves_no_store_that_is_in_use(bare: Place) -> None:
+    bare("init")
+    bare("add", "works")
+    bare("claim", "T1")
+    bare.git("init", "-q")
+    error = bare("init", "--json", code=5).error
+    assert (error["code"], error["details"]["runs"]) == ("runs_active", ["R1"])
+    assert (bare.root / ".orchestrion" / "orchestrion.db").exists()
+    assert not (bare.root / ".git" / "orchestrion").exists()
+
+
 def test_reading_makes_no_store(tmp_path: Path, bare: Place) -> None:
     bare.git("init", "-q")
     for command in (["list"], ["ready"], ["status"], ["runs"], ["migrate"]):

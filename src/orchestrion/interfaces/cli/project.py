@@ -24,7 +24,7 @@ SHELLS = ("bash", "zsh", "fish")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 def init(call: Call, folder: str | None) -> None:
     """Makes the store and .orchestrion/config.yaml, and looks which agents are installed. Doing it again
-    changes nothing.
+    changes nothing. After `git init` in a project it moves the store into the git directory.
     """
     from orchestrion.orchestrator import Orchestrator
 
@@ -144,7 +144,10 @@ COMMANDS = {
 
 def _made(made: Mapping[str, Any]) -> Iterator[str]:
     done = "is a project now" if made["created"] else "is a project already; nothing was changed"
+    if made["moved"]:
+        done = "is in git now; its store was moved:"
     yield f"{output.heading(output.plain(made['project']))} {done}"
+    yield from (f"  {output.plain(one['from'])} -> {output.plain(one['to'])}" for one in made["moved"])
     agents = ", ".join(made["agents"]) or "none of the known ones; tasks can run commands (`--run`)"
     yield from output.fields([("database", output.plain(made["db"])), ("agents", agents)])
     yield from (f"note: {note}" for note in made["notes"])
