@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.retry import FAILURES, delay, failure, is_transient
+from orchestrion.core.retry import FAILURES, delay, failure, is_transient, remedy
 
 
 def test_the_delay_doubles_from_a_minute_and_stops_at_an_hour():
@@ -55,7 +55,17 @@ def test_what_lies_outside_the_task_is_retried(code):
 
 @pytest.mark.parametrize(
     "code",
-    ["agent_failed", "check_failed", "timed_out", "stalled", "max_turns", "auth_failed", "lost_repeatedly", "killed"],
+    [
+        "agent_failed",
+        "check_failed",
+        "timed_out",
+        "stalled",
+        "max_turns",
+        "auth_failed",
+        "lost_repeatedly",
+        "killed",
+        "no_commit",
+    ],
 )
 def test_a_verdict_or_a_limit_is_final(code):
     assert not is_transient(code)
@@ -73,3 +83,11 @@ def test_every_code_has_words_of_its_own():
     assert all(name == entry.code and entry.meaning and entry.remedy for name, entry in FAILURES.items())
     assert len({entry.meaning for entry in FAILURES.values()}) == len(FAILURES)
     assert failure("timed_out") is FAILURES["timed_out"]
+
+
+def test_a_remedy_names_the_task_and_the_run():
+    assert remedy("merge_recheck_failed", "T2", "R3") == (
+        "read the evidence with `orchestrion show R3`, then `orchestrion retry T2` to redo it from the new tip"
+    )
+    assert "TASK" not in "".join(remedy(code, "T2", "R3") or "" for code in FAILURES)
+    assert remedy("needs_revision", "T2", "R3") is remedy(None, "T2", None) is None

@@ -40,7 +40,7 @@ def caused(problem: Exception, cause: Exception) -> Exception:
         (caused(AgentProblem("x", code="agent_not_started"), OSError(errno.ENOENT, "gone")), "agent_not_started"),
         (GitProblem("x", code="disk_full"), "disk_full"),
         (GitProblem("x"), "workspace_failed"),
-        (NotFound("x", code="no_commit"), "workspace_failed"),
+        (NotFound("x", code="no_commit"), "no_commit"),
         (StoreProblem("x"), "internal"),
         (OrchestrionError("x"), "internal"),
         (KeyError("x"), "internal"),

@@ -13,6 +13,7 @@ quietly meant "permanent" would cost a task its retries.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -219,6 +220,12 @@ _TAXONOMY = (
         "nothing to do unless it repeats; then look at git's words in `orchestrion log RUN`",
     ),
     Failure(
+        "no_commit",
+        False,
+        "the repository has no commit yet, so there is nothing for an agent to work on",
+        "make a first commit, then `orchestrion retry TASK`",
+    ),
+    Failure(
         "workspace_broken",
         False,
         "the repository in the workspace is not as it was made, so nothing of it is believed",
@@ -350,6 +357,14 @@ def failure(code: str) -> Failure:
         found=code,
         allowed=sorted(FAILURES),
     )
+
+
+def remedy(code: str | None, task: str, run: str | None) -> str | None:
+    """What a person can do about a failure of ``task`` (T12) in ``run`` (R31); None: the taxonomy has no such code."""
+    if code not in FAILURES:
+        return None
+    ids = {"TASK": task, "RUN": run or "RUN"}
+    return re.sub(r"\b(TASK|RUN)\b", lambda word: ids[word[0]], FAILURES[code].remedy)
 
 
 def is_transient(code: str) -> bool:

@@ -77,10 +77,15 @@ class Finding(Opening):
         from orchestrion.runs.agents.known import self_sufficient
 
         able = self_sufficient(self.config["agents"])
-        state, reasons = self.store.read(
-            lambda tx: explain.why(tx, number(task, "T"), self.budgets(), self._agent_of, able)
-        )
-        return {"task": task.upper(), "state": str(state), "reasons": [reason.as_json() for reason in reasons]}
+        one = number(task, "T")
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            state, reasons = explain.why(tx, one, self.budgets(), self._agent_of, able)
+            remedy = views.remedy_of_task(tx, tx.the("task", id=one))
+            said = [reason.as_json() for reason in reasons]
+            return {"task": name("T", one), "state": str(state), "reasons": said, "remedy": remedy}
+
+        return self.store.read(read)
 
     def _agent_of(self, task: Row) -> str:
         """The agent that a worker would give a task to."""

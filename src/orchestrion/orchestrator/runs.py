@@ -278,7 +278,8 @@ class RunCases(TaskCases):
             ]
             said = [views.message(row) for row in messages.of_run(tx, one.id)]
             met = [dict(found) for found in overlap.overlaps(tx, one.id)]
-            return {**one.as_json(), "checks": evidence, "messages": said, "overlaps": met}
+            found = {**one.as_json(), "checks": evidence, "messages": said, "overlaps": met}
+            return {**found, "remedy": views.remedy_of_run(tx, one.row)}
 
         return self.store.read(read)
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from orchestrion.core.graph import progress
 from orchestrion.core.model import Run, Task, iso, name
+from orchestrion.core.retry import remedy
 from orchestrion.core.states import TaskState
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -76,7 +77,25 @@ def detail(tx: Transaction, number: int) -> dict[str, Any]:
         "gates": [_gate(gate) for gate in tx.all("gates_of", task=number)],
         "runs": [run.as_json() for run in runs],
         "artifacts": [artifacts.facts(row) for row in tx.all("artifacts_of", ids=[number])],
+        "remedy": remedy_of_task(tx, found.row),
     }
+
+
+def remedy_of_task(tx: Transaction, row: Mapping[str, Any]) -> str | None:
+    """What a person can do about a task that failed; None for any other."""
+    if row["state"] not in (TaskState.FAILED, TaskState.RETRYING):
+        return None
+    runs = tx.all("runs_of_task", task=row["id"])
+    return remedy(row["code"], name("T", row["id"]), name("R", runs[-1]["id"]) if runs else None)
+
+
+def remedy_of_run(tx: Transaction, row: Mapping[str, Any]) -> str | None:
+    """What a person can do about a run that ended badly, as long as it is its task's last and the task waits for it."""
+    state = tx.the("task", id=row["task"])["state"]
+    if state not in (TaskState.FAILED, TaskState.RETRYING, TaskState.REVIEW):
+        return None
+    is_last = tx.all("runs_of_task", task=row["task"])[-1]["id"] == row["id"]
+    return remedy(row["code"], name("T", row["task"]), name("R", row["id"])) if is_last else None
 
 
 def version(detail: Mapping[str, Any]) -> str:

@@ -187,3 +187,36 @@ def test_gates(project: Place) -> None:
     project("gate", "add", "T3", code=2)
     project("gate", "add", "T3", "--approval", "--external", "x", code=2)
     assert project("gate", "add", "T3", "--until", "soon", "--json", code=6).error["code"] == "invalid_time"
+
+
+def test_a_failure_comes_with_its_remedy(project: Place) -> None:
+    project("add", "fails", "--run", "exit 3", "--max-retries", "0")
+    assert project.json("why", "T1")["remedy"] is None
+    project("work", "--drain", code=8)
+    remedy = "read its last words with `orchestrion log R1`, correct the task, then `orchestrion retry T1`"
+    for look in (("why", "T1"), ("show", "T1"), ("show", "R1")):
+        assert project.json(*look)["remedy"] == remedy
+        assert remedy in project(*look).out
+    project("retry", "T1")
+    project("work", "--drain", code=8)
+    assert project.json("show", "R1")["remedy"] is None
+    assert "`orchestrion log R2`" in project.json("show", "R2")["remedy"]
+
+
+def test_a_repository_without_a_commit_is_told_what_it_needs(bare: Place) -> None:
+    bare.git("init", "-q")
+    bare("add", "works", "--run", "true", "--plan", "new")
+    bare("work", "--drain", code=8)
+    shown = bare.json("show", "T1")
+    assert (shown["state"], shown["code"]) == ("failed", "no_commit")
+    assert shown["remedy"] == "make a first commit, then `orchestrion retry T1`"
+    bare.git("commit", "-q", "--allow-empty", "-m", "first")
+    bare("retry", "T1")
+    bare("work", "--drain")
+
+
+def test_a_child_is_in_its_parents_plan(project: Place) -> None:
+    project("add", "parent", "--plan", "tools")
+    assert project.json("add", "child", "--parent", "T1")["plan"] == "tools"
+    assert project.json("add", "elsewhere", "--parent", "T1", "--plan", "docs")["plan"] == "docs"
+    assert project("add", "orphan", "--parent", "T9", "--json", code=4).error["code"] == "no_task"

@@ -80,7 +80,12 @@ def _waits(option: str, meaning: str) -> Callable[[Any], Any]:
 @_waits("--data-after", "As --after, and their results go into the brief. Repeatable.")
 @click.option("--parent", metavar="T", help="The task it is a part of.", shell_complete=tasks)
 @click.option("--reopen", is_flag=True, help="Also if --parent is completed, and so reopened.")
-@click.option("--plan", metavar="NAME", help="The plan whose branch its work is merged into.", shell_complete=plans)
+@click.option(
+    "--plan",
+    metavar="NAME",
+    help="The plan whose branch its work is merged into; the parent's if not said.",
+    shell_complete=plans,
+)
 @click.option("--key", metavar="K", help="A name of your own for it, unique in its plan.")
 def add(
     call: Call,
@@ -213,6 +218,8 @@ def _why(answer: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"    {line}" for line in lines[1:_LINES])
         if len(lines) > _LINES:
             yield output.faint(f"    … and {len(lines) - _LINES} more lines")
+    if answer["remedy"]:
+        yield f"  what to do: {output.plain(answer['remedy'])}"
 
 
 def _task(task: Mapping[str, Any]) -> Iterator[str]:
@@ -224,7 +231,7 @@ def _task(task: Mapping[str, Any]) -> Iterator[str]:
     yield from _part("Gates", output.table([_gate(gate) for gate in task["gates"]]))
     yield from _part("Runs", output.table([_attempt(run) for run in task["runs"][-_NAMED:]]))
     yield from _part("To know", (line for run in task["runs"][-1:] for line in _remarks(run)))
-    yield from _part("What to do", [output.plain(step) for step in task["steps"]])
+    yield from _part("What to do", map(output.plain, [*task["steps"], *_remedy(task)]))
     yield from _part("Artifacts", output.table([_kept(artifact) for artifact in task["artifacts"][:_NAMED]]))
 
 
@@ -294,6 +301,7 @@ def _run(run: Mapping[str, Any]) -> Iterator[str]:
     yield f"{output.heading(run['id'])}  attempt {run['attempt']} at {run['task']} by {run['agent'] or 'a client'}"
     yield from output.fields(_run_facts(run))
     yield from _part("To know", _remarks(run))
+    yield from _part("What to do", map(output.plain, _remedy(run)))
     for check in run["checks"]:
         verdict = output.state("succeeded" if check["exit_code"] == 0 else "failed")
         took = output.seconds((check["duration_ms"] or 0) / 1000)
@@ -330,6 +338,10 @@ def _remarks(run: Mapping[str, Any]) -> Iterator[str]:
     for remark in run["remarks"]:
         yield f"{output.plain(remark['message'])} ({remark['code']})"
         yield from (f"  {output.plain(one)}" for one in [*remark["paths"][:_NAMED], *remark["refs"][:_NAMED]])
+
+
+def _remedy(thing: Mapping[str, Any]) -> list[str]:
+    return [thing["remedy"]] if thing["remedy"] else []
 
 
 def _tail(text: str) -> list[str]:

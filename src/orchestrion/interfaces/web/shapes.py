@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 State = Literal["pending", "ready", "in_progress", "retrying", "review", "blocked", "completed", "failed", "cancelled"]
 
@@ -140,6 +140,7 @@ class TaskDetail(Task):
     gates: list[Gate]
     runs: list[Run]
     artifacts: list[dict[str, Any]]
+    remedy: str | None = Field(description="What a person can do about a failure.")
 
 
 class TaskPage(Told):
@@ -164,6 +165,7 @@ class Why(Told):
     task: str
     state: State
     reasons: list[Reason]
+    remedy: str | None = Field(description="What a person can do about a failure.")
 
 
 class Approved(Task):
@@ -246,6 +248,7 @@ class RunDetail(Run):
     checks: list[Evidence]
     messages: list[Message]
     overlaps: list[dict[str, Any]]
+    remedy: str | None = Field(description="What a person can do about a failure.")
 
 
 class Log(Told):
