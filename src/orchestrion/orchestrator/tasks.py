@@ -37,7 +37,7 @@ class TaskCases(Finding):
         **values: Any,
     ) -> Task:
         """Creates a task. ``values`` are further fields of ``core.model.NewTask``; ``reopen``: also under a parent that
-        is completed, and so reopened.
+        is completed, and so reopened. Without a plan it is in its parent's, or in the one of the settings.
 
         Raises InvalidInput, NotFound (parent, prerequisite, role, agent), Conflict (key, ``parent_completed``),
         Backpressure.
@@ -55,7 +55,7 @@ class TaskCases(Finding):
                 )
                 for one in dict.fromkeys(names)
             ),
-            **self._with_defaults(values),
+            **self._with_defaults({**values, "plan": values.get("plan") or self._plan_above(parent)}),
         )
         limits, began = self._limits(), self.began()
 
@@ -65,6 +65,9 @@ class TaskCases(Finding):
             return views.task(tx, create.create(tx, new, limits, began))
 
         return self.store.write(make)
+
+    def _plan_above(self, parent: str | None) -> str | None:
+        return str(self.task(parent).row["plan_name"]) if parent else None
 
     def began(self) -> create.Began | None:
         """Where a plan begins that is given its first task now; None: outside git, or a HEAD that cannot be read."""
