@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -32,8 +34,13 @@ def missing(name: str, what: str, library: str) -> EnvironmentProblem:
     """The error for a library of an extra that is not installed."""
     return EnvironmentProblem(
         f"{what} needs {library}, which is not installed",
-        hint=f"pip install 'orchestrion[{name}]', into the environment of this program; nothing was changed",
+        hint=f"{install(name)}; nothing was changed",
         code="extra_missing",
         extra=name,
         library=library,
     )
+
+
+def install(name: str) -> str:
+    """The command that installs an extra where this program is, whatever ``pip`` means in the caller's shell."""
+    return f"{shlex.quote(sys.executable)} -m pip install 'orchestrion[{name}]'"

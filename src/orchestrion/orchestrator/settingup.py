@@ -45,10 +45,11 @@ def set_up(
     check_choice("scope", scope, SCOPES)
     if tools is not None:
         check_choice("tools", tools, TOOLS)
+    known = client_named(client)
     if not undo and not program:
         require("mcp", "the server that the client is to start", "mcp")
     request = change.Request(
-        client=client_named(client),
+        client=known,
         scope=scope,
         project=_project(folder, scope, environ),
         program=tuple(program or our_program()),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +109,7 @@ def test_without_the_library_it_says_what_to_install(project: Place, tmp_path: P
         answer = without.process(*arguments)
         assert answer.code == 7
         assert "is not installed" in answer.err
-        assert "pip install 'orchestrion[mcp]'" in answer.err
+        assert f"{shlex.quote(sys.executable)} -m pip install 'orchestrion[mcp]'" in answer.err
         assert not answer.out
 
 

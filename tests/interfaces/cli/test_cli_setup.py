@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from place import Place
 
 from orchestrion.ops.setup.clients import CLIENTS
@@ -31,6 +32,12 @@ def test_a_rehearsal_prints_a_diff(project: Place) -> None:
     assert '+        "-C",' in answer.out.splitlines()
     assert "AGENTS.md" not in answer.out
     assert not (project.root / ".vscode").exists()
+
+
+def test_without_the_library_an_unknown_client_is_told_first(project: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert project("setup", "emacs", "--json", code=6).error["code"] == "unknown_client"
+    assert project("setup", "claude", "--json", code=7).error["code"] == "extra_missing"
 
 
 def test_what_is_wrong_is_said(project: Place, bare: Place) -> None:

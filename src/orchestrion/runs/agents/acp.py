@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrion.core.errors import AgentProblem
+from orchestrion.core.extras import install
 from orchestrion.runs.agents import agent
 from orchestrion.runs.agents.agent import (
     Assignment,
@@ -38,7 +39,7 @@ from orchestrion.runs.agents.agent import (
 #: How long an agent may take to tell its version, in seconds.
 VERSION_S = 10.0
 _BRIDGE = "orchestrion.runs.agents.acp_bridge"
-_INSTALL = "install what speaks the protocol: pip install 'orchestrion[acp]'"
+_INSTALL = f"install what speaks the protocol: {install('acp')}"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrion.core.errors import AgentProblem
+from orchestrion.core.extras import install
 from orchestrion.runs.agents.agent import (
     Assignment,
     Event,
@@ -60,7 +61,7 @@ _ALSO = (
 #: Any of these signs it in.
 _KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN")
 _ELSEWHERE = ("CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_FOUNDRY")
-_INSTALL = "install it: npm install -g @anthropic-ai/claude-code, or pip install 'orchestrion[claude]'"
+_INSTALL = f"install it: npm install -g @anthropic-ai/claude-code, or {install('claude')}"
 #: Its own ten tries make three minutes of a wrong key; our retries come on top.
 _TRIES = "3"
 _WRITING_TOOLS = ("Edit", "Write", "NotebookEdit", "Bash")
