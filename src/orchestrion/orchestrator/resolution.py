@@ -1,12 +1,14 @@
 """What a person does with work in review: the commands, in order, for each reason there is.
 
-They work as they stand, in the project's folder, whatever state the user's own tree is in:
-work is looked at and mended in a worktree beside it.
+They work as they stand, from any folder, whatever state the user's own tree is in: work is
+looked at and mended in a worktree beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from orchestrion.core.errors import GitProblem
@@ -15,41 +17,69 @@ from orchestrion.orchestrator.opening import Opening
 
 #: Reasons for which the run's branch is to be mended before it is approved.
 _TO_MEND = ("merge_conflict", "merge_recheck_failed", "open_merge", "work_elsewhere")
+#: Reasons for which something in the run's workspace is to be looked at, because nothing else has it.
+_TO_SAVE = ("nested_left_out", "submodule_changed")
 
 
 def steps(opened: Opening, task: Mapping[str, Any]) -> list[str]:
     """The commands for a task (as ``show`` gives it) that waits in review; empty for any other."""
     if task["state"] != TaskState.REVIEW:
         return []
-    approve, reject = f"orchestrion approve {task['id']}", f'orchestrion reject {task["id"]} --reason "..."'
+    root = shlex.quote(str(opened.project.root))
+    ours = f"orchestrion -C {root}"
+    approve, reject = f"{ours} approve {task['id']}", f'{ours} reject {task["id"]} --reason "..."'
     run = next((run for run in reversed(task["runs"]) if run["head_commit"]), None)
     if run is None or opened.project.git_root is None:
         return [approve, reject]
-    if task["code"] not in _TO_MEND:
-        return [f"orchestrion diff {run['id']}", approve, reject]
-    return [*_mending(opened, task, run), approve, f"{reject}   # instead, to have it done again"]
+    if task["code"] in _TO_MEND:
+        return [*_mending(opened, task, run), approve, f"{reject}   # instead, to have it done again"]
+    saving = _saving(task, run, f"git -C {root}") if task["code"] in _TO_SAVE else ()
+    return [f"{ours} diff {run['id']}", *saving, approve, reject]
+
+
+def _saving(task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterator[str]:
+    """Where that is which approving and rejecting leave behind."""
+    for remark in run["remarks"]:
+        if remark["code"] == task["code"]:
+            for path in remark["paths"]:
+                place = shlex.quote(str(Path(run["workspace"] or ".") / path))
+                pushed = " and push" if task["code"] == "submodule_changed" else ""
+                yield f"cd {place}   # look at{pushed} what is to stay: it is in no other place"
+            yield from (f"{git} log --stat {shlex.quote(ref)}" for ref in remark["refs"])
 
 
 def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
-    folder = f"../{opened.project.root.name}-{run['id']}"
-    begin, end = _worktree(opened, run, folder)
-    return [begin, f"cd '{folder}'", *_what(task, run), *end, f"cd - && git worktree remove '{folder}'"]
+    root = opened.project.root
+    folder = shlex.quote(str(root.with_name(f"{root.name}-{run['id']}")))
+    here, there = f"git -C {shlex.quote(str(root))}", f"git -C {folder}"
+    added, end = _worktree(opened, run, folder)
+    what = [f"{there} {command}" if mends else command for mends, command in _what(task, run, folder)]
+    return [f"{here} {added}", *what, *(f"{there} {one}" for one in end), f"{here} worktree remove {folder}"]
 
 
-def _what(task: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
+def _what(task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Iterator[tuple[bool, str]]:
+    """What is to be done in the worktree ``folder``: git's commands, and what is not one of them."""
     remark = next((one for one in run["remarks"] if one["code"] == task["code"]), None)
-    files = " ".join(f"'{path}'" for path in remark["paths"][:5]) if remark else ""
-    mend = f"# mend {files or 'the files'}, then"
+    files = " ".join(shlex.quote(path) for path in remark["paths"][:5]) if remark else ""
+    mend = False, f"# mend {files or 'the files'} in {folder}, then"
     if task["code"] == "merge_conflict":
-        return [
-            f"git merge refs/orchestrion/plans/{task['plan']}",
-            mend,
-            f"git add {files or '-u'}",
-            "git commit --no-edit",
-        ]
-    if task["code"] == "work_elsewhere":
-        return [f"git merge {ref}" for ref in _kept(run)]
-    return [mend, 'git commit -am "Mended by hand"']
+        yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
+        yield mend
+        yield True, f"add {files or '-u'}"
+        yield True, "commit --no-edit"
+    elif task["code"] == "work_elsewhere":
+        yield from ((True, command) for ref in _kept(run) for command in _taking(ref, run["id"]))
+    else:
+        yield mend
+        yield True, 'commit -am "Mended by hand"'
+
+
+def _taking(ref: str, run: str) -> list[str]:
+    """How a kept commit comes into the worktree. A merge of a stash would leave out its untracked files."""
+    quoted = shlex.quote(ref)
+    if f"/{run}/stash/" not in ref:
+        return [f"merge {quoted}"]
+    return [f"stash apply {quoted}", "add -A", f'commit -m "From a stash of {run}"']
 
 
 def _kept(run: Mapping[str, Any]) -> Sequence[str]:
@@ -57,7 +87,7 @@ def _kept(run: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str, list[str]]:
-    """How a worktree of the run's work is made, and what is to be done before it goes."""
+    """How a worktree of the run's work is made, and what is to be done in it before it goes."""
     from orchestrion.runs.git import Git
     from orchestrion.runs.workspace.publish import RUN_BRANCH, RUN_REF
 
@@ -67,5 +97,5 @@ def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str
     except GitProblem:
         has_branch = True
     if has_branch:
-        return f"git worktree add '{folder}' {branch.removeprefix('refs/heads/')}", []
-    return f"git worktree add --detach '{folder}' {ref}", [f"git update-ref {ref} HEAD"]
+        return f"worktree add {folder} {branch.removeprefix('refs/heads/')}", []
+    return f"worktree add --detach {folder} {ref}", [f"update-ref {ref} HEAD"]

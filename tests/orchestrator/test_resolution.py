@@ -1,0 +1,76 @@
+"""What ``show`` says to do with work in review is done as it stands, from a folder below the project's."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stage import Stage
+
+SIDE_WORK = "git checkout -qb side; echo b > b.txt; git add .; git commit -qm b; git checkout -q -"
+STASH = "echo changed > a.txt; echo new > new.txt; git stash -qu"
+
+
+def steps(stage: Stage, task: str) -> list[str]:
+    return list(stage.orchestrion.show(task)["steps"])
+
+
+def typed(stage: Stage, commands: list[str], cwd: Path) -> None:
+    """Types commands but those that reject; of a merge that meets a conflict the failure is expected."""
+    environ = {**stage.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for command in commands:
+        if " reject " not in command:
+            done = subprocess.run(
+                command, shell=True, cwd=cwd, env=environ, check=False, capture_output=True, text=True
+            )
+            assert done.returncode == 0 or " merge " in command, (command, done.stderr)
+
+
+@pytest.fixture
+def below(stage: Stage) -> Path:
+    made = stage.root / "a folder" / "below"
+    made.mkdir(parents=True)
+    return made
+
+
+def test_a_conflict(stage: Stage, below: Path) -> None:
+    stage.add("sleep 0.3; echo one > a.txt")
+    stage.add("sleep 0.3; echo two > a.txt")
+    stage.drain(slots=2)
+    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    said = steps(stage, task)
+    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
+    typed(stage, said[:at], below)
+    worktree = said[0].split(" worktree add ")[1].split()[0]
+    (Path(worktree) / "a.txt").write_text("both\n")
+    typed(stage, said[at:], below)
+    assert stage.task(task)["state"] == "completed"
+    assert stage.merged("a.txt") == "both\n"
+    assert not Path(worktree).exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "files"), [(SIDE_WORK, {"b.txt": "b\n"}), (STASH, {"a.txt": "changed\n", "new.txt": "new\n"})]
+)
+def test_work_elsewhere(stage: Stage, below: Path, command: str, files: dict[str, str]) -> None:
+    stage.add(command)
+    stage.drain()
+    assert stage.task()["code"] == "work_elsewhere"
+    typed(stage, steps(stage, "T1"), below)
+    assert stage.task()["state"] == "completed"
+    assert {name: stage.merged(name) for name in files} == files
+
+
+def test_what_was_left_out_is_named_with_its_place(stage: Stage, below: Path) -> None:
+    stage.add(f"git clone -q {stage.root} 'a clone'; echo x > 'a clone/x'; echo y > y.txt")
+    stage.drain()
+    assert stage.task()["code"] == "nested_left_out"
+    said = steps(stage, "T1")
+    place = stage.workspace() / "a clone"
+    assert any(step.startswith(f"cd '{place}' ") for step in said)
+    typed(stage, said, below)
+    assert stage.task()["state"] == "completed"
