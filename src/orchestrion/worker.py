@@ -80,7 +80,7 @@ PATIENCE_S = 3600.0
 
 
 class Waiting(NamedTuple):
-    """Ready tasks that nothing here can run."""
+    """Tasks that nothing here can run: ready ones, and those that somebody else holds."""
 
     tasks: list[str]
     reason: str
@@ -103,8 +103,11 @@ class Summary:
     #: Runs that this worker launched.
     runs: int = 0
     seconds: float = 0.0
-    #: Why ready tasks are not run: tasks and a reason.
+    #: Why tasks are not run: tasks and a reason.
     waiting: Sequence[Waiting] = ()
+    #: The first of the tasks that only a person moves on, and how many there are.
+    needs_you: Sequence[Row] = ()
+    needs_you_total: int = 0
 
     def as_json(self) -> dict[str, object]:
         """As CONTRACT promises it."""
@@ -610,11 +613,28 @@ class Worker:
         def count(tx: Transaction) -> Summary:
             if self._mark is None:
                 return Summary(seconds=seconds)  # told to stop before it began
-            found = tally.tally(tx, self._mark, self.plan, claims.lanes_of(tx, self._claimant()))
-            waiting = self._waiting(tx) if found.left else []
-            return Summary(found.completed, found.failed, found.cancelled, found.left, self._launched, seconds, waiting)
+            asked = (tx, self._mark, self.plan, claims.lanes_of(tx, self._claimant()))
+            found, need = tally.tally(*asked), tally.named(*asked, tally.NEEDS_SOMEBODY, _LOOKED_AT)
+            held = tally.named(*asked, [TaskState.IN_PROGRESS], _LOOKED_AT) if found.left else []
+            return Summary(
+                found.completed,
+                found.failed,
+                found.cancelled,
+                found.left,
+                self._launched,
+                seconds,
+                [*self._held_by_others(held), *self._waiting(tx)] if found.left else [],
+                need,
+                need[0]["total"] if need else 0,
+            )
 
         return self.store.read(count)
+
+    def _held_by_others(self, held: Sequence[Row]) -> list[Waiting]:
+        """Tasks that another worker, or a client, works on: what waits for them is not run here either."""
+        tasks = [name("T", row["id"]) for row in held if not self._is_mine(row)]
+        reason = "held by another worker or a client; `orchestrion runs --state running` shows by whom"
+        return [Waiting(tasks, reason)] if tasks else []
 
     def _waiting(self, tx: Transaction) -> list[Waiting]:
         """Ready tasks that this worker may have and cannot run, by the reason; the first of them."""

@@ -360,3 +360,18 @@ def test_a_drain_says_why_nothing_can_be_run(orchestrion: Orchestrator) -> None:
     orchestrion.pause()
     reasons = [one.reason for one in orchestrion.work(slots=1, drain=True).waiting]
     assert any("paused" in reason for reason in reasons)
+
+
+def test_a_drain_names_what_it_had_to_do_with(orchestrion: Orchestrator) -> None:
+    orchestrion.add("Old failure", command="exit 1", plan="old", max_retries=0)
+    orchestrion.work(slots=1, drain=True)
+    for number in range(25):
+        orchestrion.add(f"Bad {number}", plan="new", after_failure=["T1"], command="exit 1", max_retries=0)
+    orchestrion.add("Held", plan="new", command="true")
+    orchestrion.claim("T27")
+    orchestrion.add("Behind it", plan="new", command="true", after=["T27"])
+    summary = orchestrion.work(slots=4, drain=True, plan="new")
+    assert (summary.failed, summary.blocked, summary.needs_you_total) == (25, 2, 25)
+    assert [row["id"] for row in summary.needs_you] == list(range(2, 22))
+    assert [(one.tasks, "another worker" in one.reason) for one in summary.waiting] == [(["T27"], True)]
+    assert orchestrion.status()["needs_you_total"] == 26

@@ -87,6 +87,7 @@ class PlanCases(RunCases):
 
             runs = tx.all("active_runs")
             paused = tx.the("paused")["paused_at"]
+            needs = tx.all("needs_you", limit=20)
             return {
                 "project": str(self.project.root),
                 "tasks": {row["state"]: row["total"] for row in tx.all("count_states")},
@@ -97,7 +98,8 @@ class PlanCases(RunCases):
                 "slots": [dict(slot) for slot in slots.all_slots(tx)],
                 "plans": [{"plan": row["name"], "tasks": row["tasks"]} for row in tx.all("plans", limit=20)],
                 "overlaps": [dict(one) for one in overlap.overlaps(tx)][:20],
-                "needs_you": [_needs_you(row) for row in tx.all("needs_you", limit=20)],
+                "needs_you": [_needs_you(row) for row in needs],
+                "needs_you_total": needs[0]["total"] if needs else 0,
                 "permissions": tx.the("count_permissions", pending=1)["total"],
             }
 

@@ -13,6 +13,10 @@ from dataclasses import dataclass
 
 from orchestrion.core.states import TaskState
 from orchestrion.store import Transaction
+from orchestrion.store.store import Row
+
+#: States in which only a person moves a task on.
+NEEDS_SOMEBODY = (TaskState.REVIEW, TaskState.BLOCKED, TaskState.FAILED)
 
 
 @dataclass(frozen=True)
@@ -49,3 +53,16 @@ def tally(tx: Transaction, since: Mark, plan: int | None, lanes: Sequence[int] |
     completed, failed = states.pop(TaskState.COMPLETED, 0), states.pop(TaskState.FAILED, 0)
     cancelled = states.pop(TaskState.CANCELLED, 0)
     return Tally(completed, failed, cancelled, left=sum(states.values()))
+
+
+def named(
+    tx: Transaction,
+    since: Mark,
+    plan: int | None,
+    lanes: Sequence[int] | None,
+    states: Sequence[TaskState],
+    limit: int,
+) -> list[Row]:
+    """The first of those tasks that are in some states; each row has the ``total`` of them."""
+    given = {"since": since.event, "beyond": list(since.beyond), "plan": plan, "lanes": lanes and list(lanes)}
+    return tx.all("tally_named", states=list(states), limit=limit, **given)

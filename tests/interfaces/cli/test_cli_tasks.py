@@ -220,3 +220,14 @@ def test_a_child_is_in_its_parents_plan(project: Place) -> None:
     assert project.json("add", "child", "--parent", "T1")["plan"] == "tools"
     assert project.json("add", "elsewhere", "--parent", "T1", "--plan", "docs")["plan"] == "docs"
     assert project("add", "orphan", "--parent", "T9", "--json", code=4).error["code"] == "no_task"
+
+
+def test_a_drain_says_how_many_it_does_not_name(project: Place) -> None:
+    project("add", "old", "--run", "exit 1", "--max-retries", "0", "--plan", "old")
+    project("work", "--drain", code=8)
+    for _ in range(7):
+        project("add", "bad", "--check", "echo why; false", "--run", "true", "--plan", "new")
+    said = project("work", "--drain", "--plan", "new", code=8).out
+    assert "T1 " not in said
+    assert "  … and 2 more\n" in said
+    assert "```" not in said + project("status").out

@@ -135,6 +135,11 @@ def plain(text: object) -> str:
     return given if given.isprintable() else "".join(_harmless(sign) for sign in _COLOUR.sub("", given))
 
 
+def first_line(text: object) -> str:
+    """The first line of somebody's text, where there is room for one."""
+    return plain(str(text).strip().partition("\n")[0].rstrip())
+
+
 def block(text: str) -> str:
     """The same for a text of several lines; its line ends and tabs stay."""
     clean = _COLOUR.sub("", text.replace("\r\n", "\n"))

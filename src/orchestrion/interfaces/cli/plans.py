@@ -158,6 +158,8 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     asked = found["permissions"]
     wanted = [("", "denied", "`orchestrion permissions`", f"{output.count(asked, 'permission')} that agents asked for")]
     yield from _part("Needs you", [*map(_needs, found["needs_you"]), *(wanted if asked else ())])
+    if hidden := found["needs_you_total"] - len(found["needs_you"]):
+        yield output.faint(f"  … and {hidden} more: `orchestrion list --state review,blocked,failed`")
 
 
 def _breaker(one: Mapping[str, Any]) -> str:
@@ -210,7 +212,7 @@ def _needs(task: Mapping[str, Any]) -> tuple[str, ...]:
         "blocked": f"`orchestrion why {task['task']}`",
         "failed": f"`orchestrion retry {task['task']}`",
     }
-    why = output.plain(task["reason"] or task["title"]).strip()
+    why = output.first_line(task["reason"] or task["title"])
     return task["task"], output.state(task["state"]), todo.get(task["state"], ""), output.shorten(why, 80)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrion.core.model import name
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command
@@ -49,9 +50,8 @@ def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: st
     with call.open() as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
         summary = orchestrion.work(slots=slots, drain=drain, agent=agent, plan=plan, seen=shown.look, worker=stop.watch)
         shown.look()
-        left = [] if call.json else orchestrion.status()["needs_you"]
         done = orchestrion.finished_plans() if summary.completed and not call.json else []
-    call.answer(summary.as_json(), lambda: _summary(summary, left, done))
+    call.answer(summary.as_json(), lambda: _summary(summary, [one for one in done if plan in (None, one)]))
     return NOT_ALL_COMPLETED if drain and not summary.all_completed else OK
 
 
@@ -94,18 +94,30 @@ class Stop:
             self._worker.stop()
 
 
-def _summary(summary: Summary, left: Sequence[Mapping[str, Any]], done: Sequence[str]) -> Iterator[str]:
+def _summary(summary: Summary, done: Sequence[str]) -> Iterator[str]:
     """What became of what it could work on, then what it could not, and what comes next."""
     counts = [(summary.completed, "completed"), (summary.failed, "failed")]
     counts += [(summary.cancelled, "cancelled"), (summary.blocked, "left")]
     parts = [f"{count} {word}" for count, word in counts if count or word == "completed"]
     verdict = output.paint(", ".join(parts), "green" if summary.all_completed else "yellow")
     yield f"{verdict}; {output.count(summary.runs, 'run')} in {output.seconds(summary.seconds)}"
-    yield from (f"  {output.plain(str(waiting))}" for waiting in summary.waiting[:_SHOWN])
-    for task in left[:_SHOWN]:
-        said = output.plain(task["reason"] or task["title"]).strip()
-        yield f"  {task['task']} {output.state(task['state'])}: {output.shorten(said, 90)}"
-    if left:
-        yield f"`orchestrion status` says what needs you, `orchestrion why {left[0]['task']}` why"
-    for plan in done[:_SHOWN]:
-        yield f"`orchestrion land {plan}` brings its work to your branch"
+    yield from _first([output.plain(str(waiting)) for waiting in summary.waiting], len(summary.waiting))
+    needs = summary.needs_you
+    yield from _first([_needs(task) for task in needs], summary.needs_you_total)
+    if needs:
+        yield f"`orchestrion status` says what needs you, `orchestrion why {name('T', needs[0]['id'])}` why"
+    yield from (f"`orchestrion land {plan}` brings its work to your branch" for plan in done[:_SHOWN])
+    if len(done) > _SHOWN:
+        yield f"and {len(done) - _SHOWN} more plans can be landed; `orchestrion status` names the plans"
+
+
+def _first(lines: Sequence[str], total: int) -> Iterator[str]:
+    """The first lines of a list, and how many there are beside them."""
+    yield from (f"  {line}" for line in lines[:_SHOWN])
+    if total > _SHOWN:
+        yield output.faint(f"  … and {total - _SHOWN} more")
+
+
+def _needs(task: Mapping[str, Any]) -> str:
+    said = output.first_line(task["reason"] or task["error"] or task["title"])
+    return f"{name('T', task['id'])} {output.state(task['state'])}: {output.shorten(said, 90)}"

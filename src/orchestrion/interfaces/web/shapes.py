@@ -374,6 +374,7 @@ class Status(Told):
     slots: list[dict[str, Any]]
     plans: list[dict[str, Any]]
     needs_you: list[dict[str, Any]]
+    needs_you_total: int
 
 
 class Stats(Told):

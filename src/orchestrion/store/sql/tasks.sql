@@ -267,18 +267,25 @@ select id from behind order by id
 
 -- name: tally
 -- Tasks by state: those that are open and not beyond reach, and those that came to their state since an event.
-select t.state, count(*) as total from tasks t
+select t.state, count(*) as total {from tally_named}
+group by t.state
+
+-- name: tally_named
+-- The first of the tasks that tally counts in some states, how many there are, and whose worker runs each.
+select t.id, t.title, t.state, t.reason, t.error, r.worker_pid, r.worker_start, count(*) over () as total
+from tasks t left join runs r on r.id = t.run
 where t.project = :project and t.archived_at is null and not (t.state = 'cancelled' and t.code = 'not_needed')
   and ((t.state not in ('completed', 'failed', 'cancelled') and t.id not in {beyond[]})
     or (t.id, t.state) in (select e.task, e.to_state from events e
         where e.project = :project and e.id > :since and substr(e.kind, 1, 5) = 'task.'))
+  and t.state in {states[text]}  --? states
   and t.plan = :plan  --? plan
   and t.lane in {lanes[]}  --? lanes
-group by t.state
+order by case t.state when 'review' then 0 when 'blocked' then 1 else 2 end, t.id limit :limit
 
 -- name: needs_you
--- Tasks that only a person can move on, the oldest first.
-select t.id, t.title, t.state, t.reason, t.error from tasks t
+-- Tasks that only a person can move on, the oldest first; the first of them, and how many there are.
+select t.id, t.title, t.state, t.reason, t.error, count(*) over () as total from tasks t
 where t.project = :project and t.archived_at is null and t.state in ('blocked', 'review', 'failed')
 order by case t.state when 'review' then 0 when 'blocked' then 1 else 2 end, t.id limit :limit
 
