@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput, NotFound
@@ -87,7 +87,7 @@ class Finding(Opening):
 
         return self.store.read(read)
 
-    def _agent_of(self, task: Row) -> str:
+    def _agent_of(self, task: Mapping[str, Any]) -> str:
         """The agent that a worker would give a task to."""
         from orchestrion.memory.roles import load_roles
 

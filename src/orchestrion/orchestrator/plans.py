@@ -41,7 +41,23 @@ class PlanCases(RunCases):
         limits, began = self._limits(), self.began()
         write = self.store.rehearse if dry_run else self.store.write
         applied = write(lambda tx: apply(tx, document, defaults, limits, began))
-        return {**applied.as_json(), "dry_run": dry_run}
+        idle = [name("T", applied.tasks[key]) for key in self._without_agent(document, set(applied.created))]
+        return {**applied.as_json(), "without_agent": idle, "dry_run": dry_run}
+
+    def _without_agent(self, document: PlanDocument, created: set[str]) -> list[str]:
+        """Keys of new tasks that no worker can run: they have neither a command nor an agent that needs none."""
+        from orchestrion.runs.agents.known import self_sufficient
+
+        able, roles = self_sufficient(self.config["agents"]), self._roles_of(document)
+        pairs = {(task.role, task.agent) for task, _ in document.walk()}
+        idle = {(r, a) for r, a in pairs if self._agent_of({"role": roles.get(r, ""), "agent": a}) not in able}
+        return [
+            task.key
+            for task, _ in document.walk()
+            if task.key in created
+            and (task.role, task.agent) in idle
+            and not (task.run or task.children or task.completed)
+        ]
 
     def _roles_of(self, document: PlanDocument) -> dict[str, str]:
         """Role as a plan names it -> as it is kept. Raises NotFound for a role or an agent that nobody knows."""

@@ -231,3 +231,19 @@ def test_a_drain_says_how_many_it_does_not_name(project: Place) -> None:
     assert "T1 " not in said
     assert "  … and 2 more\n" in said
     assert "```" not in said + project("status").out
+
+
+def test_apply_says_which_tasks_no_worker_can_run(project: Place) -> None:
+    plan = project.root / "plan.md"
+    plan.write_text("# P\n\n- [ ] Parent\n  - [ ] One\n  - [ ] Two\n- [x] Done\n")
+    assert project.json("apply", str(plan), "--dry-run")["without_agent"] == ["T2", "T3"]
+    said = project("apply", str(plan)).out
+    assert "T2, T3 need a command or an agent:\n  `orchestrion update T2 --run COMMAND`" in said
+    assert said.endswith("then `orchestrion work --drain` has it done\n")
+    assert "work" not in project("apply", str(plan)).out
+    (project.root / "q.yaml").write_text(
+        "plan: q\ntasks:\n  - title: One\n    agent: claude\n  - title: Two\n    run: 'true'\n"
+    )
+    said = project("apply", "q.yaml").out
+    assert "need" not in said
+    assert said.endswith("\n`orchestrion work --drain` has it done\n")

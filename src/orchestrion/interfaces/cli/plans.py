@@ -15,6 +15,8 @@ from orchestrion.interfaces.cli.source import read_bytes
 
 #: ``apply`` names so many keys with their tasks.
 _NAMED = 40
+#: And so many of those that no worker can run.
+_LISTED = 5
 #: What a graph of more tasks allows is only computed for --format json.
 _ANALYSED = 2_000
 #: States in the order in which people want to hear of them.
@@ -112,7 +114,18 @@ def _applied(applied: Mapping[str, Any]) -> Iterator[str]:
     if applied["dry_run"]:
         yield "nothing was done; leave --dry-run out to do it"
     elif applied["created"]:
-        yield "`orchestrion work --drain` has it done"
+        yield from _next(applied["without_agent"])
+
+
+def _next(idle: Sequence[str]) -> Iterator[str]:
+    """How the new tasks get done; ``idle`` are those that no worker can run."""
+    if idle:
+        more = f" and {len(idle) - _LISTED} more" if len(idle) > _LISTED else ""
+        need = "needs" if len(idle) == 1 else "need"
+        change = f"`orchestrion update {idle[0]}"
+        yield f"{', '.join(idle[:_LISTED])}{more} {need} a command or an agent:"
+        yield f"  {change} --run COMMAND` or {change} --agent claude` (say) gives it one"
+    yield f"{'then ' if idle else ''}`orchestrion work --drain` has it done"
 
 
 def _allowed(facts: Mapping[str, Any]) -> Iterator[str]:

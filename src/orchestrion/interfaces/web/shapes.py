@@ -194,6 +194,7 @@ class Applied(Told):
     unchanged: int
     missing: list[str]
     reopened: list[str]
+    without_agent: list[str] = Field(description="New tasks with neither a command nor an agent: no worker runs them.")
     dry_run: bool
 
 
