@@ -25,7 +25,7 @@ def test_an_unknown_task_is_not_found(board: Board) -> None:
 
 
 def test_a_ready_task_knows_its_place(board: Board) -> None:
-    first, second, third = board.add(priority=9), board.add(), board.add()
+    first, second, third = (board.add(priority=one, command="true") for one in (9, 5, 5))
     assert "next" in detail(board, first)
     assert "1 ready task" in detail(board, second)
     assert "2 ready tasks" in detail(board, third)
@@ -131,5 +131,5 @@ def test_a_long_queue_is_counted_up_to_a_bound(board: Board) -> None:
     from orchestrion.core.model import NewTask
     from orchestrion.scheduler import create
 
-    ids = board.store.write(lambda tx: create.create_all(tx, [NewTask("t")] * 1100))
+    ids = board.store.write(lambda tx: create.create_all(tx, [NewTask("t", command="true")] * 1100))
     assert "1000+" in detail(board, ids[-1])

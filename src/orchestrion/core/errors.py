@@ -95,14 +95,22 @@ class Conflict(OrchestrionError):
 
 
 class IllegalMove(Conflict):
-    """The transition table has no such move; the row is as it was."""
+    """The transition table has no such move, or not for this decision; the row is as it was.
+
+    ``only`` are the states on which the decision that was asked for works.
+    """
 
     code = "illegal_move"
 
-    def __init__(self, what: str, found: str, asked: str, possible: Sequence[str], *, hint: str = "") -> None:
+    def __init__(
+        self, what: str, found: str, asked: str, possible: Sequence[str], *, only: Sequence[str] = (), hint: str = ""
+    ) -> None:
         ways = ", ".join(possible) or "nowhere: this state is final"
+        rule = f"this works on what is {', '.join(only)}"
         super().__init__(
-            f"{what} is {found} and cannot become {asked}; from {found} it can go to {ways}",
+            f"{what} is {found}; {rule}"
+            if only
+            else f"{what} is {found} and cannot become {asked}; from {found} it can go to {ways}",
             hint=hint,
             what=what,
             found=found,

@@ -164,3 +164,8 @@ def check_list(what: str, values: tuple[object, ...]) -> None:
         raise InvalidInput(
             f"a task has at most {LIST_LIMIT} {what}s, not {len(values)}", hint="split the task", code="too_many"
         )
+
+
+def count(number: int, noun: str) -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"

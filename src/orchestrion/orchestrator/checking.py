@@ -14,6 +14,7 @@ from typing import Any
 from orchestrion.core.errors import StoreProblem
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import Phase
+from orchestrion.core.values import count
 from orchestrion.ops import health
 from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
 from orchestrion.orchestrator.clients import ClientCases
@@ -214,7 +215,8 @@ def _workers(look: Mapping[str, Any], alive: Sequence[Row]) -> Part:
     if supervised:
         said = f"none is alive, though {supervised} supervised runs are active"
         return Part("workers", DEGRADED, said, "start one, it takes them over: `orchestrion work`", facts)
-    waits = f"; {look['ready']} ready tasks wait for clients or `orchestrion work`" if look["ready"] else ""
+    ready = f"{count(look['ready'], 'ready task')} {'waits' if look['ready'] == 1 else 'wait'}"
+    waits = f"; {ready} for clients or `orchestrion work`" if look["ready"] else ""
     return Part("workers", HEALTHY, f"none is running{waits}", "", facts)
 
 

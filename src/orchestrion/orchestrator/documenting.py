@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import NotFound
 from orchestrion.core.model import iso, name
+from orchestrion.core.values import count
 from orchestrion.memory import artifacts, decisions
 from orchestrion.memory.prime import cut
 from orchestrion.ops.maintenance import LEVELS
@@ -57,8 +58,8 @@ def _status(cases: HealthCases) -> str:
     )
     parts = [
         f"# Where {plain(cases.store.project_name)} stands",
-        f"{sum(counts.values())} tasks: {told}." if told else "No tasks yet.",
-        _section("Plans", [f"{plain(one['plan'])}: {one['tasks']} tasks" for one in found["plans"]]),
+        f"{count(sum(counts.values()), 'task')}: {told}." if told else "No tasks yet.",
+        _section("Plans", [f"{plain(one['plan'])}: {count(one['tasks'], 'task')}" for one in found["plans"]]),
         _section("Needs a person", [_needs(one) for one in found["needs_you"]]),
         _section("In progress", [_runs(one) for one in found["runs"][:NAMED]]),
         _section("Ready", [f"{one['id']} {plain(one['title'])}" for one in cases.ready(20).as_json("tasks")["tasks"]]),
@@ -126,7 +127,7 @@ def _work(cases: HealthCases) -> str:
     for one in done:
         day = (one["completed_at"] or "")[:10]
         plans.setdefault(one["plan"], []).append(f"{day} {_done(one)}")
-    parts = [f"# Work done\n\n{len(done)} tasks, the latest first in each plan."]
+    parts = [f"# Work done\n\n{count(len(done), 'task')}, the latest first in each plan."]
     return "\n\n".join([*parts, *(_section(plain(plan), lines) for plan, lines in sorted(plans.items()))]) + "\n"
 
 

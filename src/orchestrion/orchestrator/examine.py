@@ -13,8 +13,9 @@ from typing import Any
 from orchestrion.core import tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError
 from orchestrion.core.model import iso, name
+from orchestrion.core.values import count
 from orchestrion.orchestrator.opening import FIRST_COMMIT
-from orchestrion.orchestrator.repository import repository_of
+from orchestrion.orchestrator.repository import anonymity_of, repository_of
 from orchestrion.orchestrator.talking import TalkCases
 
 #: So many lines of a log, and characters of each, are enough to see how it ended.
@@ -109,22 +110,22 @@ class ExamineCases(TalkCases):
             project = repository_of(self)
             commit = project.git.tip("HEAD")
             if commit is None:
-                return _part("repository", "it has no commit yet", FIRST_COMMIT)
+                return _part("repository", "it has no commit yet", FIRST_COMMIT, anonymity_of(self) or "")
             drivers.refuse_missing(project, commit)
             unset = drivers.not_set_up(project, commit).items()
             notes = [
                 f"its filter {one} is not set up, here or for agents{f': {how}' if how else ''}" for one, how in unset
             ]
-            way = refs.in_the_way(project.git)
+            way, nobody = refs.in_the_way(project.git), anonymity_of(self)
         except OrchestrionError as problem:
             return _part("repository", problem.message, problem.hint)
-        return _part("repository", str(self.project.checkout), "", "; ".join([*notes, *([way] if way else [])]))
+        return _part("repository", str(self.project.checkout), "", "; ".join([*notes, *filter(None, (way, nobody))]))
 
     def _store(self) -> dict[str, Any]:
         def look(tx: Any) -> int:
             return sum(row["total"] for row in tx.all("count_states"))
 
-        return _part("store", f"{self.store.dialect}, {self.store.read(look)} tasks")
+        return _part("store", f"{self.store.dialect}, {count(self.store.read(look), 'task')}")
 
     def _disk(self) -> dict[str, Any]:
         free = shutil.disk_usage(self.project.store_dir).free

@@ -37,7 +37,7 @@ class Finding(Opening):
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page:
-        """Tasks, oldest first; ``cursor`` goes on where the last page ended."""
+        """Tasks, oldest first; ``cursor`` goes on where the last page ended. Raises NotFound for an unknown plan."""
         for state in states:
             check_choice("state", state, tuple(TaskState))
         given = {
@@ -54,6 +54,8 @@ class Finding(Opening):
         bound = bounded(limit)
 
         def read(tx: Transaction) -> Page:
+            if plan:
+                plan_named(tx, plan)
             rows = tx.all("list_tasks", after=start, limit=bound + 1, **given)
             total = tx.the("count_tasks", **given)["total"]
             found = views.tasks(tx, rows[:bound])
@@ -93,6 +95,20 @@ class Finding(Opening):
 
         role = load_roles(self.project.root).get(task["role"]) if task["role"] and not task["agent"] else None
         return str(task["agent"] or (role.agent if role else None) or self.config["agent.default"])
+
+    def refuse_idle(self, task: Mapping[str, Any]) -> None:
+        """Raises InvalidInput (``command_missing``) for a task with neither a command nor an agent that needs none."""
+        from orchestrion.runs.agents.known import needs_no_command
+
+        agent = self._agent_of(task)
+        if not task["command"] and not needs_no_command(agent, self.config["agents"]):
+            raise InvalidInput(
+                f"the agent {agent!r} needs a command, and there is none",
+                hint="give it one (`--run CMD`), or name an agent (`--agent claude`, say); the setting agent.default "
+                "chooses one for all",
+                code="command_missing",
+                agent=agent,
+            )
 
     def budgets(self) -> Budgets | None:
         """What may be spent by a plan and in a day, as the settings have it; None: any sum."""

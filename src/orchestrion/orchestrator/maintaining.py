@@ -19,6 +19,7 @@ from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput
 from orchestrion.core.model import check_choice, iso, name, number
+from orchestrion.core.values import count
 from orchestrion.memory import sessions
 from orchestrion.memory.roles import load_roles
 from orchestrion.ops import documents, leases, maintenance, retention, stale, structure
@@ -354,7 +355,7 @@ def _advice(wanted: _Wanted, left: Sequence[Stale], claims: Sequence[Row], silen
     ][:20]
     removable = sum(one.removable for one in left)
     if not wanted.reaches("comprehensive") and (removable or claims or silent):
-        what = f"{removable} tasks, {len(claims)} claims and {len(silent)} sessions"
+        what = f"{count(removable, 'task')}, {count(len(claims), 'claim')} and {count(len(silent), 'session')}"
         said.append(f"the level comprehensive would clean up {what}")
     if does and removable > MOST_PUT_AWAY:
         said.append(f"{removable - MOST_PUT_AWAY} more stale tasks are left for the next call")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
-from orchestrion.core.errors import Conflict, NotFound
+from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Upgrade, open_store, prepare_store
 
@@ -119,7 +120,7 @@ class Opening:
                 "agents": _installed(environ),
                 "created": created,
                 "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
-                "notes": [*_aside(moved), *_notes(project)],
+                "notes": [*_aside(moved), *_notes(opened)],
             }
 
     def schema(self) -> dict[str, Any]:
@@ -151,16 +152,19 @@ def _installed(environ: Mapping[str, str]) -> list[str]:
     return installed(environ)
 
 
-def _notes(project: Project) -> list[str]:
-    """What is to be done before agents can work here."""
+def _notes(opened: Opening) -> list[str]:
+    """What is to be done before agents can work here, or work in the user's name."""
     from orchestrion.core.git_head import head_of
+    from orchestrion.orchestrator.repository import anonymity_of
 
+    project = opened.project
     if project.git_dir is None or project.git_common_dir is None:
         return ["this folder is no git repository: agents will work in the folder itself"]
     head = head_of(project.git_dir, project.git_common_dir)
-    if head and head.commit is None:
-        return [f"the repository has no commit yet; {FIRST_COMMIT}"]
-    return []
+    notes = [f"the repository has no commit yet; {FIRST_COMMIT}"] if head and head.commit is None else []
+    with suppress(OrchestrionError):  # `orchestrion doctor` says what is wrong with the repository
+        notes += [said] if (said := anonymity_of(opened)) else []
+    return notes
 
 
 def _left_outside(project: Project, url: str) -> Path | None:

@@ -36,6 +36,19 @@ def workspaces_home_of(opened: Opening) -> Path:
     return workspaces_home(opened.store.project_name, clone, opened.project.root, opened.environ)
 
 
+def anonymity_of(opened: Opening) -> str | None:
+    """What to do where git does not know who the user is, so that our commits are in nobody's name; else None."""
+    from orchestrion.runs.commits import NOBODY
+
+    who = committer_of(opened, repository_of(opened)).environment
+    if (who["GIT_AUTHOR_NAME"], who["GIT_AUTHOR_EMAIL"]) != NOBODY:
+        return None
+    return (
+        f"git does not know who you are, so commits of agents' work are by {NOBODY[0]} <{NOBODY[1]}>: "
+        '`git config --global user.name "NAME"` and `git config --global user.email "MAIL"` tell it'
+    )
+
+
 def committer_of(opened: Opening, repository: ProjectRepository) -> Committer:
     """Who makes our commits in the project."""
     from orchestrion.runs.commits import committer

@@ -29,7 +29,8 @@ class StartingCases(TakingCases):
     def start_run(self, task: str, *, agent: str | None = None) -> dict[str, Any]:
         """Has an agent of this machine do a task; the run, as soon as it is there.
 
-        ``agent``: instead of the task's own. Raises NotFound, Conflict (``not_ready``, ``not_started``).
+        ``agent``: instead of the task's own. Raises NotFound, InvalidInput (``command_missing``),
+        Conflict (``not_ready``, ``not_started``).
         """
         before = self.task(task)
         self._refuse_unknown_agent(agent)
@@ -41,6 +42,7 @@ class StartingCases(TakingCases):
                 state=str(before.state),
                 reasons=self.why(task)["reasons"][:5],
             )
+        self.refuse_idle({**before.row, "agent": agent or before.row["agent"]})
         if agent and agent != before.row["agent"]:
             self.update(task, agent=agent)
         return self._begun(task, before.row["attempts"], self._worker(task))

@@ -113,12 +113,16 @@ class TalkCases(MetricCases):
         """Makes a task of ``text`` for a role, starts it at once and sees it to its end.
 
         ``values`` are further fields of a new task. Returns the task and its last run. Raises
-        NotFound for an unknown role, InvalidInput, Backpressure when there is no room.
+        NotFound for an unknown role or agent, InvalidInput (``command_missing`` among others), Backpressure when
+        there is no room.
         """
         from orchestrion.core.model import TITLE_LIMIT
         from orchestrion.worker import Worker
 
         title = (text.strip().splitlines() or [""])[0][:TITLE_LIMIT]
+        wanted = {"role": self.role_name(role), "agent": values.get("agent"), "command": values.get("command")}
+        self._refuse_unknown_agent(wanted["agent"])
+        self.refuse_idle(wanted)
         task = self.add(title, role=role, description=text, priority=10, **values)
         one = Worker(self.store, self.project, self.config, self.environ, 1, None, seen)
         worker(one)

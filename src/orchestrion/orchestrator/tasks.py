@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound
 from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
@@ -120,11 +121,22 @@ class TaskCases(Finding):
         """Everything about a task (T12), a run (R31), an artifact (A7)."""
         letter = thing[:1].upper()
         if letter == "R":
-            return self.run_detail(thing)  # type: ignore[attr-defined, no-any-return]
+            return self._with_branch(self.run_detail(thing))  # type: ignore[attr-defined]
         if letter == "A":
             return self.artifact(thing)  # type: ignore[attr-defined, no-any-return]
         found = self.store.read(lambda tx: views.detail(tx, number(thing, "T")))
         return {**found, "steps": resolution.steps(self, found)}
+
+    def _with_branch(self, run: dict[str, Any]) -> dict[str, Any]:
+        """A run without its branch if that is gone: it goes when its plan has landed."""
+        from orchestrion.runs.git import Git
+
+        if not run["branch"] or self.project.git_root is None:
+            return run
+        with suppress(GitProblem):  # nobody knows then
+            if Git(self.project.git_root).tip(f"refs/heads/{run['branch']}") is None:
+                return {**run, "branch": None}
+        return run
 
     # -- deciding -----------------------------------------------------------------------------
 

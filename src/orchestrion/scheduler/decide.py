@@ -213,6 +213,15 @@ _CHANGEABLE = frozenset(
 )
 
 
+#: What to do instead of a decision that does not work on a task in this state.
+_INSTEAD = dict.fromkeys(TaskState, "`orchestrion why {0}` says what it waits for") | {
+    TaskState.COMPLETED: '`orchestrion reopen {0} --reason "..."` has it done again',
+    TaskState.FAILED: "`orchestrion retry {0}` has it tried again",
+    TaskState.REVIEW: "`orchestrion show {0}` says how to decide about it",
+    TaskState.CANCELLED: "make a new task if it is wanted after all",
+}
+
+
 def find(tx: Transaction, task: int) -> Row:
     """The task's row, held until the transaction ends. Raises NotFound."""
     return tx.one("task_for_update", id=task) or _missing(task)
@@ -250,8 +259,8 @@ def _need(reason: str, what: str) -> None:
 def _refuse_illegal(row: Row, to: TaskState, only: tuple[TaskState, ...]) -> None:
     found = TaskState(row["state"])
     if found not in only:
-        hint = f"this works on tasks that are {', '.join(only)}"
-        raise IllegalMove(name("T", row["id"]), found, to, TASK_MOVES[found], hint=hint)
+        task = name("T", row["id"])
+        raise IllegalMove(task, found, to, TASK_MOVES[found], only=only, hint=_INSTEAD[found].format(task))
 
 
 def _move(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import DECISION_GATES, SETTLED_TASK, EdgeKind, TaskState
+from orchestrion.core.values import count
 from orchestrion.scheduler import breaker, budget, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
@@ -50,7 +51,8 @@ def why(
     reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
     if state is TaskState.READY:
         reasons += not_taken(tx, row, budgets, agent_of(row), self_sufficient)
-        reasons.append(_place_in_queue(tx, row))
+        if not any(reason.kind == "command" for reason in reasons):  # else no worker will ever take it
+            reasons.append(_place_in_queue(tx, row))
     return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
 
 
@@ -139,7 +141,12 @@ def not_taken(
 
 def _place_in_queue(tx: Transaction, row: Row) -> Reason:
     ahead = tx.the("ready_before", rank=row["rank"], id=row["id"], limit=1000)["total"]
-    place = "next" if not ahead else f"{ahead}{'+' if ahead >= 1000 else ''} ready tasks are before it"
+    more = (
+        f"{ahead}+ ready tasks are"
+        if ahead >= 1000
+        else f"{count(ahead, 'ready task')} {'is' if ahead == 1 else 'are'}"
+    )
+    place = f"{more} before it" if ahead else "next"
     return Reason("queue", f"ready; {place}. It runs when a worker that may take it has room", [])
 
 

@@ -147,3 +147,9 @@ def test_doctor_with_a_program_that_is_broken(project: Place, programs: Path, te
 def test_doctor_of_an_agent_that_nobody_knows(project: Place) -> None:
     [found] = json.loads(project("doctor", "clod", "--json", code=7).out)["agents"]
     assert "there is no agent 'clod'" in found["advice"]
+
+
+def test_a_role_without_an_agent_leaves_no_task(project: Place) -> None:
+    error = project("run", "reviewer", "Look", "--json", code=6).error
+    assert (error["code"], "--agent claude" in error["hint"]) == ("command_missing", True)
+    assert project.json("list")["total"] == 0

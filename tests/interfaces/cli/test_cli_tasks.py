@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from place import Place
 
 #: What CONTRACT promises of a task in JSON.
@@ -247,3 +249,56 @@ def test_apply_says_which_tasks_no_worker_can_run(project: Place) -> None:
     said = project("apply", "q.yaml").out
     assert "need" not in said
     assert said.endswith("\n`orchestrion work --drain` has it done\n")
+
+
+def test_a_decision_that_does_not_fit_says_which_one_does(project: Place) -> None:
+    project("add", "done", "--run", "true")
+    project("add", "by nobody")
+    project("work", "--drain", code=8)
+    for decision in (["retry", "T1"], ["approve", "T1"], ["reject", "T1", "--reason", "x"]):
+        error = project(*decision, "--json", code=5).error
+        assert error["message"].startswith("T1 is completed; this works on what is ")
+        assert error["hint"] == '`orchestrion reopen T1 --reason "..."` has it done again'
+    assert "`orchestrion why T2`" in project("retry", "T2", "--json", code=5).error["hint"]
+    project("reopen", "T1", "--reason", "again")
+
+
+def test_why_says_only_what_matters(project: Place) -> None:
+    project("add", "by nobody")
+    project("add", "by a command", "--run", "true")
+    assert [one["kind"] for one in project.json("why", "T1")["reasons"]] == ["command"]
+    assert "1 ready task is before it" in project("why", "T2").out
+
+
+def test_unknown_plans_and_sessions_that_never_were(project: Place) -> None:
+    assert project("list", "--plan", "nosuch", "--json", code=4).error["code"] == "no_plan"
+    assert project("sessions").out.endswith("`orchestrion sessions --all` shows those that ended\n")
+    assert project("sessions", "--all").out == "there was no session yet\n"
+
+
+def test_a_check_that_fails_is_told_in_a_line(project: Place) -> None:
+    project("add", "bad", "--run", "true", "--check", "echo the evidence; false")
+    project("work", "--drain", code=8)
+    for look in (("status",), ("runs",), ("show", "T1"), ("show", "R1")):
+        said = project(*look).out
+        assert "\\n" not in said
+        assert "check" in said
+    assert "the evidence" in project("show", "R1").out
+
+
+def test_the_branch_of_a_run_is_named_as_long_as_it_is_there(project: Place) -> None:
+    project("add", "works", "--run", "echo b > b.txt")
+    project("work", "--drain")
+    assert project.json("show", "R1")["branch"] == "orchestrion/run/R1"
+    project("land")
+    assert project.json("show", "R1")["branch"] is None
+    assert "orchestrion/run/R1" not in project("show", "R1").out
+
+
+def test_git_that_knows_nobody_is_told(bare: Place) -> None:
+    bare.git("init", "-q")
+    assert not any("git config" in note for note in bare.json("init")["notes"])
+    (Path(bare.environ["HOME"]) / ".gitconfig").write_text("")
+    told = 'by Orchestrion <orchestrion@localhost>: `git config --global user.name "NAME"`'
+    assert any(told in note for note in bare.json("init")["notes"])
+    assert told in bare("doctor", code=None).out

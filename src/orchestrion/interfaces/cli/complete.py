@@ -13,6 +13,7 @@ import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ShellComplete, ZshComplete
 
 from orchestrion.core.errors import OrchestrionError
+from orchestrion.core.values import count
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.output import plain
 from orchestrion.interfaces.cli.table import COMPLETE_VARIABLE, NAME
@@ -65,7 +66,7 @@ def plans(call: Call, incomplete: str) -> list[CompletionItem[str]]:
     """Plans whose name begins as typed, the newest first."""
 
     def find(orchestrion: Orchestrator) -> list[CompletionItem[str]]:
-        return [_item(plan["plan"], f"{plan['tasks']} tasks") for plan in orchestrion.status()["plans"]]
+        return [_item(plan["plan"], count(plan["tasks"], "task")) for plan in orchestrion.status()["plans"]]
 
     return _offered(call, incomplete, find)
 

@@ -43,7 +43,7 @@ COMMANDS = {"doctor": doctor, "debug": debug}
 
 def _debugged(found: Mapping[str, Any]) -> Iterator[str]:
     run = found["run"]
-    yield f"{output.heading(run['id'])} {run['state']} {output.plain(run['reason'] or run['code'] or '')}".rstrip()
+    yield f"{output.heading(run['id'])} {run['state']} {output.first_line(run['reason'] or run['code'] or '')}".rstrip()
     yield from output.fields(
         [
             ("folder", output.plain(found["folder"])),

@@ -221,7 +221,7 @@ def sessions(call: Call, session: str | None, include_ended: bool, limit: int, *
             call.answer(cleaned, lambda: _cleaned(cleaned))
         else:
             page = orchestrion.list_sessions(include_ended, limit)
-            call.answer(page, lambda: _sessions(page))
+            call.answer(page, lambda: _sessions(page, include_ended))
 
 
 def _one_session(call: Call, orchestrion: Orchestrator, session: str, asked: Mapping[str, Any]) -> None:
@@ -368,9 +368,10 @@ def session_facts(found: Mapping[str, Any]) -> Iterator[str]:
     )
 
 
-def _sessions(page: Mapping[str, Any]) -> Iterator[str]:
+def _sessions(page: Mapping[str, Any], include_ended: bool) -> Iterator[str]:
     if not page["sessions"]:
-        yield "no session is active; `orchestrion sessions --all` shows those that ended"
+        more = "no session is active; `orchestrion sessions --all` shows those that ended"
+        yield "there was no session yet" if include_ended else more
         return
     yield from output.table([_session(one) for one in page["sessions"]])
     if page["total"] > len(page["sessions"]):

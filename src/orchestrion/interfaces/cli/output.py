@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+from orchestrion.core.values import count as count
+
 _STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36}
 #: Colours of states of tasks and runs.
 _STATE_STYLE = {
@@ -275,11 +277,6 @@ def seconds(value: float | None) -> str:
 def moment(iso: str | None) -> str:
     """A time as people read it, still in UTC."""
     return "" if not iso else f"{iso[:10]} {iso[11:19]} UTC"
-
-
-def count(number: int, noun: str) -> str:
-    """``1 task``, ``2 tasks``."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def tally(counts: Mapping[str, int], order: Iterable[str]) -> str:

@@ -190,7 +190,7 @@ def _list(page: Mapping[str, Any]) -> Iterator[str]:
 def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
     active = run["ended_at"] is None
     what = (run["phase"] if run["supervised"] else "held") if active else run["code"]
-    said = output.plain(run["reason"] or run["summary"] or "")
+    said = output.first_line(run["reason"] or run["summary"] or "")
     took = "" if active else output.seconds(run["duration_s"])
     return run["id"], run["task"], output.state(run["state"]), took, run["agent"] or "client", what or "", said
 

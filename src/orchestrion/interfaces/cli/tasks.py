@@ -240,7 +240,7 @@ def _facts(task: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     code = f" ({task['code']})" if task["code"] else ""
     yield "state", output.state(task["state"]) + code
     for name in ("reason", "error", "summary"):
-        yield name, plain(task[name]) if task[name] else None
+        yield name, _said(task[name], name)
     yield "held by", task["run"]
     yield "tried again", moment(task["retry_at"])
     yield "progress", None if task["progress"] is None else f"{100 * task['progress']:.0f} %"
@@ -260,6 +260,13 @@ def _facts(task: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
         yield name.removesuffix("_at"), moment(task[name])
     yield task["state"] if task["state"] in SETTLED_TASK else "ended", moment(task["completed_at"])
     yield "archived", moment(task["archived_at"])
+
+
+def _said(text: str | None, field: str) -> str | None:
+    """What was said, in a line; of a reason or an error that is the first, the rest is evidence."""
+    if not text:
+        return None
+    return output.plain(text) if field == "summary" else output.first_line(text)
 
 
 def _names(ids: list[str]) -> str:
@@ -288,7 +295,7 @@ def _gate(gate: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _attempt(run: Mapping[str, Any]) -> tuple[str, ...]:
-    said = output.plain(run["code"] or run["summary"] or "")
+    said = output.first_line(run["code"] or run["summary"] or "")
     return run["id"], output.state(run["state"]), output.seconds(run["duration_s"]), run["agent"], said
 
 
@@ -315,7 +322,7 @@ def _run_facts(run: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "state", output.state(run["state"]) + code
     yield "phase", run["phase"] if run["ended_at"] is None and run["supervised"] else None
     for name in ("reason", "summary"):
-        yield name, plain(run[name]) if run[name] else None
+        yield name, _said(run[name], name)
     yield "duration", output.seconds(run["duration_s"])
     yield "waited", output.seconds(run["queue_wait_s"])
     yield "model", plain(run["model"] or "")

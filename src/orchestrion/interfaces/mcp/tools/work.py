@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.values import count
 from orchestrion.interfaces.mcp import vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, page, shortened
@@ -162,7 +163,7 @@ def _message(outcome: Mapping[str, Any]) -> str:
     if "recorded" in outcome:
         return f"{task['id']}: the report is recorded; {outcome['recorded']}"
     if task["state"] == "completed":
-        return f"{task['id']} is completed; {outcome['unblocked_total']} tasks became ready"
+        return f"{task['id']} is completed; {count(outcome['unblocked_total'], 'task')} became ready"
     return f"{task['id']} is {task['state']}" + (f": {task['reason']}"[:300] if task["reason"] else "")
 
 
