@@ -348,6 +348,7 @@ class Worker:
             feedback=self.config["run.feedback"],
             grace_s=self.config["run.grace_s"],
             git_dir=str(self.project.git_common_dir) if in_git else None,
+            checkout=tx.the("plan_by_name", name=task["plan_name"])["began_checkout"],
             carry=list(self.config["workspace.carry"]),
             may_push=self.config["workspace.push"] == "allow",
             nested_mb=self.config["workspace.nested_mb"],
@@ -492,14 +493,16 @@ class Worker:
         isolation = "worktree" if (path / ".git").is_file() else "clone"
         workspace = Workspace(path, run["branch"], run["base_commit"], isolation)
         style = commit_style(self.config)
+        began = self.store.read(lambda tx: tx.the("plan_by_name", name=run["plan_name"])["began_checkout"])
+        project = self._repository.as_seen_from(began)
         try:
-            who = committer(style, self._repository.handed_on.effective, self.environ)
+            who = committer(style, project.handed_on.effective, self.environ)
             label, task = name("R", run["id"]), name("T", run["task"])
             made = Authorship(who, f"{run['title']} (unfinished)", {TASK_TRAILER: task, RUN_TRAILER: label})
-            saved = work.salvage(self._repository, workspace, made)
-            publish(self._repository, workspace, saved)
+            saved = work.salvage(project, workspace, made)
+            publish(project, workspace, saved)
             remarks = json.dumps([remark.as_json() for remark in saved.remarks])
-            return _Saved(saved.head, changes_of(self._repository, workspace, saved.head), remarks)
+            return _Saved(saved.head, changes_of(project, workspace, saved.head), remarks)
         except (OrchestrionError, OSError):
             return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
 

@@ -294,3 +294,20 @@ def test_head_is_read_as_git_has_it(repo, tmp_path, state):
         return
     assert head.branch == (None if state == "detached" else git(place, "symbolic-ref", "--short", "HEAD"))
     assert head.commit == (None if state == "unborn" else git(place, "rev-parse", "HEAD"))
+
+
+def test_a_repository_that_a_variable_alone_names_is_not_taken_for_a_plain_folder(tmp_path: Path) -> None:
+    environ = {"GIT_DIR": str(tmp_path / "dotfiles.git")}
+    for find in (find_project, project_at):
+        with pytest.raises(GitProblem) as refused:
+            find(tmp_path, None, environ)
+        assert refused.value.code == "git_dir_set"
+
+
+@pytest.mark.parametrize("name", ["line\nend", os.fsdecode(b"l\xe9")])
+def test_a_folder_whose_path_cannot_be_written_down_is_no_project(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    with pytest.raises(InvalidInput):
+        project_at(folder, None, {})
+    assert list(folder.iterdir()) == []

@@ -576,7 +576,7 @@ def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Re
     error = refused(push=True)
     assert error.code == "submodule_not_pushed"
     landed = stage.orchestrion.land()
-    assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init lib`"]
+    assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init --recursive lib`"]
     stage.git("init", "-q", "--bare", stage.folder / "theirs")
     stage.git("remote", "set-url", "origin", stage.folder / "theirs", at=stage.root / "lib")
     for command in error.hint.splitlines()[1:]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ from orchestrion.runs.commits import RUN_TRAILER, CommitStyle, committer
 from orchestrion.runs.landing import Checkout, Landed
 from orchestrion.runs.merge import Incoming, Merger, MergeResult, Recheck
 from orchestrion.runs.plan_tip import PlanTip
-from orchestrion.runs.workspace import prepare, publish, removal, work
+from orchestrion.runs.workspace import live, prepare, publish, removal, work
+from orchestrion.runs.workspace.changes import Touched
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.submodules import Authorship
@@ -25,11 +27,13 @@ class RunSeam:
         self.root = project
         self.home = home
         self.style = style or CommitStyle()
+        #: Where the work began, if not in the main checkout.
+        self.checkout: Path | None = None
 
     @property
     def project(self) -> ProjectRepository:
         """The repository as it is set now."""
-        return ProjectRepository.at(self.root)
+        return replace(ProjectRepository.at(self.root), checkout=self.checkout)
 
     def prepare(self, run: str, base: str, isolation: str = "clone", **options: Any) -> Workspace:
         """A run's workspace."""
@@ -43,6 +47,10 @@ class RunSeam:
     def collect(self, workspace: Workspace, subject: str = "work", **options: Any) -> Work:
         """What the agent left, as one commit."""
         return work.collect(self.project, workspace, self.authorship(subject, workspace.run), **options)
+
+    def touched(self, workspace: Workspace) -> list[Touched]:
+        """What the agent has changed until now."""
+        return live.touched(self.project, workspace)
 
     def publish(self, workspace: Workspace, collected: Work | str) -> None:
         """The work comes into the project."""

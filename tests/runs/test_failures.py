@@ -34,7 +34,7 @@ def caused(problem: Exception, cause: Exception) -> Exception:
         (MemoryError(), "out_of_memory"),
         (caused(RuntimeError("x"), caused(ValueError("y"), MemoryError())), "out_of_memory"),
         (OSError(errno.EMFILE, "no handle"), "host_exhausted"),
-        (OSError(errno.EACCES, "no"), "internal"),
+        (OSError(errno.EACCES, "no"), "not_permitted"),
         (OSError("without a number"), "internal"),
         (caused(EnvironmentProblem("x", code="workspace_disk"), OSError(errno.ENOSPC, "full")), "disk_full"),
         (caused(AgentProblem("x", code="agent_not_started"), OSError(errno.ENOENT, "gone")), "agent_not_started"),

@@ -312,6 +312,24 @@ def test_a_merge_workspace_in_any_state_is_made_usable(
 # -- follow -------------------------------------------------------------------------------
 
 
+def test_a_check_that_a_killed_merge_left_running_spoils_none_after_it(
+    seam: RunSeam, home: Path, work: Callable[..., str]
+) -> None:
+    heads = [work(f"R{number}", {f"{number}.txt": "x"}) for number in (1, 2, 3)]
+    left: list[subprocess.Popen[bytes]] = []
+
+    def killed(folder: Path) -> None:
+        environ = {**os.environ, "ORCHESTRION_CHECK_FOLDER": str(folder)}
+        left.append(subprocess.Popen(["sleep", "60"], env=environ, cwd=folder))
+        raise KeyboardInterrupt
+
+    seam.merge(PLAN, "R1", heads[0], "one", accept)
+    with pytest.raises(KeyboardInterrupt):
+        seam.merge(PLAN, "R2", heads[1], "two", killed)
+    seam.merge(PLAN, "R3", heads[2], "three", lambda folder: None)
+    left[0].wait(10)
+
+
 def test_the_branch_stays_while_it_is_checked_out(
     seam: RunSeam, project: Path, home: Path, user: UserGit, work: Callable[..., str], base: str, tmp_path: Path
 ) -> None:

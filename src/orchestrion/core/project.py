@@ -78,6 +78,7 @@ def find_project(start: Path, explicit: Path | None, environ: Mapping[str, str])
     folder, repository = _leave_workspaces(_folder_meant(start, explicit, environ))
     if repository:
         return _in_git(repository)
+    _refuse_git_dir(environ)
     root = _nearest_shared_folder(folder)
     if root:
         return _outside_git(root)
@@ -92,7 +93,33 @@ def find_project(start: Path, explicit: Path | None, environ: Mapping[str, str])
 def project_at(start: Path, explicit: Path | None, environ: Mapping[str, str]) -> Project:
     """The project that ``init`` makes: the git repository of the folder meant, else that very folder."""
     folder, repository = _leave_workspaces(_folder_meant(start, explicit, environ))
-    return _in_git(repository) if repository else _outside_git(folder)
+    _refuse_unfit(repository.worktree if repository else folder)
+    if repository:
+        return _in_git(repository)
+    _refuse_git_dir(environ)
+    return _outside_git(folder)
+
+
+def _refuse_unfit(folder: Path) -> None:
+    """Neither git's lists of places nor a database can hold every path that a file system can."""
+    path = os.fsencode(folder)
+    if b"\n" in path or path != path.decode("utf-8", "replace").encode("utf-8"):
+        raise InvalidInput(
+            f"{str(folder)!r} cannot be a project: its path has a line end, or is no UTF-8",
+            hint="rename the folder, or use a clone elsewhere",
+            code="invalid_path",
+            path=repr(str(folder)),
+        )
+
+
+def _refuse_git_dir(environ: Mapping[str, str]) -> None:
+    """A folder that git calls a repository by a variable alone is none to us: agents would work in it directly."""
+    if environ.get("GIT_DIR"):
+        raise GitProblem(
+            f"GIT_DIR is set to {environ['GIT_DIR']}, and the folder itself is no git repository",
+            hint="a file `.git` with the line `gitdir: PATH` makes it one; or unset GIT_DIR to work without git",
+            code="git_dir_set",
+        )
 
 
 def clone_id(project: Project, *, create: bool) -> str | None:

@@ -247,7 +247,7 @@ _TAXONOMY = (
         "not_trusted",
         False,
         "git does not trust the repository, because its folder belongs to another user",
-        "`git config --global --add safe.directory FOLDER`, then `orchestrion retry TASK`",
+        "`git status` in the project says how to trust it; then `orchestrion retry TASK`",
     ),
     Failure(
         "not_permitted",
@@ -266,6 +266,12 @@ _TAXONOMY = (
         False,
         "files of the repository go through a filter or merge driver whose program is not found here",
         "install the program named, or put it on the PATH of `orchestrion work`, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "filter_failed",
+        False,
+        "a filter of the repository failed on one of its files",
+        "`git checkout .` in a fresh clone shows it as well; mend the filter, then `orchestrion retry TASK`",
     ),
     Failure(
         "submodule_missing",

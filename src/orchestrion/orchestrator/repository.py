@@ -25,7 +25,7 @@ def repository_of(opened: Opening) -> ProjectRepository:
             hint="`git init`, then `orchestrion init`, which takes the tasks along, then a first commit",
             code="no_git",
         )
-    return ProjectRepository(root, git_dir, tuple(opened.config["workspace.carry"]))
+    return ProjectRepository(root, git_dir, tuple(opened.config["workspace.carry"]), opened.project.checkout)
 
 
 def workspaces_home_of(opened: Opening) -> Path:

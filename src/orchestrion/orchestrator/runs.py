@@ -343,7 +343,8 @@ class RunCases(TaskCases):
         if not row["head_commit"] or not row["base_commit"]:
             raise NotFound(f"{run} has no commits", hint=f"`orchestrion show {run}` shows the run", code="no_commits")
         git = Git(self.project.root)
-        return git.run("diff", "--no-color", "--no-ext-diff", row["base_commit"], row["head_commit"]).stdout
+        plain = ("--no-color", "--no-ext-diff", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
+        return git.run("diff", *plain, row["base_commit"], row["head_commit"]).stdout
 
     def artifact(self, artifact: str, offset: int = 0) -> dict[str, Any]:
         """A page of a stored result. Raises NotFound."""

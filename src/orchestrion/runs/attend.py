@@ -17,6 +17,7 @@ from orchestrion.runs.go import Go
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.workspace import live
 from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.scheduler import messages, meter, overlap, permissions
 from orchestrion.store import Store
 
@@ -32,9 +33,18 @@ class Attendant:
     """Stands by the agent of one run."""
 
     def __init__(
-        self, store: Store, task: int, run: int, account: Account, log: RunLog, memory_mb: float | None
+        self,
+        store: Store,
+        task: int,
+        run: int,
+        account: Account,
+        log: RunLog,
+        memory_mb: float | None,
+        project: ProjectRepository | None,
     ) -> None:
+        """``project`` is the repository whose files the run works on, if there is one."""
         self._store = store
+        self._project = project
         self._task = task
         #: What the run asked for and was told of.
         self._asked: set[permissions.Ask] = set()
@@ -56,9 +66,9 @@ class Attendant:
             if now - self._told > TELL_S:
                 self._told = now
                 self._tell(go)
-            if workspace is not None and now - self._listed > FILES_S:
+            if self._project and workspace and now - self._listed > FILES_S:
                 self._listed = now
-                self.list_files(workspace)
+                self._list_files(self._project, workspace)
         except StoreProblem:
             return
 
@@ -82,10 +92,10 @@ class Attendant:
             # A program that reports impossible numbers loses these numbers, not its work.
             self._log.note(f"not counted: {nonsense.message}")
 
-    def list_files(self, workspace: Workspace) -> None:
+    def _list_files(self, project: ProjectRepository, workspace: Workspace) -> None:
         """Tells the database which files the run has changed until now."""
         try:
-            found = live.touched(workspace)
+            found = live.touched(project, workspace)
         except (OrchestrionError, OSError, ValueError) as problem:
             # Looking must never end a run: what is in the way now is gone at the next look, or told at the end.
             if str(problem) != self._in_the_way:

@@ -30,6 +30,8 @@ TIMED_OUT = 124
 
 #: Marks the processes of one check, as ORCHESTRION_RUN marks those of a run.
 _MARKER = "ORCHESTRION_CHECK"
+#: Says in which folder a check runs: whoever takes the folder over ends what was left there.
+_FOLDER = "ORCHESTRION_CHECK_FOLDER"
 _GRACE_S = 2.0
 _PULSE_S = 0.25
 _PIECE_BYTES = 64 * 1024
@@ -100,13 +102,18 @@ def run_check(
     )
 
 
+def end_left_behind(folder: Path) -> None:
+    """Ends the checks in ``folder`` of a process that is gone; the folder must be ours alone."""
+    processes.end_tree([], str(folder), _GRACE_S, name=_FOLDER)
+
+
 @contextmanager
 def _started(
     command: str, folder: Path, environ: Mapping[str, str], output: _Output
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The command as a process; all that it started is gone when the block is left."""
     mark = f"{os.getpid()}-{time.monotonic_ns()}"
-    process = _start(command, folder, {**environ, _MARKER: mark})
+    process = _start(command, folder, {**environ, _MARKER: mark, _FOLDER: str(folder)})
     assert process.stdout is not None
     os.set_blocking(process.stdout.fileno(), False)
     with processes.owned(process.pid), process:

@@ -57,14 +57,22 @@ _OURS = {
 #: Where nothing is asked of the user's index, it is not read: a damaged one then stops nothing.
 WITHOUT_INDEX = {"GIT_INDEX_FILE": "/nonexistent"}
 #: In a git directory of ours nothing counts but what we wrote into it.
-_OURS_ALONE = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_NO_LAZY_FETCH": "1"}
+_OURS_ALONE = {
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+}
 #: The inherited ``GIT_*`` variables that say how to reach others, not which repository is meant.
 _KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|LFS_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_|VALUE_))")
 
 #: Words in git's own message -> our code and what to do.
 _KNOWN = (
     ("not a git repository", "not_a_repository", "run git init there, or name another folder"),
-    ("dubious ownership", "not_trusted", "git config --global --add safe.directory FOLDER says that you trust it"),
+    ("dubious ownership", "not_trusted", "git config --global --add safe.directory '{}' says that you trust it"),
+    ("smudge filter lfs", "git", ""),
+    ("smudge filter", "filter_failed", "git checkout of the same file by hand says more"),
+    ("clean filter", "filter_failed", "git add of the same file by hand says more"),
     ("fsck error", "objects_refused", "git fsck in the workspace names them; nothing of them came into the project"),
     ("No space left on device", "disk_full", "free some space and try again"),
     ("Permission denied", "not_permitted", "check who may write to the repository"),
@@ -72,6 +80,14 @@ _KNOWN = (
     ("exists; cannot create", "name_taken", "a branch or tag is in the way of our names: rename it"),
     (".lock': File exists", "locked", "another git is at work, or was killed: if none is, remove the file named"),
 )
+#: File in a git directory -> the command that left it there and can end it.
+_UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+}
 _LOCK_STALE_S = 10.0
 #: Together longer than a lock takes to become stale.
 _LOCK_TRIES = 160
@@ -232,11 +248,12 @@ class Git:
 
         Untracked files do not count.
         """
+        return self.unfinished() is None and not self.run("status", "--porcelain", "--untracked-files=no").stdout
+
+    def unfinished(self) -> str | None:
+        """What was begun in the working tree and not ended: ``merge``, ``rebase``, ...; None: nothing."""
         git_dir = self.folder / self.run("rev-parse", "--git-dir").stdout
-        unfinished = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply")
-        if any((git_dir / name).exists() for name in unfinished):
-            return False
-        return not self.run("status", "--porcelain", "--untracked-files=no").stdout
+        return next((what for file, what in _UNFINISHED.items() if (git_dir / file).exists()), None)
 
     def has_commits(self) -> bool:
         """Whether HEAD is a commit yet."""
@@ -310,6 +327,8 @@ def refusal(answer: subprocess.CompletedProcess[str]) -> GitProblem:
     said = [line for line in answer.stderr.splitlines() if line.strip()] or ["(it said nothing)"]
     words = re.sub(r"://[^/@\s]+@", "://", next((line for line in said if "fatal:" in line), said[-1]))
     code, hint = next(((code, hint) for found, code, hint in _KNOWN if found in answer.stderr), ("git", ""))
+    place = re.search(r"repository at '(.*)'", answer.stderr)
+    hint = hint.replace("{}", place[1] if place else "FOLDER")
     return GitProblem(
         f"{_asked(answer.args)} failed with exit code {answer.returncode}: {words}",
         hint=hint or "the same command in the same folder shows all of git's answer",
@@ -320,7 +339,10 @@ def refusal(answer: subprocess.CompletedProcess[str]) -> GitProblem:
 
 def _asked(args: Iterable[str | Path]) -> str:
     """What git was asked, short enough to read and without passwords in addresses."""
-    words = " ".join(os.fsencode(arg).decode(errors="replace") for arg in args)
+    told = [os.fsencode(arg).decode(errors="replace") for arg in args]
+    while told[:1] == ["-c"]:  # settings of ours, which say nothing to anybody
+        told = told[2:]
+    words = " ".join(told)
     return "git " + re.sub(r"://[^/@\s]+@", "://", words if len(words) <= 200 else words[:197] + "...")
 
 

@@ -110,6 +110,13 @@ class Checkout:
         return tip
 
     def _refuse_dirty(self) -> None:
+        begun = self.git.unfinished()
+        if begun is not None:
+            raise Conflict(
+                f"a {begun} is under way in {self.folder}",
+                hint=f"`git {begun} --continue` when all is resolved, or `git {begun} --abort`; then land again",
+                code="dirty_tree",
+            )
         if not self.git.is_clean():
             raise Conflict(
                 f"the working tree {self.folder} has changes that are not committed",
@@ -173,7 +180,7 @@ class Checkout:
 
 def _in_the_way(files: list[str]) -> Conflict:
     return Conflict(
-        f"files of yours that git does not track are in the way: {', '.join(files[:20])}",
+        f"files of yours that git would overwrite are in the way: {', '.join(files[:20])}",
         hint="move them away, then land again; nothing of yours was changed",
         code="in_the_way",
         files=files,

@@ -21,7 +21,7 @@ def moved_submodules(git: Git, landed: Landed) -> Sequence[str]:
     before, after = landed.tip_before, landed.tip_after
     fields = git.lines("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
     moved = [path for facts, path in zip(fields[::2], fields[1::2], strict=True) if "160000" in facts.split(" ")[:2]]
-    return [f"the submodule {path} has moved: `git submodule update --init {path}`" for path in moved]
+    return [f"the submodule {path} has moved: `git submodule update --init --recursive {path}`" for path in moved]
 
 
 def _built_on(git: Git, row: Mapping[str, Any], commit: str, lacking: Sequence[str]) -> int | None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import AlreadyTaken, GitProblem, MergeConflict
+from orchestrion.runs import checks
 from orchestrion.runs.commits import Committer
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.plan_tip import PlanTip
@@ -129,6 +130,8 @@ class Merger:
             path = self._home.absolute() / f"{MERGE_PREFIX}{plan}{f'-{number}' if number > 1 else ''}"
             with exclusive(path.with_name(f"{path.name}.lock")) as mine:
                 if mine:
+                    if path.exists():  # a merge that was killed may have left its check running there
+                        checks.end_left_behind(path)
                     yield self._made_clean(path, tip)
                     return
             number += 1

@@ -53,7 +53,9 @@ class Order:
     retry_jitter: float
     #: The git directory that the project's worktrees share; None: the project is no git repository.
     git_dir: str | None = None
-    #: Further paths in it that every workspace gets.
+    #: The checkout in which the plan began, whose settings count; None: the main one.
+    checkout: str | None = None
+    #: Further paths in the git directory that every workspace gets.
     carry: list[str] = field(default_factory=list)
     #: Whether the agent may push from its workspace.
     may_push: bool = False

@@ -7,14 +7,14 @@ left beside its work (a side branch, a stash) go with the archive alone: no land
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from orchestrion.core.model import name
 from orchestrion.runs.git import Git
 from orchestrion.store import Store
 
-_KEPT = "refs/orchestrion/kept/"
-_PREFIXES = ("refs/orchestrion/runs/", "refs/heads/orchestrion/run/", _KEPT)
+_RUNS, _BRANCHES, _KEPT = "refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/"
+_PREFIXES = (_RUNS, _BRANCHES, _KEPT)
 #: The store is asked about so many runs at once.
 _AT_ONCE = 500
 
@@ -33,7 +33,8 @@ def retire(git: Git, store: Store) -> int:
                 (ref, commit)
                 for row in rows
                 for ref, commit in refs[row["id"]].items()
-                if row["archived"] or not ref.startswith(_KEPT)
+                if (row["archived"] or not ref.startswith(_KEPT))
+                and not _is_of_others(git, ref, commit, refs[row["id"]])
             ],
         )
     return count
@@ -47,6 +48,17 @@ def in_the_way(git: Git) -> str | None:
         "your branch `orchestrion` is in the way of the branches orchestrion/PLAN and orchestrion/run/R1, which only "
         "show you the work; all goes on without them. `git branch -m orchestrion NEW-NAME` makes room"
     )
+
+
+def _is_of_others(git: Git, ref: str, commit: str, refs: Mapping[str, str]) -> bool:
+    """Whether a branch has what neither the run nor any plan has: somebody else made it, or went on with it."""
+    if not ref.startswith(_BRANCHES):
+        return False
+    ours = refs.get(ref.replace(_BRANCHES, _RUNS, 1))
+    if commit == ours:
+        return False
+    known = [*([ours] if ours else []), "--glob=refs/orchestrion/plans/*"]
+    return bool(git.run("rev-list", "--max-count=1", commit, "--not", *known).stdout)
 
 
 def _of_runs(git: Git) -> dict[int, dict[str, str]]:

@@ -105,12 +105,14 @@ class Supervisor:
         self._go: Go | None = None
         self._record = processes.Record(place / "processes")
         self._log = RunLog(place / "log.jsonl", environ)
-        self._attendant = Attendant(store, order.task, order.run, self._account, self._log, order.memory_mb)
         self._stop_reason: str | None = None
         self._renewed = self._looked = self._recorded = time.monotonic()
         self._lease_s = 60.0
         self._workspace: Workspace | None = None
         self._project = _repository_of(order)
+        self._attendant = Attendant(
+            store, order.task, order.run, self._account, self._log, order.memory_mb, self._project
+        )
         self._ports: ports.Range | None = None
         self._work: work.Work | None = None
         self._remarks: tuple[Remark, ...] = ()
@@ -541,6 +543,8 @@ class Supervisor:
             environment["ORCHESTRION_DB"] = self._store.url
         if self._ports is not None:
             environment["ORCHESTRION_PORT_OFFSET"] = str(self._ports.offset)
+        if self._project and self._workspace and self._workspace.isolation == "worktree":
+            environment |= prepare.settings_of_worktree(self._project, order.may_push, self._environ)
         return environment
 
     def _hand_in(self, work: HandedIn) -> None:
@@ -697,7 +701,7 @@ def _repository_of(order: Order) -> ProjectRepository | None:
     root = Path(order.project)
     if order.git_dir is None:  # the order is one of version 0.1.0
         return ProjectRepository.at(root)
-    return ProjectRepository(root, Path(order.git_dir), tuple(order.carry))
+    return ProjectRepository(root, Path(order.git_dir), tuple(order.carry)).as_seen_from(order.checkout)
 
 
 def _random() -> float:

@@ -14,7 +14,6 @@ from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git
-from orchestrion.runs.workspace import live
 from orchestrion.runs.workspace.changes import FileChange, Touched, changes, working_changes
 
 HOSTILE = ["with space.txt", "tab\there", "line\nbreak", '"quoted"', "ünï", "-dash", ":colon", "\udcff\udcfe", "a\\b"]
@@ -122,15 +121,15 @@ def test_a_workspace_is_never_mistaken_for_another(seam: RunSeam, project: Path,
     (project / ".worktreeinclude").write_text("notes.txt\n")
     (project / "notes.txt").write_text("mine\n")
     made = seam.prepare("R1", user("rev-parse", "HEAD"), isolation)
-    assert live.touched(made) == []
+    assert seam.touched(made) == []
     (made.path / "a.txt").unlink()
-    assert live.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
+    assert seam.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
     # Not even without its own repository: ours is asked.
     subprocess.run(["rm", "-rf", made.path / ".git"], check=True)
-    assert live.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
+    assert seam.touched(made) == [Touched("a.txt", "deleted", 0, 20)]
     subprocess.run(["rm", "-rf", made.path], check=True)
     with pytest.raises(GitProblem):
-        live.touched(made)
+        seam.touched(made)
 
 
 def test_changes_are_exact(seam: RunSeam, project: Path, user: UserGit) -> None:

@@ -15,7 +15,7 @@ from run_seam import RunSeam
 from user_git import UserGit
 
 from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput
-from orchestrion.runs.workspace import places, ports
+from orchestrion.runs.workspace import places, ports, prepare
 from orchestrion.runs.workspace.places import ISOLATIONS, Workspace
 
 both = pytest.mark.parametrize("isolation", ISOLATIONS)
@@ -476,3 +476,71 @@ def test_a_remote_address_that_is_rewritten_for_the_project_s_own_folder_mislead
     (workspace.path / "new.txt").write_text("x")
     assert seam.hand_over(workspace).head != base
     assert seam.remove(workspace.path)
+
+
+# -- a linked worktree of the user's ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def linked(project: Path, user: UserGit, tmp_path: Path) -> Path:
+    """A worktree with settings of its own, which turn content round."""
+    folder = tmp_path / "linked"
+    user("config", "extensions.worktreeConfig", "true")
+    user("worktree", "add", "-q", "-b", "side", folder)
+    for key, value in {
+        "filter.enc.clean": "sed s/^/ENC:/",
+        "filter.enc.smudge": "sed s/^ENC://",
+        "filter.enc.required": "true",
+        "user.name": "Worktree User",
+    }.items():
+        user("config", "--worktree", key, value, at=folder)
+    (folder / ".gitattributes").write_text("*.sec filter=enc\n")
+    (folder / "old.sec").write_text("old\n")
+    (folder / ".worktreeinclude").write_text(".env\n")
+    (folder / ".env").write_text("of the worktree\n")
+    user("add", ".", at=folder)
+    user("commit", "-qm", "secrets", at=folder)
+    return folder
+
+
+def test_settings_of_the_worktree_in_which_the_work_began_count(
+    seam: RunSeam, project: Path, user: UserGit, linked: Path
+) -> None:
+    seam.checkout = linked
+    workspace = seam.prepare("R1", user("rev-parse", "side"))
+    assert (workspace.path / "old.sec").read_text() == "old\n"
+    assert (workspace.path / ".env").read_text() == "of the worktree\n"
+    (workspace.path / "new.sec").write_text("new\n")
+    head = seam.hand_over(workspace).head
+    assert user("show", f"{head}:new.sec") == "ENC:new"
+    assert user("log", "-1", "--format=%an", head) == "Worktree User"
+
+
+def test_a_submodule_that_only_the_worktree_has_is_filled(
+    seam: RunSeam, user: UserGit, linked: Path, tmp_path: Path
+) -> None:
+    user("init", "-q", tmp_path / "lib")
+    (tmp_path / "lib" / "l").write_text("l\n")
+    user("add", ".", at=tmp_path / "lib")
+    user("commit", "-qm", "l", at=tmp_path / "lib")
+    user("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", tmp_path / "lib", "lib", at=linked)
+    user("commit", "-qm", "sub", at=linked)
+    seam.checkout = linked
+    workspace = seam.prepare("R1", user("rev-parse", "side"))
+    assert (workspace.path / "lib" / "l").read_text() == "l\n"
+
+
+def test_no_hook_of_the_user_runs_for_an_agent_in_a_linked_worktree(
+    seam: RunSeam, project: Path, user: UserGit
+) -> None:
+    hook = project / ".git" / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    user("remote", "add", "up", project)
+    workspace = seam.prepare("R1", user("rev-parse", "HEAD"), "worktree")
+    environ = {**os.environ, **prepare.settings_of_worktree(seam.project, False, os.environ)}
+    commit = ["git", "commit", "-q", "--allow-empty", "-m", "x"]
+    subprocess.run(commit, cwd=workspace.path, env=environ, check=True)
+    push = ["git", "push", "-q", "up", "HEAD:x"]
+    assert subprocess.run(push, cwd=workspace.path, env=environ, capture_output=True).returncode != 0

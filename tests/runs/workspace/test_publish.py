@@ -8,6 +8,7 @@ import pytest
 from run_seam import RunSeam
 from user_git import UserGit
 
+from orchestrion.core.errors import GitProblem
 from orchestrion.runs.workspace.places import ISOLATIONS
 from orchestrion.runs.workspace.publish import run_tip
 
@@ -66,3 +67,37 @@ def test_a_person_may_go_on_on_the_branch(seam: RunSeam, project: Path, user: Us
     user("checkout", "-q", "orchestrion/run/R1")
     user("commit", "-q", "--allow-empty", "-m", "mended")
     assert run_tip(seam.project.git, "R1") == user("rev-parse", "HEAD")
+
+
+def test_a_branch_of_the_user_s_with_this_name_is_theirs(seam: RunSeam, user: UserGit, base: str) -> None:
+    user("switch", "-qc", "orchestrion/run/R1")
+    user("commit", "-q", "--allow-empty", "-m", "mine")
+    mine = user("rev-parse", "HEAD")
+    user("switch", "-q", "main")
+    workspace = seam.prepare("R1", base)
+    (workspace.path / "new.txt").write_text("new")
+    head = seam.hand_over(workspace).head
+    assert user("rev-parse", "refs/heads/orchestrion/run/R1") == mine
+    assert run_tip(seam.project.git, "R1") == user("rev-parse", "refs/orchestrion/runs/R1") == head
+
+
+def test_what_a_store_that_was_lost_had_under_this_name_is_kept(seam: RunSeam, user: UserGit, base: str) -> None:
+    first = seam.prepare("R1", base)
+    (first.path / "old.txt").write_text("old")
+    old = seam.hand_over(first).head
+    assert seam.remove(first.path)
+    again = seam.prepare("R1", base)
+    (again.path / "new.txt").write_text("new")
+    head = seam.hand_over(again).head
+    assert user("rev-parse", "refs/orchestrion/runs/R1") == head
+    assert user("rev-parse", f"refs/orchestrion/kept/R1/earlier/{old[:12]}") == old
+    assert user("rev-parse", "refs/heads/orchestrion/run/R1") == old
+
+
+def test_what_git_refuses_is_named(seam: RunSeam, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    (workspace.path / ".gitmodules").write_text('[submodule "../x"]\n path = zz\n url = ./y\n')
+    with pytest.raises(GitProblem) as refused:
+        seam.hand_over(workspace)
+    assert refused.value.code == "objects_refused"
+    assert "(.gitmodules)" in refused.value.message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -179,6 +180,47 @@ def test_one_that_the_agent_adds_comes_with_its_remote(
     collected = seam.hand_over(workspace)
     assert collected.asks is None
     assert run(project, f"git rev-parse {collected.head}:vendor/other") == run(other, "git rev-parse HEAD")
+
+
+SIDE = """cd vendor/lib
+git checkout -q -b side; echo w > work.c; git add .; git commit -qm work; git checkout -q -
+echo st >> lib.c; git stash -q; {more}"""
+
+
+@pytest.mark.parametrize(
+    ("more", "codes"),
+    [("cd ../..; echo own > own", ["submodule_side_work"]), ("", ["submodule_side_work", "work_elsewhere"])],
+)
+def test_branches_and_stashes_in_it_are_kept_in_the_user_s(
+    seam: RunSeam, project: Path, base: str, more: str, codes: list[str]
+) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, SIDE.format(more=more))
+    collected = seam.hand_over(workspace)
+    assert [remark.code for remark in collected.remarks] == codes
+    refs = collected.remarks[0].refs
+    assert refs == ("refs/orchestrion/kept/R1/heads/side", "refs/orchestrion/kept/R1/stash/1")
+    assert run(project / "vendor/lib", f"git show {refs[0]}:work.c") == "w"
+    assert "st" in run(project / "vendor/lib", f"git show {refs[1]}:lib.c")
+    assert seam.remove(workspace.path)
+
+
+def test_a_commit_in_one_that_the_agent_added_can_be_pushed_as_is_said(
+    seam: RunSeam, project: Path, upstream: Path, base: str
+) -> None:
+    workspace = seam.prepare("R1", base)
+    run(
+        workspace.path,
+        f"{ALLOWED} submodule --quiet add '{upstream}' dep; cd dep; echo w > w; git add .; git commit -qm w; cd ..; "
+        "git add .; git commit -qm dep",
+    )
+    collected = seam.hand_over(workspace)
+    (remark,) = collected.remarks
+    assert (remark.code, remark.asks) == ("submodule_changed", True)
+    (command,) = re.findall("`(git push [^`]+)`", remark.message)
+    run(project, command)
+    assert run(upstream, "git show orchestrion-R1:w") == "w"
+    assert run(project, f"git rev-parse {collected.head}:dep") == run(upstream, "git rev-parse orchestrion-R1")
 
 
 def test_one_that_the_agent_removes_is_gone(seam: RunSeam, project: Path, base: str) -> None:

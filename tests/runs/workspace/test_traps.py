@@ -11,7 +11,7 @@ from run_seam import RunSeam
 from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs.workspace import live, work
+from orchestrion.runs.workspace import work
 from orchestrion.runs.workspace.places import Workspace
 
 
@@ -108,7 +108,7 @@ def test_no_setting_of_the_agent_makes_us_run_anything(
     for folder in (path, path / "inner"):
         arm(folder, evil)
 
-    live.touched(workspace)
+    seam.touched(workspace)
     collected = seam.hand_over(workspace)
     seam.remove(path)
     seam.sweep(set(), 0, 0, 2**40)
@@ -134,7 +134,7 @@ def test_nor_does_one_in_a_submodule_or_a_clone(
     arm(path / "sub", evil)
     arm(path / "dep", evil)
 
-    live.touched(workspace)
+    seam.touched(workspace)
     seam.hand_over(workspace)
     seam.remove(path)
 
@@ -171,7 +171,7 @@ def test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved(
     run(workspace.path, "echo work > work.txt; echo more >> a.txt; git init -q app; echo i > app/i")
     run(workspace.path, bends.format(project=project))
 
-    live.touched(workspace)
+    seam.touched(workspace)
     with pytest.raises(GitProblem) as refused:
         seam.collect(workspace)
     assert refused.value.code == "workspace_broken"
@@ -258,7 +258,67 @@ def test_looking_at_a_pipe_or_a_folder_in_place_of_a_file_waits_for_nothing(
         "rm .git/info/exclude; mkfifo .git/info/exclude; mkfifo .git/packed-refs2; mkfifo .git/MERGE_HEAD",
     )
     with pytest.raises(GitProblem):
-        live.touched(workspace)
+        seam.touched(workspace)
     (workspace.path / "a.txt").unlink()
-    assert {one.path for one in live.touched(workspace)} == {"a.txt", "loop"}
+    assert {one.path for one in seam.touched(workspace)} == {"a.txt", "loop"}
     assert seam.collect(workspace).asks is None
+
+
+# -- our own directory beside the workspace -----------------------------------------------------------------
+
+OURS_BENT = [
+    'rm -rf "$PWD.git"; ln -s {project}/.git "$PWD.git"',
+    'rm -rf "$PWD.git/objects"; ln -s {project}/.git/objects "$PWD.git/objects"',
+    'rm -f "$PWD.git/config"; ln -s {project}/.git/config "$PWD.git/config"',
+    'rm -f "$PWD.git/info/exclude"; ln -s {project}/.git/info/exclude "$PWD.git/info/exclude"',
+    'echo {project}/.git > "$PWD.git/commondir"',
+    'rm -rf "$PWD.git"; echo "gitdir: {project}/.git" > "$PWD.git"',
+    'rm -rf .git "$PWD.git"; ln -s {project}/.git .git; ln -s {project}/.git "$PWD.git"',
+]
+
+
+@pytest.mark.parametrize("bends", OURS_BENT)
+def test_our_directory_is_not_believed_either_when_it_is_not_as_we_made_it(
+    seam: RunSeam, project: Path, workspace: Workspace, bends: str
+) -> None:
+    before = everything(project)
+    run(workspace.path, "echo n > n.txt", bends.format(project=project))
+    for look in (seam.collect, seam.touched):
+        with pytest.raises(GitProblem) as refused:
+            look(workspace)
+        assert refused.value.code == "workspace_broken"
+    assert seam.remove(workspace.path) is False
+    assert everything(project) == before
+    assert (workspace.path / "n.txt").exists()
+
+
+def test_a_setting_that_was_written_into_our_directory_is_gone_before_it_is_used(
+    seam: RunSeam, user: UserGit, workspace: Workspace, evil: Path
+) -> None:
+    run(
+        workspace.path,
+        "echo '* filter=evil' > .gitattributes; echo n > n.txt",
+        f'git config -f "$PWD.git/config" filter.evil.clean "{evil} ours"',
+        f'git config -f "$PWD.git/config" core.fsmonitor "{evil} ours"',
+        'mkdir -p "$PWD.git/refs/replace"',
+    )
+    seam.touched(workspace)
+    collected = seam.hand_over(workspace)
+    assert user("show", f"{collected.head}:n.txt") == "n"
+    assert not (evil.parent / "ran").exists()
+
+
+def test_objects_that_are_broken_cost_no_file(
+    seam: RunSeam, user: UserGit, project: Path, base: str, workspace: Workspace
+) -> None:
+    run(
+        workspace.path,
+        "echo n > n.txt; git add n.txt; git commit -qm n",
+        "find .git/objects/?? -type f -exec sh -c 'chmod u+w {}; echo x > {}' ';'",
+    )
+    with pytest.raises(GitProblem) as refused:
+        seam.collect(workspace)
+    assert refused.value.code == "workspace_broken"
+    saved = work.salvage(seam.project, workspace, seam.authorship())
+    seam.publish(workspace, saved)
+    assert user("show", f"{saved.head}:n.txt") == "n"

@@ -15,7 +15,7 @@ from user_git import UserGit
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.commits import CommitStyle
 from orchestrion.runs.git import Git
-from orchestrion.runs.workspace import live, work
+from orchestrion.runs.workspace import work
 from orchestrion.runs.workspace.places import ISOLATIONS, Workspace
 from orchestrion.runs.workspace.work import Work
 
@@ -273,10 +273,10 @@ def test_what_the_set_up_made_is_not_the_work(seam: RunSeam, user: UserGit, base
         # A file that the set-up changed shows; new ones do not, so that `git add -A` leaves them out.
         assert user("status", "--porcelain", at=path) == "M b.txt"
     assert seam.collect(workspace) == Work(base)
-    assert live.touched(workspace) == []
+    assert seam.touched(workspace) == []
 
     run(path, "echo mine > mine; echo 1 > .venv/new; echo '{1}' > lock.json; rm generated; git add -A")
-    assert {one.path for one in live.touched(workspace)} == {"mine", ".venv/new", "lock.json", "generated"}
+    assert {one.path for one in seam.touched(workspace)} == {"mine", ".venv/new", "lock.json", "generated"}
     run(path, "git commit -qm all")
     head = seam.hand_over(workspace).head
     assert changed(user, base, head) == {"mine": "A", ".venv/new": "A", "lock.json": "A"}
@@ -470,18 +470,109 @@ def test_a_history_of_its_own_is_kept_and_its_files_are_taken(
     collected = seam.hand_over(workspace)
     assert user("rev-list", "--parents", "-1", collected.head).split()[1:] == [base]
     assert user("ls-tree", "--name-only", collected.head).splitlines() == ["new"]
-    assert codes(collected) == ["history_replaced", "side_work_kept"]
+    assert codes(collected) == ["history_replaced"]
     assert user("log", "-1", "--format=%s", "refs/orchestrion/kept/R1/history") == "fresh"
 
 
-def test_rewriting_history_above_the_base_is_the_agent_s_right(seam: RunSeam, user: UserGit, project: Path) -> None:
-    user("commit", "-q", "--allow-empty", "-m", "second")
+AMENDED = "git rm -q second.txt; echo x > x; git add x; git commit -q --amend -m amended"
+RESET = "git reset -q --hard HEAD~1; echo x > x"
+REBASED = "git reset -q --hard HEAD~1; echo x > x; git add x; git commit -qm instead"
+
+
+@pytest.mark.parametrize("rewriting", [AMENDED, RESET, REBASED])
+def test_what_an_agent_takes_out_of_the_base_stays_out(
+    seam: RunSeam, user: UserGit, project: Path, rewriting: str
+) -> None:
+    """Its commit contains the base: else merging would bring back what it took out."""
+    (project / "second.txt").write_text("2")
+    user("add", "second.txt")
+    user("commit", "-qm", "second")
     base = user("rev-parse", "HEAD")
+    seam.tip("p").create(base)
     workspace = seam.prepare("R1", base)
-    run(workspace.path, "echo x > x; git add x; git commit -q --amend -m amended")
+    run(workspace.path, rewriting)
     collected = seam.hand_over(workspace)
-    assert user("log", "-1", "--format=%s", collected.head) == "amended"
-    assert codes(collected) == []
+    assert changed(user, base, collected.head) == {"second.txt": "D", "x": "A"}
+    assert seam.merge("p", "R1", collected.head, "work", None).tip_after == collected.head
+    assert [remark for remark in collected.remarks if remark.asks] == []
+
+
+# -- what is on no branch ---------------------------------------------------------------------------------
+
+LEFT = {
+    "detached": "git checkout -q --detach; {commit}; git checkout -q -",
+    "reset": "{commit}; git reset -q --hard HEAD~1",
+    "amended": "{commit}; git rm -q left.txt; git commit -q --allow-empty --amend -m another",
+    "worktree": "git worktree add -q --detach .claude/z; cd .claude/z; {commit}",
+    "worktree, gone": "git worktree add -q ../z; cd ../z; {commit}; git checkout -q --detach; git branch -D z",
+}
+
+
+@pytest.mark.parametrize("way", LEFT)
+def test_commits_that_no_branch_has_are_kept(seam: RunSeam, user: UserGit, workspace: Workspace, way: str) -> None:
+    commit = "echo left > left.txt; git add left.txt; git commit -qm left"
+    run(workspace.path, LEFT[way].format(commit=commit))
+    run(workspace.path, "echo own > own.txt")
+    collected = seam.hand_over(workspace)
+    kept = [ref for remark in collected.remarks for ref in remark.refs]
+    assert any("left.txt" in user("ls-tree", "-r", "--name-only", ref) for ref in kept)
+    assert [remark.asks for remark in collected.remarks] == [False]
+
+
+def test_left_alone_they_ask_a_person(seam: RunSeam, workspace: Workspace) -> None:
+    run(workspace.path, "git checkout -q --detach; echo z > z; git add z; git commit -qm z; git checkout -q -")
+    assert codes(seam.hand_over(workspace)) == ["side_work_kept", "work_elsewhere"]
+
+
+def test_of_very_many_the_newest_are_kept(seam: RunSeam, user: UserGit, workspace: Workspace) -> None:
+    run(
+        workspace.path,
+        "git commit -q --allow-empty -m n; for n in $(seq 30); do git commit -q --allow-empty --amend -m n$n; done",
+        "echo o > own",
+    )
+    collected = seam.hand_over(workspace)
+    assert [(remark.code, len(remark.refs)) for remark in collected.remarks] == [("side_work_kept", 20)]
+
+
+def test_an_agent_s_own_rebase_leaves_nothing_worth_telling_but_the_old_commits(
+    seam: RunSeam, user: UserGit, workspace: Workspace
+) -> None:
+    commits = "for n in 1 2 3; do echo $n > $n; git add $n; git commit -qm $n; done"
+    run(workspace.path, f"{commits}; GIT_SEQUENCE_EDITOR='sed -i 1d' git rebase -q -i HEAD~3")
+    (remark,) = seam.hand_over(workspace).remarks
+    assert remark.refs == ("refs/orchestrion/kept/R1/left/1",)
+
+
+def test_a_sparse_checkout_deletes_nothing(seam: RunSeam, user: UserGit, base: str, workspace: Workspace) -> None:
+    run(workspace.path, "git sparse-checkout set src; echo y > src/y; rm src/main.py")
+    collected = seam.hand_over(workspace)
+    assert changed(user, base, collected.head) == {"src/y": "A", "src/main.py": "D"}
+
+
+# -- what git cannot take ---------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_cannot_be_read_is_named(seam: RunSeam, workspace: Workspace) -> None:
+    run(workspace.path, "mkdir no; echo x > no/x; echo n > n.txt; chmod 000 no")
+    with pytest.raises(GitProblem) as refused:
+        seam.collect(workspace)
+    (workspace.path / "no").chmod(0o700)
+    assert (refused.value.code, refused.value.details["files"]) == ("left_uncommitted", ["no"])
+
+
+def test_a_file_whose_content_git_refuses_is_named_and_the_others_are_taken(
+    seam: RunSeam, user: UserGit, base: str, workspace: Workspace
+) -> None:
+    run(
+        workspace.path,
+        "printf '*.u working-tree-encoding=UTF-16\\n' > .gitattributes; echo notutf16 > bad.u; echo n > n.txt",
+    )
+    with pytest.raises(GitProblem) as refused:
+        seam.collect(workspace)
+    assert (refused.value.code, refused.value.details["files"]) == ("left_uncommitted", ["bad.u"])
+    seam.publish(workspace, refused.value.details["head"])
+    assert changed(user, base, refused.value.details["head"]) == {".gitattributes": "A", "n.txt": "A"}
 
 
 # -- how our commits look -------------------------------------------------------------------------------

@@ -59,6 +59,12 @@ class AgentRepository:
 
         Raises GitProblem (``workspace_broken``).
         """
+        try:
+            self._verify(alternates)
+        except OSError as problem:
+            raise broken(self.workspace, f"it cannot be read: {problem.strerror}") from problem
+
+    def _verify(self, alternates: bytes) -> None:
         dot = self.workspace / ".git"
         if self._linked_to is not None:
             if self._words(dot) != f"gitdir: {self._linked_to}":
@@ -70,7 +76,10 @@ class AgentRepository:
                 raise broken(self.workspace, f"{what} is not the folder that was made for it")
         if (dot / "commondir").exists():
             raise broken(self.workspace, ".git leads to another repository")
-        if read_bytes(dot / "objects" / "info" / "alternates", _SMALL) != alternates:
+        borrows = read_bytes(dot / "objects" / "info" / "alternates", _SMALL)
+        if borrows is None:
+            raise broken(self.workspace, ".git is another repository than the one that was made")
+        if borrows != alternates:
             raise broken(self.workspace, ".git borrows objects from elsewhere")
 
     def head(self) -> str | None:
@@ -103,6 +112,18 @@ class AgentRepository:
         lines = self._words(self.common_dir / "logs" / "refs" / "stash", _LARGE).splitlines()
         logged = [words[1] for line in lines if len(words := line.split(" ", 2)) == 3 and _COMMIT.fullmatch(words[1])]
         return list(dict.fromkeys([newest, *reversed(logged)]))
+
+    def logged(self) -> list[str]:
+        """Commits at which HEAD or a branch was at some time, of its worktrees' too; newest first in each log."""
+        logs = [self.git_dir / "logs" / "HEAD"]
+        if self._linked_to is None:
+            logs += [entry / "logs" / "HEAD" for entry in _entries(self.git_dir / "worktrees")]
+            logs += _files_below(self.git_dir / "logs" / "refs" / "heads")
+        found: dict[str, None] = {}
+        for log in logs:
+            for line in reversed(self._words(log, _LARGE).splitlines()):
+                found.update(dict.fromkeys(word for word in line.split(" ", 2)[:2] if _COMMIT.fullmatch(word)))
+        return list(found)
 
     def merged_with(self) -> list[str]:
         """Commits that a merge which is not concluded brings in."""
@@ -196,3 +217,7 @@ def _entries(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.is_symlink())
     except OSError:
         return []
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return [Path(place, name) for place, _, names in os.walk(folder) for name in names][:_MOST_REFS]

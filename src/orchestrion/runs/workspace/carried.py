@@ -52,8 +52,8 @@ class Carried:
     attributes: bytes
     #: What the project ignores beside its ``.gitignore`` files: ``info/exclude`` and ``core.excludesFile``.
     excludes: bytes
-    #: Paths within the git directory that are copied.
-    files: tuple[str, ...]
+    #: Paths within the git directory that are copied, and where each is.
+    files: tuple[tuple[str, Path], ...]
 
     def reaching(self, url: str) -> tuple[Setting, ...]:
         """Those that say how this address is reached: secrets for other places stay where they are."""
@@ -83,8 +83,13 @@ class Carried:
 NOTHING = Carried((), (), {}, b"", b"", ())
 
 
-def carried_from(project: Git, common_dir: Path, more_files: Iterable[str] = ()) -> Carried:
-    """What the repository of ``project`` hands on. ``more_files`` are further paths in its git directory."""
+def carried_from(
+    project: Git, common_dir: Path, more_files: Iterable[str] = (), git_dir: Path | None = None
+) -> Carried:
+    """What the repository of ``project`` hands on. ``more_files`` are further paths in its git directory.
+
+    ``git_dir`` is that of a linked worktree, which may have settings and files of its own.
+    """
     settings = _effective(project)
     effective = dict(settings)
     content = tuple(one for one in settings if _CONTENT.fullmatch(one[0]) and one[0] not in _LEFT_OUT)
@@ -96,7 +101,7 @@ def carried_from(project: Git, common_dir: Path, more_files: Iterable[str] = ())
         effective=effective,
         attributes=_content(info / "attributes"),
         excludes=_content(info / "exclude") + _content(_excludes_file(project, effective)),
-        files=tuple(dict.fromkeys([*files, *more_files])),
+        files=tuple((name, _place_of(name, git_dir, common_dir)) for name in dict.fromkeys([*files, *more_files])),
     )
 
 
@@ -109,10 +114,10 @@ def write_info(carried: Carried, git_dir: Path, excludes: bytes) -> None:
     (info / "exclude").write_bytes(excludes)
 
 
-def copy_files(carried: Carried, common_dir: Path, git_dir: Path) -> None:
-    """Copies the files that filters need from one git directory to another."""
-    for name in carried.files:
-        source, target = common_dir / name, git_dir / name
+def copy_files(carried: Carried, git_dir: Path) -> None:
+    """Copies the files that filters need into a git directory."""
+    for name, source in carried.files:
+        target = git_dir / name
         if source.is_dir():
             shutil.copytree(source, target, dirs_exist_ok=True)
         elif source.is_file():
@@ -123,6 +128,11 @@ def copy_files(carried: Carried, common_dir: Path, git_dir: Path) -> None:
 def as_config(settings: Iterable[Setting]) -> bytes:
     """The settings as git writes them into a file; each in a section of its own, so that their order is kept."""
     return b"".join(_as_lines(key, value) for key, value in settings)
+
+
+def _place_of(name: str, git_dir: Path | None, common_dir: Path) -> Path:
+    own = git_dir / name if git_dir else None
+    return own if own is not None and own.exists() else common_dir / name
 
 
 def _is_about(key: str, url: str) -> bool:

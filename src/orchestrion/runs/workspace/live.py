@@ -8,12 +8,13 @@ from __future__ import annotations
 from orchestrion.runs.workspace import trusted
 from orchestrion.runs.workspace.changes import Touched, working_changes
 from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
 
 
-def touched(workspace: Workspace) -> list[Touched]:
+def touched(project: ProjectRepository, workspace: Workspace) -> list[Touched]:
     """What differs at this moment from what was there when the agent came, committed or not. Raises GitProblem."""
     trusted.refuse_if_gone(workspace.path)
-    ours = trusted.found(workspace.path)
+    ours = trusted.found(workspace.path, project.handed_on)
     if ours is None:
         return []  # a workspace of version 0.1.0: it is known when the run ends
     return working_changes(ours.git, ours.note.ground or workspace.base)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from orchestrion.core.errors import InvalidInput
@@ -57,10 +58,10 @@ def prepare(
         else:
             ours = _make_worktree(project, workspace)
         modules = trusted.agent_repository(ours).git_dir / "modules"
-        submodules.fill(project.git, base, project.submodule_checkout, workspace.path, modules)
-        if _include(project.root, workspace.path):
+        submodules.fill(project.git, base, project.users_checkout, workspace.path, modules)
+        if _include(project.users_checkout, workspace.path):
             work.record_ground(project, workspace)
-        ours = trusted.found(workspace.path) or ours
+        ours = trusted.found(workspace.path, project.handed_on) or ours
         ours.remember(finished=True)
     return workspace
 
@@ -87,13 +88,13 @@ def fit_out(project: ProjectRepository, ours: TrustedRepository, commit: str) ->
     with (dot / "config").open("ab") as config:
         config.write(carried.as_config(handed_on.content))
     carried.write_info(handed_on, dot, handed_on.excludes)
-    carried.copy_files(handed_on, project.common_dir, dot)
+    carried.copy_files(handed_on, dot)
     (dot / WORKSPACE_MARK).write_text(f"{project.root.resolve()}\n", encoding="utf-8")
     _copy_refs(project.git, dot)
     git.run("update-ref", "--no-deref", "HEAD", commit)
     shutil.copy2(ours.path / "index", dot / "index")
-    submodules.fill(ours.git, commit, project.submodule_checkout, ours.tree, dot / "modules")
-    _include(project.root, ours.tree)
+    submodules.fill(ours.git, commit, project.users_checkout, ours.tree, dot / "modules")
+    _include(project.users_checkout, ours.tree)
 
 
 def own_repository(common_dir: Path, path: Path, commit: str) -> Git:
@@ -129,17 +130,18 @@ def _make_clone(project: ProjectRepository, workspace: Workspace, may_push: bool
     with (dot / "config").open("ab") as config:
         config.write(carried.as_config(settings))
     carried.write_info(handed_on, dot, handed_on.excludes)
-    carried.copy_files(handed_on, project.common_dir, dot)
+    carried.copy_files(handed_on, dot)
     _copy_refs(project.git, dot)
     git.run("symbolic-ref", "HEAD", f"refs/heads/{workspace.branch}")
     # Not checkout: that one calls it a success when files could not be written, or who wrote them was killed.
     git.run(*_SIDE_BY_SIDE, "reset", "--quiet", "--hard", workspace.base)
-    ours.add_settings(file_system)
     ours.take_index(dot / "index")
     ours.remember(
+        file_system=dict(file_system),
         excludes=handed_on.excludes.decode("utf-8", "surrogateescape"),
         alternates=f"{trusted.objects_of(project.common_dir)}\n",
     )
+    ours.configure(handed_on)
     return ours
 
 
@@ -152,11 +154,24 @@ def _make_worktree(project: ProjectRepository, workspace: Workspace) -> TrustedR
     linked_to = trusted.linked_git_dir(workspace.path, project.common_dir)
     assert linked_to is not None, "git made it a moment ago"
     # Filters look for their files in a worktree's own git directory.
-    carried.copy_files(project.handed_on, project.common_dir, linked_to)
+    carried.copy_files(project.handed_on, linked_to)
     Git(workspace.path, git_dir=linked_to).run(*_SIDE_BY_SIDE, "reset", "--quiet", "--hard")
     ours.take_index(linked_to / "index")
     ours.remember(linked_to=str(linked_to))
     return ours
+
+
+def settings_of_worktree(project: ProjectRepository, may_push: bool, environ: Mapping[str, str]) -> dict[str, str]:
+    """What an agent in a linked worktree must not do, as variables: its configuration is the user's own file."""
+    settings = [("core.hooksPath", os.devnull)]
+    if not may_push:
+        settings += [(f"remote.{name}.pushurl", NO_PUSH) for name in _remotes(project.handed_on)]
+    given = environ.get("GIT_CONFIG_COUNT", "")
+    first = int(given) if given.isdecimal() else 0
+    found = {"GIT_CONFIG_COUNT": str(first + len(settings))}
+    for number, (key, value) in enumerate(settings, first):
+        found |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return found
 
 
 def _origin(project: ProjectRepository, handed_on: Carried, may_push: bool) -> list[Setting]:

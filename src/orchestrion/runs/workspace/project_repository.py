@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,7 @@ class ProjectRepository:
     common_dir: Path
     #: Further paths in the git directory that every workspace gets, from the settings.
     carry: tuple[str, ...] = ()
-    #: The checkout that tells which submodules the user has; None: the main one.
+    #: The checkout whose settings, submodules and untracked files count; None, or gone: the main one.
     checkout: Path | None = None
 
     @cached_property
@@ -39,11 +39,16 @@ class ProjectRepository:
                     hint="name paths relative to it, such as git-crypt",
                     code="invalid_carry",
                 )
-        return carried_from(self.git, self.common_dir, self.carry)
+        git = Git(self.users_checkout)
+        return carried_from(git, self.common_dir, self.carry, Path(git.run("rev-parse", "--absolute-git-dir").stdout))
+
+    def as_seen_from(self, checkout: str | None) -> ProjectRepository:
+        """The same repository, for work that began in this checkout."""
+        return replace(self, checkout=Path(checkout)) if checkout else self
 
     @property
-    def submodule_checkout(self) -> Path:
-        """The checkout from which submodules are filled."""
+    def users_checkout(self) -> Path:
+        """The checkout in which the work began: it may have settings, filters and submodules of its own."""
         return self.checkout if self.checkout and self.checkout.is_dir() else self.root
 
     @classmethod

@@ -1,13 +1,16 @@
 """The work of a run comes into the user's repository: as refs of ours, and as a branch for people.
 
 ``refs/orchestrion/runs/R31`` is the truth; the branch ``orchestrion/run/R31`` follows as far as
-it can (it stays while somebody has it checked out, and a branch called ``orchestrion`` is in
-the way of it). Every object is checked before it comes in. Large files come first.
+it can (it stays while somebody has it checked out or made it themselves, and a branch called
+``orchestrion`` is in the way of it). Every object is checked before it comes in. Large files come first.
 """
 
 from __future__ import annotations
 
-from orchestrion.core.errors import EnvironmentProblem
+import re
+import subprocess
+
+from orchestrion.core.errors import EnvironmentProblem, GitProblem
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.workspace import lfs, trusted
 from orchestrion.runs.workspace.places import Workspace
@@ -23,6 +26,8 @@ KEPT_PREFIX = f"{trusted.KEPT_REFS}/{{run}}/"
 def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> None:
     """Brings the work of a run into the project; nothing else there changes.
 
+    Refs of this run's name that we did not put there (of a store that was lost, or the user's own) are not
+    overwritten: what the ref of ours had is kept beside it, a branch stays where it is.
     Raises GitProblem (``objects_refused``: what the agent's commits are made of is not sound), EnvironmentProblem.
     """
     ours = repository_of(project, workspace)
@@ -30,11 +35,32 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Non
     ours.git.run("update-ref", trusted.HANDOVER_REF, work.head)
     _hand_over_large_files(project, ours, work)
     truth, branch = RUN_REF.format(run=run), RUN_BRANCH.format(run=run)
+    before = project.git.tip(truth)
+    if before and before not in (ours.note.published, work.head):
+        project.git.swap_ref(f"{KEPT_PREFIX.format(run=run)}earlier/{before[:12]}", before, None)
     kept = [f"+{ref}:{KEPT_PREFIX.format(run=run)}{ref.removeprefix(f'{trusted.KEPT_REFS}/')}" for ref in work.kept]
     answer = project.git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{truth}", *kept, checked=True, check=False)
     if answer.returncode != 0:
-        raise refusal(answer)
-    follow(project.git, branch, work.head)
+        raise _unsound(ours, work, answer)
+    shown = project.git.tip(branch)
+    if shown is None or shown == ours.note.published or workspace.isolation == "worktree":
+        follow(project.git, branch, work.head)
+    ours.remember(published=work.head)
+
+
+def _unsound(ours: TrustedRepository, work: Work, answer: subprocess.CompletedProcess[str]) -> GitProblem:
+    """What is wrong with the objects, and with which file, if git says so."""
+    problem = refusal(answer)
+    found = re.search(r"^error: object ([0-9a-f]{40,64}): (.*)$", answer.stderr, re.MULTILINE)
+    if problem.code != "objects_refused" or found is None:
+        return problem
+    files = ours.git.run("ls-tree", "-r", "--full-tree", work.head, check=False).stdout.splitlines()
+    where = next((f" ({line.partition(chr(9))[2]})" for line in files if found[1] in line), "")
+    return GitProblem(
+        f"git refuses what the agent made: {found[2]}{where}",
+        hint=f"nothing of it came into the project; all is in {ours.tree}, which is kept",
+        code="objects_refused",
+    )
 
 
 def follow(git: Git, branch: str, commit: str) -> bool:
@@ -49,8 +75,9 @@ def follow(git: Git, branch: str, commit: str) -> bool:
 
 
 def run_tip(git: Git, run: str) -> str | None:
-    """The commit with the work of a run: of its branch, on which a person may have gone on, else as handed over."""
-    return git.tip(RUN_BRANCH.format(run=run)) or git.tip(RUN_REF.format(run=run))
+    """The commit with the work of a run: of its branch, if a person went on with it there, else as handed over."""
+    truth, shown = git.tip(RUN_REF.format(run=run)), git.tip(RUN_BRANCH.format(run=run))
+    return shown if shown and (truth is None or git.is_ancestor(truth, shown)) else truth
 
 
 def _hand_over_large_files(project: ProjectRepository, ours: TrustedRepository, work: Work) -> None:

@@ -101,7 +101,10 @@ def make_room(project: ProjectRepository, workspace: Workspace) -> None:
 def holds_work(project: ProjectRepository, path: Path, anew: Workspace | None = None) -> bool:
     """Whether deleting ``path`` could lose something. ``anew`` is the workspace that is to take its place,
     whose refs in the project then count for nothing."""
-    ours = trusted.found(path) or _of_former_version(project, path)
+    try:
+        ours = trusted.found(path, project.handed_on) or _of_former_version(project, path)
+    except GitProblem:
+        return True
     if ours is None:
         return any(entry.name != ".git" for entry in path.iterdir()) or _has_objects(path / ".git")
     workspace = _workspace_of(path, ours)

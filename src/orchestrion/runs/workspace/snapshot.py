@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from orchestrion.runs.git import Git, refusal
 
 GITLINK = "160000"
 _IGNORED = re.compile(r"^Ignoring path (.*)$", re.MULTILINE)
+_UNREADABLE = re.compile(r"^warning: could not open directory '(.*?)/?': ", re.MULTILINE)
 _STOPPED_AT = re.compile(r"Unable to process path (.*)\Z", re.DOTALL)
 #: After so many files that git cannot take, the whole is refused.
 _MOST_REFUSED = 100
@@ -32,16 +33,17 @@ class Taken:
     nested: list[str] = field(default_factory=list)
     #: Submodules of the index whose folder is there: path -> commit in the index.
     submodules: dict[str, str] = field(default_factory=dict)
-    #: Files that git could not take.
+    #: Files and folders that git could not take.
     refused: list[str] = field(default_factory=list)
+    #: Files of the index that are not there any more.
+    gone: list[str] = field(default_factory=list)
 
 
 def take(git: Git, index: dict[str, str]) -> Taken:
     """Brings an index up to the files in git's working tree. ``index`` is the environment that names it."""
-    listed = dict.fromkeys(
-        git.lines("ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard", env=index)
-    )
-    taken = Taken(nested=[path for path in listed if path.endswith("/")])
+    answer = git.run("ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard", env=index)
+    listed = dict.fromkeys(path for path in answer.stdout.split("\0") if path)
+    taken = Taken(nested=[path for path in listed if path.endswith("/")], refused=_UNREADABLE.findall(answer.stderr))
     files = [path for path in listed if not path.endswith("/")]
     folders = [path for path in files if _is_folder(git.folder / path)]
     taken.submodules = _gitlinks(git, folders, index) if folders else {}
@@ -62,20 +64,43 @@ def put(git: Git, index: dict[str, str], paths: Iterable[str], taken: Taken) -> 
             taken.refused.append(path)
     if gone:
         remove(git, index, gone)
-    while there:
+    taken.gone += [path for path in (*gone, *there) if not os.path.lexists(git.folder / path)]
+    _add(git, index, there, taken)
+
+
+def put_back(git: Git, index: dict[str, str], tree: str, paths: Collection[str]) -> None:
+    """Lets the index have at ``paths`` what ``tree`` has there."""
+    lines = git.lines("ls-tree", "-r", "-z", "--full-tree", tree)
+    wanted = [f"{line}\0" for line in lines if line.partition("\t")[2] in paths]
+    if wanted:
+        git.run("update-index", "-z", "--index-info", input="".join(wanted), env=index)
+
+
+def _add(git: Git, index: dict[str, str], paths: list[str], taken: Taken) -> None:
+    """Takes in files that are there, one by one where git refuses some of them."""
+    while paths:
         answer = git.run(
             "update-index", "--add", "--remove", "--replace", "-z", "--stdin",
-            input=_fields(there), env=index, check=False,
+            input=_fields(paths), env=index, check=False,
         )  # fmt: skip
         ignored = _IGNORED.findall(answer.stderr)
         taken.refused += ignored
         if answer.returncode == 0:
             return
+        problem = refusal(answer)
+        if problem.code != "git" or len(taken.refused) > _MOST_REFUSED:
+            raise problem
         stopped = _STOPPED_AT.search(answer.stderr)
-        if not stopped or stopped[1] not in there or len(taken.refused) > _MOST_REFUSED:
-            raise refusal(answer)
-        taken.refused.append(stopped[1])
-        there = [path for path in there if path != stopped[1] and path not in ignored]
+        if stopped and stopped[1] in paths:
+            taken.refused.append(stopped[1])
+            paths = [path for path in paths if path != stopped[1] and path not in ignored]
+        elif len(paths) == 1:
+            taken.refused += paths
+            return
+        else:  # which one it is, git does not say
+            half = len(paths) // 2
+            _add(git, index, paths[:half], taken)
+            paths = paths[half:]
 
 
 def remove(git: Git, index: dict[str, str], paths: Iterable[str]) -> None:

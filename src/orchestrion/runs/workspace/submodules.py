@@ -19,10 +19,12 @@ from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import snapshot, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.carried import NOTHING, as_config, carried_from
+from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref
 from orchestrion.runs.workspace.trusted import TrustedRepository
 
-#: Where a run's commits in a submodule are kept, in the user's git directory of it.
+#: Where a run's commits in a submodule are kept, in the user's git directory of it; and what is beside them.
 KEPT_REF = "refs/orchestrion/run/{run}"
+BESIDE_REF = "refs/orchestrion/kept/{run}/{name}"
 _SMALL = 64 * 1024
 _DEEPEST = 8
 
@@ -47,6 +49,12 @@ class Change:
     commit: str
     #: Whether the user's git directory of the submodule has that commit.
     is_kept: bool
+    #: Refs in that directory, or in the project where the user has none, with what the agent left beside that commit.
+    beside: tuple[str, ...] = ()
+    #: Where its objects are, of which the user has no git directory: the agent's, and ours.
+    objects: tuple[Path, ...] = ()
+    #: The address that the files of the tree give for it; empty: none.
+    url: str = ""
 
 
 def submodules_of(git: Git, commit: str) -> list[Submodule]:
@@ -67,6 +75,21 @@ def submodules_of(git: Git, commit: str) -> list[Submodule]:
         mode, _, oid = facts.split(" ")
         if mode == snapshot.GITLINK and _is_inside(names[path]):
             found.append(Submodule(names[path], path, oid))
+    return found
+
+
+def named_in(tree: Path) -> dict[str, str]:
+    """The submodules that the files of a working tree name: path -> name."""
+    file = tree / ".gitmodules"
+    if not file.is_file() or file.is_symlink():
+        return {}
+    listed = Git(tree).run("config", "-z", "--file", str(file), "--get-regexp", r"^submodule\..*\.path$", check=False)
+    found = {}
+    for entry in listed.stdout.split("\0"):
+        key, _, path = entry.partition("\n")
+        name = key.removeprefix("submodule.").removesuffix(".path")
+        if path and _is_inside(path) and _is_inside(name):
+            found[path] = name
     return found
 
 
@@ -167,30 +190,18 @@ class SubmoduleWork:
         Files that were changed and not committed are committed. Raises GitProblem (``workspace_broken``,
         ``left_uncommitted``).
         """
-        for path, name in self._named().items():
+        for path, name in named_in(self.tree).items():
             folder, before = self.tree / path, base.get(path)
             if os.path.lexists(folder / ".git"):
                 change = self._looked_at(path, name, self._repository(folder, name))
-                if change is not None and change.commit != before:
+                if change is not None and (change.commit != before or change.beside):
                     yield change
             elif before is not None and folder.is_dir() and any(folder.iterdir()):
                 yield Change(path, before, is_kept=False)  # files in the empty folder of one that is not filled
 
-    def _named(self) -> dict[str, str]:
-        """The submodules that the files of the tree name now: path -> name."""
-        file = self.tree / ".gitmodules"
-        if not file.is_file() or file.is_symlink():
-            return {}
-        listed = Git(self.tree).run(
-            "config", "-z", "--file", str(file), "--get-regexp", r"^submodule\..*\.path$", check=False
-        )
-        found = {}
-        for entry in listed.stdout.split("\0"):
-            key, _, path = entry.partition("\n")
-            name = key.removeprefix("submodule.").removesuffix(".path")
-            if path and _is_inside(path) and _is_inside(name):
-                found[path] = name
-        return found
+    def _setting(self, name: str, field: str) -> str:
+        asked = ("config", "--file", str(self.tree / ".gitmodules"), f"submodule.{name}.{field}")
+        return Git(self.tree).run(*asked, check=False).stdout
 
     def _repository(self, folder: Path, name: str) -> AgentRepository:
         """The agent's repository of a submodule: in its folder, or at the place for it, and nowhere else."""
@@ -230,7 +241,15 @@ class SubmoduleWork:
             made = self.authorship
             commit = made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
         is_kept = self._keep(ours, repository, source, commit) and all(one.is_kept for one in below)
-        return Change(path, commit, is_kept)
+        beside, all_kept = self._keep_beside(ours, repository, source, commit)
+        return Change(
+            path,
+            commit,
+            is_kept and all_kept,
+            (*beside, *(ref for one in below for ref in one.beside)),
+            (repository.common_dir / "objects", ours.path / "objects"),
+            self._setting(name, "url"),
+        )
 
     def _git_dir_of_ours(
         self, path: str, name: str, repository: AgentRepository, source: Path | None, head: str
@@ -251,6 +270,21 @@ class SubmoduleWork:
             ours.git.run("update-ref", trusted.HANDOVER_REF, commit)
             git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{KEPT_REF.format(run=self.run)}", checked=True)
         return True
+
+    def _keep_beside(
+        self, ours: TrustedRepository, repository: AgentRepository, source: Path | None, commit: str
+    ) -> tuple[list[str], bool]:
+        """Keeps side branches and stashes in the user's git directory. The refs, and whether all are there."""
+        users = Git(self.checkout, git_dir=source) if source else None
+        found = dict(SideWork(ours.git, repository, users).commits([commit]))
+        if users is None:
+            return [], not found
+        refs = [BESIDE_REF.format(run=self.run, name=fit_for_a_ref(name)) for name in found]
+        if self.keeps:
+            for ref, one in zip(refs, found.values(), strict=True):
+                ours.git.run("update-ref", trusted.HANDOVER_REF, one)
+                users.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{ref}", checked=True)
+        return refs, True
 
     def _is_as_kept(self, git: Git, ours: TrustedRepository, commit: str) -> bool:
         """Whether what was kept of the run before has the same files."""

@@ -5,6 +5,9 @@ ignored patterns and index are written by us, objects are borrowed from the proj
 the workspace. Our git is given this directory with the workspace as its tree, so it sees
 the agent's files and none of the agent's settings. A note in it says what the workspace
 was made from, and what was there before the agent came.
+
+An agent can find that directory all the same. So each time it is used again it is looked at
+first (no link, nothing that leads elsewhere), and its configuration is written anew.
 """
 
 from __future__ import annotations
@@ -14,13 +17,13 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import carried
-from orchestrion.runs.workspace.agent_repository import AgentRepository, read_bytes
+from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.carried import Carried, Setting
 from orchestrion.runs.workspace.places import Workspace, git_dir_beside
 
@@ -54,6 +57,10 @@ class Note:
     alternates: str = ""
     #: Of a linked worktree, the git directory that it has in the project; empty for a clone.
     linked_to: str = ""
+    #: What the file system of the workspace can do, as git found it.
+    file_system: dict[str, str] = field(default_factory=dict)
+    #: The commit that was published as the run's work; empty: none was yet.
+    published: str = ""
 
 
 class TrustedRepository:
@@ -72,10 +79,11 @@ class TrustedRepository:
         draft.write_text(json.dumps(asdict(self.note)), encoding="utf-8", errors="surrogateescape")
         draft.replace(self.path / _NOTE)
 
-    def add_settings(self, settings: Iterable[Setting]) -> None:
-        """Adds to our configuration what is known only now."""
-        with (self.path / "config").open("ab") as config:
-            config.write(carried.as_config(settings))
+    def configure(self, handed_on: Carried) -> None:
+        """Writes our configuration anew: whatever an agent wrote there does not count."""
+        file_system = [(key, self.note.file_system[key]) for key in _OF_FILE_SYSTEM if key in self.note.file_system]
+        settings = [*as_in_project(handed_on), *_promised(handed_on), *file_system]
+        _configure(self.path, handed_on, self.note.base, settings)
 
     def borrow(self, objects: Path) -> None:
         """Finds objects in one more place."""
@@ -84,6 +92,10 @@ class TrustedRepository:
         if b"\n" not in os.fsencode(objects) and line not in file.read_bytes():
             with file.open("ab") as places:
                 places.write(line)
+
+    def borrow_only(self, objects: Path) -> None:
+        """Finds objects in one other place alone."""
+        (self.path / "objects" / "info" / "alternates").write_bytes(os.fsencode(f"{objects}\n"))
 
     def take_index(self, index: Path) -> None:
         """Takes over an index, with what it knows of the files: nothing has to be read again."""
@@ -138,9 +150,16 @@ def make(common_dir: Path, workspace: Workspace, handed_on: Carried) -> TrustedR
 
 def copy_needed(handed_on: Carried, common_dir: Path, ours: TrustedRepository) -> None:
     """What our git needs of the project's git directory: files of filters, and where history is cut off."""
-    carried.copy_files(handed_on, common_dir, ours.path)
+    carried.copy_files(handed_on, ours.path)
     if (common_dir / "shallow").is_file():
         shutil.copy2(common_dir / "shallow", ours.path / "shallow")
+
+
+def _configure(path: Path, handed_on: Carried, head: str, settings: Iterable[Setting]) -> None:
+    ours = [*_format(head), *_ALWAYS, *settings, *handed_on.content]
+    (path / "config").write_bytes(carried.as_config(ours))
+    carried.write_info(handed_on, path, handed_on.excludes)
+    (path / "HEAD").write_text(f"{head}\n", encoding="ascii")
 
 
 def bare(
@@ -152,26 +171,55 @@ def bare(
     settings: Iterable[Setting] = (),
 ) -> TrustedRepository:
     """A git directory of ours at ``path`` for the files in ``tree``, at the commit ``head``, which borrows objects."""
+    _refuse_bent(path, tree)
     for folder in ("objects/info", "objects/pack", "refs/heads", "info"):
         (path / folder).mkdir(parents=True, exist_ok=True)
-    ours = [*_format(head), *_ALWAYS, *settings, *handed_on.content]
-    (path / "config").write_bytes(carried.as_config(ours))
-    carried.write_info(handed_on, path, handed_on.excludes)
-    (path / "HEAD").write_text(f"{head}\n", encoding="ascii")
+    _configure(path, handed_on, head, settings)
     borrowed = b"".join(os.fsencode(f"{place}\n") for place in objects)
     (path / "objects" / "info" / "alternates").write_bytes(borrowed)
     return TrustedRepository(path, tree, Note(head))
 
 
-def found(workspace: Path) -> TrustedRepository | None:
-    """Our git directory of the workspace at this path; None: it has none, as in version 0.1.0, or half of one."""
+def found(workspace: Path, handed_on: Carried) -> TrustedRepository | None:
+    """Our git directory of the workspace at this path; None: it has none, as in version 0.1.0, or half of one.
+
+    Raises GitProblem (``workspace_broken``) when somebody put something else in its place.
+    """
     path = git_dir_beside(workspace)
+    _refuse_bent(path, workspace)
     content = read_bytes(path / _NOTE, 16 * 1024 * 1024)
     try:
         note = Note(**json.loads((content or b"").decode("utf-8", "surrogateescape")))
     except (ValueError, TypeError):
         return None
-    return TrustedRepository(path, workspace, note)
+    ours = TrustedRepository(path, workspace, note)
+    ours.configure(handed_on)
+    return ours
+
+
+#: What is ours in such a directory, from its top; each is looked at for links.
+_FOLDERS = ("", "info", "objects", "objects/info", "objects/pack", "refs", "refs/orchestrion")
+#: Files with which git would look somewhere else, or at something else.
+_LEADING_ELSEWHERE = ("commondir", "gitdir", "config.worktree", "info/grafts", "info/sparse-checkout")
+
+
+def _refuse_bent(path: Path, tree: Path) -> None:
+    """Raises GitProblem when a directory of ours, or a part of it, is a link, or leads elsewhere."""
+    if not os.path.lexists(path):
+        return
+    bent = next((path / folder for folder in _FOLDERS if (path / folder).is_symlink()), None)
+    bent = bent or next((entry for folder in _FOLDERS for entry in _links_in(path / folder)), None)
+    bent = bent or next((path / file for file in _LEADING_ELSEWHERE if os.path.lexists(path / file)), None)
+    if bent is not None or not path.is_dir():
+        raise broken(tree, f"{bent or path} is not as we made it")
+
+
+def _links_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [Path(entry.path) for entry in entries if entry.is_symlink()]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def agent_repository(ours: TrustedRepository) -> AgentRepository:
@@ -230,6 +278,6 @@ def refuse_if_gone(workspace: Path) -> None:
     if not workspace.is_dir():
         raise GitProblem(
             f"the workspace {workspace.name} is gone",
-            hint="somebody deleted it; its branch has what was saved",
+            hint="somebody deleted or renamed it; `orchestrion show RUN` says what was saved of it before",
             code="workspace_broken",
         )

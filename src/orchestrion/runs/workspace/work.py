@@ -9,9 +9,10 @@ inside the worktree, in a submodule; and what only a person can decide sends it 
 
 from __future__ import annotations
 
+import errno
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from orchestrion.runs.workspace.nested import Nested
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.remarks import Remark
+from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref
 from orchestrion.runs.workspace.submodules import Authorship, SubmoduleWork
 from orchestrion.runs.workspace.trusted import TrustedRepository
 
@@ -31,9 +33,6 @@ from orchestrion.runs.workspace.trusted import TrustedRepository
 NESTED_BYTES = 50_000_000
 #: A remark names so many paths.
 _NAMED = 50
-#: Refs that an agent's repository was given, or that say where its remotes are: no work of its own.
-_GIVEN_REFS = ("refs/remotes/", "refs/orchestrion/", "refs/bisect/", "refs/notes/")
-_UNFIT_FOR_A_REF = re.compile(r"[^A-Za-z0-9._/-]+")
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,18 @@ def collect(
     Raises GitProblem: ``workspace_broken`` for a repository that is not believed, ``left_uncommitted`` when
     git could not take every file (the others are committed all the same: ``error.details["head"]``).
     """
-    return _Collection(project, workspace, authorship, nested_bytes, keeps).work()
+    collection = _Collection(project, workspace, authorship, nested_bytes, keeps)
+    try:
+        return collection.work()
+    except OSError as problem:
+        if problem.errno not in (errno.EACCES, errno.EPERM):
+            raise
+        raise broken(workspace.path, f"{problem.filename} cannot be read: {problem.strerror}") from problem
+    except GitProblem as problem:
+        # What git cannot make sense of is the agent's: nothing else here was written by anybody but us.
+        if problem.code != "git":
+            raise
+        raise broken(workspace.path, problem.message) from problem
 
 
 def salvage(project: ProjectRepository, workspace: Workspace, authorship: Authorship) -> Work:
@@ -93,7 +103,7 @@ def salvage(project: ProjectRepository, workspace: Workspace, authorship: Author
 def repository_of(project: ProjectRepository, workspace: Workspace) -> TrustedRepository:
     """Our git directory of a workspace; made now for one of version 0.1.0, which had none. Raises GitProblem."""
     trusted.refuse_if_gone(workspace.path)
-    ours = trusted.found(workspace.path)
+    ours = trusted.found(workspace.path, project.handed_on)
     if ours is not None:
         return ours
     ours = trusted.make(project.common_dir, workspace, project.handed_on)
@@ -140,6 +150,8 @@ class _Collection:
         self._agent = trusted.agent_repository(self._ours)
         self._remarks: list[Remark] = []
         self._kept: dict[str, str] = {}
+        #: Where the submodules were that the base names.
+        self._base_submodules: dict[str, str] = {}
 
     def work(self) -> Work:
         """The steps, and what they add up to."""
@@ -149,16 +161,17 @@ class _Collection:
         self._ours.exclude(self._excludes())
         taken = snapshot.take(self._git, self._index)
         unmerged = self._follow_agents_index(tip, taken)
+        self._take_hidden(taken)
         left_out = self._take_nested(taken)
         self._take_submodules()
         tree = self._without_ground(self._git.run("write-tree").stdout)
-        head = self._commit(tree, tip, unmerged)
+        head = self._commit(tree, tip)
         is_empty = tree == self._tree_of(self._workspace.base)
         self._tell_open_merge(unmerged)
         self._tell_markers(head)
         self._keep_side_work([head, tip])
         self._tell_left_out(left_out, is_empty)
-        if is_empty and self._kept:
+        if is_empty and (self._kept or any(remark.code == "submodule_side_work" for remark in self._remarks)):
             self._ask_about_side_work()
         try:
             snapshot.refuse_untaken(taken)
@@ -169,13 +182,15 @@ class _Collection:
 
     def files_alone(self, problem: GitProblem) -> Work:
         """The files of a workspace whose repository is not believed, as one commit on its base."""
+        self._ours.borrow_only(trusted.objects_of(self._project.common_dir))
+        self._index = self._ours.begin_index("index", None, self._workspace.base)
         taken = snapshot.take(self._git, self._index)
         for path in taken.nested:
             inner = nested.nested_at(self._workspace.path, path)
             if inner is not None and not inner.is_clone:
                 self._take_scaffold(inner, taken)
         tree = self._without_ground(self._git.run("write-tree").stdout)
-        head = self._commit(tree, self._workspace.base, [])
+        head = self._commit(tree, self._workspace.base)
         return Work(head, (Remark(problem.code, f"{problem.message}; its files were saved"),))
 
     # -- the tree -----------------------------------------------------------------------------
@@ -213,6 +228,16 @@ class _Collection:
             snapshot.remove(self._git, self._index, sorted(ignored))
         return unmerged
 
+    def _take_hidden(self, taken: snapshot.Taken) -> None:
+        """Files that the agent's git does not write into the folder (a sparse checkout) are not deleted."""
+        if not taken.gone or not (self._ours.path / "index.agent").exists():
+            return
+        index = self._ours.in_other_index("index.agent")
+        listed = self._git.run("ls-files", "-z", "-t", env=index, check=False).stdout.split("\0")
+        hidden = {line[2:] for line in listed if line.startswith("S ")}.intersection(taken.gone)
+        if hidden:
+            snapshot.put_back(self._git, self._index, self._ours.note.ground or self._workspace.base, hidden)
+
     def _agents_changes(self, ground: str, tip: str) -> list[tuple[str, str]]:
         """How the agent's index (or, if that cannot be read, its commit) differs from the ground: kind and path."""
         options = ("--raw", "-z", "--no-renames", "--ignore-submodules=all")
@@ -229,6 +254,7 @@ class _Collection:
         """Takes in the files of repositories that began here. Returns those that are left out."""
         left_out = []
         own = {worktree.folder for worktree in self._agent.worktrees()}
+        own |= {self._workspace.path / path for path in submodules.named_in(self._workspace.path)}
         todo = [path for path in taken.nested if path not in self._ours.note.ground_nested]
         while todo:
             inner = nested.nested_at(self._workspace.path, todo.pop(0))
@@ -265,11 +291,11 @@ class _Collection:
         base = self._workspace.base
         if not _is_there(self._workspace.path / ".gitmodules"):
             return
-        before = {one.path: one.commit for one in submodules.submodules_of(self._git, base)}
+        before = self._base_submodules = {one.path: one.commit for one in submodules.submodules_of(self._git, base)}
         looked_at = SubmoduleWork(
             self._workspace.path,
             self._agent.git_dir / "modules",
-            self._project.submodule_checkout,
+            self._project.users_checkout,
             self._ours.path,
             self._workspace.run,
             self._authorship,
@@ -298,24 +324,31 @@ class _Collection:
             self._git.run("update-index", "-z", "--index-info", input="".join(lines), env=index)
         return self._git.run("write-tree", env=index).stdout
 
-    def _commit(self, tree: str, tip: str, unmerged: list[str]) -> str:
-        parents = [self._rooted(tip)]
+    def _commit(self, tree: str, tip: str) -> str:
+        parents = self._parents(tip)
         merged = [one for one in self._agent.merged_with() if self._git.tip(one)]
-        if tree == self._tree_of(parents[0]) and not merged:
+        if tree == self._tree_of(parents[0]) and parents[1:] == merged == []:
             return parents[0]
         made = self._authorship
         return made.committer.commit(self._git, tree, [*parents, *merged], made.subject, made.trailers)
 
-    def _rooted(self, tip: str) -> str:
-        """The commit to build on. History that has nothing in common with the base cannot be merged: it is kept."""
+    def _parents(self, tip: str) -> list[str]:
+        """The commits to build on: they contain the base, or merging would bring back what the agent took out of it.
+
+        History that has nothing in common with the base cannot be merged: it is kept.
+        """
         base = self._workspace.base
-        if tip == base or self._git.run("merge-base", base, tip, check=False).returncode == 0:
-            return tip
+        if self._git.is_ancestor(base, tip):
+            return [tip]
+        if self._git.is_ancestor(tip, base):
+            return [base]
+        if self._git.run("merge-base", base, tip, check=False).returncode == 0:
+            return [base, tip]
         ref = self._keep("history", tip)
         self._remarks.append(
             Remark("history_replaced", "the agent began a history of its own; its files were taken", refs=(ref,))
         )
-        return base
+        return [base]
 
     def _tree_of(self, commit: str) -> str:
         return self._git.run("rev-parse", f"{commit}^{{tree}}").stdout
@@ -344,12 +377,30 @@ class _Collection:
             self._remarks.append(Remark("nested_left_out", f"{inner.path} is {kind}: {what}", (inner.path,), asks=asks))
 
     def _tell_submodule(self, change: submodules.Change) -> None:
-        if change.is_kept:
-            said = f"the submodule {change.path} is at {change.commit[:12]}; push it before others need it"
-            self._remarks.append(Remark("submodule_moved", said, (change.path,)))
-        else:
+        path = change.path
+        if change.beside:
+            said = f"the agent left work beside its commit in the submodule {path}; it is kept there"
+            self._remarks.append(Remark("submodule_side_work", said, (path,), change.beside))
+        if change.is_kept and change.commit != self._base_submodules.get(path):
+            said = f"the submodule {path} is at {change.commit[:12]}; push it before others need it"
+            self._remarks.append(Remark("submodule_moved", said, (path,)))
+        if not change.is_kept:
+            self._ask_about_submodule(change)
+
+    def _ask_about_submodule(self, change: submodules.Change) -> None:
+        """Commits of a submodule that the user has nowhere are kept in the project: there they can be pushed from."""
+        for place in change.objects:
+            self._ours.borrow(place)
+        if not change.objects or self._git.tip(change.commit) is None:
             said = f"work in the submodule {change.path} exists in the workspace alone, which is kept"
             self._remarks.append(Remark("submodule_changed", said, (change.path,), asks=True))
+            return
+        ref = self._keep(f"submodules/{change.path}", change.commit)
+        said = (
+            f"the submodule {change.path} is at a commit that its remote lacks; it is kept here: "
+            f"`git push '{change.url}' {ref}:refs/heads/orchestrion-{self._workspace.run}` brings it there"
+        )
+        self._remarks.append(Remark("submodule_changed", said, (change.path,), (ref,), asks=True))
 
     def _keep_side_work(self, handed_over: list[str]) -> None:
         """Commits of the agent that are in none of those, and what is uncommitted in worktrees of its own."""
@@ -359,31 +410,20 @@ class _Collection:
             uncommitted = self._uncommitted_in(worktree.folder, worktree.head)
             if uncommitted is not None:
                 self._keep(f"worktrees/{worktree.folder.name}", uncommitted)
-        refs = tuple(sorted(self._kept))
+        told = {ref for remark in self._remarks for ref in remark.refs}
+        refs = tuple(ref for ref in sorted(map(self._published, self._kept)) if ref not in told)
         if refs:
-            said = "the agent left work beside its branch; it is kept"
-            self._remarks.append(Remark("side_work_kept", said, refs=tuple(self._published(ref) for ref in refs)))
+            said = "the agent left work beside its branch, or behind it (amended, reset, on no branch); it is kept"
+            self._remarks.append(Remark("side_work_kept", said, refs=refs))
 
     def _side_commits(self, handed_over: list[str]) -> Iterator[tuple[str, str]]:
-        if self._workspace.isolation == "worktree":
-            return  # its branches are the project's own
-        refs = self._agent.refs()
-        known = [commit for ref, commit in refs.items() if ref.startswith("refs/remotes/")]
-        for ref, commit in sorted(refs.items()):
-            is_given = ref.startswith(_GIVEN_REFS) or ref == "refs/stash"
-            if not is_given and self._is_new(commit, [*handed_over, *known]):
-                yield ref.removeprefix("refs/"), commit
-        for number, commit in enumerate(self._agent.stashes(), 1):
-            if self._is_new(commit, handed_over):
-                yield f"stash/{number}", commit
-
-    def _is_new(self, commit: str, known: Iterable[str]) -> bool:
-        """Whether a commit is in none of the ``known`` ones, nor in the project."""
-        if commit in known or self._project.git.run("cat-file", "-e", commit, check=False).returncode == 0:
-            return False
-        wanted = "".join([f"{commit}\n", *(f"^{one}\n" for one in known)])
-        answer = self._git.run("rev-list", "--max-count=1", "--ignore-missing", "--stdin", input=wanted, check=False)
-        return answer.returncode == 0 and bool(answer.stdout)
+        side = SideWork(self._git, self._agent, self._project.git)
+        if self._workspace.isolation == "clone":
+            return side.commits(handed_over)
+        # Its branches are the project's own; what it left on none of them is in no log of theirs.
+        branches = self._project.git.run("for-each-ref", "--format=%(objectname)").stdout.split()
+        left = side.left_behind([*handed_over, *branches])
+        return ((f"left/{number}", commit) for number, commit in enumerate(left, 1))
 
     def _uncommitted_in(self, folder: Path, head: str | None) -> str | None:
         """A commit of what was changed in a worktree of the agent's own; None: nothing was."""
@@ -399,7 +439,7 @@ class _Collection:
 
     def _keep(self, name: str, commit: str) -> str:
         """Gives a commit a ref of its own in our git directory. Returns the ref that it will have in the project."""
-        ref = f"{trusted.KEPT_REFS}/{_UNFIT_FOR_A_REF.sub('-', name)}"
+        ref = f"{trusted.KEPT_REFS}/{fit_for_a_ref(name)}"
         answer = self._git.run("update-ref", ref, commit, check=False)
         if answer.returncode != 0:
             raise refusal(answer)

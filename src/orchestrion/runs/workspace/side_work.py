@@ -1,0 +1,84 @@
+"""Commits that an agent left beside its branch: on other branches, in stashes, in worktrees, or on nothing at all.
+
+Found in the files of its repository, which is not asked. What the agent amended, reset or made
+on a detached HEAD is in the logs of its refs alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from orchestrion.runs.git import Git
+from orchestrion.runs.workspace.agent_repository import AgentRepository
+
+#: Refs that an agent's repository was given, or that say where its remotes are: no work of its own.
+_GIVEN_REFS = ("refs/remotes/", "refs/orchestrion/")
+#: So many commits that no ref has are kept, the newest.
+_MOST_LEFT = 20
+_UNFIT_FOR_A_REF = re.compile(r"[^A-Za-z0-9._/-]+")
+
+
+@dataclass(frozen=True)
+class SideWork:
+    """A look at one repository of the agent's."""
+
+    #: Our git, which finds the agent's objects.
+    git: Git
+    agent: AgentRepository
+    #: The user's repository of the same; what that has is not lost. None: the user has none.
+    users: Git | None
+
+    def commits(self, handed_over: Iterable[str]) -> Iterator[tuple[str, str]]:
+        """A name and the commit of each that is in none of ``handed_over``, nor in the user's repository."""
+        refs = self.agent.refs()
+        known = [*handed_over, *(commit for ref, commit in refs.items() if ref.startswith("refs/remotes/"))]
+        kept = []
+        for ref, commit in sorted(refs.items()):
+            if not ref.startswith(_GIVEN_REFS) and ref != "refs/stash" and self._is_new(commit, known):
+                kept.append(commit)
+                yield ref.removeprefix("refs/"), commit
+        for number, commit in enumerate(self.agent.stashes(), 1):
+            if self._is_new(commit, known):
+                kept.append(commit)
+                yield f"stash/{number}", commit
+        for number, commit in enumerate(self.left_behind([*known, *kept]), 1):
+            yield f"left/{number}", commit
+
+    def left_behind(self, known: list[str]) -> Iterator[str]:
+        """Commits that no ref has, those that others of them contain left out."""
+        heads = [worktree.head for worktree in self.agent.worktrees() if worktree.head]
+        candidates = [*heads, *self.agent.logged()]
+        left = self._beyond(candidates, known) if candidates else set()
+        for _ in range(_MOST_LEFT):
+            commit = next((one for one in candidates if one in left), None)
+            if commit is None:
+                return
+            yield commit
+            known = [*known, commit]
+            left = self._beyond([one for one in candidates if one in left], known)
+
+    def _is_new(self, commit: str, known: list[str]) -> bool:
+        return commit not in known and bool(self._beyond([commit], known))
+
+    def _beyond(self, commits: list[str], known: list[str]) -> set[str]:
+        """All commits that are in ``commits`` and neither in ``known`` nor in the user's repository."""
+        there = self._missing_in_users(commits)
+        wanted = "".join([*(f"{one}\n" for one in there), *(f"^{one}\n" for one in known)])
+        answer = self.git.run("rev-list", "--ignore-missing", "--stdin", input=wanted, check=False) if there else None
+        found = set(answer.stdout.split()) if answer is not None and answer.returncode == 0 else set()
+        # An annotated tag is listed as the commit it names.
+        return found | {one for one in there if found and one not in found and self.git.tip(one) in found}
+
+    def _missing_in_users(self, commits: list[str]) -> list[str]:
+        if self.users is None or not commits:
+            return commits
+        asked = "".join(f"{one}\n" for one in commits)
+        listed = self.users.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=asked).stdout
+        return [one for one, line in zip(commits, listed.splitlines(), strict=True) if line.endswith(" missing")]
+
+
+def fit_for_a_ref(name: str) -> str:
+    """``name`` as a part of the name of a ref."""
+    return _UNFIT_FOR_A_REF.sub("-", name)
