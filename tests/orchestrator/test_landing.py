@@ -462,7 +462,7 @@ def test_commits_of_the_user_that_come_along_are_told(stage: Stage, remote: Path
     stage.git("commit", "-q", "--allow-empty", "-m", "not pushed")
     done(stage)
     (note,) = stage.orchestrion.land(pr=True)["notes"]
-    assert "1 commit of yours that origin/main lacks" in note
+    assert "1 commit that origin/main lacks" in note
 
 
 def test_commits_that_were_merged_into_the_plan_are_told_as_well(stage: Stage, remote: Path, gh: Path) -> None:
@@ -501,7 +501,7 @@ def test_what_a_reviewer_committed_to_the_plan_s_branch_is_taken_in(stage: Stage
     stage.add("echo c > c.txt")
     stage.drain()
     (note,) = stage.orchestrion.land(pr=True)["notes"]
-    assert note == "1 commits that origin/orchestrion/default had were merged into the plan"
+    assert note == "merged into the plan: 1 commit that origin/orchestrion/default had"
     assert stage.git("show", "orchestrion/default:review.txt", at=remote) == "r"
     assert stage.merged("review.txt") == "r\n"
 
@@ -579,6 +579,6 @@ def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Re
     assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init --recursive lib`"]
     stage.git("init", "-q", "--bare", stage.folder / "theirs")
     stage.git("remote", "set-url", "origin", stage.folder / "theirs", at=stage.root / "lib")
-    for command in error.hint.splitlines()[1:]:
+    for command in as_said(error):
         subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
     assert stage.git("rev-parse", "refs/heads/orchestrion/default", at=stage.folder / "theirs")

@@ -76,6 +76,7 @@ def find_project(start: Path, explicit: Path | None, environ: Mapping[str, str])
     path that cannot be meant, GitProblem for a bare or broken repository.
     """
     folder, repository = _leave_workspaces(_folder_meant(start, explicit, environ))
+    _refuse_unfit(repository.worktree if repository else folder)
     if repository:
         return _in_git(repository)
     _refuse_git_dir(environ)

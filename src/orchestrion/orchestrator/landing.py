@@ -31,8 +31,9 @@ from orchestrion.store.store import Row
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from orchestrion.runs.landing import Checkout, Landed
+    from orchestrion.runs.landing import Checkout, Going, Landed
     from orchestrion.runs.merge import Incoming, Merger, Recheck
+    from orchestrion.runs.plan_push import PlanPush
     from orchestrion.runs.plan_tip import PlanTip
     from orchestrion.runs.remotes import Remote, Remotes
     from orchestrion.runs.workspace.project_repository import ProjectRepository
@@ -73,7 +74,7 @@ class LandingCases(PlanCases):
                 hint="choose one",
                 code="push_or_pr",
             )
-        chosen = plan or self._only_unlanded()
+        chosen = self._only_unlanded() if plan is None else plan
         check_plan_name(chosen)
         row = self.store.read(lambda tx: plan_named(tx, chosen))
         tip = self._tip_of(chosen)
@@ -82,7 +83,7 @@ class LandingCases(PlanCases):
             raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
         if not partial:
             self._refuse_open(row)
-        return self._propose(row, tip, onto) if pr else self._land(row, tip, onto, push=push)
+        return self._propose(row, tip, onto) if pr else self._land(row, tip, onto, with_push=push)
 
     def unlanded_plans(self) -> list[str]:
         """Plans with accepted work that is on no branch of the user's yet, oldest first."""
@@ -123,7 +124,11 @@ class LandingCases(PlanCases):
             return False
         target = git.tip(f"refs/heads/{row['began_branch']}") if row["began_branch"] else None
         target = target or git.tip("HEAD")
-        return target is None or not git.is_ancestor(commit, target)
+        if target is None or not git.is_ancestor(commit, target):
+            return True
+        if row["began_branch"]:  # merged by hand, or by others
+            self._remember_landed(row, row["began_branch"], commit)
+        return False
 
     def _refuse_open(self, row: Row) -> None:
         tasks = self.store.read(lambda tx: tx.all("open_tasks_of_plan", plan=row["id"], limit=_NAMED + 1))
@@ -140,22 +145,34 @@ class LandingCases(PlanCases):
 
     # -- to the user's branch -------------------------------------------------------------------
 
-    def _land(self, row: Row, tip: PlanTip, onto: str | None, *, push: bool) -> dict[str, Any]:
+    def _land(self, row: Row, tip: PlanTip, onto: str | None, *, with_push: bool) -> dict[str, Any]:
         from orchestrion.runs import landing_notes as notes_on
         from orchestrion.runs.remotes import Remotes
 
         checkout = self._checkout()
         branch = onto or self._branch_here(checkout, row)
         commit = tip.get()
-        if (there := checkout.git.tip(f"refs/heads/{branch}")) and checkout.git.is_ancestor(commit, there):
+        there = checkout.git.tip(f"refs/heads/{branch}")
+        is_there = there is not None and checkout.git.is_ancestor(commit, there)
+        if is_there:
             self._remember_landed(row, branch, commit)
+        remote, at_remote, push, notes = None, None, None, []
+        if with_push:
+            remotes = Remotes(checkout.git)
+            remote = remotes.pushed_to(branch)
+            at_remote = remotes.commit_at(remote)
+        if there and is_there and (remote is None or (at_remote and remotes.has(remote, at_remote, there))):
             raise _nothing(f"plan {row['name']} is on {branch} already", "nothing has to be done")
-        pushing = Remotes(checkout.git) if push else None
-        remote, notes = self._push_plan(pushing, row, tip, branch, there) if pushing else (None, [])
-        landed = self._brought(checkout, row, tip, branch)
+        if remote:
+            remotes.refuse_ahead(remote, *([there] if there else []), tip.get())
+            if not is_there:
+                checkout.refuse_unfit(row["name"], branch, commit)
+            push = self._push_of(checkout, remotes, tip, remote.name)
+            notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
+        landed = self._brought(checkout, row, tip, branch, (lambda new: push.push(new, at_remote)) if push else None)
         self._remember_landed(row, branch, tip.get())
-        if pushing and remote:
-            self._push_branch(pushing, row, remote, landed.tip_after)
+        if push and remote:
+            push.push_branch(remote, landed.tip_after, keeps_own=row["pull_request"] is not None)
         return {
             "plan": row["name"],
             "branch": branch,
@@ -176,13 +193,14 @@ class LandingCases(PlanCases):
             ],
         }
 
-    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str) -> Landed:
+    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str, going: Going | None) -> Landed:
         """Lands; what only a person can decide is led to a merge by hand, which is a landing as well."""
         from orchestrion.runs.landing_notes import by_hand
 
-        merger, recheck = self._merger(), self._recheck_of(row["name"])
+        plan = row["name"]
+        merger, joining, recheck = self._merger(), self._joining(plan), self._recheck_of(plan)
         try:
-            return checkout.land(self._repository, merger, row["name"], branch, self._joining(row["name"]), recheck)
+            return checkout.land(self._repository, merger, plan, branch, joining, recheck, going or (lambda _: None))
         except MergeConflict as conflict:
             files = conflict.details["files"]
             raise MergeConflict(files, hint=by_hand(checkout, tip, branch, files)) from conflict
@@ -222,63 +240,18 @@ class LandingCases(PlanCases):
             )
         return here
 
-    def _push_plan(
-        self, remotes: Remotes, row: Row, tip: PlanTip, branch: str, mine: str | None
-    ) -> tuple[Remote, list[str]]:
-        """Pushes the plan's own branch first: that shows whether pushing is allowed, before anything has moved.
-
-        Where the user's branch goes, and what is to be told.
-        """
+    def _push_of(self, checkout: Checkout, remotes: Remotes, tip: PlanTip, remote: str) -> PlanPush:
+        from orchestrion.runs.plan_push import PlanPush
         from orchestrion.runs.remotes import Remote
 
-        remote = remotes.pushed_to(branch)
-        remotes.refuse_ahead(remote, *([mine] if mine else []), tip.get())
-        own = Remote(remote.name, f"orchestrion/{tip.plan}")
-        notes = self._take_in(remotes, own, tip)
-        self._push_tip(remotes, own, tip)
-        return remote, notes
-
-    def _push_tip(self, remotes: Remotes, own: Remote, tip: PlanTip) -> None:
-        if "lfs" in self._repository.handed_on.filters:
-            remotes.push_large_files(own, tip.ref, "nothing has moved")
-        remotes.push(own, tip.get(), "nothing has moved")
-
-    def _take_in(self, remotes: Remotes, own: Remote, tip: PlanTip) -> list[str]:
-        """Merges what others committed to the plan's branch at the remote, as reviewers of a pull request do."""
-        theirs = remotes.others_work(own, tip.get())
-        if theirs is None:
-            return []
-        count = remotes.git.run("rev-list", "--count", theirs, f"^{tip.get()}").stdout
-        try:
-            self._merger().merge(tip.plan, self._joining(tip.plan)(own.place, theirs), self._recheck_of(tip.plan))
-        except Conflict as refused:
-            if refused.code not in ("merge_conflict", "merge_recheck_failed"):
-                raise
-            raise Conflict(
-                f"{own.place} has {count} commits that the plan lacks, and they do not go together: {refused.message}",
-                hint=f"nothing was pushed; bring that branch to yours first (`git pull --no-rebase {own.name} "
-                f"{own.branch}`), then `orchestrion land {tip.plan}`",
-                code="remote_moved",
-            ) from refused
-        return [f"{count} commits that {own.place} had were merged into the plan"]
-
-    def _push_branch(self, remotes: Remotes, row: Row, remote: Remote, commit: str) -> None:
-        from orchestrion.runs.remotes import Remote
-
-        done = "the plan has landed, but your branch was not pushed"
-        if "lfs" in self._repository.handed_on.filters:
-            remotes.push_large_files(remote, commit, done)
-        instead = f"`git push {remote.name} {remote.branch}` is the same by hand; or have it reviewed: "
-        remotes.push(remote, commit, done, f"{instead}`orchestrion land {row['name']} --pr`")
-        if row["pull_request"] is None:
-            remotes.take_back(Remote(remote.name, f"orchestrion/{row['name']}"))
+        return PlanPush(self._repository, checkout, remotes, tip, Remote(remote, f"orchestrion/{tip.plan}"))
 
     # -- as a pull request ----------------------------------------------------------------------
 
     def _propose(self, row: Row, tip: PlanTip, onto: str | None) -> dict[str, Any]:
         from orchestrion.runs import landing_notes as notes_on
         from orchestrion.runs.pull_request import open_pull_request, refuse_signed_out
-        from orchestrion.runs.remotes import Remote, Remotes
+        from orchestrion.runs.remotes import Remotes
 
         checkout = self._checkout()
         remotes = Remotes(checkout.git)
@@ -287,17 +260,20 @@ class LandingCases(PlanCases):
         base = remotes.comes_from(branch, pushed)
         program = self._gh(pushed, tip)
         there = remotes.refuse_without(base)
+        if remotes.has(base, there, tip.get()):
+            self._remember_landed(row, branch, tip.get())
+            raise _nothing(f"{base.place} has plan {row['name']} already", f"`git pull {base.name} {base.branch}`")
         refuse_signed_out(program, checkout.folder)
-        own = Remote(pushed.name, f"orchestrion/{tip.plan}")
-        notes = self._take_in(remotes, own, tip)
-        at_head = remotes.commit_at(own)
+        push = self._push_of(checkout, remotes, tip, pushed.name)
+        notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
+        at_head = remotes.commit_at(push.own)
         notes += [*self._failed(row), *notes_on.come_along(checkout.git, base, row, tip.get(), there, at_head)]
-        self._push_tip(remotes, own, tip)
-        owner = f"{remotes.owner(pushed)}:" if pushed.name != base.name else ""
+        push.push(tip.get(), there)
+        owner = remotes.owner(pushed) if pushed.name != base.name else ""
         url = open_pull_request(
             program,
             checkout.folder,
-            head=f"{owner}orchestrion/{row['name']}",
+            head=f"{owner}:{push.own.branch}" if owner else push.own.branch,
             base=base.branch,
             title=row["title"] or f"Plan {row['name']}",
             body=self._proposal(row),
@@ -315,7 +291,7 @@ class LandingCases(PlanCases):
             "landed": False,
             "pull_request": url,
             "pushed": True,
-            "pushed_to": own.place,
+            "pushed_to": push.own.place,
             "notes": notes,
         }
 

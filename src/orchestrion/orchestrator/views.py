@@ -91,11 +91,12 @@ def remedy_of_task(tx: Transaction, row: Mapping[str, Any]) -> str | None:
 
 def remedy_of_run(tx: Transaction, row: Mapping[str, Any]) -> str | None:
     """What a person can do about a run that ended badly, as long as it is its task's last and the task waits for it."""
-    state = tx.the("task", id=row["task"])["state"]
-    if state not in (TaskState.FAILED, TaskState.RETRYING, TaskState.REVIEW):
+    state, task = tx.the("task", id=row["task"])["state"], name("T", row["task"])
+    if tx.all("runs_of_task", task=row["task"])[-1]["id"] != row["id"]:
         return None
-    is_last = tx.all("runs_of_task", task=row["task"])[-1]["id"] == row["id"]
-    return remedy(row["code"], name("T", row["task"]), name("R", row["id"])) if is_last else None
+    if state == TaskState.REVIEW:
+        return f"`orchestrion show {task}` says what to do"
+    return remedy(row["code"], task, name("R", row["id"])) if state in (TaskState.FAILED, TaskState.RETRYING) else None
 
 
 def version(detail: Mapping[str, Any]) -> str:

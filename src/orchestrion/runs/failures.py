@@ -29,6 +29,8 @@ def code_of(problem: BaseException) -> str:
         if known := _known(cause):
             return known
         cause = cause.__cause__
+    if isinstance(problem, OrchestrionError) and problem.code == "workspace_disk":
+        return "not_permitted"
     return "workspace_failed" if isinstance(problem, GitProblem | NotFound) else "internal"
 
 

@@ -74,18 +74,21 @@ _KNOWN = (
     ("smudge filter", "filter_failed", "git checkout of the same file by hand says more"),
     ("clean filter", "filter_failed", "git add of the same file by hand says more"),
     ("fsck error", "objects_refused", "git fsck in the workspace names them; nothing of them came into the project"),
+    ("unable to read tree", "not_a_repository", "git fsck says what is missing"),
     ("No space left on device", "disk_full", "free some space and try again"),
     ("Permission denied", "not_permitted", "check who may write to the repository"),
     ("index file", "broken_index", "git's index there is damaged: move it away, and `git reset` makes it anew"),
     ("exists; cannot create", "name_taken", "a branch or tag is in the way of our names: rename it"),
-    (".lock': File exists", "locked", "another git is at work, or was killed: if none is, remove the file named"),
+    (".lock': File exists", "locked", "another git is at work, or was killed; if none is: rm '{}'"),
 )
 #: File in a git directory -> the command that left it there and can end it.
 _UNFINISHED = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
+    "sequencer": "cherry-pick",
     "rebase-merge": "rebase",
+    "rebase-apply/applying": "am",
     "rebase-apply": "rebase",
 }
 _LOCK_STALE_S = 10.0
@@ -327,7 +330,7 @@ def refusal(answer: subprocess.CompletedProcess[str]) -> GitProblem:
     said = [line for line in answer.stderr.splitlines() if line.strip()] or ["(it said nothing)"]
     words = re.sub(r"://[^/@\s]+@", "://", next((line for line in said if "fatal:" in line), said[-1]))
     code, hint = next(((code, hint) for found, code, hint in _KNOWN if found in answer.stderr), ("git", ""))
-    place = re.search(r"repository at '(.*)'", answer.stderr)
+    place = re.search(r"(?:repository at|Unable to create) '(.*?)'", answer.stderr)
     hint = hint.replace("{}", place[1] if place else "FOLDER")
     return GitProblem(
         f"{_asked(answer.args)} failed with exit code {answer.returncode}: {words}",

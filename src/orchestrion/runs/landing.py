@@ -2,8 +2,8 @@
 
 It happens in the checkout in which the caller stands, and only if nothing of theirs is in the
 way: a clean tree, no untracked or ignored file that the plan would overwrite, no rebase under
-way. If the branch has moved on it is merged into the plan first, in a workspace of ours, and
-checked; then the branch moves forward.
+way. If the branch has moved on the two are merged in a workspace of ours, and checked; then the
+branch moves forward, and the plan after it. Whatever is refused, no ref has moved.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrion.core.errors import AlreadyTaken, Conflict, NotFound
+from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, NotFound
 from orchestrion.runs.git import WITHOUT_INDEX, Git, refusal
 from orchestrion.runs.merge import TRIES, Incoming, Merger, Recheck
 from orchestrion.runs.plan_tip import PlanTip
@@ -24,6 +24,8 @@ from orchestrion.runs.workspace.project_repository import ProjectRepository
 
 #: Makes what merges the user's branch (its name and commit) into the plan.
 Joining = Callable[[str, str], Incoming]
+#: Hears of the commit that is about to land.
+Going = Callable[[str], object]
 
 
 @dataclass(frozen=True)
@@ -68,29 +70,37 @@ class Checkout:
         branch: str,
         joining: Joining,
         recheck: Recheck | None,
+        going: Going = lambda _: None,
     ) -> Landed:
         """Brings a plan to a branch: the one that is checked out here, or one that nobody has checked out.
 
-        Raises Conflict (``dirty_tree``, ``branch_in_use``, ``in_the_way``), MergeConflict, NotFound, AlreadyTaken.
+        ``going`` is called with the commit before anything moves; what it raises stops the landing. Raises Conflict
+        (``dirty_tree``, ``branch_in_use``, ``in_the_way``, ``other_branch``), MergeConflict, NotFound, AlreadyTaken.
         """
-        before, merged = self._tip(branch), False
         plan_tip = PlanTip(project.git, plan)
-        is_here = branch == self.branch()
-        if is_here:
-            self._refuse_dirty()
-            self._refuse_in_the_way(plan_tip.get(), before)
-        else:
-            self._refuse_in_use(branch, plan)
+        before = self._tip(branch)
+        is_here = self.refuse_unfit(plan, branch, plan_tip.get())
         for _ in range(TRIES):
             mine, tip = self._tip(branch), plan_tip.get()
             if self.git.is_ancestor(tip, mine):
-                return Landed(branch, before, mine, merged)
-            if not self.git.is_ancestor(mine, tip):
-                merger.merge(plan, joining(branch, mine), recheck)
-                merged = True
-            elif self._moves_forward(tip, mine) if is_here else self.git.swap_ref(f"refs/heads/{branch}", tip, mine):
-                return Landed(branch, before, tip, merged)
+                return Landed(branch, before, mine, merged=False)
+            joins = not self.git.is_ancestor(mine, tip)
+            commit = merger.merged(plan, tip, joining(branch, mine), recheck) if joins else tip
+            going(commit)
+            if self._moves_here(branch, commit, mine) if is_here else self._moves_there(branch, commit, mine):
+                if joins and plan_tip.move(commit, tip):
+                    plan_tip.follow()
+                return Landed(branch, before, commit, merged=joins)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
+
+    def refuse_unfit(self, plan: str, branch: str, commit: str) -> bool:
+        """Raises Conflict when something of the user's is in the way of a commit. Whether its branch is that here."""
+        if branch != self.branch():
+            self._refuse_in_use(branch, plan)
+            return False
+        self._refuse_dirty()
+        self._refuse_in_the_way(commit, self._tip(branch))
+        return True
 
     def unfinished(self) -> str | None:
         """What is under way here that a branch will be moved by, in words; None: nothing."""
@@ -113,7 +123,7 @@ class Checkout:
         begun = self.git.unfinished()
         if begun is not None:
             raise Conflict(
-                f"a {begun} is under way in {self.folder}",
+                f"`git {begun}` is under way in {self.folder}",
                 hint=f"`git {begun} --continue` when all is resolved, or `git {begun} --abort`; then land again",
                 code="dirty_tree",
             )
@@ -160,14 +170,20 @@ class Checkout:
             folder=used.folder,
         )
 
-    def _moves_forward(self, tip: str, mine: str) -> bool:
-        """Fast-forwards the checkout to ``tip``; False when the branch is not at ``mine`` any more."""
+    def _moves_there(self, branch: str, commit: str, mine: str) -> bool:
+        return self.git.swap_ref(f"refs/heads/{branch}", commit, mine)
+
+    def _moves_here(self, branch: str, commit: str, mine: str) -> bool:
+        """Fast-forwards the checkout; False when the branch is not at ``mine`` any more."""
+        self._refuse_locked(branch)
+        self._refuse_switched(branch)
         left_at = self.git.tip("ORIG_HEAD")
         answer = self.git.run(
-            "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore", tip,
-            check=False,
+            "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",
+            commit, check=False,
         )  # fmt: skip
         if answer.returncode == 0:
+            self._refuse_switched(branch)
             return True
         # git has noted already where it was about to leave; nothing was left.
         back = ("ORIG_HEAD", left_at) if left_at else ("-d", "ORIG_HEAD")
@@ -175,13 +191,37 @@ class Checkout:
         if self.git.tip("HEAD") != mine:
             return False
         files = [line.strip() for line in answer.stderr.splitlines() if line.startswith("\t")]
-        raise _in_the_way(files) if files else refusal(answer)
+        if files:
+            raise _in_the_way(files)
+        # The files may be there already, and only the branch could not be moved.
+        self.git.run("read-tree", "-m", "-u", commit, mine, check=False)
+        raise refusal(answer)
+
+    def _refuse_switched(self, branch: str) -> None:
+        here = self.branch()
+        if here != branch:
+            raise Conflict(
+                f"{self.folder} was switched from {branch} to {here or 'no branch'} while the plan was landed",
+                hint=f"`git switch {shlex.quote(branch)}`, then land again",
+                code="other_branch",
+            )
+
+    def _refuse_locked(self, branch: str) -> None:
+        for name in ("index.lock", f"refs/heads/{branch}.lock"):
+            file = self.folder / self.git.run("rev-parse", "--git-path", name).stdout
+            if os.path.lexists(file):
+                raise GitProblem(
+                    f"another git is at work in {self.folder}, or was killed: {file} is there",
+                    hint=f"if none is, `rm {shlex.quote(str(file))}`; nothing was changed",
+                    code="locked",
+                )
 
 
 def _in_the_way(files: list[str]) -> Conflict:
     return Conflict(
         f"files of yours that git would overwrite are in the way: {', '.join(files[:20])}",
-        hint="move them away, then land again; nothing of yours was changed",
+        hint="move them away, then land again; nothing was changed. A file that git was told not to look at: "
+        "`git update-index --no-assume-unchanged --no-skip-worktree FILE`",
         code="in_the_way",
         files=files,
     )

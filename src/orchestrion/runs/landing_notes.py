@@ -21,7 +21,10 @@ def moved_submodules(git: Git, landed: Landed) -> Sequence[str]:
     before, after = landed.tip_before, landed.tip_after
     fields = git.lines("diff-tree", "-r", "-z", "--raw", "--no-renames", before, after)
     moved = [path for facts, path in zip(fields[::2], fields[1::2], strict=True) if "160000" in facts.split(" ")[:2]]
-    return [f"the submodule {path} has moved: `git submodule update --init --recursive {path}`" for path in moved]
+    return [
+        f"the submodule {path} has moved: `git submodule update --init --recursive {shlex.quote(path)}`"
+        for path in moved
+    ]
 
 
 def _built_on(git: Git, row: Mapping[str, Any], commit: str, lacking: Sequence[str]) -> int | None:
@@ -47,8 +50,8 @@ def come_along(
     known = at_base if git.tip(at_base) else f"refs/remotes/{base.place}"
     count = _built_on(git, row, commit, [known, *([at_head] if at_head else [])])
     if count is None:
-        return [f"whether commits of yours that {base.place} lacks came along is not known: `git fetch {base.name}`"]
-    return [f"{_commits(count)} that {base.place} lacks came along: the plan is built on them"] if count else []
+        return [f"whether commits that {base.place} lacks came along is not known: `git fetch {base.name}`"]
+    return [f"{commits(count)} that {base.place} lacks came along: the plan is built on them"] if count else []
 
 
 def not_on_branch(git: Git, row: Mapping[str, Any], landed: Landed) -> Sequence[str]:
@@ -56,18 +59,36 @@ def not_on_branch(git: Git, row: Mapping[str, Any], landed: Landed) -> Sequence[
     count = _built_on(git, row, landed.tip_after, [landed.tip_before])
     if not count:
         return []
-    return [f"{_commits(count)} that {landed.branch} did not have came along: the plan is built on them"]
+    return [f"{commits(count)} that {landed.branch} did not have came along: the plan is built on them"]
 
 
-def _commits(count: int) -> str:
-    return f"{count} commit{'s' if count != 1 else ''} of yours"
+def commits(count: int) -> str:
+    """So many commits."""
+    return f"{count} commit{'s' if count != 1 else ''}"
 
 
 def by_hand(checkout: Checkout, tip: PlanTip, branch: str, files: Sequence[str]) -> str:
     """How a plan is merged by hand, which counts as landed."""
-    switch = "" if checkout.branch() == branch else f"git switch {shlex.quote(branch)} && "
+    begin, end = "", ""
+    if checkout.branch() != branch:
+        folder = shlex.quote(f"{checkout.folder}-{branch.replace('/', '-')}")
+        begin, end = (
+            f"git worktree add {folder} {shlex.quote(branch)} && cd {folder} && ",
+            f", `cd - && git worktree remove {folder}`",
+        )
     work = f"mend {', '.join(files[:_NAMED])}" if files else "mend what the check found"
     return (
-        f"nothing was changed. By hand: `{switch}git merge --no-ff --no-commit {tip.ref}`, {work}, `git add -u`, "
-        f"`git commit --no-edit`; then the plan has landed"
+        f"nothing was changed. By hand: `{begin}git merge --no-ff --no-commit {tip.ref}`, {work}, `git add -u` "
+        f"(and new files), `git commit --no-edit`{end}; then the plan has landed"
+    )
+
+
+def others_by_hand(checkout: Checkout, tip: PlanTip, theirs: str, own: Remote) -> str:
+    """How what others committed to a plan's branch at the remote is merged with the plan by hand."""
+    folder = shlex.quote(f"{checkout.folder}-{tip.plan}")
+    return (
+        f"nothing was changed. By hand: `git worktree add --detach {folder} {tip.ref} && cd {folder} && "
+        f"git merge --no-ff --no-commit {theirs[:12]}`, mend it, `git add -u` (and new files), "
+        f"`git commit --no-edit && git push {own.name} HEAD:refs/heads/{own.branch}`, "
+        f"`cd - && git worktree remove {folder}`; then land again"
     )

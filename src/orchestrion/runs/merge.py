@@ -58,6 +58,8 @@ class Incoming:
     subject: str
     trailers: Mapping[str, str]
     committer: Committer
+    #: Whether its checks have passed; else they are run also when the plan only moves forward to it.
+    is_checked: bool = True
 
 
 class Merger:
@@ -96,7 +98,9 @@ class Merger:
             if git.is_ancestor(incoming.commit, before):
                 return MergeResult(before, before, merged=False, fast_forward=False)
             is_forward = git.is_ancestor(before, incoming.commit)
-            new = incoming.commit if is_forward else self._merged(tip.plan, before, incoming, recheck)
+            if is_forward and not incoming.is_checked and recheck is not None:
+                self._check(tip.plan, incoming.commit, recheck)
+            new = incoming.commit if is_forward else self.merged(tip.plan, before, incoming, recheck)
             if tip.move(new, before):
                 self._point("merge.swapped")
                 return MergeResult(before, new, merged=True, fast_forward=is_forward)
@@ -106,8 +110,11 @@ class Merger:
             code="plan_moves",
         )
 
-    def _merged(self, plan: str, before: str, incoming: Incoming, recheck: Recheck | None) -> str:
-        """A checked merge commit of the plan and what comes in, brought into the project's repository."""
+    def merged(self, plan: str, before: str, incoming: Incoming, recheck: Recheck | None) -> str:
+        """A checked merge commit of the plan at ``before`` and what comes in. The project gets it; no ref moves.
+
+        Raises MergeConflict, and what ``recheck`` raises.
+        """
         with self._workspace(plan, before) as ours:
             new = _merge_commit(ours.git, before, incoming)
             # Whoever looks finds no merge half-way.
@@ -120,6 +127,11 @@ class Merger:
             ours.git.run("update-ref", trusted.HANDOVER_REF, new)
             self._project.git.fetch(ours.path, trusted.HANDOVER_REF)
             return new
+
+    def _check(self, plan: str, commit: str, recheck: Recheck) -> None:
+        with self._workspace(plan, commit) as ours:
+            prepare.fit_out(self._project, ours, commit)
+            recheck(ours.tree)
 
     @contextmanager
     def _workspace(self, plan: str, tip: str) -> Iterator[TrustedRepository]:

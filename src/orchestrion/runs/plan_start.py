@@ -23,6 +23,8 @@ class Start(NamedTuple):
     commit: str
     #: Whether the plan began with it just now.
     is_new: bool
+    #: The commit up to which the plan was found to be on its branch; None: it is not, or that was known.
+    landed: str | None = None
 
 
 def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
@@ -30,12 +32,27 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
     found = tip.read()
     if found is None:
         return Start(tip.create(_beginning(tip.git, plan)), is_new=True)
-    if plan["landed_commit"] == found:
-        begins = _beginning(tip.git, plan)
-        if begins != found and tip.move(begins, found):
-            tip.follow()
-            return Start(begins, is_new=True)
+    begins = _beginning(tip.git, plan)
+    if _is_stale(tip, plan, found, begins):
+        # Of a store that was lost: this plan has no work yet, whatever one of its name had.
+        tip.git.swap_ref(f"refs/orchestrion/kept/plans/{plan['name']}/{found[:12]}", found, None)
+        tip.move(begins, found)
+        tip.follow()
+        return Start(tip.get(), is_new=True)
+    is_landed = plan["landed_commit"] == found
+    # Merged by hand, or by a pull request: whoever builds on it builds on what the user did meanwhile.
+    is_contained = begins != found and tip.git.is_ancestor(found, begins)
+    if begins != found and (is_landed or is_contained) and tip.move(begins, found):
+        tip.follow()
+        has_work = found != plan["began_commit"] and not is_landed
+        return Start(begins, is_new=True, landed=found if has_work else None)
     return Start(tip.get(), is_new=False)
+
+
+def _is_stale(tip: PlanTip, plan: Mapping[str, Any], found: str, begins: str) -> bool:
+    """Whether the plan is somewhere though no run of it has begun; version 0.1.0 wrote down neither."""
+    never_begun = plan["tip"] is None and plan["began_commit"] is not None
+    return never_begun and not tip.git.is_ancestor(found, begins)
 
 
 def _beginning(git: Git, plan: Mapping[str, Any]) -> str:

@@ -51,14 +51,13 @@ def in_the_way(git: Git) -> str | None:
 
 
 def _is_of_others(git: Git, ref: str, commit: str, refs: Mapping[str, str]) -> bool:
-    """Whether a branch has what neither the run nor any plan has: somebody else made it, or went on with it."""
-    if not ref.startswith(_BRANCHES):
-        return False
+    """Whether a branch of a run's name is not where we put it: somebody made it, or went on with it beyond any plan."""
     ours = refs.get(ref.replace(_BRANCHES, _RUNS, 1))
-    if commit == ours:
+    if not ref.startswith(_BRANCHES) or commit == ours or ours is None:
         return False
-    known = [*([ours] if ours else []), "--glob=refs/orchestrion/plans/*"]
-    return bool(git.run("rev-list", "--max-count=1", commit, "--not", *known).stdout)
+    if not git.is_ancestor(ours, commit):
+        return True
+    return bool(git.run("rev-list", "--max-count=1", commit, "--not", "--glob=refs/orchestrion/plans/*").stdout)
 
 
 def _of_runs(git: Git) -> dict[int, dict[str, str]]:

@@ -6,12 +6,16 @@ goes. What a remote says when it refuses is told, for nobody else knows why.
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrion.core.errors import Conflict, EnvironmentProblem
 from orchestrion.runs.git import Git, refusal
+from orchestrion.runs.workspace.submodules import git_dir_at, submodules_of
 
 #: So many lines of what a remote said are told.
 _LINES = 4
@@ -105,38 +109,66 @@ class Remotes:
             )
 
     def others_work(self, remote: Remote, mine: str) -> str | None:
-        """The commit of a branch there if it has what ``mine`` lacks, fetched; None: it has nothing new."""
+        """The commit of a branch of ours there if it has what ``mine`` lacks, fetched; None: it has nothing new.
+
+        Raises Conflict (``remote_moved``) when somebody took away what was pushed there.
+        """
+        pushed = self.git.tip(f"refs/remotes/{remote.place}")
         there = self.commit_at(remote)
         if there is None:
             return None
-        if self.git.tip(there) is None:
-            place = f"refs/heads/{remote.branch}"
-            self.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", remote.name, place)
+        self._fetch(remote, there)
+        if pushed and not self.git.is_ancestor(pushed, there):
+            raise Conflict(
+                f"somebody rewrote {remote.place}: what was pushed there is not in it any more; nothing has moved",
+                hint=f"`git log {pushed[:12]}...{there[:12]}` shows both; to push the plan all the same: "
+                f"`git push {remote.name} --delete {remote.branch}`, then land again",
+                code="remote_moved",
+            )
         return None if self.git.is_ancestor(there, mine) else there
+
+    def has(self, remote: Remote, there: str, commit: str) -> bool:
+        """Whether a branch there, which is at ``there``, contains a commit."""
+        self._fetch(remote, there)
+        return self.git.is_ancestor(commit, there)
+
+    def _fetch(self, remote: Remote, commit: str) -> None:
+        if self.git.tip(commit) is None:
+            place = f"refs/heads/{remote.branch}"
+            self.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", remote.name, place)
 
     def push(self, remote: Remote, commit: str, done: str, hint: str = "") -> None:
         """Pushes a commit to a branch of the remote. ``done`` says in an error what is done already.
 
-        Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``).
+        Raises EnvironmentProblem (``push_refused``).
         """
         place = f"{commit}:refs/heads/{remote.branch}"
-        command = ("push", "--quiet", "--recurse-submodules=check", remote.name, place)
+        command = ("push", "--quiet", "--recurse-submodules=no", remote.name, place)
         answer = self.git.run(*command, check=False, hooks=True)
-        if answer.returncode == 0:
-            return
-        if "not be found on any remote" in answer.stderr:
-            paths = re.findall(r"^  (\S.*)$", answer.stderr, re.MULTILINE)
+        if answer.returncode != 0:
             raise EnvironmentProblem(
-                f"{done}: commits of the submodule {', '.join(paths)} are not at its remote yet",
-                hint="push them there first:\n" + "\n".join(self._push_of(path, commit, remote) for path in paths),
-                code="submodule_not_pushed",
-                submodules=paths,
+                f"{done}: {remote.name} did not take {remote.branch}: {what_was_said(answer.stderr)}",
+                hint=hint or f"`git push {remote.name} {place}` is the same by hand",
+                code="push_refused",
             )
-        raise EnvironmentProblem(
-            f"{done}: {remote.name} did not take {remote.branch}: {what_was_said(answer.stderr)}",
-            hint=hint or f"`git push {remote.name} {place}` is the same by hand",
-            code="push_refused",
-        )
+
+    def refuse_unpushed_submodules(self, remote: Remote, commit: str, known: str | None, done: str) -> None:
+        """Raises EnvironmentProblem (``submodule_not_pushed``) when ``commit`` needs what no remote of a submodule has.
+
+        A submodule that is where ``known``, a commit of the remote, has it is not looked at.
+        """
+        found = list(_unpushed(self.git, commit, known, self.git.folder))
+        if found:
+            branch = f"refs/heads/{remote.branch}"
+            commands = " && ".join(
+                f"git -C {shlex.quote(str(folder))} push origin {inner}:{branch}" for folder, inner in found
+            )
+            raise EnvironmentProblem(
+                f"{done}: commits of {', '.join(os.path.relpath(folder, self.git.folder) for folder, _ in found)} "
+                "are not at the remotes of these submodules yet",
+                hint=f"push them there first: `{commands}`",
+                code="submodule_not_pushed",
+            )
 
     def push_large_files(self, remote: Remote, ref: str, done: str) -> None:
         """Sends the LFS objects of a ref, which git's own push would leave to a hook. Raises EnvironmentProblem."""
@@ -156,17 +188,28 @@ class Remotes:
         """Whose the remote is at its forge, as its address says; empty: it does not say."""
         url = self.git.run("remote", "get-url", "--push", remote.name, check=False).stdout
         found = re.search(r"[:/]([^/:]+)/[^/]+?(?:\.git)?/?$", url)
-        return found[1] if found else ""
-
-    def _push_of(self, path: str, commit: str, remote: Remote) -> str:
-        inner = self.git.run("rev-parse", f"{commit}:{path}").stdout
-        return f"git -C '{path}' push origin {inner}:refs/heads/{remote.branch}"
+        return found[1] if found and found[1].strip(".") else ""
 
     def _upstream(self, branch: str) -> str:
         return self._setting(f"branch.{branch}.merge").removeprefix("refs/heads/")
 
     def _setting(self, name: str) -> str:
         return self.git.run("config", name, check=False).stdout
+
+
+def _unpushed(git: Git, commit: str, known: str | None, folder: Path) -> Iterator[tuple[Path, str]]:
+    """Folder and commit of each submodule, nested ones first, whose commit is at no remote of it."""
+    before = {one.path: one.commit for one in submodules_of(git, known)} if known else {}
+    for one in submodules_of(git, commit):
+        source = git_dir_at(folder / one.path)
+        if one.commit == before.get(one.path) or source is None:
+            continue
+        inner = Git(folder / one.path, git_dir=source)
+        if inner.tip(one.commit) is None:
+            continue
+        yield from _unpushed(inner, one.commit, None, folder / one.path)
+        if inner.run("rev-list", "--max-count=1", one.commit, "--not", "--remotes", "--tags").stdout:
+            yield folder / one.path, one.commit
 
 
 def what_was_said(text: str) -> str:

@@ -64,6 +64,7 @@ from orchestrion.runs.workspace.submodules import Authorship
 from orchestrion.scheduler import breaker, files, finish
 from orchestrion.store import Origin, Store, Transaction
 from orchestrion.store.patience import after, patiently
+from orchestrion.store.store import Row
 
 Result = TypeVar("Result")
 
@@ -205,7 +206,7 @@ class Supervisor:
         plan = self._read(lambda tx: tx.the("plan_by_name", name=self._order.plan))
         start = plan_start.start_of(PlanTip(project.git, self._order.plan), plan)
         if start.is_new:
-            self._write(lambda tx: tx.run("plan_starts", plan=plan["id"], tip=start.commit))
+            self._write(lambda tx: _begins(tx, plan, start))
         if not self._order.resume_from:
             return start.commit
         # The plan may have moved on; the work goes on where it was, and they are joined at the merge.
@@ -692,6 +693,13 @@ class Supervisor:
     def _persist(self, act: Callable[[], Result]) -> Result:
         """Tells the database what must not be lost, however long it is away."""
         return patiently(act, after(PATIENCE_S))
+
+
+def _begins(tx: Transaction, plan: Row, start: plan_start.Start) -> None:
+    if start.landed:
+        tx.run("plan_is_landed", plan=plan["id"], branch=plan["began_branch"], commit=start.landed)
+        tx.event("plan.landed", data={"plan": plan["name"], "branch": plan["began_branch"], "commit": start.landed})
+    tx.run("plan_starts", plan=plan["id"], tip=start.commit)
 
 
 def _repository_of(order: Order) -> ProjectRepository | None:

@@ -89,7 +89,7 @@ def _entries(git: Git, commit: str, paths: Iterable[str]) -> list[_Raw]:
     wanted, found = list(dict.fromkeys(paths)), []
     for start in range(0, len(wanted), _ASKED_AT_ONCE):
         piece = wanted[start : start + _ASKED_AT_ONCE]
-        for line in git.lines("ls-tree", "-z", "--full-tree", commit, "--", *piece):
+        for line in git.lines("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", *piece):
             facts, _, path = line.partition("\t")
             mode, kind, oid = facts.split(" ")
             if kind != "tree":

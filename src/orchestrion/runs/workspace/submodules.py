@@ -70,7 +70,7 @@ def submodules_of(git: Git, commit: str) -> list[Submodule]:
     if not names:
         return []
     found = []
-    for line in git.lines("ls-tree", "-z", "--full-tree", commit, "--", *names):
+    for line in git.lines("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", *names):
         facts, _, path = line.partition("\t")
         mode, _, oid = facts.split(" ")
         if mode == snapshot.GITLINK and _is_inside(names[path]):

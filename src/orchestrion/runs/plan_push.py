@@ -1,0 +1,79 @@
+"""A plan at a remote: its own branch there, and what goes before the user's.
+
+The plan's own branch is pushed first: that alone shows whether pushing is allowed, and it can
+be taken back. What others committed to it meanwhile, as reviewers of a pull request do, is
+merged into the plan and checked; what they took away is not put back without a word.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from orchestrion.core.errors import Conflict
+from orchestrion.runs.landing import Checkout, Joining
+from orchestrion.runs.landing_notes import commits, others_by_hand
+from orchestrion.runs.merge import Merger, Recheck
+from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.remotes import Remote, Remotes
+from orchestrion.runs.workspace.drivers import drivers_used
+from orchestrion.runs.workspace.project_repository import ProjectRepository
+
+_NOTHING_MOVED = "nothing has moved"
+_LANDED = "the plan has landed, but your branch was not pushed"
+
+
+@dataclass(frozen=True)
+class PlanPush:
+    """Pushes one plan from one checkout."""
+
+    project: ProjectRepository
+    checkout: Checkout
+    remotes: Remotes
+    tip: PlanTip
+    #: The plan's own branch at the remote.
+    own: Remote
+
+    def take_in(self, merger: Merger, joining: Joining, recheck: Recheck | None) -> list[str]:
+        """Merges into the plan what others committed to its branch there; what is to be told of it.
+
+        Raises Conflict (``remote_moved``): they do not go together, or work of the plan was taken away there.
+        """
+        theirs = self.remotes.others_work(self.own, self.tip.get())
+        if theirs is None:
+            return []
+        count = commits(int(self.remotes.git.run("rev-list", "--count", theirs, f"^{self.tip.get()}").stdout))
+        try:
+            merger.merge(self.tip.plan, replace(joining(self.own.place, theirs), is_checked=False), recheck)
+        except Conflict as refused:
+            if refused.code not in ("merge_conflict", "merge_recheck_failed"):
+                raise
+            raise Conflict(
+                f"{self.own.place} has {count} that the plan lacks, and they do not go together: {refused.message}",
+                hint=others_by_hand(self.checkout, self.tip, theirs, self.own),
+                code="remote_moved",
+            ) from refused
+        return [f"merged into the plan: {count} that {self.own.place} had"]
+
+    def push(self, commit: str, known: str | None) -> None:
+        """Pushes the plan's own branch. ``known`` is a commit that the remote has; its submodules are there.
+
+        Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``).
+        """
+        self.remotes.refuse_unpushed_submodules(self.own, commit, known, _NOTHING_MOVED)
+        if self._has_large_files(commit):
+            self.remotes.push_large_files(self.own, commit, _NOTHING_MOVED)
+        self.remotes.push(self.own, commit, _NOTHING_MOVED)
+
+    def push_branch(self, remote: Remote, commit: str, *, keeps_own: bool) -> None:
+        """Pushes the user's branch, on which the plan has landed; its own goes then, unless it is ``keeps_own``."""
+        if self._has_large_files(commit):
+            self.remotes.push_large_files(remote, commit, _LANDED)
+        by_hand = f"`git push {remote.name} {commit[:12]}:refs/heads/{remote.branch}` is the same by hand"
+        self.remotes.push(
+            remote, commit, _LANDED, f"{by_hand}; or have it reviewed: `orchestrion land {self.tip.plan} --pr`"
+        )
+        if not keeps_own:
+            self.remotes.take_back(self.own)
+
+    def _has_large_files(self, commit: str) -> bool:
+        return "lfs" in self.project.handed_on.filters and ("filter", "lfs") in drivers_used(self.project, commit)
