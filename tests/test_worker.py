@@ -722,3 +722,26 @@ def test_a_whole_plan_on_postgresql(stage: Stage, request: pytest.FixtureRequest
 
 def _lives(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2][:3]
+
+
+# -- a copy of the whole repository ------------------------------------------------------------------------
+
+
+def test_a_copied_repository_takes_nothing_of_the_original_s_runs(stage: Stage) -> None:
+    go = stage.folder / "go"
+    stage.add(f"echo original > who.txt; while [ ! -e {go} ]; do sleep 0.05; done; cat who.txt")
+    stage.add("echo other > other.txt")
+    with stage.worker(slots=1) as worker:
+        wait_for(lambda: [run["state"] for run in stage.runs()] == ["running"], "it runs")
+        copy = stage.folder / "copy"
+        subprocess.run(["cp", "-r", stage.root, copy], check=True)
+        with Orchestrator.open(copy, environ=stage.environ) as copied:
+            assert copied.store.uuid != stage.orchestrion.store.uuid
+            assert copied.task("T1").row["state"] == "ready"
+            assert [run.as_json()["state"] for run in copied.list_runs(task="T1").items] == ["killed"]
+            go.touch()
+            assert copied.work(slots=1, drain=True).all_completed
+        assert worker.wait(60) == 0
+    assert stage.lines() == ["original"]
+    assert stage.merged("who.txt") == "original\n"
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]

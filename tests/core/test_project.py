@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -255,6 +256,18 @@ def test_a_clone_keeps_its_id_whatever_its_folder_is_called(repo, tmp_path):
     assert clone_id(found(tmp_path / "renamed"), create=True) == made
     git(tmp_path, "clone", "-q", str(tmp_path / "renamed"), "other")
     assert clone_id(found(tmp_path / "other"), create=True) not in (None, made)
+
+
+def test_a_copy_gets_an_id_of_its_own_and_the_original_keeps_its(repo, tmp_path):
+    made = clone_id(found(repo), create=True)
+    shutil.copytree(repo, tmp_path / "copy", symlinks=True)
+    with ThreadPoolExecutor(4) as pool:
+        (own,) = set(pool.map(lambda _: clone_id(found(tmp_path / "copy"), create=True), range(8)))
+    assert own not in (None, made)
+    assert clone_id(found(tmp_path / "copy"), create=True) == own
+    assert clone_id(found(repo), create=True) == made
+    shutil.rmtree(repo)
+    assert clone_id(found(tmp_path / "copy"), create=True) == own
 
 
 def test_many_at_once_make_one_id(repo):

@@ -198,6 +198,19 @@ def test_a_store_of_before_there_were_ids_is_taken_over_by_its_project_alone(sto
         assert store.project_name == "old folder"
 
 
+def test_a_store_that_was_copied_with_its_project_is_another(tmp_path: Path) -> None:
+    file = tmp_path / "orchestrion.db"
+    key = ProjectKey("shop", "a" * 32, is_set=False, own_store=True)
+    with closing(open_store(str(file), project=key)) as store:
+        store.write(add("kept"))
+        first = store.uuid
+        assert not store.is_copy
+    for is_copy in (True, False):
+        with closing(open_store(str(file), project=key._replace(uid="b" * 32))) as store:
+            assert (store.is_copy, store.uuid == first) == (is_copy, False)
+            assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
+
+
 def test_a_store_of_its_own_is_its_project_whatever_its_name_was(store_url: str) -> None:
     with closing(open_store(store_url, project="old folder")) as store:
         store.write(add("kept"))

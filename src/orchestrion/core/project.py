@@ -30,7 +30,7 @@ SHARED_FOLDER = ".orchestrion"
 WORKSPACE_MARK = "orchestrion-project"
 #: Folder in the git directory with the store and all that belongs to it.
 _STORE_FOLDER = "orchestrion"
-#: File beside the store with the id of this clone.
+#: File beside the store with the id of this clone, and where that was.
 _ID_FILE = "id"
 #: The environment's way to name the project.
 VARIABLE = "ORCHESTRION_PROJECT"
@@ -126,31 +126,68 @@ def _refuse_git_dir(environ: Mapping[str, str]) -> None:
 def clone_id(project: Project, *, create: bool) -> str | None:
     """The id of this clone of the project, which stays when its folder is renamed or moved.
 
-    With ``create`` one is made if there is none. None: there is none, and none could be made.
+    With ``create`` one is made if there is none; a clone that was copied with its store gets one of its own, for
+    two must not take each other's workspaces. None: there is none, and none could be made.
     """
-    file = project.store_dir / _ID_FILE
-    if found := _read_id(file):
-        return found
-    if not create:
-        return None
-    draft = file.with_name(f"{_ID_FILE}.{os.getpid()}-{threading.get_ident()}")
+    file, here = project.store_dir / _ID_FILE, str(project.store_dir)
+    found = _read_id(file)
+    if not create or (found and found.place == here):
+        return found.id if found else None
     try:
         project.store_dir.mkdir(exist_ok=True)
-        draft.write_text(f"{os.urandom(16).hex()}\n", encoding="ascii")
-        with suppress(FileExistsError):  # another process was first: its id counts
-            os.link(draft, file)
-        draft.unlink()
+        if found is None:
+            return _made_id(file, _Id(os.urandom(16).hex(), here))
+        mine = _Id(_id_of_copy(found.id, here) if _is_copied(found, file) else found.id, here)
+        _draft_of(file, mine).replace(file)
     except OSError:
-        return None
-    return _read_id(file)
+        return found.id if found else None
+    return mine.id
 
 
-def _read_id(file: Path) -> str | None:
+class _Id(NamedTuple):
+    """What the file with the id says."""
+
+    id: str
+    #: Where the store was when that was written; empty: it does not say.
+    place: str
+
+
+def _is_copied(found: _Id, file: Path) -> bool:
+    """Whether the place that a file names still has this id, in a file of its own."""
+    other = Path(found.place) / _ID_FILE
+    there = _read_id(other) if found.place else None
+    return there is not None and there.id == found.id and not other.samefile(file)
+
+
+def _id_of_copy(original: str, here: str) -> str:
+    """The same for everybody who finds the copy at the same moment."""
+    import hashlib  # which loads OpenSSL
+
+    return hashlib.sha256(os.fsencode(f"{original} {here}")).hexdigest()[:32]
+
+
+def _made_id(file: Path, mine: _Id) -> str | None:
+    draft = _draft_of(file, mine)
+    with suppress(FileExistsError):  # another process was first: its id counts
+        os.link(draft, file)
+    draft.unlink()
+    made = _read_id(file)
+    return made.id if made else None
+
+
+def _draft_of(file: Path, content: _Id) -> Path:
+    draft = file.with_name(f"{_ID_FILE}.{os.getpid()}-{threading.get_ident()}")
+    draft.write_text(f"{content.id}\n{content.place}\n", encoding="utf-8", errors="surrogateescape")
+    return draft
+
+
+def _read_id(file: Path) -> _Id | None:
     try:
-        found = file.read_bytes().decode("ascii", "replace").strip()
+        words = file.read_bytes().decode("utf-8", "surrogateescape")
     except OSError:
         return None
-    return found if re.fullmatch(r"[0-9a-f]{32}", found) else None
+    first, _, place = words.partition("\n")
+    return _Id(first, place.removesuffix("\n")) if re.fullmatch(r"[0-9a-f]{32}", first) else None
 
 
 def _folder_meant(start: Path, explicit: Path | None, environ: Mapping[str, str]) -> Path:

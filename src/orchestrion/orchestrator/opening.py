@@ -14,7 +14,7 @@ from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
-from orchestrion.store import Origin, ProjectKey, Store, Upgrade, open_store, prepare_store
+from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
 
 #: Follows one request through every process that it starts.
 CORRELATION = "ORCHESTRION_CORRELATION"
@@ -82,6 +82,8 @@ class Opening:
         )
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)
+        if store.is_copy:
+            _leave_runs_to_the_original(store)
         return cls(project, config, store, environ)
 
     @classmethod
@@ -144,6 +146,19 @@ class Opening:
 def _note_upgrade(store: Store, upgrade: Upgrade) -> None:
     data = {"before": upgrade.before, "now": upgrade.now, "copy": str(upgrade.copy) if upgrade.copy else None}
     store.write(lambda tx: tx.event("store.upgraded", data=data))
+
+
+def _leave_runs_to_the_original(store: Store) -> None:
+    """A copy has the tasks of the project it was copied from, and none of its agents and workspaces."""
+    from orchestrion.scheduler import finish
+
+    def leave(tx: Transaction) -> None:
+        for run in tx.all("active_runs"):
+            finish.release(tx, run["id"], "this repository is a copy; the run is one of the original's")
+        tx.run("runs_are_elsewhere")
+        tx.event("store.copied", data={"uuid": store.uuid})
+
+    store.write(leave)
 
 
 def _installed(environ: Mapping[str, str]) -> list[str]:

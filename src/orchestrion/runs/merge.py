@@ -162,7 +162,7 @@ class Merger:
         # What checks may have written to is no repository of ours.
         delete_tree(path / ".git")
         project, handed_on = self._project, self._project.handed_on
-        objects = [trusted.objects_of(project.common_dir)]
+        objects = trusted.lent_by(project.common_dir, handed_on)
         settings = trusted.as_in_project(handed_on)
         ours = trusted.bare(git_dir_beside(path), path, handed_on, tip, objects, settings)
         trusted.copy_needed(handed_on, project.common_dir, ours)

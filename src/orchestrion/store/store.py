@@ -209,6 +209,8 @@ class Store(ABC):
         self.project_name = ""
         #: What opening did to a store of an older schema; None: it was up to date, or new.
         self.upgrade: Upgrade | None = None
+        #: Whether the store was copied with its project, and is the copy's own since now.
+        self.is_copy = False
         self._statements = statements
         self._project = 0
         self._local = threading.local()
@@ -272,7 +274,9 @@ class Store(ABC):
         """Makes the project that ``wanted`` means the one this store works on; it is created on first use."""
         row = self.read(lambda tx: _as_wanted(tx, wanted))
         if row is None:
+            before = self.read(lambda tx: [one["uid"] for one in tx.all("projects")])
             row = self.write(lambda tx: _as_wanted(tx, wanted) or _brought_in(tx, wanted))
+            self.is_copy = wanted.own_store and wanted.uid not in before and before not in ([], [None])
         self._project = row["id"]
         self.project_name = row["name"]
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
@@ -281,7 +285,9 @@ class Store(ABC):
 def _as_wanted(tx: Transaction, wanted: ProjectKey) -> Row | None:
     """The project, if its row is as it should be already: of a name that was set, else of the id."""
     if wanted.is_set:
-        return tx.one("project_by_name", name=wanted.name)
+        named = tx.one("project_by_name", name=wanted.name)
+        is_anothers = named is not None and wanted.own_store and named["uid"] not in (None, wanted.uid)
+        return None if is_anothers else named
     if wanted.uid:
         return tx.one("project_by_uid", uid=wanted.uid)
     return tx.one("project_by_name", name=wanted.name)
@@ -292,10 +298,13 @@ def _brought_in(tx: Transaction, wanted: ProjectKey) -> Row:
     ids) takes what ``wanted`` says; else it is new."""
     known = {row["name"]: row for row in tx.all("projects")}
     mine = next((row for row in known.values() if wanted.uid and row["uid"] == wanted.uid), None)
-    if mine is None and not wanted.is_set:
+    if mine is None and (wanted.own_store or not wanted.is_set):
         mine = _without_id(known, wanted)
     name = wanted.name if wanted.is_set else mine["name"] if mine else _free_name(wanted, known)
     if mine is not None:
+        if mine["uid"] not in (None, wanted.uid):
+            # A file that was copied: nobody may take its runs for those of the other.
+            tx.run("store_is_another", uuid=_new_uuid())
         tx.run("project_is_known_as", id=mine["id"], name=name, uid=wanted.uid)
         return tx.the("project_by_name", name=name)
     return tx.one("add_project", name=name, uid=wanted.uid) or tx.the("project_by_name", name=name)
@@ -307,6 +316,12 @@ def _without_id(known: Mapping[str, Row], wanted: ProjectKey) -> Row | None:
     if same is not None and same["uid"] is None:
         return same
     return next(iter(known.values())) if wanted.own_store and len(known) == 1 else None
+
+
+def _new_uuid() -> str:
+    import uuid
+
+    return str(uuid.uuid4())
 
 
 def _free_name(wanted: ProjectKey, known: Mapping[str, Row]) -> str:

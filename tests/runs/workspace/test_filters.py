@@ -241,6 +241,17 @@ def test_large_files_come_home_with_the_commits(
 
 
 @needs_lfs
+@pytest.mark.parametrize("storage", ["elsewhere", "{tmp}/store"])
+def test_large_files_that_are_stored_elsewhere(
+    seam: RunSeam, project: Path, user: UserGit, large: str, storage: str, tmp_path: Path
+) -> None:
+    place = project / ".git" / storage.format(tmp=tmp_path)
+    (project / ".git" / "lfs").rename(place)
+    user("config", "lfs.storage", storage.format(tmp=tmp_path))
+    test_large_files_come_home_with_the_commits(seam, project, user, large, "clone", left)
+
+
+@needs_lfs
 def test_checks_after_a_merge_see_the_large_files(seam: RunSeam, user: UserGit, large: str) -> None:
     base = seam.tip("p").create(large)
     sizes: list[int] = []

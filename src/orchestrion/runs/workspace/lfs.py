@@ -25,6 +25,22 @@ def store_of(common_dir: Path, effective_storage: str | None) -> Path:
     return common_dir / storage / "objects"
 
 
+def lent_by(common_dir: Path, storage: str) -> Path:
+    """A place for objects beside which git-lfs finds the repository's own, which are in ``storage``.
+
+    It looks beside each place that git borrows objects from, and nowhere else. Raises OSError.
+    """
+    place, store = common_dir / "orchestrion" / "lfs-storage", store_of(common_dir, storage)
+    (place / "objects").mkdir(parents=True, exist_ok=True)
+    link = place / "lfs" / "objects"
+    if not link.is_symlink() or link.readlink() != store:
+        link.parent.mkdir(exist_ok=True)
+        draft = link.with_name(f"objects.{os.getpid()}")
+        draft.symlink_to(store)
+        draft.replace(link)
+    return place / "objects"
+
+
 def hand_over(git: Git, new_blobs: Iterable[str], found: Iterable[Path], store: Path) -> list[str]:
     """Puts the LFS objects that ``new_blobs`` point to into ``store``, from among the files ``found``.
 

@@ -81,7 +81,7 @@ def fit_out(project: ProjectRepository, ours: TrustedRepository, commit: str) ->
     What a check writes into that repository is not believed, and goes before the next use. Raises GitProblem.
     """
     handed_on = project.handed_on
-    git = own_repository(project.common_dir, ours.tree, commit)
+    git = own_repository(project.common_dir, ours.tree, commit, handed_on)
     dot = ours.tree / ".git"
     with (dot / "objects" / "info" / "alternates").open("ab") as places:
         places.write(os.fsencode(f"{ours.path / 'objects'}\n"))
@@ -97,7 +97,7 @@ def fit_out(project: ProjectRepository, ours: TrustedRepository, commit: str) ->
     _include(project.users_checkout, ours.tree)
 
 
-def own_repository(common_dir: Path, path: Path, commit: str) -> Git:
+def own_repository(common_dir: Path, path: Path, commit: str, handed_on: Carried = carried.NOTHING) -> Git:
     """A repository at ``path`` that borrows the project's objects and has nothing else of it; ``commit`` is
     one of its commits. Raises GitProblem.
     """
@@ -106,7 +106,7 @@ def own_repository(common_dir: Path, path: Path, commit: str) -> Git:
     Git(path).run("init", "--quiet", "--template=", f"--object-format={kind}")
     alternates = path / ".git" / "objects" / "info" / "alternates"
     alternates.parent.mkdir(exist_ok=True)
-    alternates.write_bytes(os.fsencode(f"{trusted.objects_of(common_dir)}\n"))
+    alternates.write_bytes(trusted.as_alternates(trusted.lent_by(common_dir, handed_on)))
     if (common_dir / "shallow").is_file():
         shutil.copy2(common_dir / "shallow", path / ".git" / "shallow")
     return Git(path, git_dir=path / ".git")
@@ -115,7 +115,7 @@ def own_repository(common_dir: Path, path: Path, commit: str) -> Git:
 def _make_clone(project: ProjectRepository, workspace: Workspace, may_push: bool, signs: bool) -> TrustedRepository:
     handed_on = project.handed_on
     ours = trusted.make(project.common_dir, workspace, handed_on)
-    git = own_repository(project.common_dir, workspace.path, workspace.base)
+    git = own_repository(project.common_dir, workspace.path, workspace.base, handed_on)
     dot = workspace.path / ".git"
     file_system = trusted.file_system_of(git)
     # Whoever stands in the workspace is led back to the project.
@@ -139,7 +139,7 @@ def _make_clone(project: ProjectRepository, workspace: Workspace, may_push: bool
     ours.remember(
         file_system=dict(file_system),
         excludes=handed_on.excludes.decode("utf-8", "surrogateescape"),
-        alternates=f"{trusted.objects_of(project.common_dir)}\n",
+        alternates=os.fsdecode((dot / "objects" / "info" / "alternates").read_bytes()),
     )
     ours.configure(handed_on)
     return ours

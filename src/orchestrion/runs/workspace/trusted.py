@@ -22,7 +22,7 @@ from pathlib import Path
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git
-from orchestrion.runs.workspace import carried
+from orchestrion.runs.workspace import carried, lfs
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.carried import Carried, Setting
 from orchestrion.runs.workspace.places import Workspace, git_dir_beside
@@ -93,9 +93,9 @@ class TrustedRepository:
             with file.open("ab") as places:
                 places.write(line)
 
-    def borrow_only(self, objects: Path) -> None:
-        """Finds objects in one other place alone."""
-        (self.path / "objects" / "info" / "alternates").write_bytes(os.fsencode(f"{objects}\n"))
+    def borrow_only(self, objects: Iterable[Path]) -> None:
+        """Finds objects in these other places alone."""
+        (self.path / "objects" / "info" / "alternates").write_bytes(as_alternates(objects))
 
     def take_index(self, index: Path) -> None:
         """Takes over an index, with what it knows of the files: nothing has to be read again."""
@@ -138,7 +138,7 @@ def make(common_dir: Path, workspace: Workspace, handed_on: Carried) -> TrustedR
     """Makes our git directory of a workspace anew."""
     path = git_dir_beside(workspace.path)
     shutil.rmtree(path, ignore_errors=True)
-    objects = [objects_of(common_dir)]
+    objects = lent_by(common_dir, handed_on)
     if workspace.isolation == "clone":
         objects.append(workspace.path / ".git" / "objects")
     settings = [*as_in_project(handed_on), *_promised(handed_on)]
@@ -175,8 +175,7 @@ def bare(
     for folder in ("objects/info", "objects/pack", "refs/heads", "info"):
         (path / folder).mkdir(parents=True, exist_ok=True)
     _configure(path, handed_on, head, settings)
-    borrowed = b"".join(os.fsencode(f"{place}\n") for place in objects)
-    (path / "objects" / "info" / "alternates").write_bytes(borrowed)
+    (path / "objects" / "info" / "alternates").write_bytes(as_alternates(objects))
     return TrustedRepository(path, tree, Note(head))
 
 
@@ -236,6 +235,17 @@ def linked_git_dir(workspace: Path, common_dir: Path) -> Path | None:
         return None
     back = (read_bytes(found / "gitdir", 64 * 1024) or b"").decode("utf-8", "surrogateescape").strip()
     return found if Path(back) == workspace / ".git" else None
+
+
+def lent_by(common_dir: Path, handed_on: Carried) -> list[Path]:
+    """The places from which a workspace, or a directory of ours, borrows the project's objects."""
+    storage = handed_on.effective.get("lfs.storage")
+    return [objects_of(common_dir), *([lfs.lent_by(common_dir, storage)] if storage else [])]
+
+
+def as_alternates(places: Iterable[Path]) -> bytes:
+    """The file in which git has the places that objects are borrowed from."""
+    return b"".join(os.fsencode(f"{place}\n") for place in places)
 
 
 def objects_of(git_dir: Path) -> Path:

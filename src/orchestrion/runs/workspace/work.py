@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
@@ -80,8 +81,9 @@ def collect(
             raise
         raise broken(workspace.path, f"{problem.filename} cannot be read: {problem.strerror}") from problem
     except GitProblem as problem:
-        # What git cannot make sense of is the agent's: nothing else here was written by anybody but us.
-        if problem.code != "git":
+        # What git cannot make sense of is the agent's: nothing else here was written by anybody but us. A git that
+        # could not start, or was killed, has said nothing about that.
+        if problem.code != "git" or problem.details.get("exit_code", 0) <= 0:
             raise
         raise broken(workspace.path, problem.message) from problem
 
@@ -115,7 +117,7 @@ def repository_of(project: ProjectRepository, workspace: Workspace) -> TrustedRe
     ours.remember(
         finished=True,
         ground=ours.git.run("write-tree").stdout,
-        alternates=f"{trusted.objects_of(project.common_dir)}\n",
+        alternates=os.fsdecode(trusted.as_alternates([trusted.objects_of(project.common_dir)])),
         linked_to=str(linked_to or ""),
     )
     return ours
@@ -182,7 +184,7 @@ class _Collection:
 
     def files_alone(self, problem: GitProblem) -> Work:
         """The files of a workspace whose repository is not believed, as one commit on its base."""
-        self._ours.borrow_only(trusted.objects_of(self._project.common_dir))
+        self._ours.borrow_only(trusted.lent_by(self._project.common_dir, self._project.handed_on))
         self._index = self._ours.begin_index("index", None, self._workspace.base)
         taken = snapshot.take(self._git, self._index)
         for path in taken.nested:

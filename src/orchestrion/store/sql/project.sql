@@ -2,6 +2,10 @@
 -- One fact about the store itself.
 select value from meta where key = :key
 
+-- name: store_is_another
+-- A copied store is told apart from the one that it was copied from.
+update meta set value = :uuid where key = 'uuid'
+
 -- name: project_by_name
 -- The project of a name.
 select id, name, uid, paused_at from projects where name = :name

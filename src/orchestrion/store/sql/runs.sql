@@ -121,6 +121,10 @@ where id = :run and state = :found
 -- Slots of a run that ended.
 delete from holds where run = :run
 
+-- name: runs_are_elsewhere
+-- In a copied store: what its runs left is not here, and nothing of them is to be seen to.
+update runs set workspace = null, pid = null, unswept = 0 where project = :project
+
 -- name: active_runs
 -- Runs that hold a task, oldest first.
 select r.*, t.title, p.name as plan_name, t.merge, {now} as now
