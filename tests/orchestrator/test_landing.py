@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from orchestrion.core.errors import (
     OrchestrionError,
 )
 from stage import Stage
+from waiting import wait_for
 
 pytestmark = pytest.mark.users_repository_changes
 
@@ -582,3 +584,173 @@ def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Re
     for command in as_said(error):
         subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
     assert stage.git("rev-parse", "refs/heads/orchestrion/default", at=stage.folder / "theirs")
+
+
+# -- what happens meanwhile, and what others do ------------------------------------------------------------------
+
+
+def slow(stage: Stage) -> Path:
+    """A plan whose check, after a merge, waits until the file that is returned is there."""
+    go, waits = stage.folder / "go", stage.folder / "waits"
+    check = f"if [ -e mine.txt ]; then touch {waits}; while [ ! -e {go} ]; do sleep 0.05; done; fi"
+    done(stage, command="echo b > b.txt", checks=(check,))
+    (stage.root / "mine.txt").write_text("mine")
+    for command in ("add .", "commit -qm mine"):
+        stage.git(*command.split())
+    return go
+
+
+@pytest.mark.parametrize("switch", ["switch -q release", "checkout -q --detach"])
+def test_a_checkout_that_is_switched_meanwhile_is_left_alone(stage: Stage, switch: str) -> None:
+    stage.git("branch", "release")
+    go = slow(stage)
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(stage.orchestrion.land)
+        wait_for((stage.folder / "waits").exists, "it is checked")
+        stage.git(*switch.split())
+        before = everything(stage)
+        go.touch()
+        error = landing.exception(60)
+    assert isinstance(error, Conflict)
+    assert error.code == "other_branch"
+    assert everything(stage) == before
+
+
+def test_a_file_that_comes_meanwhile_is_not_overwritten_and_no_ref_moves(stage: Stage) -> None:
+    go = slow(stage)
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(stage.orchestrion.land)
+        wait_for((stage.folder / "waits").exists, "it is checked")
+        (stage.root / "b.txt").write_text("mine")
+        before = everything(stage)
+        go.touch()
+        error = landing.exception(60)
+    assert isinstance(error, Conflict)
+    assert error.code == "in_the_way"
+    assert everything(stage) == before
+
+
+@pytest.mark.parametrize("hidden", ["--assume-unchanged", "--skip-worktree"])
+def test_a_tracked_file_that_git_does_not_look_at_is_not_overwritten(
+    stage: Stage, refused: Refused, hidden: str
+) -> None:
+    done(stage, command="echo theirs >> a.txt")
+    stage.git("commit", "-q", "--allow-empty", "-m", "moved")
+    stage.git("update-index", hidden, "a.txt")
+    (stage.root / "a.txt").write_text("mine")
+    assert refused().code == "in_the_way"
+
+
+@pytest.mark.parametrize("lock", ["index.lock", "refs/heads/main.lock"])
+def test_a_lock_is_named_before_anything_moves(stage: Stage, refused: Refused, lock: str) -> None:
+    done(stage)
+    (stage.root / ".git" / lock).touch()
+    error = refused()
+    assert (error.code, lock in error.message) == ("locked", True)
+
+
+@pytest.mark.parametrize("what", ["in the way", "conflict"])
+def test_nothing_is_pushed_when_it_cannot_land(stage: Stage, refused: Refused, remote: Path, what: str) -> None:
+    done(stage, command="echo theirs > a.txt; echo b > b.txt")
+    if what == "conflict":
+        (stage.root / "a.txt").write_text("mine")
+        stage.git("commit", "-qam", "mine")
+    else:
+        (stage.root / "b.txt").write_text("mine")
+    assert refused(push=True).code in ("in_the_way", "merge_conflict")
+
+
+def reviewed(stage: Stage, remote: Path, *commands: str) -> None:
+    """Somebody else works on the plan's branch at the remote."""
+    other = stage.folder / "other"
+    stage.git("clone", "-q", "--branch", "orchestrion/default", remote, other)
+    for command in commands:
+        subprocess.run(command, shell=True, cwd=other, env=stage.environ, check=True)
+
+
+def test_what_a_reviewer_committed_is_checked_also_when_the_plan_did_not_move(
+    stage: Stage, refused: Refused, remote: Path, gh: Path
+) -> None:
+    done(stage, command="echo b > b.txt", checks=("grep -qx b b.txt",))
+    stage.orchestrion.land(pr=True)
+    reviewed(stage, remote, "echo broken > b.txt; git commit -qam rev; git push -q")
+    assert refused(push=True).code == "remote_moved"
+
+
+def test_what_somebody_took_away_is_not_put_back_without_a_word(
+    stage: Stage, refused: Refused, remote: Path, gh: Path
+) -> None:
+    done(stage, command="echo ok > ok.txt")
+    done(stage, command="echo pw > secret.txt")
+    stage.orchestrion.land(pr=True)
+    reviewed(stage, remote, "git reset -q --hard HEAD~1; git push -qf")
+    error = refused(pr=True)
+    assert (error.code, "rewrote" in error.message) == ("remote_moved", True)
+    for command in re.findall("`(git push [^`]+)`", error.hint):
+        subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
+    assert stage.orchestrion.land(pr=True)["pushed"]
+
+
+def test_what_does_not_go_together_is_merged_by_hand_as_it_is_said(stage: Stage, remote: Path, gh: Path) -> None:
+    done(stage, command="echo b > b.txt")
+    stage.orchestrion.land(pr=True)
+    reviewed(stage, remote, "echo theirs > b.txt; git commit -qam rev; git push -q")
+    done(stage, command="echo ours > b.txt")
+    with pytest.raises(Conflict) as error:
+        stage.orchestrion.land(pr=True)
+    begin, add, commit, end = re.findall("`([^`]+)`", error.value.hint)
+    folder = f"{stage.root}-default"
+    script = f"{begin} || true\necho both > b.txt\n{add}\n{commit}\n{end}"
+    subprocess.run(["bash", "-ec", script], cwd=stage.root, env=stage.environ, check=True)
+    assert not Path(folder).exists()
+    assert stage.orchestrion.land(pr=True)["pushed"]
+    assert stage.git("show", "orchestrion/default:b.txt", at=remote) == "both"
+
+
+def test_a_pull_request_that_was_merged_is_no_new_one(stage: Stage, refused: Refused, remote: Path, gh: Path) -> None:
+    done(stage)
+    stage.orchestrion.land(pr=True)
+    stage.git("push", "-q", "origin", "refs/orchestrion/plans/default:refs/heads/main", ":orchestrion/default")
+    assert refused(pr=True).code == "nothing_to_land"
+
+
+def test_a_plan_that_was_merged_by_hand_begins_anew_at_the_branch(stage: Stage) -> None:
+    done(stage, command="echo p > a.txt")
+    (stage.root / "a.txt").write_text("m\n")
+    stage.git("commit", "-qam", "m")
+    stage.git("merge", "-q", "-X", "ours", "--no-edit", "refs/orchestrion/plans/default")
+    (stage.root / "later.txt").write_text("later\n")
+    for command in ("add .", "commit -qm later"):
+        stage.git(*command.split())
+    stage.add("cat a.txt later.txt > seen.txt")
+    stage.drain()
+    assert stage.merged("seen.txt") == "m\nlater\n"
+    assert stage.orchestrion.land()["commits"] == 1
+
+
+def test_a_branch_that_has_the_plan_and_was_not_pushed_is_pushed(stage: Stage, remote: Path) -> None:
+    done(stage)
+    stage.orchestrion.land()
+    landed = stage.orchestrion.land("default", push=True)
+    assert (landed["commits"], landed["pushed_to"]) == (0, "origin/main")
+    assert stage.git("rev-parse", "main", at=remote) == stage.git("rev-parse", "main")
+
+
+def test_work_of_a_store_that_was_lost_does_not_come_back(stage: Stage) -> None:
+    done(stage, command="echo bad > bad.txt")
+    stage.close()
+    shutil.rmtree(stage.root / ".git" / "orchestrion")
+    stage.open()
+    done(stage, command="echo good > good.txt")
+    stage.orchestrion.land()
+    assert (stage.root / "good.txt").exists()
+    assert not (stage.root / "bad.txt").exists()
+    assert "bad" in stage.git("for-each-ref", "--format=%(contents:subject)", "refs/orchestrion/kept/plans")
+
+
+@pytest.mark.parametrize("name", [":!x", ":(top)y", "*", "-n"])
+def test_a_file_of_any_name_lands(stage: Stage, name: str) -> None:
+    done(stage, command=f"echo 1 > './{name}'")
+    stage.git("commit", "-q", "--allow-empty", "-m", "moved")
+    stage.orchestrion.land()
+    assert (stage.root / name).exists()

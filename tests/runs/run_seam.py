@@ -12,7 +12,7 @@ from orchestrion.runs.commits import RUN_TRAILER, CommitStyle, committer
 from orchestrion.runs.landing import Checkout, Landed
 from orchestrion.runs.merge import Incoming, Merger, MergeResult, Recheck
 from orchestrion.runs.plan_tip import PlanTip
-from orchestrion.runs.workspace import live, prepare, publish, removal, work
+from orchestrion.runs.workspace import live, prepare, publish, removal, trusted, work
 from orchestrion.runs.workspace.changes import Touched
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
@@ -47,6 +47,12 @@ class RunSeam:
     def collect(self, workspace: Workspace, subject: str = "work", **options: Any) -> Work:
         """What the agent left, as one commit."""
         return work.collect(self.project, workspace, self.authorship(subject, workspace.run), **options)
+
+    def unfinish(self, path: Path) -> None:
+        """As if making the workspace had been cut short."""
+        ours = trusted.found(self.project.common_dir, path, self.project.handed_on)
+        assert ours is not None
+        ours.remember(finished=False)
 
     def touched(self, workspace: Workspace) -> list[Touched]:
         """What the agent has changed until now."""

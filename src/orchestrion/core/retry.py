@@ -126,7 +126,7 @@ _TAXONOMY = (
     Failure(
         "open_merge",
         False,
-        "the agent left a merge open, with files that are not resolved",
+        "the agent left a merge, a rebase or the like open",
         "`orchestrion show TASK` says how to resolve it; or `orchestrion reject TASK --reason TEXT`",
     ),
     Failure(

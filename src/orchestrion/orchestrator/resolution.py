@@ -6,6 +6,7 @@ looked at and mended in a worktree beside it.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,11 +42,13 @@ def _saving(task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterat
     """Where that is which approving and rejecting leave behind."""
     for remark in run["remarks"]:
         if remark["code"] == task["code"]:
-            for path in remark["paths"]:
-                place = shlex.quote(str(Path(run["workspace"] or ".") / path))
-                pushed = " and push" if task["code"] == "submodule_changed" else ""
-                yield f"cd {place}   # look at{pushed} what is to stay: it is in no other place"
+            if not remark["refs"]:
+                for path in remark["paths"]:
+                    place = shlex.quote(str(Path(run["workspace"] or ".") / path))
+                    pushed = " and push" if task["code"] == "submodule_changed" else ""
+                    yield f"cd {place}   # look at{pushed} what is to stay: it is in no other place"
             yield from (f"{git} log --stat {shlex.quote(ref)}" for ref in remark["refs"])
+            yield from (f"{git} {push}" for push in re.findall("`git (push [^`]+)`", remark["message"]))
 
 
 def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -69,6 +72,7 @@ def _what(task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Itera
         yield True, "commit --no-edit"
     elif task["code"] == "work_elsewhere":
         yield from ((True, command) for ref in _kept(run) for command in _taking(ref, run["id"]))
+        yield from ((False, f"# {one['message']}: {' '.join(one['refs'])}") for one in _kept_in_submodules(run))
     else:
         yield mend
         yield True, 'commit -am "Mended by hand"'
@@ -83,7 +87,13 @@ def _taking(ref: str, run: str) -> list[str]:
 
 
 def _kept(run: Mapping[str, Any]) -> Sequence[str]:
-    return [ref for remark in run["remarks"] for ref in remark["refs"]]
+    """The refs with what an agent left beside its branch, in the project."""
+    in_submodules = _kept_in_submodules(run)
+    return [ref for remark in run["remarks"] if remark not in in_submodules for ref in remark["refs"]]
+
+
+def _kept_in_submodules(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [remark for remark in run["remarks"] if remark["code"] == "submodule_side_work"]
 
 
 def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str, list[str]]:
@@ -93,7 +103,9 @@ def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str
 
     branch, ref = RUN_BRANCH.format(run=run["id"]), RUN_REF.format(run=run["id"])
     try:
-        has_branch = Git(opened.project.root).tip(branch) is not None
+        git = Git(opened.project.root)
+        shown, truth = git.tip(branch), git.tip(ref)
+        has_branch = shown is not None and (truth is None or git.is_ancestor(truth, shown))
     except GitProblem:
         has_branch = True
     if has_branch:

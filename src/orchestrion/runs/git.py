@@ -91,6 +91,8 @@ _UNFINISHED = {
     "rebase-apply/applying": "am",
     "rebase-apply": "rebase",
 }
+#: Where an agent may have put something that git waits for, it is not waited for longer than this.
+_OURS_S = 900.0
 _LOCK_STALE_S = 10.0
 #: Together longer than a lock takes to become stale.
 _LOCK_TRIES = 160
@@ -128,6 +130,7 @@ class Git:
         self.folder = folder
         self.git_dir = git_dir
         self._environ = _cleaned(os.environ if environ is None else environ)
+        self._longest_s = _OURS_S if ours else None
         if git_dir:
             self._environ |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(folder)}
         if ours:
@@ -157,12 +160,12 @@ class Git:
                 input=None if input is None else input.encode("utf-8", "surrogateescape"),
                 stdin=subprocess.DEVNULL if input is None else None,
                 capture_output=True,
-                timeout=timeout,
+                timeout=timeout or self._longest_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as problem:
             raise GitProblem(
-                f"{_asked(args)} took longer than {timeout:g} s",
+                f"{_asked(args)} took longer than {timeout or self._longest_s:g} s",
                 hint="is the disk or the network busy?",
                 code="git_timeout",
             ) from problem
@@ -172,6 +175,14 @@ class Git:
         if check and answer.returncode != 0:
             raise refusal(answer)
         return answer
+
+    def run_bytes(self, *args: str, input: bytes) -> str:  # noqa: A002 - as subprocess.run names it
+        """What ``git ARGS`` makes of bytes that it is given; empty when it refuses them. Raises GitProblem."""
+        command, environ = self._prepared(args, None)
+        done = subprocess.run(
+            command, cwd=self.folder, env=environ, input=input, capture_output=True, check=False, timeout=_OURS_S
+        )
+        return _text(done.stdout) if done.returncode == 0 else ""
 
     def lines(
         self,

@@ -234,8 +234,7 @@ def test_a_clone_cut_short_anywhere_is_made_anew(seam: RunSeam, project: Path, h
     assert seam.prepare("R2", base).path.is_dir()
 
     half = seam.prepare("R3", base).path
-    note = home / "R3.git" / "orchestrion.json"
-    note.write_text(note.read_text().replace("true", "false"))
+    seam.unfinish(half)
     (half / ".git" / "index").unlink()
     (half / ".git" / "index.lock").touch()
     (half / "b.txt").unlink()
@@ -249,8 +248,7 @@ def test_a_clone_cut_short_anywhere_is_made_anew(seam: RunSeam, project: Path, h
 def test_a_worktree_cut_short_is_made_anew(seam: RunSeam, project: Path, home: Path, base: str) -> None:
     half = seam.prepare("R1", base, "worktree").path
     admin = project / ".git" / "worktrees" / "R1"
-    note = home / "R1.git" / "orchestrion.json"
-    note.write_text(note.read_text().replace('"finished": true', '"finished": false'))
+    seam.unfinish(half)
     (admin / "index").unlink()
     (half / "b.txt").unlink()
     assert seam.prepare("R1", base, "worktree").path == half

@@ -223,6 +223,17 @@ def test_a_commit_in_one_that_the_agent_added_can_be_pushed_as_is_said(
     assert run(project, f"git rev-parse {collected.head}:dep") == run(upstream, "git rev-parse orchestrion-R1")
 
 
+def test_what_was_done_in_one_before_it_was_removed_is_kept(seam: RunSeam, project: Path, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(
+        workspace.path,
+        "cd vendor/lib; echo A > n; git add n; git commit -qm n; cd ../..; git rm -qf vendor/lib; git commit -qm rm",
+    )
+    (remark,) = seam.hand_over(workspace).remarks
+    assert remark.code == "submodule_side_work"
+    assert run(project / "vendor/lib", f"git show {remark.refs[0]}:n") == "A"
+
+
 def test_one_that_the_agent_removes_is_gone(seam: RunSeam, project: Path, base: str) -> None:
     workspace = seam.prepare("R1", base)
     run(workspace.path, "git rm -qf vendor/lib; rm -f .gitmodules")

@@ -543,6 +543,80 @@ def test_an_agent_s_own_rebase_leaves_nothing_worth_telling_but_the_old_commits(
     assert remark.refs == ("refs/orchestrion/kept/R1/left/1",)
 
 
+GONE = {
+    "removed worktree": "git worktree add -q --detach ../w; (cd ../w; {commit}); git worktree remove --force ../w",
+    "dropped stash": "echo left > left.txt; git add left.txt; git stash -q; git stash drop -q",
+    "expired log": "git checkout -qb s; {commit}; git checkout -q -; git branch -qD s; "
+    "git reflog expire --expire=now --all",
+    "packed": "git checkout -qb s; {commit}; git repack -qad; git checkout -q -; git branch -qD s; rm -rf .git/logs",
+}
+
+
+@pytest.mark.parametrize("way", GONE)
+def test_commits_that_nothing_names_any_more_are_kept(
+    seam: RunSeam, user: UserGit, workspace: Workspace, way: str
+) -> None:
+    commit = "echo left > left.txt; git add left.txt; git commit -qm left"
+    run(workspace.path, f"{GONE[way].format(commit=commit)}; echo own > own.txt")
+    kept = [ref for remark in seam.hand_over(workspace).remarks for ref in remark.refs]
+    assert any("left.txt" in user("ls-tree", "-r", "--name-only", ref) for ref in kept)
+
+
+LINKED = {
+    "branch": "git checkout -qb s; {commit}; git checkout -q -; git branch -qD s",
+    "detached": "git checkout -q --detach; {commit}; git checkout -q -",
+    "reset": "{commit}; git reset -q --hard HEAD~1",
+    "worktree": "git worktree add -q --detach z; (cd z; {commit}); rm -rf z",
+}
+
+
+@pytest.mark.parametrize("way", LINKED)
+def test_in_a_linked_worktree_as_well(seam: RunSeam, user: UserGit, base: str, way: str) -> None:
+    workspace = seam.prepare("R1", base, "worktree")
+    commit = "echo left > left.txt; git add left.txt; git commit -qm left"
+    run(workspace.path, f"{LINKED[way].format(commit=commit)}; echo own > own.txt")
+    kept = [ref for remark in seam.hand_over(workspace).remarks for ref in remark.refs]
+    assert any("left.txt" in user("ls-tree", "-r", "--name-only", ref) for ref in kept)
+
+
+@pytest.mark.parametrize(
+    ("begun", "what"),
+    [
+        ("GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/' git rebase -q -i HEAD~1", "rebase"),
+        ("git bisect start -q; git bisect bad; git bisect good HEAD~1", "bisect"),
+    ],
+)
+def test_what_is_open_without_a_conflict_is_not_accepted_either(
+    seam: RunSeam, workspace: Workspace, begun: str, what: str
+) -> None:
+    run(workspace.path, "echo 1 > 1; git add 1; git commit -qm 1; echo 2 > 2; git add 2; git commit -qm 2", begun)
+    collected = seam.hand_over(workspace)
+    assert [(remark.code, what in remark.message) for remark in collected.remarks if remark.asks] == [
+        ("open_merge", True)
+    ]
+
+
+def test_a_file_that_only_skip_worktree_hides_is_deleted(
+    seam: RunSeam, user: UserGit, base: str, workspace: Workspace
+) -> None:
+    run(workspace.path, "git update-index --skip-worktree b.txt; rm b.txt; echo x > y")
+    assert changed(user, base, seam.hand_over(workspace).head) == {"b.txt": "D", "y": "A"}
+
+
+def test_what_the_agent_hides_by_itself_is_kept_and_told(
+    seam: RunSeam, user: UserGit, base: str, workspace: Workspace
+) -> None:
+    run(
+        workspace.path,
+        "echo work > p.txt; mkdir d; echo x > d/x; printf 'p.txt\nd/\n' >> .git/info/exclude; echo o > o",
+    )
+    collected = seam.hand_over(workspace)
+    assert changed(user, base, collected.head) == {"o": "A"}
+    assert codes(collected) == ["hidden_left_out"]
+    (ref,) = collected.remarks[0].refs
+    assert changed(user, base, ref) == {"p.txt": "A", "d/x": "A"}
+
+
 def test_a_sparse_checkout_deletes_nothing(seam: RunSeam, user: UserGit, base: str, workspace: Workspace) -> None:
     run(workspace.path, "git sparse-checkout set src; echo y > src/y; rm src/main.py")
     collected = seam.hand_over(workspace)

@@ -13,6 +13,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,15 @@ _LARGE = 64 * 1024 * 1024
 #: So many refs are looked at.
 _MOST_REFS = 100_000
 _BRANCH = "refs/heads/"
+#: File in a git directory -> what it is the trace of.
+_UNFINISHED = {
+    "MERGE_HEAD": "merge",
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "BISECT_START": "bisect",
+}
 
 
 @dataclass(frozen=True)
@@ -82,6 +92,12 @@ class AgentRepository:
         if borrows != alternates:
             raise broken(self.workspace, ".git borrows objects from elsewhere")
 
+    def refuse_odd_alternates(self) -> None:
+        """Refuses a list of places for objects for which git would wait. Raises GitProblem (``workspace_broken``)."""
+        file = self.common_dir / "objects" / "info" / "alternates"
+        if os.path.lexists(file) and read_bytes(file, _SMALL) is None:
+            raise broken(self.workspace, ".git borrows objects from elsewhere")
+
     def head(self) -> str | None:
         """The commit that HEAD is; None: it is a branch without one. Raises GitProblem (``workspace_broken``)."""
         content = self._words(self.git_dir / "HEAD")
@@ -116,7 +132,10 @@ class AgentRepository:
     def logged(self) -> list[str]:
         """Commits at which HEAD or a branch was at some time, of its worktrees' too; newest first in each log."""
         logs = [self.git_dir / "logs" / "HEAD"]
-        if self._linked_to is None:
+        if self._linked_to is not None:  # its own worktrees are among the project's
+            others = [entry for entry in _entries(self.common_dir / "worktrees") if self._is_inside(entry)]
+            logs += [entry / "logs" / "HEAD" for entry in others]
+        else:
             logs += [entry / "logs" / "HEAD" for entry in _entries(self.git_dir / "worktrees")]
             logs += _files_below(self.git_dir / "logs" / "refs" / "heads")
         found: dict[str, None] = {}
@@ -124,6 +143,29 @@ class AgentRepository:
             for line in reversed(self._words(log, _LARGE).splitlines()):
                 found.update(dict.fromkeys(word for word in line.split(" ", 2)[:2] if _COMMIT.fullmatch(word)))
         return list(found)
+
+    def objects(self) -> list[str]:
+        """Names of the objects that lie in its own store by themselves, in no pack."""
+        top, found = self.common_dir / "objects", []
+        if self._linked_to is None:
+            for folder in _entries(top):
+                if re.fullmatch(r"[0-9a-f]{2}", folder.name):
+                    with suppress(OSError):
+                        found += [folder.name + name for name in os.listdir(folder)]  # noqa: PTH208 - as text
+        return [one for one in found if _COMMIT.fullmatch(one)][:_MOST_REFS]
+
+    def packs(self) -> list[bytes]:
+        """The lists of contents of its own packs."""
+        files = sorted((self.common_dir / "objects" / "pack").glob("*.idx")) if self._linked_to is None else []
+        return [content for file in files if (content := read_bytes(file, _LARGE)) is not None]
+
+    def is_sparse(self) -> bool:
+        """Whether it writes only a part of its files into the folder."""
+        return read_bytes(self.git_dir / "info" / "sparse-checkout", _LARGE) is not None
+
+    def unfinished(self) -> str | None:
+        """What was begun in it and not ended, in a word; None: nothing."""
+        return next((what for file, what in _UNFINISHED.items() if _is_plain(self.git_dir / file)), None)
 
     def merged_with(self) -> list[str]:
         """Commits that a merge which is not concluded brings in."""
@@ -158,6 +200,10 @@ class AgentRepository:
         if self._linked_to is None and top.is_dir() and not top.is_symlink():
             for folder, _, names in os.walk(top):
                 yield from (Path(folder, name) for name in names)
+
+    def _is_inside(self, entry: Path) -> bool:
+        """Whether a linked worktree of the project lies in this workspace."""
+        return Path(self._words(entry / "gitdir")).is_relative_to(self.workspace) and entry != self._linked_to
 
     def _head_of(self, git_dir: Path) -> str | None:
         content = self._words(git_dir / "HEAD")
@@ -210,6 +256,14 @@ def read_bytes(file: Path, most: int) -> bytes | None:
     with os.fdopen(number, "rb") as stream:
         content = stream.read(most + 1)
     return content if len(content) <= most else None
+
+
+def _is_plain(file: Path) -> bool:
+    try:
+        mode = file.lstat().st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -14,7 +14,8 @@ from orchestrion.runs.workspace.project_repository import ProjectRepository
 def touched(project: ProjectRepository, workspace: Workspace) -> list[Touched]:
     """What differs at this moment from what was there when the agent came, committed or not. Raises GitProblem."""
     trusted.refuse_if_gone(workspace.path)
-    ours = trusted.found(workspace.path, project.handed_on)
+    ours = trusted.found(project.common_dir, workspace.path, project.handed_on)
     if ours is None:
         return []  # a workspace of version 0.1.0: it is known when the run ends
+    trusted.agent_repository(ours).refuse_odd_alternates()
     return working_changes(ours.git, ours.note.ground or workspace.base)

@@ -61,7 +61,7 @@ def prepare(
         submodules.fill(project.git, base, project.users_checkout, workspace.path, modules)
         if _include(project.users_checkout, workspace.path):
             work.record_ground(project, workspace)
-        ours = trusted.found(workspace.path, project.handed_on) or ours
+        ours = trusted.found(project.common_dir, workspace.path, project.handed_on) or ours
         ours.remember(finished=True)
     return workspace
 

@@ -102,7 +102,7 @@ def holds_work(project: ProjectRepository, path: Path, anew: Workspace | None = 
     """Whether deleting ``path`` could lose something. ``anew`` is the workspace that is to take its place,
     whose refs in the project then count for nothing."""
     try:
-        ours = trusted.found(path, project.handed_on) or _of_former_version(project, path)
+        ours = trusted.found(project.common_dir, path, project.handed_on) or _of_former_version(project, path)
     except GitProblem:
         return True
     if ours is None:

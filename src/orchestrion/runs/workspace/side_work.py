@@ -49,7 +49,7 @@ class SideWork:
     def left_behind(self, known: list[str]) -> Iterator[str]:
         """Commits that no ref has, those that others of them contain left out."""
         heads = [worktree.head for worktree in self.agent.worktrees() if worktree.head]
-        candidates = [*heads, *self.agent.logged()]
+        candidates = list(dict.fromkeys([*heads, *self.agent.logged(), *self._commits_of_its_own()]))
         left = self._beyond(candidates, known) if candidates else set()
         for _ in range(_MOST_LEFT):
             commit = next((one for one in candidates if one in left), None)
@@ -58,6 +58,18 @@ class SideWork:
             yield commit
             known = [*known, commit]
             left = self._beyond([one for one in candidates if one in left], known)
+
+    def _commits_of_its_own(self) -> list[str]:
+        """Commits in the agent's own store of objects, also those that nothing names any more."""
+        names = self.agent.objects()
+        for content in self.agent.packs():
+            listed = self.git.run_bytes("show-index", input=content)
+            names += [words[1] for line in listed.splitlines() if len(words := line.split(" ")) > 1]
+        if not names:
+            return []
+        asked = "".join(f"{one}\n" for one in names)
+        facts = self.git.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=asked, check=False).stdout
+        return [line.split(" ")[0] for line in facts.splitlines() if line.endswith(" commit")]
 
     def _is_new(self, commit: str, known: list[str]) -> bool:
         return commit not in known and bool(self._beyond([commit], known))

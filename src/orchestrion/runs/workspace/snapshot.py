@@ -88,9 +88,10 @@ def _add(git: Git, index: dict[str, str], paths: list[str], taken: Taken) -> Non
         if answer.returncode == 0:
             return
         problem = refusal(answer)
-        if problem.code != "git" or len(taken.refused) > _MOST_REFUSED:
-            raise problem
         stopped = _STOPPED_AT.search(answer.stderr)
+        is_of_file = problem.code in ("git", "filter_failed") or (stopped and "insufficient" not in answer.stderr)
+        if not is_of_file or len(taken.refused) > _MOST_REFUSED:
+            raise problem
         if stopped and stopped[1] in paths:
             taken.refused.append(stopped[1])
             paths = [path for path in paths if path != stopped[1] and path not in ignored]

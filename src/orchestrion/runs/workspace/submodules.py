@@ -9,7 +9,7 @@ that submodule, under ``refs/orchestrion/run/R31``.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -184,20 +184,38 @@ class SubmoduleWork:
     #: Whether what is new is brought into the user's git directories of the submodules, or only looked at.
     keeps: bool = True
 
-    def changes(self, base: Mapping[str, str]) -> Iterator[Change]:
-        """Submodules that are not as in ``base`` (path -> commit).
+    def changes(self, base: Iterable[Submodule]) -> Iterator[Change]:
+        """Submodules that are not as in ``base``.
 
         Files that were changed and not committed are committed. Raises GitProblem (``workspace_broken``,
         ``left_uncommitted``).
         """
-        for path, name in named_in(self.tree).items():
-            folder, before = self.tree / path, base.get(path)
+        commits = {one.path: one.commit for one in base}
+        named = named_in(self.tree)
+        for one in base:
+            if one.path not in named and (change := self._left_in(one)) is not None:
+                yield change
+        for path, name in named.items():
+            folder, before = self.tree / path, commits.get(path)
             if os.path.lexists(folder / ".git"):
                 change = self._looked_at(path, name, self._repository(folder, name))
                 if change is not None and (change.commit != before or change.beside):
                     yield change
             elif before is not None and folder.is_dir() and any(folder.iterdir()):
                 yield Change(path, before, is_kept=False)  # files in the empty folder of one that is not filled
+
+    def _left_in(self, removed: Submodule) -> Change | None:
+        """What the agent did in a submodule before it took it out."""
+        git_dir = self.modules / removed.name
+        source = git_dir_at(self.checkout / removed.path)
+        if source is None or git_dir.is_symlink() or not git_dir.is_dir():
+            return None
+        repository = AgentRepository(self.tree / removed.path, git_dir=git_dir)
+        scratch = self.scratch / "modules" / f"{removed.name}.removed"
+        objects = [trusted.objects_of(source), git_dir / "objects"]
+        ours = trusted.bare(scratch, self.tree, NOTHING, removed.commit, objects)
+        beside, _ = self._keep_beside(ours, repository, source, removed.commit)
+        return Change(removed.path, removed.commit, is_kept=True, beside=tuple(beside)) if beside else None
 
     def _setting(self, name: str, field: str) -> str:
         asked = ("config", "--file", str(self.tree / ".gitmodules"), f"submodule.{name}.{field}")
@@ -229,8 +247,7 @@ class SubmoduleWork:
             checkout=self.checkout / path,
             scratch=ours.path,
         )
-        before = {one.path: one.commit for one in submodules_of(ours.git, head)}
-        below = list(inner.changes(before))
+        below = list(inner.changes(submodules_of(ours.git, head)))
         for change in below:
             snapshot.set_gitlink(ours.git, index, change.path, change.commit)
         taken = snapshot.take(ours.git, index)

@@ -7,7 +7,8 @@ the agent's files and none of the agent's settings. A note in it says what the w
 was made from, and what was there before the agent came.
 
 An agent can find that directory all the same. So each time it is used again it is looked at
-first (no link, nothing that leads elsewhere), and its configuration is written anew.
+first (no link, no pipe, nothing that leads elsewhere), its configuration is written anew, and
+note and index must be as we left them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -61,22 +63,27 @@ class Note:
     file_system: dict[str, str] = field(default_factory=dict)
     #: The commit that was published as the run's work; empty: none was yet.
     published: str = ""
+    #: SHA-256 of our index as we left it: what somebody else wrote into it is not believed.
+    index: str = ""
 
 
 class TrustedRepository:
     """Our git directory of one workspace."""
 
-    def __init__(self, path: Path, tree: Path, note: Note) -> None:
+    def __init__(self, path: Path, tree: Path, note: Note, key: bytes = b"") -> None:
+        """``key`` seals the note; a directory that has none of its own needs no key."""
         self.path = path
         self.tree = tree
         self.note = note
+        self._key = key
         self.git = Git(tree, git_dir=path, ours=True)
 
     def remember(self, **facts: object) -> None:
         """Writes facts of the note, all or none."""
         self.note = replace(self.note, **facts)  # type: ignore[arg-type]
+        told = json.dumps(asdict(self.note)).encode("utf-8", "surrogateescape")
         draft = self.path / f"{_NOTE}.new"
-        draft.write_text(json.dumps(asdict(self.note)), encoding="utf-8", errors="surrogateescape")
+        draft.write_bytes(_sealed(self._key, told) + b"\n" + told)
         draft.replace(self.path / _NOTE)
 
     def configure(self, handed_on: Carried) -> None:
@@ -100,6 +107,7 @@ class TrustedRepository:
     def take_index(self, index: Path) -> None:
         """Takes over an index, with what it knows of the files: nothing has to be read again."""
         shutil.copy2(index, self.path / "index")
+        self.seal_index()
 
     def take_shallow(self, content: bytes) -> None:
         """Which commits have no parents here: the agent's repository may have fetched more history, or cut it."""
@@ -113,6 +121,23 @@ class TrustedRepository:
     def exclude(self, patterns: bytes) -> None:
         """What our git ignores here, beside ``.gitignore``."""
         (self.path / "info" / "exclude").write_bytes(patterns)
+
+    def seal_index(self) -> None:
+        """Remembers how our index is now."""
+        self.remember(index=self._digest_of_index())
+
+    def sound_index(self, commit: str) -> dict[str, str]:
+        """The environment of our index; made anew at ``commit`` where it is not as we left it."""
+        (self.path / "index.lock").unlink(missing_ok=True)
+        if self.note.index and self.note.index == self._digest_of_index():
+            return self.in_other_index("index")
+        return self.begin_index("index", None, commit)
+
+    def _digest_of_index(self) -> str:
+        import hashlib  # which loads OpenSSL
+
+        content = read_bytes(self.path / "index", 1 << 30)
+        return hashlib.sha256(content).hexdigest() if content is not None else ""
 
     def begin_index(self, name: str, content: bytes | None, commit: str) -> dict[str, str]:
         """An index of this directory at ``commit``, and the environment in which git uses it.
@@ -142,7 +167,7 @@ def make(common_dir: Path, workspace: Workspace, handed_on: Carried) -> TrustedR
     if workspace.isolation == "clone":
         objects.append(workspace.path / ".git" / "objects")
     settings = [*as_in_project(handed_on), *_promised(handed_on)]
-    repository = bare(path, workspace.path, handed_on, workspace.base, objects, settings)
+    repository = bare(path, workspace.path, handed_on, workspace.base, objects, settings, _key_of(common_dir))
     copy_needed(handed_on, common_dir, repository)
     repository.remember(base=workspace.base)
     return repository
@@ -169,6 +194,7 @@ def bare(
     head: str,
     objects: Iterable[Path],
     settings: Iterable[Setting] = (),
+    key: bytes = b"",
 ) -> TrustedRepository:
     """A git directory of ours at ``path`` for the files in ``tree``, at the commit ``head``, which borrows objects."""
     _refuse_bent(path, tree)
@@ -176,24 +202,50 @@ def bare(
         (path / folder).mkdir(parents=True, exist_ok=True)
     _configure(path, handed_on, head, settings)
     (path / "objects" / "info" / "alternates").write_bytes(as_alternates(objects))
-    return TrustedRepository(path, tree, Note(head))
+    return TrustedRepository(path, tree, Note(head), key)
 
 
-def found(workspace: Path, handed_on: Carried) -> TrustedRepository | None:
+def found(common_dir: Path, workspace: Path, handed_on: Carried) -> TrustedRepository | None:
     """Our git directory of the workspace at this path; None: it has none, as in version 0.1.0, or half of one.
 
-    Raises GitProblem (``workspace_broken``) when somebody put something else in its place.
+    Raises GitProblem (``workspace_broken``) when somebody put something else in its place, or changed the note.
     """
     path = git_dir_beside(workspace)
     _refuse_bent(path, workspace)
     content = read_bytes(path / _NOTE, 16 * 1024 * 1024)
-    try:
-        note = Note(**json.loads((content or b"").decode("utf-8", "surrogateescape")))
-    except (ValueError, TypeError):
+    if content is None:
         return None
-    ours = TrustedRepository(path, workspace, note)
-    ours.configure(handed_on)
+    seal, _, told = content.partition(b"\n")
+    key = _key_of(common_dir)
+    if seal != _sealed(key, told):
+        raise broken(workspace, f"{path / _NOTE} is not as we wrote it")
+    ours = TrustedRepository(path, workspace, Note(**json.loads(told.decode("utf-8", "surrogateescape"))), key)
+    try:
+        ours.configure(handed_on)
+    except PermissionError as problem:
+        raise broken(workspace, f"{problem.filename} may not be written") from problem
     return ours
+
+
+def _key_of(common_dir: Path) -> bytes:
+    """What our notes are sealed with: a secret of this clone, as far from a workspace as its store."""
+    file = common_dir / "orchestrion" / "seal"
+    if (key := read_bytes(file, 1024)) is not None:
+        return key
+    file.parent.mkdir(exist_ok=True)
+    draft = file.with_name(f"{file.name}.{os.getpid()}")
+    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:  # noqa: PTH123
+        written.write(os.urandom(32).hex().encode())
+    with suppress(FileExistsError):  # another process was first
+        os.link(draft, file)
+    draft.unlink()
+    return read_bytes(file, 1024) or b""
+
+
+def _sealed(key: bytes, content: bytes) -> bytes:
+    import hmac  # which loads OpenSSL
+
+    return hmac.new(key, content, "sha256").hexdigest().encode()
 
 
 #: What is ours in such a directory, from its top; each is looked at for links.
@@ -203,20 +255,29 @@ _LEADING_ELSEWHERE = ("commondir", "gitdir", "config.worktree", "info/grafts", "
 
 
 def _refuse_bent(path: Path, tree: Path) -> None:
-    """Raises GitProblem when a directory of ours, or a part of it, is a link, or leads elsewhere."""
+    """Raises GitProblem when a directory of ours, or a part of it, is no plain one, or leads elsewhere."""
     if not os.path.lexists(path):
         return
-    bent = next((path / folder for folder in _FOLDERS if (path / folder).is_symlink()), None)
-    bent = bent or next((entry for folder in _FOLDERS for entry in _links_in(path / folder)), None)
-    bent = bent or next((path / file for file in _LEADING_ELSEWHERE if os.path.lexists(path / file)), None)
-    if bent is not None or not path.is_dir():
+    try:
+        bent = next((path / folder for folder in _FOLDERS if (path / folder).is_symlink()), None)
+        bent = bent or next((entry for folder in _FOLDERS for entry in _odd_in(path / folder)), None)
+        bent = bent or next((path / file for file in _LEADING_ELSEWHERE if os.path.lexists(path / file)), None)
+        is_folder = path.is_dir()
+    except PermissionError as problem:
+        raise broken(tree, f"{problem.filename} may not be read") from problem
+    if bent is not None or not is_folder:
         raise broken(tree, f"{bent or path} is not as we made it")
 
 
-def _links_in(folder: Path) -> list[Path]:
+def _odd_in(folder: Path) -> list[Path]:
+    """What is neither a plain file nor a folder there."""
     try:
         with os.scandir(folder) as entries:
-            return [Path(entry.path) for entry in entries if entry.is_symlink()]
+            return [
+                Path(entry.path)
+                for entry in entries
+                if not entry.is_file(follow_symlinks=False) and not entry.is_dir(follow_symlinks=False)
+            ]
     except (FileNotFoundError, NotADirectoryError):
         return []
 

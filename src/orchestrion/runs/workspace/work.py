@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import re
+import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +84,8 @@ def collect(
     except GitProblem as problem:
         # What git cannot make sense of is the agent's: nothing else here was written by anybody but us. A git that
         # could not start, or was killed, has said nothing about that.
+        if problem.code == "git_timeout":
+            raise broken(workspace.path, problem.message) from problem
         if problem.code != "git" or problem.details.get("exit_code", 0) <= 0:
             raise
         raise broken(workspace.path, problem.message) from problem
@@ -105,7 +108,7 @@ def salvage(project: ProjectRepository, workspace: Workspace, authorship: Author
 def repository_of(project: ProjectRepository, workspace: Workspace) -> TrustedRepository:
     """Our git directory of a workspace; made now for one of version 0.1.0, which had none. Raises GitProblem."""
     trusted.refuse_if_gone(workspace.path)
-    ours = trusted.found(workspace.path, project.handed_on)
+    ours = trusted.found(project.common_dir, workspace.path, project.handed_on)
     if ours is not None:
         return ours
     ours = trusted.make(project.common_dir, workspace, project.handed_on)
@@ -148,10 +151,12 @@ class _Collection:
         self._keeps = keeps
         self._ours = repository_of(project, workspace)
         self._git = self._ours.git
-        self._index = self._ours.in_other_index("index")
+        self._index = self._ours.sound_index(workspace.base)
         self._agent = trusted.agent_repository(self._ours)
         self._remarks: list[Remark] = []
         self._kept: dict[str, str] = {}
+        #: Files that the agent hides from git by itself.
+        self._hidden: list[str] = []
         #: Where the submodules were that the base names.
         self._base_submodules: dict[str, str] = {}
 
@@ -160,18 +165,24 @@ class _Collection:
         self._agent.verify(self._ours.note.alternates.encode("utf-8", "surrogateescape"))
         self._ours.take_shallow(self._agent.shallow())
         tip = self._tip()
-        self._ours.exclude(self._excludes())
+        self._refuse_odd_files()
+        added = self._added_excludes()
+        shown = self._untracked() if added else []
+        self._ours.exclude(self._project.handed_on.excludes + added)
+        self._hidden = sorted(set(shown) - set(self._untracked())) if added else []
         taken = snapshot.take(self._git, self._index)
         unmerged = self._follow_agents_index(tip, taken)
         self._take_hidden(taken)
         left_out = self._take_nested(taken)
         self._take_submodules()
         tree = self._without_ground(self._git.run("write-tree").stdout)
+        self._ours.seal_index()
         head = self._commit(tree, tip)
         is_empty = tree == self._tree_of(self._workspace.base)
         self._tell_open_merge(unmerged)
         self._tell_markers(head)
         self._keep_side_work([head, tip])
+        self._keep_hidden()
         self._tell_left_out(left_out, is_empty)
         if is_empty and (self._kept or any(remark.code == "submodule_side_work" for remark in self._remarks)):
             self._ask_about_side_work()
@@ -193,7 +204,9 @@ class _Collection:
                 self._take_scaffold(inner, taken)
         tree = self._without_ground(self._git.run("write-tree").stdout)
         head = self._commit(tree, self._workspace.base)
-        return Work(head, (Remark(problem.code, f"{problem.message}; its files were saved"),))
+        return Work(
+            head, (Remark(problem.code, f"{problem.message}; its files (but for those in submodules) were saved"),)
+        )
 
     # -- the tree -----------------------------------------------------------------------------
 
@@ -206,11 +219,24 @@ class _Collection:
             raise broken(self._workspace.path, f"its HEAD, {tip[:12]}, is no commit that can be read")
         return tip
 
-    def _excludes(self) -> bytes:
-        """What our git ignores: what the project does, and what the agent's tools added to their list."""
+    def _added_excludes(self) -> bytes:
+        """What the agent or its tools added to the list of what git ignores beside ``.gitignore``."""
         ours = set(self._ours.note.excludes.encode("utf-8", "surrogateescape").splitlines())
         added = [line for line in self._agent.excludes().splitlines() if line not in ours]
-        return self._project.handed_on.excludes + b"".join(line + b"\n" for line in added)
+        return b"".join(line + b"\n" for line in added if line.strip() and not line.startswith(b"#"))
+
+    def _untracked(self) -> list[str]:
+        return self._git.lines("ls-files", "-z", "--others", "--exclude-standard", env=self._index)
+
+    def _refuse_odd_files(self) -> None:
+        """git waits for a pipe in place of a file that says what it ignores. Raises GitProblem."""
+        for folder, folders, names in os.walk(self._workspace.path):
+            folders[:] = [name for name in folders if name != ".git"]
+            for name in (".gitattributes", ".gitignore"):
+                if name in names and not stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode):  # noqa: PTH118
+                    place = os.path.relpath(os.path.join(folder, name), self._workspace.path)  # noqa: PTH118
+                    if not os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118
+                        raise broken(self._workspace.path, f"{place} is no plain file")
 
     def _follow_agents_index(self, tip: str, taken: snapshot.Taken) -> list[str]:
         """Takes in ignored files that the agent added all the same, and leaves out what it untracked.
@@ -232,7 +258,7 @@ class _Collection:
 
     def _take_hidden(self, taken: snapshot.Taken) -> None:
         """Files that the agent's git does not write into the folder (a sparse checkout) are not deleted."""
-        if not taken.gone or not (self._ours.path / "index.agent").exists():
+        if not taken.gone or not self._agent.is_sparse() or not (self._ours.path / "index.agent").exists():
             return
         index = self._ours.in_other_index("index.agent")
         listed = self._git.run("ls-files", "-z", "-t", env=index, check=False).stdout.split("\0")
@@ -291,9 +317,10 @@ class _Collection:
 
     def _take_submodules(self) -> None:
         base = self._workspace.base
-        if not _is_there(self._workspace.path / ".gitmodules"):
+        before = submodules.submodules_of(self._git, base)
+        self._base_submodules = {one.path: one.commit for one in before}
+        if not before and not _is_there(self._workspace.path / ".gitmodules"):
             return
-        before = self._base_submodules = {one.path: one.commit for one in submodules.submodules_of(self._git, base)}
         looked_at = SubmoduleWork(
             self._workspace.path,
             self._agent.git_dir / "modules",
@@ -303,8 +330,10 @@ class _Collection:
             self._authorship,
             self._keeps,
         )
+        named = submodules.named_in(self._workspace.path)
         for change in looked_at.changes(before):
-            snapshot.set_gitlink(self._git, self._index, change.path, change.commit)
+            if change.path in named:
+                snapshot.set_gitlink(self._git, self._index, change.path, change.commit)
             self._tell_submodule(change)
 
     def _without_ground(self, end: str) -> str:
@@ -358,11 +387,12 @@ class _Collection:
     # -- what is to be told -------------------------------------------------------------------
 
     def _tell_open_merge(self, unmerged: list[str]) -> None:
-        if not unmerged and not self._agent.merged_with():
+        begun = self._agent.unfinished() or ("merge" if unmerged else None)
+        if begun is None:
             return
         files = f" in {', '.join(unmerged[:5])}" if unmerged else ""
         self._remarks.append(
-            Remark("open_merge", f"the agent left a merge open{files}", tuple(unmerged[:_NAMED]), asks=True)
+            Remark("open_merge", f"the agent left a {begun} open{files}", tuple(unmerged[:_NAMED]), asks=True)
         )
 
     def _tell_markers(self, head: str) -> None:
@@ -418,13 +448,28 @@ class _Collection:
             said = "the agent left work beside its branch, or behind it (amended, reset, on no branch); it is kept"
             self._remarks.append(Remark("side_work_kept", said, refs=refs))
 
+    def _keep_hidden(self) -> None:
+        """Files that only the agent's own list of ignored patterns hides are no work, and not lost."""
+        if not self._hidden:
+            return
+        files = [path for path in self._hidden if not path.endswith("/")]
+        refs: tuple[str, ...] = ()
+        if files and nested.size_of(self._workspace.path, files) <= self._nested_bytes:
+            index = self._ours.begin_index("index.hidden", None, self._workspace.base)
+            snapshot.put(self._git, index, files, snapshot.Taken())
+            tree, made = self._git.run("write-tree", env=index).stdout, self._authorship
+            base = self._workspace.base
+            commit = made.committer.commit(self._git, tree, [base], made.subject, made.trailers)
+            refs = (self._keep("hidden", commit),)
+        said = f"the agent's own .git/info/exclude hides {', '.join(self._hidden[:5])}: no part of the work"
+        self._remarks.append(Remark("hidden_left_out", said, tuple(self._hidden[:_NAMED]), refs))
+
     def _side_commits(self, handed_over: list[str]) -> Iterator[tuple[str, str]]:
-        side = SideWork(self._git, self._agent, self._project.git)
         if self._workspace.isolation == "clone":
-            return side.commits(handed_over)
-        # Its branches are the project's own; what it left on none of them is in no log of theirs.
+            return SideWork(self._git, self._agent, self._project.git).commits(handed_over)
+        # Its branches and objects are the project's own; what it left on no branch is in the logs of its HEAD alone.
         branches = self._project.git.run("for-each-ref", "--format=%(objectname)").stdout.split()
-        left = side.left_behind([*handed_over, *branches])
+        left = SideWork(self._git, self._agent, None).left_behind([*handed_over, *branches])
         return ((f"left/{number}", commit) for number, commit in enumerate(left, 1))
 
     def _uncommitted_in(self, folder: Path, head: str | None) -> str | None:
@@ -465,7 +510,8 @@ def record_ground(project: ProjectRepository, workspace: Workspace) -> None:
     Raises GitProblem.
     """
     ours = repository_of(project, workspace)
-    taken = snapshot.take(ours.git, ours.in_other_index("index"))
+    taken = snapshot.take(ours.git, ours.sound_index(workspace.base))
+    ours.seal_index()
     ground = ours.git.run("write-tree").stdout
     base = workspace.base
     added = ours.git.lines("diff-tree", "-r", "-z", "--name-only", "--diff-filter=A", "--no-renames", base, ground)
