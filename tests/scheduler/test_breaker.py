@@ -60,7 +60,7 @@ def test_it_opens_after_failures_in_a_row_of_the_agent_itself(board: Board) -> N
 
 
 def test_an_open_breaker_keeps_tasks_from_the_agent_but_not_from_its_fallback(board: Board) -> None:
-    task, other = board.add(role="tester"), board.add(agent="codex")
+    task, other = board.add(role="tester", command="true"), board.add(agent="codex")
     for _ in range(3):
         fail(board)
     taken = take(board)

@@ -91,26 +91,26 @@ def tree(folder: Path) -> set[str]:
         b"{\n",
         b'{"jsonrpc":"2.0"}\n',
         b'{"jsonrpc":"2.0","id":1}\n',
-        b'{"jsonrpc":"1.0","id":7,"method":"tools/list"}\n',
+        b'{"jsonrpc":"1.0","id":70007,"method":"tools/list"}\n',
         b'{"jsonrpc":"2.0","id":{"a":1},"method":"tools/list"}\n',
         b'{"jsonrpc":"2.0","id":null,"method":"tools/list"}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":5}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":[]}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":5}}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"orchestrator_get_status","arguments":[]}}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":"initialize","params":{"protocolVersion":7}}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":5}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"tools/call","params":[]}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"tools/call","params":{"name":5}}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"tools/call","params":{"name":"orchestrator_get_status","arguments":[]}}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"initialize","params":{"protocolVersion":7}}\n',
         b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":"no such"}}\n',
         b'{"jsonrpc":"2.0","method":"notifications/no-such"}\n',
         b'{"jsonrpc":"2.0","id":99,"result":{}}\n',
         b"[]\n",
-        b'[{"jsonrpc":"2.0","id":7,"method":"tools/list"}]\n',
+        b'[{"jsonrpc":"2.0","id":70007,"method":"tools/list"}]\n',
         b"null\n",
         b'"text"\n',
         b"\xff\xfe\x00\x01\n",
         b"\x00\n",
-        b'{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"cursor":"\xc3\x28"}}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":"tools/list","params":{"_meta":{"progressToken":{"a":1}}}}\n',
-        b'{"jsonrpc":"2.0","id":7,"method":"\\ud800"}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"tools/list","params":{"cursor":"\xc3\x28"}}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"tools/list","params":{"_meta":{"progressToken":{"a":1}}}}\n',
+        b'{"jsonrpc":"2.0","id":70007,"method":"\\ud800"}\n',
         b"[" * 100_000 + b"\n",
         b'{"a":' * 50_000 + b"\n",
         b'{"jsonrpc":"2.0","id":1e999,"method":"tools/list"}\n',
@@ -131,10 +131,10 @@ def test_a_message_that_is_none_harms_nobody(pipe: Pipe, sent: bytes) -> None:
         (b"[]", -32600, None),
         (b"null", -32600, None),
         (b"[" * 100_000, -32700, None),
-        (b'{"jsonrpc":"1.0","id":7,"method":"tools/list"}', -32600, 7),
+        (b'{"jsonrpc":"1.0","id":70007,"method":"tools/list"}', -32600, 70007),
         (b'{"jsonrpc":"2.0","id":"a","method":5}', -32600, "a"),
-        (b'{"jsonrpc":"2.0","id":8,"method":"tools/list","params":[]}', -32600, 8),
-        (b'{"jsonrpc":"2.0","id":9,"method":"tools/list","params":{"cursor":"\\ud800"}}', -32700, 9),
+        (b'{"jsonrpc":"2.0","id":70008,"method":"tools/list","params":[]}', -32600, 70008),
+        (b'{"jsonrpc":"2.0","id":70009,"method":"tools/list","params":{"cursor":"\\ud800"}}', -32700, 70009),
     ],
 )
 def test_who_sends_what_is_none_gets_an_answer(pipe: Pipe, sent: bytes, code: int, number: int | str | None) -> None:
@@ -192,7 +192,7 @@ def test_deep_values_are_kept_or_refused(pipe: Pipe, depth: int) -> None:
 def test_the_client_leaves_in_the_middle_of_a_message(site: Site) -> None:
     with Pipe(site) as pipe:
         pipe.open()
-        pipe.write(b'{"jsonrpc":"2.0","id":5,"method":"tools/call","par')
+        pipe.write(b'{"jsonrpc":"2.0","id":70005,"method":"tools/call","par')
         assert pipe.leave() == 0
 
 
