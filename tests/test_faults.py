@@ -15,7 +15,7 @@ from orchestrion.core.errors import GitProblem
 from stage import Stage, python
 from waiting import wait_for
 
-pytestmark = pytest.mark.users_repository_changes
+pytestmark = [pytest.mark.long, pytest.mark.users_repository_changes]
 
 Fault = Callable[[Stage], AbstractContextManager[None]]
 

@@ -21,6 +21,8 @@ from orchestrion.core.errors import (
     StaleRun,
 )
 
+pytestmark = pytest.mark.long
+
 PLAN = b"""
 plan: greetings
 defaults: {max_retries: 2, retry_delay: 0}

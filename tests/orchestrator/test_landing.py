@@ -26,7 +26,7 @@ from orchestrion.core.errors import (
 from stage import Stage
 from waiting import wait_for
 
-pytestmark = pytest.mark.users_repository_changes
+pytestmark = [pytest.mark.long, pytest.mark.users_repository_changes]
 
 Refused = Callable[..., OrchestrionError]
 

@@ -20,6 +20,8 @@ from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound, StaleRun
 from orchestrion.memory.decisions import STATUSES
 
+pytestmark = pytest.mark.long
+
 TRAVERSALS = [
     "../outside",
     "/etc/passwd",

@@ -24,6 +24,8 @@ from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace.changes import changes_of
 from orchestrion.runs.workspace.places import ISOLATIONS
 
+pytestmark = pytest.mark.long
+
 PLAN = "text-tools"
 BRANCH = f"refs/heads/orchestrion/{PLAN}"
 

@@ -14,6 +14,8 @@ from user_git import UserGit
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.workspace import drivers
 
+pytestmark = pytest.mark.long
+
 #: Stores text turned round, and needs no program but the shell's.
 ROT = "tr a-z n-za-m"
 

@@ -13,6 +13,8 @@ from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem, MergeConflict
 
+pytestmark = pytest.mark.long
+
 ALLOWED = "git -c protocol.file.allow=always"
 
 

@@ -19,6 +19,8 @@ from orchestrion.runs.workspace import work
 from orchestrion.runs.workspace.places import ISOLATIONS, Workspace
 from orchestrion.runs.workspace.work import Work
 
+pytestmark = pytest.mark.long
+
 both = pytest.mark.parametrize("isolation", ISOLATIONS)
 
 
