@@ -13,6 +13,8 @@ from orchestrion.core.errors import AlreadyTaken, InvalidInput, NotFound
 from orchestrion.ops import leases, maintenance
 from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES
 
+pytestmark = pytest.mark.long
+
 HOUR_MS = 3_600_000
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
 from visitors import Site, Visitor
 
 from orchestrion.interfaces.web.house import House
 from orchestrion.scheduler import permissions
 from orchestrion.scheduler.permissions import Ask
+
+pytestmark = pytest.mark.long
 
 
 def test_a_task_is_made_found_changed_and_removed(visitor: Visitor) -> None:

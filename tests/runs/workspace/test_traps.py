@@ -15,6 +15,8 @@ from orchestrion.core.errors import GitProblem
 from orchestrion.runs.workspace import work
 from orchestrion.runs.workspace.places import Workspace
 
+pytestmark = pytest.mark.long
+
 
 def run(folder: Path, *commands: str) -> None:
     subprocess.run(["sh", "-ec", "\n".join(commands)], cwd=folder, check=True, capture_output=True)
