@@ -46,7 +46,7 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
         tip.follow()
         has_work = found != plan["began_commit"] and not is_landed
         return Start(begins, is_new=True, landed=found if has_work else None)
-    return Start(tip.get(), is_new=False)
+    return Start(found, is_new=False)
 
 
 def _is_stale(tip: PlanTip, plan: Mapping[str, Any], found: str, begins: str) -> bool:

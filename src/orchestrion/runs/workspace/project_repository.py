@@ -40,7 +40,9 @@ class ProjectRepository:
                     code="invalid_carry",
                 )
         git = Git(self.users_checkout)
-        return carried_from(git, self.common_dir, self.carry, Path(git.run("rev-parse", "--absolute-git-dir").stdout))
+        is_linked = not (self.users_checkout / ".git").is_dir()
+        git_dir = Path(git.run("rev-parse", "--absolute-git-dir").stdout) if is_linked else None
+        return carried_from(git, self.common_dir, self.carry, git_dir)
 
     def as_seen_from(self, checkout: str | None) -> ProjectRepository:
         """The same repository, for work that began in this checkout."""
