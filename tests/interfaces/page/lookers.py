@@ -50,6 +50,10 @@ class Served:
         return f"http://127.0.0.1:{self.port}"
 
 
+#: What htmx says of requests whose view is left.
+_CUT_SHORT = ("htmx:afterRequest", "htmx:sendError", "htmx:sendAbort")
+
+
 class Looker:
     """Somebody with a browser; what the console says is kept."""
 
@@ -64,8 +68,11 @@ class Looker:
 
     def go(self, path: str) -> Any:
         """Opens a view and waits until it follows the journal."""
+        before = len(self.said)
         self.page.goto(self.url + path)
         self.page.wait_for_selector("#live.on")
+        # Of what the view before was asking for at that moment, the browser cuts the answer short.
+        self.said[before:] = [one for one in self.said[before:] if not one.startswith(_CUT_SHORT)]
         return self.page
 
     def note(self, text: str) -> None:
