@@ -619,6 +619,9 @@ class Worker:
             asked = (tx, self._mark, self.plan, claims.lanes_of(tx, self._claimant()))
             found, need = tally.tally(*asked), tally.named(*asked, tally.NEEDS_SOMEBODY, _LOOKED_AT)
             held = tally.named(*asked, [TaskState.IN_PROGRESS], _LOOKED_AT) if found.left else []
+            waiting = [*self._held_by_others(held), *self._waiting(tx)] if found.left else []
+            if found.left and not waiting and not need:
+                waiting = self._behind_others(tally.named(*asked, [TaskState.PENDING, TaskState.RETRYING], _LOOKED_AT))
             return Summary(
                 found.completed,
                 found.failed,
@@ -626,7 +629,7 @@ class Worker:
                 found.left,
                 self._launched,
                 seconds,
-                [*self._held_by_others(held), *self._waiting(tx)] if found.left else [],
+                waiting,
                 need,
                 need[0]["total"] if need else 0,
             )
@@ -638,6 +641,11 @@ class Worker:
         tasks = [name("T", row["id"]) for row in held if not self._is_mine(row)]
         reason = "held by another worker or a client; `orchestrion runs --state running` shows by whom"
         return [Waiting(tasks, reason)] if tasks else []
+
+    def _behind_others(self, rows: Sequence[Row]) -> list[Waiting]:
+        """Tasks that wait for others, which are not among those that were asked for."""
+        tasks = [name("T", row["id"]) for row in rows]
+        return [Waiting(tasks, f"waits for others; `orchestrion why {tasks[0]}` says for which")] if tasks else []
 
     def _waiting(self, tx: Transaction) -> list[Waiting]:
         """Ready tasks that this worker may have and cannot run, by the reason; the first of them."""

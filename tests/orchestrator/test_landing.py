@@ -630,6 +630,43 @@ def test_a_file_that_comes_meanwhile_is_not_overwritten_and_no_ref_moves(stage: 
     assert everything(stage) == before
 
 
+DROPPED = ["reset -q --hard HEAD~1", "commit -q --amend --allow-empty -m amended", "commit -q --allow-empty -m more"]
+
+
+@pytest.mark.parametrize("push", [False, True])
+@pytest.mark.parametrize("does", DROPPED)
+def test_a_branch_that_moves_meanwhile_counts_as_it_is_then(stage: Stage, remote: Path, does: str, push: bool) -> None:
+    """What was taken off it is not brought back, and nothing of it is pushed."""
+    go = slow(stage)
+    dropped = stage.git("rev-parse", "main")
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(stage.orchestrion.land, push=push)
+        wait_for((stage.folder / "waits").exists, "it is checked")
+        stage.git(*does.split())
+        go.touch()
+        landed = landing.result(60)
+    commits = stage.git("rev-list", "main").split()
+    assert (dropped in commits) is ("more" in does)
+    assert landed["commit"] == commits[0]
+    if push:
+        assert (
+            stage.git("for-each-ref", "--format=%(refname) %(objectname)", at=remote) == f"refs/heads/main {commits[0]}"
+        )
+
+
+@pytest.mark.parametrize("way", ["echo mine > b.txt", "git checkout -q --detach", "touch .git/index.lock"])
+def test_nothing_is_pushed_when_something_comes_in_the_way_meanwhile(stage: Stage, remote: Path, way: str) -> None:
+    go = slow(stage)
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(stage.orchestrion.land, push=True)
+        wait_for((stage.folder / "waits").exists, "it is checked")
+        subprocess.run(way, shell=True, cwd=stage.root, env=stage.environ, check=True)
+        before = everything(stage)
+        go.touch()
+        assert isinstance(landing.exception(60), OrchestrionError)
+    assert everything(stage) == before
+
+
 @pytest.mark.parametrize("hidden", ["--assume-unchanged", "--skip-worktree"])
 def test_a_tracked_file_that_git_does_not_look_at_is_not_overwritten(
     stage: Stage, refused: Refused, hidden: str

@@ -67,7 +67,7 @@ class Opening:
         (``extra_missing``).
         """
         environ = os.environ if environ is None else environ
-        project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
         config = settings.load(project.root, environ, {} if db is None else {"db": db})
         url = _address(project, config)
         prepare_store(url)  # before anything is written, even an id
@@ -92,7 +92,7 @@ class Opening:
     ) -> list[settings.Row]:
         """Every setting in force and where it was set; opens no store. Raises what ``open`` raises before."""
         environ = os.environ if environ is None else environ
-        project = find_project(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
         return settings.load(project.root, environ, {} if db is None else {"db": db}).rows()
 
     @classmethod
@@ -105,7 +105,7 @@ class Opening:
         ``open`` raises, and what ``relocate`` does.
         """
         environ = os.environ if environ is None else environ
-        project = project_at(Path.cwd(), Path(folder) if folder is not None else None, environ)
+        project = project_at(_here(folder), Path(folder) if folder is not None else None, environ)
         url = _address(project, settings.load(project.root, environ, {} if db is None else {"db": db}))
         prepare_store(url)
         moved = _take_along(project, url)
@@ -232,6 +232,11 @@ def _address(project: Project, config: Config) -> str:
         return str(url)
     base = project.root if config.origin("db").startswith(("project", "user")) else Path.cwd()
     return str(base / url)
+
+
+def _here(folder: Path | str | None) -> Path:
+    """Where the caller stands; who names a whole path may stand in a folder that is gone."""
+    return Path("/") if folder is not None and Path(folder).is_absolute() else Path.cwd()
 
 
 def _provide_folder(file: Path, create: bool) -> None:

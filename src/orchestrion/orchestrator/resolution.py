@@ -56,16 +56,26 @@ def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -
     folder = shlex.quote(str(root.with_name(f"{root.name}-{run['id']}")))
     here, there = f"git -C {shlex.quote(str(root))}", f"git -C {folder}"
     added, end = _worktree(opened, run, folder)
-    what = [f"{there} {command}" if mends else command for mends, command in _what(task, run, folder)]
+    what = [f"{there} {command}" if mends else command for mends, command in _what(opened, task, run, folder)]
     return [f"{here} {added}", *what, *(f"{there} {one}" for one in end), f"{here} worktree remove {folder}"]
 
 
-def _what(task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Iterator[tuple[bool, str]]:
+def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Iterator[tuple[bool, str]]:
     """What is to be done in the worktree ``folder``: git's commands, and what is not one of them."""
     remark = next((one for one in run["remarks"] if one["code"] == task["code"]), None)
     files = " ".join(shlex.quote(path) for path in remark["paths"][:5]) if remark else ""
     mend = False, f"# mend {files or 'the files'} in {folder}, then"
-    if task["code"] == "merge_conflict":
+    submodules = _submodules_among(opened, run, remark["paths"]) if remark else {}
+    if task["code"] == "merge_conflict" and submodules:
+        yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
+        for path, mine in submodules.items():
+            yield from ((False, line) for line in _joining(opened, task, run, path, mine, folder))
+        others = [path for path in remark["paths"] if path not in submodules] if remark else []
+        if others:
+            yield False, f"# mend {' '.join(map(shlex.quote, others))} in {folder}, then"
+            yield True, f"add {' '.join(map(shlex.quote, others))}"
+        yield True, "commit --no-edit"
+    elif task["code"] == "merge_conflict":
         yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
         yield mend
         yield True, f"add {files or '-u'}"
@@ -76,6 +86,40 @@ def _what(task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Itera
     else:
         yield mend
         yield True, 'commit -am "Mended by hand"'
+
+
+def _submodules_among(opened: Opening, run: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
+    """Those of the paths that are submodules in a run's work, and the commit that each is at there."""
+    from orchestrion.runs.git import Git
+
+    if not paths or not run["head_commit"]:
+        return {}
+    git = Git(opened.project.root)
+    lines = git.run("--literal-pathspecs", "ls-tree", "-z", run["head_commit"], "--", *paths, check=False).stdout
+    found = {}
+    for line in lines.split("\0"):
+        facts, _, path = line.partition("\t")
+        if facts.startswith("160000 "):
+            found[path] = facts.split(" ")[2]
+    return found
+
+
+def _joining(
+    opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], path: str, mine: str, folder: str
+) -> list[str]:
+    """How two commits of a submodule become one: in the user's own repository of it, beside its working tree."""
+    root = opened.project.root
+    own = f"git -C {shlex.quote(str(root / path))}"
+    place = shlex.quote(str(root.with_name(f"{root.name}-{run['id']}-{path.replace('/', '-')}")))
+    plan = shlex.quote(f"refs/orchestrion/plans/{task['plan']}:{path}")
+    return [
+        f"{own} worktree add --detach {place} {mine}",
+        f"git -C {place} merge --no-edit $(git -C {shlex.quote(str(root))} rev-parse {plan})",
+        f"# mend it in {place} if it says so, `git -C {place} commit -am merged`, then",
+        f"{own} update-ref refs/orchestrion/kept/{run['id']}/merged $(git -C {place} rev-parse HEAD)",
+        f"git -C {folder} update-index --cacheinfo 160000,$(git -C {place} rev-parse HEAD),{shlex.quote(path)}",
+        f"{own} worktree remove {place}",
+    ]
 
 
 def _taking(ref: str, run: str) -> list[str]:

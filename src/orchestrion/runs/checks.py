@@ -66,7 +66,10 @@ def told(failed: Iterable[Evidence]) -> str:
     parts = []
     for evidence in failed:
         how = "did not end in time" if evidence.timed_out else f"exit code {evidence.exit_code}"
-        parts.append(f"`{evidence.command}` failed ({how}):\n\n```\n{evidence.output[-6000:].rstrip()}\n```")
+        said = evidence.output[-6000:].rstrip()
+        parts.append(
+            f"`{evidence.command}` failed ({how})" + (f":\n\n```\n{said}\n```" if said else " and said nothing")
+        )
     return "\n\n".join(parts)
 
 

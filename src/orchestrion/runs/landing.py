@@ -78,19 +78,24 @@ class Checkout:
         (``dirty_tree``, ``branch_in_use``, ``in_the_way``, ``other_branch``), MergeConflict, NotFound, AlreadyTaken.
         """
         plan_tip = PlanTip(project.git, plan)
-        before = self._tip(branch)
         is_here = self.refuse_unfit(plan, branch, plan_tip.get())
         for _ in range(TRIES):
             mine, tip = self._tip(branch), plan_tip.get()
             if self.git.is_ancestor(tip, mine):
-                return Landed(branch, before, mine, merged=False)
+                return Landed(branch, mine, mine, merged=False)
             joins = not self.git.is_ancestor(mine, tip)
             commit = merger.merged(plan, tip, joining(branch, mine), recheck) if joins else tip
+            # Checks take their time: meanwhile the user may have done anything.
+            if is_here:
+                self._refuse_switched(branch)
+            self.refuse_unfit(plan, branch, commit)
+            if self._tip(branch) != mine:
+                continue
             going(commit)
             if self._moves_here(branch, commit, mine) if is_here else self._moves_there(branch, commit, mine):
                 if joins and plan_tip.move(commit, tip):
                     plan_tip.follow()
-                return Landed(branch, before, commit, merged=joins)
+                return Landed(branch, mine, commit, merged=joins)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
 
     def refuse_unfit(self, plan: str, branch: str, commit: str) -> bool:
@@ -98,6 +103,7 @@ class Checkout:
         if branch != self.branch():
             self._refuse_in_use(branch, plan)
             return False
+        self._refuse_locked(branch)
         self._refuse_dirty()
         self._refuse_in_the_way(commit, self._tip(branch))
         return True
@@ -177,6 +183,8 @@ class Checkout:
         """Fast-forwards the checkout; False when the branch is not at ``mine`` any more."""
         self._refuse_locked(branch)
         self._refuse_switched(branch)
+        if self._tip(branch) != mine:
+            return False  # who took a commit away does not want it back
         left_at = self.git.tip("ORIG_HEAD")
         answer = self.git.run(
             "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",

@@ -69,17 +69,15 @@ def commits(count: int) -> str:
 
 def by_hand(checkout: Checkout, tip: PlanTip, branch: str, files: Sequence[str]) -> str:
     """How a plan is merged by hand, which counts as landed."""
-    begin, end = "", ""
+    git, begin, end = f"git -C {shlex.quote(str(checkout.folder))}", "", ""
     if checkout.branch() != branch:
         folder = shlex.quote(f"{checkout.folder}-{branch.replace('/', '-')}")
-        begin, end = (
-            f"git worktree add {folder} {shlex.quote(branch)} && cd {folder} && ",
-            f", `cd - && git worktree remove {folder}`",
-        )
+        begin, end = f"{git} worktree add {folder} {shlex.quote(branch)} && ", f", `{git} worktree remove {folder}`"
+        git = f"git -C {folder}"
     work = f"mend {', '.join(files[:_NAMED])}" if files else "mend what the check found"
     return (
-        f"nothing was changed. By hand: `{begin}git merge --no-ff --no-commit {tip.ref}`, {work}, `git add -u` "
-        f"(and new files), `git commit --no-edit`{end}; then the plan has landed"
+        f"nothing was changed. By hand: `{begin}{git} merge --no-ff --no-commit {tip.ref}`, {work}, `{git} add -u` "
+        f"(and new files), `{git} commit --no-edit`{end}; then the plan has landed"
     )
 
 

@@ -24,7 +24,8 @@ PATIENCE_S = 5.0
 #: What is put behind the old file's name once its place is taken.
 ASIDE = ".moved"
 
-_ACTIVE = "select id from runs where state in ('starting', 'running') order by id"
+#: Only these have processes and workspaces; what a client holds is in the rows that move.
+_ACTIVE = "select id from runs where state in ('starting', 'running') and supervised = 1 order by id"
 _Move = tuple[Path, Path]
 
 

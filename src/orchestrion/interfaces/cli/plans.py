@@ -237,7 +237,7 @@ def _landed(landed: Mapping[str, Any]) -> Iterator[str]:
         what = output.count(landed["commits"], "commit")
         range_ = f"{landed['tip_before'][:7]}..{landed['tip_after'][:7]}"
         yield f"{plan} is on your branch"
-        yield f"  {branch}: {what}, {range_}{joined}{pushed}"
+        yield f"  {branch}: {f'{what}, {range_}' if landed['commits'] else 'nothing new'}{joined}{pushed}"
     else:
         yield f"{plan} is pushed; its pull request to {branch}: {output.plain(landed['pull_request'])}"
     yield from (f"  {output.plain(note)}" for note in landed["notes"])
