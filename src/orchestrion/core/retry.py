@@ -229,7 +229,7 @@ _TAXONOMY = (
         "workspace_broken",
         False,
         "the repository in the workspace is not as it was made, so nothing of it is believed",
-        "its files were saved on the run's branch; look into the workspace, then `orchestrion retry TASK`",
+        "`orchestrion show RUN` says what was saved of it; look into the workspace, then `orchestrion retry TASK`",
     ),
     Failure(
         "left_uncommitted",

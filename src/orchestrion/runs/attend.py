@@ -101,6 +101,8 @@ class Attendant:
             if str(problem) != self._in_the_way:
                 self._in_the_way = str(problem)
                 self._log.note(f"its files cannot be listed now: {problem}")
+            if getattr(problem, "code", "") == "git_timeout":
+                self._listed = float("inf")  # it would take as long again and again; they are known at the end
             return
         self._store.write(lambda tx: overlap.note_changes(tx, self._run, found))
 

@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,7 +93,7 @@ _UNFINISHED = {
     "rebase-apply": "rebase",
 }
 #: Where an agent may have put something that git waits for, it is not waited for longer than this.
-_OURS_S = 900.0
+_OURS_S = 300.0
 _LOCK_STALE_S = 10.0
 #: Together longer than a lock takes to become stale.
 _LOCK_TRIES = 160
@@ -135,6 +136,12 @@ class Git:
             self._environ |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(folder)}
         if ours:
             self._environ = {k: v for k, v in self._environ.items() if not k.startswith("GIT_CONFIG_")} | _OURS_ALONE
+
+    def within(self, seconds: float) -> Git:
+        """The same, but no call takes longer."""
+        limited = copy(self)
+        limited._longest_s = seconds
+        return limited
 
     def run(
         self,
@@ -249,7 +256,7 @@ class Git:
             *(_CHECKED if checked else ()), "fetch", "--quiet",
             "--no-write-fetch-head", "--no-tags", "--no-prune", "--no-auto-maintenance", "--no-recurse-submodules",
             folder, *refspecs,
-            check=check,
+            check=check, timeout=_OURS_S,
         )  # fmt: skip
 
     def checked_out_branches(self) -> set[str]:

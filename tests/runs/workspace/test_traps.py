@@ -12,7 +12,7 @@ from run_seam import RunSeam
 from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs.workspace import work
+from orchestrion.runs.workspace import live, work
 from orchestrion.runs.workspace.places import Workspace
 
 pytestmark = pytest.mark.long
@@ -336,12 +336,57 @@ def test_objects_that_are_broken_cost_no_file(
     assert user("show", f"{saved.head}:n.txt") == "n"
 
 
-@pytest.mark.parametrize("place", [".gitattributes", ".gitignore", "d/.gitignore", ".git/objects/info/alternates"])
-def test_a_pipe_where_git_reads_holds_nobody_up(seam: RunSeam, user: UserGit, workspace: Workspace, place: str) -> None:
-    run(workspace.path, "echo n > n.txt", f"mkdir -p $(dirname {place}); rm -f {place}; mkfifo {place}")
+PIPES = {
+    "attributes": "rm -f .gitattributes; mkfifo .gitattributes",
+    "ignored": "rm -f .gitignore; mkfifo .gitignore",
+    "below": "mkdir d; mkfifo d/.gitignore",
+    "object": "git add n.txt; git commit -qm n; mkdir -p .git/objects/aa; "
+    "mkfifo .git/objects/aa/00000000000000000000000000000000000000",
+    "worktree": "git worktree add -q sub -b sub; g=$(git -C sub rev-parse --absolute-git-dir); rm $g/commondir; "
+    "mkfifo $g/commondir",
+    "nested": "git init -q inner; rm inner/.git/HEAD; mkfifo inner/.git/HEAD",
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("way", PIPES)
+def test_a_pipe_where_git_reads_holds_nobody_up(seam: RunSeam, user: UserGit, workspace: Workspace, way: str) -> None:
+    run(workspace.path, "echo n > n.txt", PIPES[way])
+    assert user("show", f"{seam.hand_over(workspace).head}:n.txt") == "n"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("way", ["attributes", "ignored"])
+def test_nor_does_it_while_the_agent_works(
+    seam: RunSeam, workspace: Workspace, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "LOOK_S", 0.5)
+    run(workspace.path, "echo n > n.txt", PIPES[way])
     with pytest.raises(GitProblem) as refused:
-        seam.collect(workspace)
-    assert refused.value.code == "workspace_broken"
+        seam.touched(workspace)
+    assert refused.value.code in ("git_timeout", "git")
+
+
+@pytest.mark.timeout(60)
+def test_a_list_of_places_that_is_a_pipe_is_not_believed(seam: RunSeam, workspace: Workspace) -> None:
+    run(workspace.path, "rm .git/objects/info/alternates; mkfifo .git/objects/info/alternates")
+    for look in (seam.touched, seam.collect):
+        with pytest.raises(GitProblem) as refused:
+            look(workspace)
+        assert refused.value.code == "workspace_broken"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("bends", OURS_BENT)
+def test_the_files_are_saved_whatever_became_of_our_directory(
+    seam: RunSeam, user: UserGit, project: Path, workspace: Workspace, bends: str
+) -> None:
+    before = everything(project)
+    run(workspace.path, "echo n > n.txt; rm -f .gitignore; mkfifo .gitignore", bends.format(project=project))
+    saved = work.salvage(seam.project, workspace, seam.authorship())
+    seam.publish(workspace, saved)
+    assert user("show", f"{saved.head}:n.txt") == "n"
+    assert everything(project) == before
 
 
 def test_an_index_of_ours_that_was_written_into_is_made_anew(

@@ -10,6 +10,9 @@ from orchestrion.runs.workspace.changes import Touched, working_changes
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 
+#: A look that takes longer is given up, in seconds.
+LOOK_S = 10.0
+
 
 def touched(project: ProjectRepository, workspace: Workspace) -> list[Touched]:
     """What differs at this moment from what was there when the agent came, committed or not. Raises GitProblem."""
@@ -18,4 +21,4 @@ def touched(project: ProjectRepository, workspace: Workspace) -> list[Touched]:
     if ours is None:
         return []  # a workspace of version 0.1.0: it is known when the run ends
     trusted.agent_repository(ours).refuse_odd_alternates()
-    return working_changes(ours.git, ours.note.ground or workspace.base)
+    return working_changes(ours.git.within(LOOK_S), ours.note.ground or workspace.base)

@@ -162,6 +162,8 @@ class TrustedRepository:
 def make(common_dir: Path, workspace: Workspace, handed_on: Carried) -> TrustedRepository:
     """Makes our git directory of a workspace anew."""
     path = git_dir_beside(workspace.path)
+    if path.is_symlink() or (os.path.lexists(path) and not path.is_dir()):
+        path.unlink()
     shutil.rmtree(path, ignore_errors=True)
     objects = lent_by(common_dir, handed_on)
     if workspace.isolation == "clone":

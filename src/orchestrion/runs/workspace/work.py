@@ -13,7 +13,6 @@ import errno
 import json
 import os
 import re
-import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git, refusal
-from orchestrion.runs.workspace import markers, nested, snapshot, submodules, trusted
+from orchestrion.runs.workspace import markers, nested, pipes, snapshot, submodules, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.nested import Nested
 from orchestrion.runs.workspace.places import Workspace
@@ -102,7 +101,15 @@ def salvage(project: ProjectRepository, workspace: Workspace, authorship: Author
             return Work(problem.details["head"], (Remark(problem.code, problem.message),))
         if problem.code != "workspace_broken":
             raise
-        return _Collection(project, workspace, authorship, NESTED_BYTES, keeps=True).files_alone(problem)
+        try:
+            collection = _Collection(project, workspace, authorship, NESTED_BYTES, keeps=True)
+        except GitProblem:
+            # Ours is not as we made it either. What was there before the agent came is not known any more.
+            trusted.refuse_if_gone(workspace.path)
+            ours = trusted.make(project.common_dir, workspace, project.handed_on)
+            ours.remember(finished=True)
+            collection = _Collection(project, workspace, authorship, NESTED_BYTES, keeps=True)
+        return collection.files_alone(problem)
 
 
 def repository_of(project: ProjectRepository, workspace: Workspace) -> TrustedRepository:
@@ -162,10 +169,10 @@ class _Collection:
 
     def work(self) -> Work:
         """The steps, and what they add up to."""
+        pipes.take_away(self._workspace.path)
         self._agent.verify(self._ours.note.alternates.encode("utf-8", "surrogateescape"))
         self._ours.take_shallow(self._agent.shallow())
         tip = self._tip()
-        self._refuse_odd_files()
         added = self._added_excludes()
         shown = self._untracked() if added else []
         self._ours.exclude(self._project.handed_on.excludes + added)
@@ -195,6 +202,7 @@ class _Collection:
 
     def files_alone(self, problem: GitProblem) -> Work:
         """The files of a workspace whose repository is not believed, as one commit on its base."""
+        pipes.take_away(self._workspace.path)
         self._ours.borrow_only(trusted.lent_by(self._project.common_dir, self._project.handed_on))
         self._index = self._ours.begin_index("index", None, self._workspace.base)
         taken = snapshot.take(self._git, self._index)
@@ -227,16 +235,6 @@ class _Collection:
 
     def _untracked(self) -> list[str]:
         return self._git.lines("ls-files", "-z", "--others", "--exclude-standard", env=self._index)
-
-    def _refuse_odd_files(self) -> None:
-        """git waits for a pipe in place of a file that says what it ignores. Raises GitProblem."""
-        for folder, folders, names in os.walk(self._workspace.path):
-            folders[:] = [name for name in folders if name != ".git"]
-            for name in (".gitattributes", ".gitignore"):
-                if name in names and not stat.S_ISREG(os.lstat(os.path.join(folder, name)).st_mode):  # noqa: PTH118
-                    place = os.path.relpath(os.path.join(folder, name), self._workspace.path)  # noqa: PTH118
-                    if not os.path.islink(os.path.join(folder, name)):  # noqa: PTH114, PTH118
-                        raise broken(self._workspace.path, f"{place} is no plain file")
 
     def _follow_agents_index(self, tip: str, taken: snapshot.Taken) -> list[str]:
         """Takes in ignored files that the agent added all the same, and leaves out what it untracked.
