@@ -147,7 +147,6 @@ class LandingCases(PlanCases):
 
     def _land(self, row: Row, tip: PlanTip, onto: str | None, *, with_push: bool) -> dict[str, Any]:
         from orchestrion.runs import landing_notes as notes_on
-        from orchestrion.runs.remotes import Remotes
 
         checkout = self._checkout()
         branch = onto or self._branch_here(checkout, row)
@@ -156,23 +155,19 @@ class LandingCases(PlanCases):
         is_there = there is not None and checkout.git.is_ancestor(commit, there)
         if is_there:
             self._remember_landed(row, branch, commit)
-        remote, at_remote, push, notes = None, None, None, []
-        if with_push:
-            remotes = Remotes(checkout.git)
-            remote = remotes.pushed_to(branch)
-            at_remote = remotes.commit_at(remote)
-        if there and is_there and (remote is None or (at_remote and remotes.has(remote, at_remote, there))):
+        push = self._push_after(checkout, tip, branch) if with_push else None
+        if is_there and (push is None or push.is_there):
             raise _nothing(f"plan {row['name']} is on {branch} already", "nothing has to be done")
-        if remote:
-            remotes.refuse_ahead(remote, *([there] if there else []), tip.get())
+        notes = []
+        if push is not None:
+            push.remotes.refuse_ahead(push.target, *([there] if there else []), commit)
             if not is_there:
                 checkout.refuse_unfit(row["name"], branch, commit)
-            push = self._push_of(checkout, remotes, tip, remote.name)
             notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
-        landed = self._brought(checkout, row, tip, branch, (lambda new: push.push(new, at_remote)) if push else None)
+        landed = self._brought(checkout, row, tip, branch, push.push if push else (lambda _: None))
         self._remember_landed(row, branch, tip.get())
-        if push and remote:
-            push.push_branch(remote, landed.tip_after, keeps_own=row["pull_request"] is not None)
+        if push is not None:
+            push.push_target(landed.tip_after, keeps_own=row["pull_request"] is not None)
         return {
             "plan": row["name"],
             "branch": branch,
@@ -182,8 +177,8 @@ class LandingCases(PlanCases):
             "tip_before": landed.tip_before,
             "tip_after": landed.tip_after,
             "merged": landed.merged,
-            "pushed": remote is not None,
-            "pushed_to": remote.place if remote else None,
+            "pushed": push is not None,
+            "pushed_to": push.target.place if push else None,
             "commits": int(checkout.git.run("rev-list", "--count", f"{landed.tip_before}..{landed.tip_after}").stdout),
             "notes": [
                 *notes,
@@ -193,14 +188,14 @@ class LandingCases(PlanCases):
             ],
         }
 
-    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str, going: Going | None) -> Landed:
+    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str, going: Going) -> Landed:
         """Lands; what only a person can decide is led to a merge by hand, which is a landing as well."""
         from orchestrion.runs.landing_notes import by_hand
 
         plan = row["name"]
         merger, joining, recheck = self._merger(), self._joining(plan), self._recheck_of(plan)
         try:
-            return checkout.land(self._repository, merger, plan, branch, joining, recheck, going or (lambda _: None))
+            return checkout.land(self._repository, merger, plan, branch, joining, recheck, going)
         except MergeConflict as conflict:
             files = conflict.details["files"]
             raise MergeConflict(files, hint=by_hand(checkout, tip, branch, files)) from conflict
@@ -240,11 +235,22 @@ class LandingCases(PlanCases):
             )
         return here
 
-    def _push_of(self, checkout: Checkout, remotes: Remotes, tip: PlanTip, remote: str) -> PlanPush:
+    def _push_after(self, checkout: Checkout, tip: PlanTip, branch: str) -> PlanPush:
+        """What pushes the user's branch when the plan has landed on it."""
+        from orchestrion.runs.remotes import Remotes
+
+        remotes = Remotes(checkout.git)
+        remote = remotes.pushed_to(branch)
+        return self._push_of(checkout, remotes, tip, remote.name, remote, remotes.commit_at(remote))
+
+    def _push_of(
+        self, checkout: Checkout, remotes: Remotes, tip: PlanTip, pushed_to: str, target: Remote, at_target: str | None
+    ) -> PlanPush:
         from orchestrion.runs.plan_push import PlanPush
         from orchestrion.runs.remotes import Remote
 
-        return PlanPush(self._repository, checkout, remotes, tip, Remote(remote, f"orchestrion/{tip.plan}"))
+        own = Remote(pushed_to, f"orchestrion/{tip.plan}")
+        return PlanPush(self._repository, checkout, remotes, tip, own, target, at_target)
 
     # -- as a pull request ----------------------------------------------------------------------
 
@@ -260,15 +266,15 @@ class LandingCases(PlanCases):
         base = remotes.comes_from(branch, pushed)
         program = self._gh(pushed, tip)
         there = remotes.refuse_without(base)
-        if remotes.has(base, there, tip.get()):
+        push = self._push_of(checkout, remotes, tip, pushed.name, base, there)
+        if push.is_there:
             self._remember_landed(row, branch, tip.get())
             raise _nothing(f"{base.place} has plan {row['name']} already", f"`git pull {base.name} {base.branch}`")
         refuse_signed_out(program, checkout.folder)
-        push = self._push_of(checkout, remotes, tip, pushed.name)
         notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
         at_head = remotes.commit_at(push.own)
         notes += [*self._failed(row), *notes_on.come_along(checkout.git, base, row, tip.get(), there, at_head)]
-        push.push(tip.get(), there)
+        push.push(tip.get())
         owner = remotes.owner(pushed) if pushed.name != base.name else ""
         url = open_pull_request(
             program,

@@ -32,6 +32,14 @@ class PlanPush:
     tip: PlanTip
     #: The plan's own branch at the remote.
     own: Remote
+    #: The branch there that its work is for, and the commit that this is at; None: there is none yet.
+    target: Remote
+    at_target: str | None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether the target has all of the plan."""
+        return self.at_target is not None and self.remotes.has(self.target, self.at_target, self.tip.get())
 
     def take_in(self, merger: Merger, joining: Joining, recheck: Recheck | None) -> list[str]:
         """Merges into the plan what others committed to its branch there; what is to be told of it.
@@ -54,23 +62,20 @@ class PlanPush:
             ) from refused
         return [f"merged into the plan: {count} that {self.own.place} had"]
 
-    def push(self, commit: str, known: str | None) -> None:
-        """Pushes the plan's own branch. ``known`` is a commit that the remote has; its submodules are there.
-
-        Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``).
-        """
-        self.remotes.refuse_unpushed_submodules(self.own, commit, known, _NOTHING_MOVED)
+    def push(self, commit: str) -> None:
+        """Pushes the plan's own branch. Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``)."""
+        self.remotes.refuse_unpushed_submodules(self.own, commit, self.at_target, _NOTHING_MOVED)
         if self._has_large_files(commit):
             self.remotes.push_large_files(self.own, commit, _NOTHING_MOVED)
         self.remotes.push(self.own, commit, _NOTHING_MOVED)
 
-    def push_branch(self, remote: Remote, commit: str, *, keeps_own: bool) -> None:
+    def push_target(self, commit: str, *, keeps_own: bool) -> None:
         """Pushes the user's branch, on which the plan has landed; its own goes then, unless it is ``keeps_own``."""
         if self._has_large_files(commit):
-            self.remotes.push_large_files(remote, commit, _LANDED)
-        by_hand = f"`git push {remote.name} {commit[:12]}:refs/heads/{remote.branch}` is the same by hand"
+            self.remotes.push_large_files(self.target, commit, _LANDED)
+        by_hand = f"`git push {self.target.name} {commit[:12]}:refs/heads/{self.target.branch}` is the same by hand"
         self.remotes.push(
-            remote, commit, _LANDED, f"{by_hand}; or have it reviewed: `orchestrion land {self.tip.plan} --pr`"
+            self.target, commit, _LANDED, f"{by_hand}; or have it reviewed: `orchestrion land {self.tip.plan} --pr`"
         )
         if not keeps_own:
             self.remotes.take_back(self.own)
