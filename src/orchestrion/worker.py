@@ -349,6 +349,7 @@ class Worker:
             grace_s=self.config["run.grace_s"],
             git_dir=str(self.project.git_common_dir) if in_git else None,
             checkout=tx.the("plan_by_name", name=task["plan_name"])["began_checkout"],
+            earlier=_earlier(tx, claimed),
             carry=list(self.config["workspace.carry"]),
             may_push=self.config["workspace.push"] == "allow",
             nested_mb=self.config["workspace.nested_mb"],
@@ -700,6 +701,12 @@ def commit_style(config: Config) -> CommitStyle:
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:
     named: Mapping[str, str] = config["checks"]
     return [(check, named.get(check, check)) for check in json.loads(task["checks"])]
+
+
+def _earlier(tx: Transaction, claimed: claims.Claim) -> list[str]:
+    """Earlier runs of the task with work of their own, the newest first."""
+    rows = tx.all("list_runs", task=claimed.task, before=claimed.run, limit=20)
+    return [name("R", row["id"]) for row in rows if row["head_commit"]]
 
 
 def _servers(config: Config) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ def test_a_repository_without_a_commit_fails_at_once_and_says_why(tmp_path: Path
     stage.open()
     stage.add("true")
     stage.drain()
-    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "workspace_failed")
+    assert (stage.task()["state"], stage.task()["code"]) == ("failed", "no_commit")
     assert "no commit for plan default" in stage.task()["error"]
     assert "first commit" in stage.task()["error"]
     stage.close()

@@ -151,6 +151,12 @@ _TAXONOMY = (
         "`orchestrion reject TASK --reason TEXT`",
     ),
     Failure(
+        "filter_unknown",
+        False,
+        "the agent stored files through a filter that is not set up in your repository",
+        "set it up, or not, then `orchestrion approve TASK` or `orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
         "work_elsewhere",
         False,
         "the run's own branch has nothing new, but the agent left work on another branch, in a stash or a worktree",

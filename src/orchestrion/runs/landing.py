@@ -8,10 +8,11 @@ branch moves forward, and the plan after it. Whatever is refused, no ref has mov
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shlex
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,17 +86,11 @@ class Checkout:
                 return Landed(branch, mine, mine, merged=False)
             joins = not self.git.is_ancestor(mine, tip)
             commit = merger.merged(plan, tip, joining(branch, mine), recheck) if joins else tip
-            # Checks take their time: meanwhile the user may have done anything.
-            if is_here:
-                self._refuse_switched(branch)
-            self.refuse_unfit(plan, branch, commit)
-            if self._tip(branch) != mine:
-                continue
-            going(commit)
-            if self._moves_here(branch, commit, mine) if is_here else self._moves_there(branch, commit, mine):
-                if joins and plan_tip.move(commit, tip):
-                    plan_tip.follow()
-                return Landed(branch, mine, commit, merged=joins)
+            with _one_at_a_time(project):
+                if self._moves(plan, branch, commit, mine, going, is_here=is_here):
+                    if joins and plan_tip.move(commit, tip):
+                        plan_tip.follow()
+                    return Landed(branch, mine, commit, merged=joins)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
 
     def refuse_unfit(self, plan: str, branch: str, commit: str) -> bool:
@@ -176,6 +171,19 @@ class Checkout:
             folder=used.folder,
         )
 
+    def _moves(self, plan: str, branch: str, commit: str, mine: str, going: Going, *, is_here: bool) -> bool:
+        """Moves the branch from ``mine`` to ``commit``; False: it is not there any more.
+
+        Checks take their time, and meanwhile the user may have done anything: all is looked at again.
+        """
+        if is_here:
+            self._refuse_switched(branch)
+        self.refuse_unfit(plan, branch, commit)
+        if self._tip(branch) != mine:
+            return False
+        going(commit)
+        return self._moves_here(branch, commit, mine) if is_here else self._moves_there(branch, commit, mine)
+
     def _moves_there(self, branch: str, commit: str, mine: str) -> bool:
         return self.git.swap_ref(f"refs/heads/{branch}", commit, mine)
 
@@ -223,6 +231,14 @@ class Checkout:
                     hint=f"if none is, `rm {shlex.quote(str(file))}`; nothing was changed",
                     code="locked",
                 )
+
+
+@contextmanager
+def _one_at_a_time(project: ProjectRepository) -> Iterator[None]:
+    """Who lands at the same moment waits: git notices too late that another one has the branch."""
+    with (project.common_dir / "orchestrion" / "land.lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _in_the_way(files: list[str]) -> Conflict:

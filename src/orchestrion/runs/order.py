@@ -55,6 +55,8 @@ class Order:
     git_dir: str | None = None
     #: The checkout in which the plan began, whose settings count; None: the main one.
     checkout: str | None = None
+    #: Earlier runs of the task that left work, which the agent finds by the name of its branch.
+    earlier: list[str] = field(default_factory=list)
     #: Further paths in the git directory that every workspace gets.
     carry: list[str] = field(default_factory=list)
     #: Whether the agent may push from its workspace.

@@ -71,6 +71,7 @@ class PlanPush:
 
     def push_target(self, commit: str, *, keeps_own: bool) -> None:
         """Pushes the user's branch, on which the plan has landed; its own goes then, unless it is ``keeps_own``."""
+        self.remotes.refuse_unpushed_submodules(self.target, commit, self.at_target, _LANDED)
         if self._has_large_files(commit):
             self.remotes.push_large_files(self.target, commit, _LANDED)
         by_hand = f"`git push {self.target.name} {commit[:12]}:refs/heads/{self.target.branch}` is the same by hand"

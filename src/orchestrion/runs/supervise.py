@@ -193,6 +193,7 @@ class Supervisor:
             self._order.isolation,
             may_push=self._order.may_push,
             signs=CommitStyle(**self._order.commits).sign,
+            earlier=self._order.earlier,
         )
         if self._order.resume_from:
             prepare.go_on(project, self._workspace, self._order.resume_from)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -304,15 +306,22 @@ def test_init_takes_a_project_of_before_git_along(bare: Place) -> None:
     assert bare("add", "more").out == "T2 is ready: more\n"
 
 
-def test_init_moves_no_store_that_is_in_use(bare: Place) -> None:
+def test_init_moves_no_store_while_a_worker_s_run_is_active_and_takes_along_what_a_client_holds(bare: Place) -> None:
     bare("init")
     bare("add", "works")
     bare("claim", "T1")
     bare.git("init", "-q")
+    file = bare.root / ".orchestrion" / "orchestrion.db"
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("update runs set supervised = 1")
     error = bare("init", "--json", code=5).error
     assert (error["code"], error["details"]["runs"]) == ("runs_active", ["R1"])
-    assert (bare.root / ".orchestrion" / "orchestrion.db").exists()
+    assert file.exists()
     assert not (bare.root / ".git" / "orchestrion").exists()
+    with closing(sqlite3.connect(file)) as database, database:
+        database.execute("update runs set supervised = 0")
+    bare("init")
+    assert "T1" in bare("release", "R1").out
 
 
 def test_reading_makes_no_store(tmp_path: Path, bare: Place) -> None:

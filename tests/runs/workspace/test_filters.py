@@ -284,3 +284,31 @@ def test_a_file_that_only_says_to_be_an_object_is_none(seam: RunSeam, project: P
     )
     seam.hand_over(workspace)
     assert not list((project / ".git" / "lfs").rglob(oid))
+
+
+def test_what_the_agent_stored_through_a_filter_of_its_own_is_not_stored_in_clear(
+    seam: RunSeam, user: UserGit, project: Path
+) -> None:
+    workspace = seam.prepare("R1", user("rev-parse", "HEAD"))
+    run(
+        workspace.path,
+        "git config filter.own.clean 'sed s/^/ENC:/'; git config filter.own.smudge 'sed s/^ENC://'; "
+        "echo '*.sec filter=own' > .gitattributes; echo secret > s.sec; git add .; git commit -qm own",
+    )
+    collected = seam.hand_over(workspace)
+    assert user("show", f"{collected.head}:s.sec") == "ENC:secret"
+    assert [(remark.code, remark.asks) for remark in collected.remarks] == [("filter_unknown", True)]
+
+
+def test_what_lies_there_as_it_is_stored_is_not_filtered_twice(seam: RunSeam, user: UserGit, project: Path) -> None:
+    for key, value in {"clean": "sed s/^/ENC:/", "smudge": "sed s/^ENC://"}.items():
+        user("config", f"filter.enc.{key}", value)
+    (project / ".gitattributes").write_text("*.sec filter=enc\n")
+    (project / "s.sec").write_text("secret\n")
+    user("add", ".")
+    user("commit", "-qm", "secrets")
+    workspace = seam.prepare("R1", user("rev-parse", "HEAD"))
+    (workspace.path / "s.sec").write_text("ENC:secret\n")
+    (workspace.path / "w.txt").write_text("w\n")
+    head = seam.hand_over(workspace).head
+    assert user("diff", "--name-only", f"{workspace.base}..{head}") == "w.txt"

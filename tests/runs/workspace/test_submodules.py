@@ -236,6 +236,26 @@ def test_what_was_done_in_one_before_it_was_removed_is_kept(seam: RunSeam, proje
     assert run(project / "vendor/lib", f"git show {remark.refs[0]}:n") == "A"
 
 
+@pytest.mark.parametrize("new", [False, True])
+def test_one_that_was_emptied_stays_with_its_commits(
+    seam: RunSeam, project: Path, upstream: Path, base: str, new: bool
+) -> None:
+    workspace = seam.prepare("R1", base)
+    path = "sm" if new else "vendor/lib"
+    add = f"{ALLOWED} submodule --quiet add '{upstream}' sm; git commit -qm sm; " if new else ""
+    run(
+        workspace.path,
+        f"{add}(cd {path}; echo in > in.txt; git add .; git commit -qm in); git commit -qam bump; "
+        f"git rev-parse HEAD:{path} > ../link; git submodule --quiet deinit -f {path}",
+    )
+    link = (workspace.path.parent / "link").read_text().strip()
+    collected = seam.hand_over(workspace)
+    assert run(project, f"git rev-parse {collected.head}:{path}") == link
+    place = project if new else project / path
+    assert run(place, f"git show {link}:in.txt") == "in"
+    assert [remark.code for remark in collected.remarks] == ["submodule_changed" if new else "submodule_moved"]
+
+
 def test_one_that_the_agent_removes_is_gone(seam: RunSeam, project: Path, base: str) -> None:
     workspace = seam.prepare("R1", base)
     run(workspace.path, "git rm -qf vendor/lib; rm -f .gitmodules")

@@ -619,6 +619,50 @@ def test_what_the_agent_hides_by_itself_is_kept_and_told(
     assert changed(user, base, ref) == {"p.txt": "A", "d/x": "A"}
 
 
+def test_what_may_be_run_may_be_said_to_git_alone(seam: RunSeam, user: UserGit, project: Path) -> None:
+    (project / "tool.sh").write_text("#!/bin/sh\n")
+    user("add", "tool.sh")
+    user("commit", "-qm", "tool")
+    workspace = seam.prepare("R1", user("rev-parse", "HEAD"))
+    run(
+        workspace.path,
+        "echo '#!/bin/sh' > new.sh; git add --chmod=+x new.sh; git update-index --chmod=+x tool.sh; git commit -qm x",
+        "echo left > left.sh; chmod +x left.sh",
+    )
+    head = seam.hand_over(workspace).head
+    modes = {line.split("\t")[1]: line.split(" ")[0] for line in user("ls-tree", head).splitlines()}
+    assert {modes[name] for name in ("new.sh", "tool.sh", "left.sh")} == {"100755"}
+
+
+def test_tags_of_the_agent_s_are_kept(seam: RunSeam, user: UserGit, workspace: Workspace) -> None:
+    blob = "git tag b $(echo x | git hash-object -w --stdin)"
+    run(workspace.path, f"git tag -a v1 -m notes; git tag light; {blob}; echo o > o")
+    (remark,) = seam.hand_over(workspace).remarks
+    assert [ref.rpartition("/")[2] for ref in remark.refs] == ["b", "light", "v1"]
+    assert user("cat-file", "-t", remark.refs[2]) == "tag"
+
+
+def test_changes_in_a_worktree_inside_a_linked_one_are_kept(seam: RunSeam, user: UserGit, base: str) -> None:
+    workspace = seam.prepare("R1", base, "worktree")
+    run(workspace.path, "git worktree add -q .wt/d -b sub; echo precious > .wt/d/u.txt; echo y > y.txt")
+    collected = seam.hand_over(workspace)
+    (ref,) = [ref for remark in collected.remarks for ref in remark.refs if "/worktrees/" in ref]
+    assert user("show", f"{ref}:u.txt") == "precious"
+    assert codes(collected) == ["side_work_kept"]
+
+
+def test_an_agent_finds_the_work_of_earlier_attempts_by_name(
+    seam: RunSeam, user: UserGit, base: str, workspace: Workspace
+) -> None:
+    run(workspace.path, "echo a1 > a1.txt")
+    seam.hand_over(workspace)
+    again = seam.prepare("R2", base, earlier=["R1", "R7"])
+    run(again.path, "git merge -q --no-edit orchestrion/run/R1")
+    collected = seam.hand_over(again)
+    assert changed(user, base, collected.head) == {"a1.txt": "A"}
+    assert collected.remarks == ()
+
+
 def test_a_sparse_checkout_deletes_nothing(seam: RunSeam, user: UserGit, base: str, workspace: Workspace) -> None:
     run(workspace.path, "git sparse-checkout set src; echo y > src/y; rm src/main.py")
     collected = seam.hand_over(workspace)

@@ -159,6 +159,10 @@ class AgentRepository:
         files = sorted((self.common_dir / "objects" / "pack").glob("*.idx")) if self._linked_to is None else []
         return [content for file in files if (content := read_bytes(file, _LARGE)) is not None]
 
+    def has_fetched(self) -> bool:
+        """Whether it was brought anything from another repository."""
+        return os.path.lexists(self.common_dir / "FETCH_HEAD")
+
     def is_sparse(self) -> bool:
         """Whether it writes only a part of its files into the folder."""
         return read_bytes(self.git_dir / "info" / "sparse-checkout", _LARGE) is not None
@@ -185,10 +189,11 @@ class AgentRepository:
 
     def worktrees(self) -> list[InnerWorktree]:
         """Linked worktrees of it that are still there."""
-        if self._linked_to is not None:
-            return []  # they are the project's own
+        entries = _entries(self.common_dir / "worktrees")
+        if self._linked_to is not None:  # among the user's own
+            entries = [entry for entry in entries if self._is_inside(entry)]
         found = []
-        for entry in _entries(self.git_dir / "worktrees"):
+        for entry in entries:
             folder = Path(self._words(entry / "gitdir")).parent
             if folder.is_absolute() and folder.is_dir() and not folder.is_symlink():
                 found.append(InnerWorktree(folder, self._head_of(entry)))
@@ -254,7 +259,8 @@ def read_bytes(file: Path, most: int) -> bytes | None:
         os.close(number)
         return None
     with os.fdopen(number, "rb") as stream:
-        content = stream.read(most + 1)
+        # Not as much as is allowed: Python asks for all of it at once.
+        content = stream.read(facts.st_size + 1)
     return content if len(content) <= most else None
 
 

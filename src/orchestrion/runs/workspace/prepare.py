@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orchestrion.core.errors import InvalidInput
@@ -40,11 +40,13 @@ def prepare(
     *,
     may_push: bool = False,
     signs: bool = False,
+    earlier: Sequence[str] = (),
 ) -> Workspace:
     """Make the workspace of ``run`` (``R31``) at the commit ``base``, on branch orchestrion/run/R31.
 
     What a killed ``prepare`` left is removed and made anew; what holds work is moved
-    aside to ``R31.kept-1``. Files that match ``.worktreeinclude`` are copied. Raises
+    aside to ``R31.kept-1``. Files that match ``.worktreeinclude`` are copied. The work of ``earlier``
+    runs is found there by the names of their branches. Raises
     InvalidInput, GitProblem, and EnvironmentProblem when the disk refuses.
     """
     _check_names(run, isolation)
@@ -55,6 +57,7 @@ def prepare(
         workspace.path.parent.mkdir(parents=True, exist_ok=True)
         if isolation == "clone":
             ours = _make_clone(project, workspace, may_push, signs)
+            _show_earlier(project.git, workspace.path / ".git", earlier)
         else:
             ours = _make_worktree(project, workspace)
         modules = trusted.agent_repository(ours).git_dir / "modules"
@@ -220,6 +223,16 @@ def _copy_refs(project: Git, dot: Path) -> None:
         (dot / "packed-refs").write_bytes(
             os.fsencode("# pack-refs with: sorted \n" + "".join(f"{one}\n" for one in shown))
         )
+
+
+def _show_earlier(project: Git, dot: Path, runs: Sequence[str]) -> None:
+    """Makes ``orchestrion/run/R6`` mean in a workspace what that run left; it is no branch there."""
+    for run in runs:
+        commit = project.tip(f"refs/orchestrion/runs/{run}")
+        if commit is not None:
+            file = dot / "refs" / "orchestrion" / "run" / run
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(f"{commit}\n", encoding="ascii")
 
 
 def _include(project: Path, path: Path) -> list[str]:

@@ -7,7 +7,7 @@ on a detached HEAD is in the logs of its refs alone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrion.runs.git import Git
@@ -35,7 +35,12 @@ class SideWork:
         refs = self.agent.refs()
         known = [*handed_over, *(commit for ref, commit in refs.items() if ref.startswith("refs/remotes/"))]
         kept = []
+        for ref, oid in self._new_tags(refs):
+            kept += [oid] if self.git.run("cat-file", "-t", oid, check=False).stdout in ("commit", "tag") else []
+            yield ref.removeprefix("refs/"), oid
         for ref, commit in sorted(refs.items()):
+            if ref.startswith("refs/tags/"):
+                continue
             if not ref.startswith(_GIVEN_REFS) and ref != "refs/stash" and self._is_new(commit, known):
                 kept.append(commit)
                 yield ref.removeprefix("refs/"), commit
@@ -58,6 +63,25 @@ class SideWork:
             yield commit
             known = [*known, commit]
             left = self._beyond([one for one in candidates if one in left], known)
+
+    def _new_tags(self, refs: Mapping[str, str]) -> list[tuple[str, str]]:
+        """Tags that the user's repository does not have, whatever they name."""
+        tags = sorted((ref, oid) for ref, oid in refs.items() if ref.startswith("refs/tags/"))
+        if not tags or self.users is None:
+            return tags
+        known = set(self.users.run("for-each-ref", "--format=%(refname)", "refs/tags").stdout.split("\n"))
+        new = [(ref, oid) for ref, oid in tags if ref not in known]
+        if not self.agent.has_fetched():
+            return new
+        # Some came from upstream, with the commits that they name.
+        upstream = [f"^{oid}\n" for ref, oid in refs.items() if ref.startswith("refs/remotes/")]
+        return [(ref, oid) for ref, oid in new if self._lists(f"{oid}\n", *upstream)]
+
+    def _lists(self, *lines: str) -> bool:
+        answer = self.git.run(
+            "rev-list", "--max-count=1", "--ignore-missing", "--stdin", input="".join(lines), check=False
+        )
+        return bool(answer.stdout)
 
     def _commits_of_its_own(self) -> list[str]:
         """Commits in the agent's own store of objects, also those that nothing names any more."""

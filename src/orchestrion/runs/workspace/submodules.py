@@ -184,14 +184,15 @@ class SubmoduleWork:
     #: Whether what is new is brought into the user's git directories of the submodules, or only looked at.
     keeps: bool = True
 
-    def changes(self, base: Iterable[Submodule]) -> Iterator[Change]:
-        """Submodules that are not as in ``base``.
+    def changes(self, base: Iterable[Submodule], committed: Iterable[Submodule] = ()) -> Iterator[Change]:
+        """Submodules that are not as in ``base``; ``committed`` are those in the agent's own last commit.
 
         Files that were changed and not committed are committed. Raises GitProblem (``workspace_broken``,
         ``left_uncommitted``).
         """
         commits = {one.path: one.commit for one in base}
         named = named_in(self.tree)
+        own = {one.path: one for one in committed}
         for one in base:
             if one.path not in named and (change := self._left_in(one)) is not None:
                 yield change
@@ -203,6 +204,23 @@ class SubmoduleWork:
                     yield change
             elif before is not None and folder.is_dir() and any(folder.iterdir()):
                 yield Change(path, before, is_kept=False)  # files in the empty folder of one that is not filled
+            elif path in own and folder.is_dir():
+                yield from self._emptied(own[path], before)
+
+    def _emptied(self, one: Submodule, before: str | None) -> Iterator[Change]:
+        """One whose folder the agent emptied (``git submodule deinit``), which takes back no commit."""
+        git_dir, source = self.modules / one.name, git_dir_at(self.checkout / one.path)
+        if git_dir.is_symlink() or not git_dir.is_dir():
+            return
+        repository = AgentRepository(self.tree / one.path, git_dir=git_dir)
+        objects = [trusted.objects_of(place) for place in (source, git_dir) if place is not None]
+        ours = trusted.bare(self.scratch / "modules" / one.name, self.tree / one.path, NOTHING, one.commit, objects)
+        is_kept = ours.git.tip(one.commit) is not None and self._keep(ours, repository, source, one.commit)
+        beside, all_kept = self._keep_beside(ours, repository, source, one.commit)
+        if one.commit != before or beside:
+            places = (git_dir / "objects", ours.path / "objects")
+            url = self._setting(one.name, "url")
+            yield Change(one.path, one.commit, is_kept and all_kept, tuple(beside), places, url)
 
     def _left_in(self, removed: Submodule) -> Change | None:
         """What the agent did in a submodule before it took it out."""

@@ -20,7 +20,7 @@ from typing import Any
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git, refusal
-from orchestrion.runs.workspace import markers, nested, pipes, snapshot, submodules, trusted
+from orchestrion.runs.workspace import changes, markers, nested, pipes, snapshot, submodules, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.nested import Nested
 from orchestrion.runs.workspace.places import Workspace
@@ -181,7 +181,8 @@ class _Collection:
         unmerged = self._follow_agents_index(tip, taken)
         self._take_hidden(taken)
         left_out = self._take_nested(taken)
-        self._take_submodules()
+        self._take_submodules(tip)
+        self._take_filtered(tip)
         tree = self._without_ground(self._git.run("write-tree").stdout)
         self._ours.seal_index()
         head = self._commit(tree, tip)
@@ -243,12 +244,13 @@ class _Collection:
         """
         ground = self._ours.note.ground or self._workspace.base
         facts = self._agents_changes(ground, tip)
-        unmerged = [path for kind, path in facts if kind == "U"]
-        added = [path for kind, path in facts if kind == "A" and not path.endswith("/")]
+        unmerged = [path for kind, path, _ in facts if kind == "U"]
+        added = [path for kind, path, _ in facts if kind == "A" and not path.endswith("/")]
         top = self._workspace.path
         # A repository that was added as a bare commit id is looked at as one that was not added.
         snapshot.put(self._git, self._index, [path for path in added if not _has_repository(top, path)], taken)
-        untracked = [path for kind, path in facts if kind == "D" and _is_there(top / path)]
+        self._take_modes({path: modes for kind, path, modes in facts if kind in "AM"})
+        untracked = [path for kind, path, _ in facts if kind == "D" and _is_there(top / path)]
         if untracked:
             ignored = nested.ignored_among(self._git, untracked, self._ours.in_other_index("index.none"))
             snapshot.remove(self._git, self._index, sorted(ignored))
@@ -264,8 +266,17 @@ class _Collection:
         if hidden:
             snapshot.put_back(self._git, self._index, self._ours.note.ground or self._workspace.base, hidden)
 
-    def _agents_changes(self, ground: str, tip: str) -> list[tuple[str, str]]:
-        """How the agent's index (or, if that cannot be read, its commit) differs from the ground: kind and path."""
+    def _take_modes(self, changed: dict[str, tuple[str, str]]) -> None:
+        """Whether a file can be run may be said to git alone (``git add --chmod=+x``), and not be so on the disk."""
+        for path, (before, now) in changed.items():
+            if before != now and now in ("100644", "100755") and _is_plain(self._workspace.path / path):
+                runs = os.access(self._workspace.path / path, os.X_OK)
+                if (now == "100755") is not runs and (now == "100755" or before == "100755"):
+                    sign = "+" if now == "100755" else "-"
+                    self._git.run("update-index", f"--chmod={sign}x", "--", path, env=self._index, check=False)
+
+    def _agents_changes(self, ground: str, tip: str) -> list[tuple[str, str, tuple[str, str]]]:
+        """How the agent's index (or, if that cannot be read, its commit) differs from the ground: kind, path, modes."""
         options = ("--raw", "-z", "--no-renames", "--ignore-submodules=all")
         content = self._agent.index()
         if content is not None:
@@ -313,7 +324,50 @@ class _Collection:
             if self._git.tip(commit):
                 self._keep(f"nested/{inner.path}/{ref.removeprefix('refs/')}", commit)
 
-    def _take_submodules(self) -> None:
+    def _take_filtered(self, tip: str) -> None:
+        """Files that go through filters are not stored in clear, nor filtered twice.
+
+        What the agent committed through a filter that the user has not set up is taken as it is in its commit; what
+        lies on the disk as it is stored (a locked repository) is unchanged.
+        """
+        ground = self._ours.note.ground or self._workspace.base
+        now = self._git.run("write-tree").stdout
+        filters = self._filters_of(sorted(self._differing(ground, now)))
+        known = self._project.handed_on.filters
+        foreign = {path for path, name in filters.items() if name not in known}
+        theirs = changes.listed(
+            self._git,
+            tip,
+            sorted(foreign & self._differing(tip, now) & self._differing(ground, tip)) if foreign else [],
+        )
+        if theirs:
+            snapshot.put_back(self._git, self._index, tip, set(theirs))
+            names = ", ".join(sorted({filters[path] for path in theirs}))
+            said = f"files go through the filter {names}, which is not set up in your repository: taken as committed"
+            self._remarks.append(Remark("filter_unknown", said, tuple(theirs[:_NAMED]), asks=True))
+        stored = {path for path in filters.keys() - foreign if self._is_as_stored(path, ground)}
+        if stored:
+            snapshot.put_back(self._git, self._index, ground, stored)
+
+    def _differing(self, one: str, other: str) -> set[str]:
+        return set(self._git.lines("diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other))
+
+    def _filters_of(self, paths: list[str]) -> dict[str, str]:
+        """Path -> name of its filter, for those that have one."""
+        if not paths:
+            return {}
+        asked = "".join(f"{path}\0" for path in paths)
+        fields = self._git.run("check-attr", "-z", "--stdin", "filter", input=asked, env=self._index).stdout.split("\0")
+        found = zip(fields[::3], fields[2::3], strict=False)
+        return {path: value for path, value in found if value not in ("unspecified", "unset", "set")}
+
+    def _is_as_stored(self, path: str, tree: str) -> bool:
+        stored = self._git.run("rev-parse", "--verify", "--quiet", f"{tree}:{path}", check=False).stdout
+        if not stored or not _is_plain(self._workspace.path / path):
+            return False
+        return self._git.run("hash-object", "--no-filters", "--", path, check=False).stdout == stored
+
+    def _take_submodules(self, tip: str) -> None:
         base = self._workspace.base
         before = submodules.submodules_of(self._git, base)
         self._base_submodules = {one.path: one.commit for one in before}
@@ -329,7 +383,8 @@ class _Collection:
             self._keeps,
         )
         named = submodules.named_in(self._workspace.path)
-        for change in looked_at.changes(before):
+        committed = submodules.submodules_of(self._git, tip)
+        for change in looked_at.changes(before, committed):
             if change.path in named:
                 snapshot.set_gitlink(self._git, self._index, change.path, change.commit)
             self._tell_submodule(change)
@@ -537,9 +592,18 @@ def _pattern(path: str) -> bytes:
     return b"" if "\n" in path else f"/{escaped}\n".encode("utf-8", "surrogateescape")
 
 
-def _kinds(raw: str) -> list[tuple[str, str]]:
+def _kinds(raw: str) -> list[tuple[str, str, tuple[str, str]]]:
     fields = iter(raw.split("\0"))
-    return [(facts.split(" ")[4][:1], next(fields)) for facts in fields if facts]
+    found = []
+    for facts in fields:
+        if facts:
+            before, now, _, _, kind = facts.removeprefix(":").split(" ")
+            found.append((kind[:1], next(fields), (before, now)))
+    return found
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _has_repository(top: Path, path: str) -> bool:
