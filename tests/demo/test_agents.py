@@ -24,6 +24,9 @@ class Workspace:
         self.brief = folder / "brief.md"
         self.brief.write_text("# T1: Do it\n")
         repository.make(self.folder)
+        # Who runs the tests may have no name that git knows.
+        for key, value in {"user.name": "Tester", "user.email": "tester@example.org"}.items():
+            Git(self.folder).run("config", key, value)
 
     def act(self, script: str, *words: str, **environ: str) -> str:
         """Lets an agent work; what it said."""
