@@ -6,7 +6,6 @@ looked at and mended in a worktree beside it.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -48,7 +47,7 @@ def _saving(task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterat
                     pushed = " and push" if task["code"] == "submodule_changed" else ""
                     yield f"cd {place}   # look at{pushed} what is to stay: it is in no other place"
             yield from (f"{git} log --stat {shlex.quote(ref)}" for ref in remark["refs"])
-            yield from (f"{git} {push}" for push in re.findall("`git (push [^`]+)`", remark["message"]))
+            yield from (command.replace("git ", f"{git} ", 1) for command in remark.get("commands", ()))
 
 
 def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -64,7 +63,7 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
     """What is to be done in the worktree ``folder``: git's commands, and what is not one of them."""
     remark = next((one for one in run["remarks"] if one["code"] == task["code"]), None)
     files = " ".join(shlex.quote(path) for path in remark["paths"][:5]) if remark else ""
-    mend = False, f"# mend {files or 'the files'} in {folder}, then"
+    mend = False, _words(f"mend {files or 'the files'} in {folder}, then")
     submodules = _submodules_among(opened, run, remark["paths"]) if remark else {}
     if task["code"] == "merge_conflict" and submodules:
         yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
@@ -72,7 +71,7 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
             yield from ((False, line) for line in _joining(opened, task, run, path, mine, folder))
         others = [path for path in remark["paths"] if path not in submodules] if remark else []
         if others:
-            yield False, f"# mend {' '.join(map(shlex.quote, others))} in {folder}, then"
+            yield False, _words(f"mend {' '.join(map(shlex.quote, others))} in {folder}, then")
             yield True, f"add {' '.join(map(shlex.quote, others))}"
         yield True, "commit --no-edit"
     elif task["code"] == "merge_conflict":
@@ -82,10 +81,15 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
         yield True, "commit --no-edit"
     elif task["code"] == "work_elsewhere":
         yield from ((True, command) for ref in _kept(run) for command in _taking(ref, run["id"]))
-        yield from ((False, f"# {one['message']}: {' '.join(one['refs'])}") for one in _kept_in_submodules(run))
+        yield from ((False, _words(f"{one['message']}: {' '.join(one['refs'])}")) for one in _kept_in_submodules(run))
     else:
         yield mend
         yield True, 'commit -am "Mended by hand"'
+
+
+def _words(text: str) -> str:
+    """What is no command, in one line: a name with a line end in it must not begin one."""
+    return f"# {' '.join(text.splitlines())}"
 
 
 def _submodules_among(opened: Opening, run: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
@@ -115,7 +119,7 @@ def _joining(
     return [
         f"{own} worktree add --detach {place} {mine}",
         f"git -C {place} merge --no-edit $(git -C {shlex.quote(str(root))} rev-parse {plan})",
-        f"# mend it in {place} if it says so, `git -C {place} commit -am merged`, then",
+        _words(f"mend it in {place} if it says so, `git -C {place} commit -am merged`, then"),
         f"{own} update-ref refs/orchestrion/kept/{run['id']}/merged $(git -C {place} rev-parse HEAD)",
         f"git -C {folder} update-index --cacheinfo 160000,$(git -C {place} rev-parse HEAD),{shlex.quote(path)}",
         f"{own} worktree remove {place}",

@@ -83,7 +83,7 @@ _KNOWN = (
     (".lock': File exists", "locked", "another git is at work, or was killed; if none is: rm '{}'"),
 )
 #: File in a git directory -> the command that left it there and can end it.
-_UNFINISHED = {
+UNFINISHED = {
     "MERGE_HEAD": "merge",
     "CHERRY_PICK_HEAD": "cherry-pick",
     "REVERT_HEAD": "revert",
@@ -261,8 +261,13 @@ class Git:
 
     def checked_out_branches(self) -> set[str]:
         """The full names of the branches that some worktree of the repository has checked out."""
-        lines = self.run("worktree", "list", "--porcelain").stdout.splitlines()
-        return {line.removeprefix("branch ") for line in lines if line.startswith("branch ")}
+        return {facts["branch"] for facts in self.worktrees() if "branch" in facts}
+
+    def worktrees(self) -> Iterator[dict[str, str]]:
+        """Of each working tree of the repository what git lists: ``worktree`` (its folder), ``branch``, ``bare``, ..."""
+        for entry in self.run("worktree", "list", "--porcelain").stdout.split("\n\n"):
+            if entry:
+                yield dict(line.partition(" ")[::2] for line in entry.splitlines())
 
     def is_clean(self) -> bool:
         """Whether nothing tracked differs from HEAD and no merge or rebase is half-way.
@@ -274,7 +279,7 @@ class Git:
     def unfinished(self) -> str | None:
         """What was begun in the working tree and not ended: ``merge``, ``rebase``, ...; None: nothing."""
         git_dir = self.folder / self.run("rev-parse", "--git-dir").stdout
-        return next((what for file, what in _UNFINISHED.items() if (git_dir / file).exists()), None)
+        return next((what for file, what in UNFINISHED.items() if (git_dir / file).exists()), None)
 
     def has_commits(self) -> bool:
         """Whether HEAD is a commit yet."""

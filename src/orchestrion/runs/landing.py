@@ -279,9 +279,8 @@ _UNDER_WAY = {
 
 def _in_use(git: Git) -> Iterator[_Use]:
     """The branches that git itself would not let be moved: checked out, or in the middle of something."""
-    for entry in git.run("worktree", "list", "--porcelain").stdout.split("\n\n"):
-        facts = dict(line.partition(" ")[::2] for line in entry.splitlines())
-        folder = facts.get("worktree", "")
+    for facts in git.worktrees():
+        folder = facts["worktree"]
         if "branch" in facts:
             yield _Use(facts["branch"].removeprefix("refs/heads/"), folder, "is checked out")
         if "bare" not in facts and os.path.isdir(folder):  # noqa: PTH112

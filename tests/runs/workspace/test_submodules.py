@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import shlex
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -184,6 +184,21 @@ def test_one_that_the_agent_adds_comes_with_its_remote(
     assert run(project, f"git rev-parse {collected.head}:vendor/other") == run(other, "git rev-parse HEAD")
 
 
+@pytest.mark.parametrize("url", ["x'; touch ran; '", "$(touch ran)", "`touch ran`"])
+def test_an_address_that_the_agent_chose_runs_nothing_where_it_is_pasted(
+    seam: RunSeam, project: Path, upstream: Path, base: str, url: str
+) -> None:
+    workspace = seam.prepare("R1", base)
+    run(
+        workspace.path,
+        f"{ALLOWED} submodule --quiet add '{upstream}' dep; cd dep; echo w > w; git add .; git commit -qm w; cd ..; "
+        f"git config -f .gitmodules submodule.dep.url {shlex.quote(url)}",
+    )
+    (remark,) = seam.hand_over(workspace).remarks
+    subprocess.run(remark.commands[0], shell=True, cwd=project, check=False, capture_output=True)
+    assert not (project / "ran").exists()
+
+
 SIDE = """cd vendor/lib
 git checkout -q -b side; echo w > work.c; git add .; git commit -qm work; git checkout -q -
 echo st >> lib.c; git stash -q; {more}"""
@@ -219,7 +234,7 @@ def test_a_commit_in_one_that_the_agent_added_can_be_pushed_as_is_said(
     collected = seam.hand_over(workspace)
     (remark,) = collected.remarks
     assert (remark.code, remark.asks) == ("submodule_changed", True)
-    (command,) = re.findall("`(git push [^`]+)`", remark.message)
+    (command,) = remark.commands
     run(project, command)
     assert run(upstream, "git show orchestrion-R1:w") == "w"
     assert run(project, f"git rev-parse {collected.head}:dep") == run(upstream, "git rev-parse orchestrion-R1")

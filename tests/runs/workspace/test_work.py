@@ -634,6 +634,21 @@ def test_what_may_be_run_may_be_said_to_git_alone(seam: RunSeam, user: UserGit, 
     assert {modes[name] for name in ("new.sh", "tool.sh", "left.sh")} == {"100755"}
 
 
+PLUMBED = """t=$(git rev-parse HEAD^{tree}); b=$(echo plumbed | git hash-object -w --stdin)
+t=$( (git ls-tree $t; printf '100644 blob %s\\tplumb.txt\\n' $b) | git mktree)
+git update-ref HEAD $(git commit-tree -p HEAD -m plumbed $t)"""
+
+
+@pytest.mark.parametrize("more", ["echo own > own.txt", ""])
+def test_a_commit_that_never_was_in_the_folder_is_kept_and_told(
+    seam: RunSeam, user: UserGit, workspace: Workspace, more: str
+) -> None:
+    run(workspace.path, PLUMBED, more)
+    collected = seam.hand_over(workspace)
+    assert codes(collected) == ["commit_undone", *([] if more else ["work_elsewhere"])]
+    assert user("show", f"{collected.remarks[0].refs[0]}:plumb.txt") == "plumbed"
+
+
 def test_tags_of_the_agent_s_are_kept(seam: RunSeam, user: UserGit, workspace: Workspace) -> None:
     blob = "git tag b $(echo x | git hash-object -w --stdin)"
     run(workspace.path, f"git tag -a v1 -m notes; git tag light; {blob}; echo o > o")

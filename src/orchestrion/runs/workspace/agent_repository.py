@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import GitProblem
+from orchestrion.runs.git import UNFINISHED
 
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _REF = re.compile(r"refs/[^\0-\x20\x7f~^:?*\[\\]+")
@@ -28,15 +29,8 @@ _LARGE = 64 * 1024 * 1024
 #: So many refs are looked at.
 _MOST_REFS = 100_000
 _BRANCH = "refs/heads/"
-#: File in a git directory -> what it is the trace of.
-_UNFINISHED = {
-    "MERGE_HEAD": "merge",
-    "rebase-merge": "rebase",
-    "rebase-apply": "rebase",
-    "CHERRY_PICK_HEAD": "cherry-pick",
-    "REVERT_HEAD": "revert",
-    "BISECT_START": "bisect",
-}
+#: The same as in the user's; and a search, which has another commit than the last one in the folder.
+_UNFINISHED = {**UNFINISHED, "BISECT_START": "bisect"}
 
 
 @dataclass(frozen=True)

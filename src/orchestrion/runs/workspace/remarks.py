@@ -20,6 +20,8 @@ class Remark:
     refs: tuple[str, ...] = ()
     #: Whether the work waits for a person because of it.
     asks: bool = False
+    #: Commands that help, fit for a shell, to be given in the project's folder.
+    commands: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """As it is stored and shown."""
@@ -29,4 +31,5 @@ class Remark:
             "paths": list(self.paths),
             "refs": list(self.refs),
             "asks": self.asks,
+            "commands": list(self.commands),
         }

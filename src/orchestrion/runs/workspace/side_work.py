@@ -1,13 +1,14 @@
 """Commits that an agent left beside its branch: on other branches, in stashes, in worktrees, or on nothing at all.
 
 Found in the files of its repository, which is not asked. What the agent amended, reset or made
-on a detached HEAD is in the logs of its refs alone.
+on a detached HEAD is in the logs of its refs alone, or nothing names it any more: then the commit
+still lies among its objects.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrion.runs.git import Git
@@ -34,10 +35,10 @@ class SideWork:
         """A name and the commit of each that is in none of ``handed_over``, nor in the user's repository."""
         refs = self.agent.refs()
         known = [*handed_over, *(commit for ref, commit in refs.items() if ref.startswith("refs/remotes/"))]
-        kept = []
-        for ref, oid in self._new_tags(refs):
-            kept += [oid] if self.git.run("cat-file", "-t", oid, check=False).stdout in ("commit", "tag") else []
-            yield ref.removeprefix("refs/"), oid
+        kept: list[str] = []
+        tags = self._new_tags(refs)
+        kept += self._of_kind(("commit", "tag"), [oid for _, oid in tags])
+        yield from ((ref.removeprefix("refs/"), oid) for ref, oid in tags)
         for ref, commit in sorted(refs.items()):
             if ref.startswith("refs/tags/"):
                 continue
@@ -89,11 +90,16 @@ class SideWork:
         for content in self.agent.packs():
             listed = self.git.run_bytes("show-index", input=content)
             names += [words[1] for line in listed.splitlines() if len(words := line.split(" ")) > 1]
+        return self._of_kind(("commit",), names)
+
+    def _of_kind(self, kinds: tuple[str, ...], names: Collection[str]) -> list[str]:
+        """Those of the objects that are of one of these kinds."""
         if not names:
             return []
         asked = "".join(f"{one}\n" for one in names)
         facts = self.git.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=asked, check=False).stdout
-        return [line.split(" ")[0] for line in facts.splitlines() if line.endswith(" commit")]
+        found = (line.partition(" ")[::2] for line in facts.splitlines())
+        return [name for name, kind in found if kind in kinds]
 
     def _is_new(self, commit: str, known: list[str]) -> bool:
         return commit not in known and bool(self._beyond([commit], known))

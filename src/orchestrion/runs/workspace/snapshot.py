@@ -70,10 +70,33 @@ def put(git: Git, index: dict[str, str], paths: Iterable[str], taken: Taken) -> 
 
 def put_back(git: Git, index: dict[str, str], tree: str, paths: Collection[str]) -> None:
     """Lets the index have at ``paths`` what ``tree`` has there."""
-    lines = git.lines("ls-tree", "-r", "-z", "--full-tree", tree)
-    wanted = [f"{line}\0" for line in lines if line.partition("\t")[2] in paths]
+    wanted = [f"{facts}\t{path}\0" for path, facts in _entries_at(git, tree, paths).items()]
     if wanted:
         git.run("update-index", "-z", "--index-info", input="".join(wanted), env=index)
+
+
+def set_mode(git: Git, index: dict[str, str], mode: str, paths: Collection[str]) -> None:
+    """Lets files of the index have another mode; a path that it does not have is left alone."""
+    if not paths:
+        return
+    changed = set(paths)
+    entries = (line.partition("\t") for line in git.lines("ls-files", "-z", "--stage", env=index))
+    wanted = [f"{mode} {facts.split(' ')[1]}\t{path}\0" for facts, _, path in entries if path in changed]
+    git.run("update-index", "-z", "--index-info", input="".join(wanted), env=index)
+
+
+def blobs_at(git: Git, tree: str, paths: Collection[str]) -> dict[str, str]:
+    """Path -> id of the content that a tree has there."""
+    return {path: facts.split(" ")[2] for path, facts in _entries_at(git, tree, paths).items()}
+
+
+def _entries_at(git: Git, tree: str, paths: Collection[str]) -> dict[str, str]:
+    """Path -> mode, kind and id, as git lists them."""
+    if not paths:
+        return {}
+    wanted = set(paths)
+    entries = (line.partition("\t") for line in git.lines("ls-tree", "-r", "-z", "--full-tree", tree))
+    return {path: facts for facts, _, path in entries if path in wanted}
 
 
 def _add(git: Git, index: dict[str, str], paths: list[str], taken: Taken) -> None:

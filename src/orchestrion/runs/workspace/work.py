@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git, refusal
-from orchestrion.runs.workspace import changes, markers, nested, pipes, snapshot, submodules, trusted
+from orchestrion.runs.workspace import markers, nested, pipes, snapshot, submodules, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.nested import Nested
 from orchestrion.runs.workspace.places import Workspace
@@ -28,6 +29,7 @@ from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.remarks import Remark
 from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref
 from orchestrion.runs.workspace.submodules import Authorship, SubmoduleWork
+from orchestrion.runs.workspace.told_git import ToldGit
 from orchestrion.runs.workspace.trusted import TrustedRepository
 
 #: Repositories in a workspace whose files are more than this are left out and told, in bytes.
@@ -178,15 +180,16 @@ class _Collection:
         self._ours.exclude(self._project.handed_on.excludes + added)
         self._hidden = sorted(set(shown) - set(self._untracked())) if added else []
         taken = snapshot.take(self._git, self._index)
-        unmerged = self._follow_agents_index(tip, taken)
-        self._take_hidden(taken)
+        told = ToldGit(self._ours, self._agent, self._index, self._ours.note.ground or self._workspace.base, tip)
+        unmerged = told.take(taken)
         left_out = self._take_nested(taken)
         self._take_submodules(tip)
-        self._take_filtered(tip)
+        self._tell_filtered(told.take_filtered(self._project.handed_on.filters))
         tree = self._without_ground(self._git.run("write-tree").stdout)
         self._ours.seal_index()
         head = self._commit(tree, tip)
         is_empty = tree == self._tree_of(self._workspace.base)
+        self._tell_undone(told.undone(tree), tip)
         self._tell_open_merge(unmerged)
         self._tell_markers(head)
         self._keep_side_work([head, tip])
@@ -237,56 +240,6 @@ class _Collection:
     def _untracked(self) -> list[str]:
         return self._git.lines("ls-files", "-z", "--others", "--exclude-standard", env=self._index)
 
-    def _follow_agents_index(self, tip: str, taken: snapshot.Taken) -> list[str]:
-        """Takes in ignored files that the agent added all the same, and leaves out what it untracked.
-
-        Returns the files of a merge that is not resolved.
-        """
-        ground = self._ours.note.ground or self._workspace.base
-        facts = self._agents_changes(ground, tip)
-        unmerged = [path for kind, path, _ in facts if kind == "U"]
-        added = [path for kind, path, _ in facts if kind == "A" and not path.endswith("/")]
-        top = self._workspace.path
-        # A repository that was added as a bare commit id is looked at as one that was not added.
-        snapshot.put(self._git, self._index, [path for path in added if not _has_repository(top, path)], taken)
-        self._take_modes({path: modes for kind, path, modes in facts if kind in "AM"})
-        untracked = [path for kind, path, _ in facts if kind == "D" and _is_there(top / path)]
-        if untracked:
-            ignored = nested.ignored_among(self._git, untracked, self._ours.in_other_index("index.none"))
-            snapshot.remove(self._git, self._index, sorted(ignored))
-        return unmerged
-
-    def _take_hidden(self, taken: snapshot.Taken) -> None:
-        """Files that the agent's git does not write into the folder (a sparse checkout) are not deleted."""
-        if not taken.gone or not self._agent.is_sparse() or not (self._ours.path / "index.agent").exists():
-            return
-        index = self._ours.in_other_index("index.agent")
-        listed = self._git.run("ls-files", "-z", "-t", env=index, check=False).stdout.split("\0")
-        hidden = {line[2:] for line in listed if line.startswith("S ")}.intersection(taken.gone)
-        if hidden:
-            snapshot.put_back(self._git, self._index, self._ours.note.ground or self._workspace.base, hidden)
-
-    def _take_modes(self, changed: dict[str, tuple[str, str]]) -> None:
-        """Whether a file can be run may be said to git alone (``git add --chmod=+x``), and not be so on the disk."""
-        for path, (before, now) in changed.items():
-            if before != now and now in ("100644", "100755") and _is_plain(self._workspace.path / path):
-                runs = os.access(self._workspace.path / path, os.X_OK)
-                if (now == "100755") is not runs and (now == "100755" or before == "100755"):
-                    sign = "+" if now == "100755" else "-"
-                    self._git.run("update-index", f"--chmod={sign}x", "--", path, env=self._index, check=False)
-
-    def _agents_changes(self, ground: str, tip: str) -> list[tuple[str, str, tuple[str, str]]]:
-        """How the agent's index (or, if that cannot be read, its commit) differs from the ground: kind, path, modes."""
-        options = ("--raw", "-z", "--no-renames", "--ignore-submodules=all")
-        content = self._agent.index()
-        if content is not None:
-            (self._ours.path / "index.agent").write_bytes(content)
-            index = self._ours.in_other_index("index.agent")
-            answer = self._git.run("diff-index", "--cached", *options, ground, env=index, check=False)
-            if answer.returncode == 0:
-                return _kinds(answer.stdout)
-        return _kinds(self._git.run("diff-tree", "-r", *options, ground, tip).stdout)
-
     def _take_nested(self, taken: snapshot.Taken) -> list[Nested]:
         """Takes in the files of repositories that began here. Returns those that are left out."""
         left_out = []
@@ -323,49 +276,6 @@ class _Collection:
         for ref, commit in repository.refs().items():
             if self._git.tip(commit):
                 self._keep(f"nested/{inner.path}/{ref.removeprefix('refs/')}", commit)
-
-    def _take_filtered(self, tip: str) -> None:
-        """Files that go through filters are not stored in clear, nor filtered twice.
-
-        What the agent committed through a filter that the user has not set up is taken as it is in its commit; what
-        lies on the disk as it is stored (a locked repository) is unchanged.
-        """
-        ground = self._ours.note.ground or self._workspace.base
-        now = self._git.run("write-tree").stdout
-        filters = self._filters_of(sorted(self._differing(ground, now)))
-        known = self._project.handed_on.filters
-        foreign = {path for path, name in filters.items() if name not in known}
-        theirs = changes.listed(
-            self._git,
-            tip,
-            sorted(foreign & self._differing(tip, now) & self._differing(ground, tip)) if foreign else [],
-        )
-        if theirs:
-            snapshot.put_back(self._git, self._index, tip, set(theirs))
-            names = ", ".join(sorted({filters[path] for path in theirs}))
-            said = f"files go through the filter {names}, which is not set up in your repository: taken as committed"
-            self._remarks.append(Remark("filter_unknown", said, tuple(theirs[:_NAMED]), asks=True))
-        stored = {path for path in filters.keys() - foreign if self._is_as_stored(path, ground)}
-        if stored:
-            snapshot.put_back(self._git, self._index, ground, stored)
-
-    def _differing(self, one: str, other: str) -> set[str]:
-        return set(self._git.lines("diff-tree", "-r", "-z", "--name-only", "--no-renames", one, other))
-
-    def _filters_of(self, paths: list[str]) -> dict[str, str]:
-        """Path -> name of its filter, for those that have one."""
-        if not paths:
-            return {}
-        asked = "".join(f"{path}\0" for path in paths)
-        fields = self._git.run("check-attr", "-z", "--stdin", "filter", input=asked, env=self._index).stdout.split("\0")
-        found = zip(fields[::3], fields[2::3], strict=False)
-        return {path: value for path, value in found if value not in ("unspecified", "unset", "set")}
-
-    def _is_as_stored(self, path: str, tree: str) -> bool:
-        stored = self._git.run("rev-parse", "--verify", "--quiet", f"{tree}:{path}", check=False).stdout
-        if not stored or not _is_plain(self._workspace.path / path):
-            return False
-        return self._git.run("hash-object", "--no-filters", "--", path, check=False).stdout == stored
 
     def _take_submodules(self, tip: str) -> None:
         base = self._workspace.base
@@ -439,6 +349,21 @@ class _Collection:
 
     # -- what is to be told -------------------------------------------------------------------
 
+    def _tell_filtered(self, taken: dict[str, str]) -> None:
+        if taken:
+            names = ", ".join(sorted(set(taken.values())))
+            said = f"files go through the filter {names}, which is not set up in your repository: taken as committed"
+            self._remarks.append(Remark("filter_unknown", said, tuple(taken)[:_NAMED], asks=True))
+
+    def _tell_undone(self, undone: list[str], tip: str) -> None:
+        """Files that were committed without ever having been in the folder, or that were taken out of it since."""
+        if undone:
+            ref = self._keep("committed", tip)
+            said = (
+                f"the agent committed changes that its folder does not have: {', '.join(undone[:5])}; not in its work"
+            )
+            self._remarks.append(Remark("commit_undone", said, tuple(undone[:_NAMED]), (ref,)))
+
     def _tell_open_merge(self, unmerged: list[str]) -> None:
         begun = self._agent.unfinished() or ("merge" if unmerged else None)
         if begun is None:
@@ -481,11 +406,11 @@ class _Collection:
             self._remarks.append(Remark("submodule_changed", said, (change.path,), asks=True))
             return
         ref = self._keep(f"submodules/{change.path}", change.commit)
-        said = (
-            f"the submodule {change.path} is at a commit that its remote lacks; it is kept here: "
-            f"`git push '{change.url}' {ref}:refs/heads/orchestrion-{self._workspace.run}` brings it there"
-        )
-        self._remarks.append(Remark("submodule_changed", said, (change.path,), (ref,), asks=True))
+        said = f"the submodule {change.path} is at a commit that its remote lacks; it is kept here and can be pushed"
+        # The address is the agent's word.
+        to = shlex.quote(change.url)
+        push = f"git push -- {to} {ref}:refs/heads/orchestrion-{self._workspace.run}"
+        self._remarks.append(Remark("submodule_changed", said, (change.path,), (ref,), asks=True, commands=(push,)))
 
     def _keep_side_work(self, handed_over: list[str]) -> None:
         """Commits of the agent that are in none of those, and what is uncommitted in worktrees of its own."""
@@ -590,24 +515,6 @@ def _pattern(path: str) -> bytes:
     """A line of an exclude file that means just this path; empty for one that no line can hold."""
     escaped = re.sub(r"([\\*?\[\]!# ])", r"\\\1", path)
     return b"" if "\n" in path else f"/{escaped}\n".encode("utf-8", "surrogateescape")
-
-
-def _kinds(raw: str) -> list[tuple[str, str, tuple[str, str]]]:
-    fields = iter(raw.split("\0"))
-    found = []
-    for facts in fields:
-        if facts:
-            before, now, _, _, kind = facts.removeprefix(":").split(" ")
-            found.append((kind[:1], next(fields), (before, now)))
-    return found
-
-
-def _is_plain(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
-
-
-def _has_repository(top: Path, path: str) -> bool:
-    return _is_there(top / path / ".git")
 
 
 def _is_there(path: Path) -> bool:
