@@ -326,7 +326,6 @@ class Worker:
             tx, claimed.task, claimed.run, root=self.project.root, checks=tuple(command for _, command in checks)
         )
         settings = dict(self.config["agents"].get(claimed.agent, {}))
-        in_git = self.project.git_root is not None
         instruction = order.Order(
             run=claimed.run,
             task=claimed.task,
@@ -337,24 +336,13 @@ class Worker:
             command=_command(task, claimed.agent, self.config),
             checks=checks,
             setup=task["setup"] or self.config["workspace.setup"],
-            merge=in_git and task["merge"] == "auto",
             project=str(self.project.root),
             project_name=self.store.project_name,
-            workspaces=str(self._home) if in_git else None,
-            isolation=self.config["workspace.isolation"],
             store=self.store.uuid,
             timeout_s=task["timeout_s"] or (role.timeout_s if role else None) or self.config["run.timeout_s"],
             stall_s=self.config["run.stall_s"],
             feedback=self.config["run.feedback"],
             grace_s=self.config["run.grace_s"],
-            git_dir=str(self.project.git_common_dir) if in_git else None,
-            checkout=tx.the("plan_by_name", name=task["plan_name"])["began_checkout"],
-            earlier=_earlier(tx, claimed),
-            carry=list(self.config["workspace.carry"]),
-            may_push=self.config["workspace.push"] == "allow",
-            nested_mb=self.config["workspace.nested_mb"],
-            ports=self.config["workspace.ports"],
-            commits=asdict(commit_style(self.config)),
             retry_cap_s=self.config["retry.cap_s"],
             retry_jitter=self.config["retry.jitter"],
             breaker_failures=self.config["breaker.failures"],
@@ -369,9 +357,27 @@ class Worker:
             servers=_servers(self.config),
             tools=self.config["run.tools"],
             correlation=self.store.origin.correlation or task["correlation"] or "",
+            **self._copy_of_repository(tx, task, claimed),
             **self._continued(tx, task, claimed.agent),
         )
         return instruction, text
+
+    def _copy_of_repository(self, tx: Transaction, task: Row, claimed: claims.Claim) -> dict[str, Any]:
+        """Where a run's own copy is made, what it gets, and what becomes of the work in it."""
+        in_git = self.project.git_root is not None
+        return {
+            "merge": in_git and task["merge"] == "auto",
+            "workspaces": str(self._home) if in_git else None,
+            "isolation": self.config["workspace.isolation"],
+            "git_dir": str(self.project.git_common_dir) if in_git else None,
+            "checkout": tx.the("plan_by_name", name=task["plan_name"])["began_checkout"],
+            "earlier": _earlier(tx, claimed),
+            "carry": list(self.config["workspace.carry"]),
+            "may_push": self.config["workspace.push"] == "allow",
+            "nested_mb": self.config["workspace.nested_mb"],
+            "ports": self.config["workspace.ports"],
+            "commits": asdict(commit_style(self.config)),
+        }
 
     def _continued(self, tx: Transaction, task: Row, agent: str) -> dict[str, Any]:
         """What an attempt needs to go on with the agent session of an earlier one, if somebody asked for that."""

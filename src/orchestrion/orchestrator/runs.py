@@ -487,33 +487,25 @@ class RunCases(TaskCases):
 
     def set_up(self, folder: Path, command: str | None = None) -> None:
         """Makes a merged tree fit for checks, as a workspace is made. Raises Conflict (``setup_failed``)."""
-        from orchestrion.runs import checks
-
         command = command or self.config["workspace.setup"]
-        if not command:
-            return
-        evidence = checks.run_check(command, folder, self.environ, self.config["run.timeout_s"])
-        if not evidence.passed:
-            raise Conflict(
-                f"the set-up command `{command}` failed with exit code {evidence.exit_code} in the merged tree",
-                hint="correct workspace.setup, then do this again",
-                code="setup_failed",
-                output=evidence.output[-4000:],
-            )
+        if command:
+            words = f"in the merged tree the set-up command `{command}`"
+            self._refuse_failing(command, folder, words, "setup_failed", "correct workspace.setup, then do this again")
 
     def recheck(self, row: Row, folder: Path) -> None:
         """A task's checks in a merged tree. Raises Conflict (``merge_recheck_failed``)."""
+        for command in self.checks_of(row):
+            words = f"after the merge the check `{command}`"
+            hint = "mend it on the run's branch, then approve again; or reject the work"
+            self._refuse_failing(command, folder, words, "merge_recheck_failed", hint)
+
+    def _refuse_failing(self, command: str, folder: Path, words: str, code: str, hint: str) -> None:
         from orchestrion.runs import checks
 
-        for command in self.checks_of(row):
-            evidence = checks.run_check(command, folder, self.environ, self.config["run.timeout_s"])
-            if not evidence.passed:
-                raise Conflict(
-                    f"after the merge the check `{command}` failed with exit code {evidence.exit_code}",
-                    hint="mend it on the run's branch, then approve again; or reject the work",
-                    code="merge_recheck_failed",
-                    output=evidence.output[-4000:],
-                )
+        evidence = checks.run_check(command, folder, self.environ, self.config["run.timeout_s"])
+        if not evidence.passed:
+            said = f"{words} failed with exit code {evidence.exit_code}"
+            raise Conflict(said, hint=hint, code=code, output=evidence.output[-4000:])
 
     def _on_run(self, run: str, act: Callable[[Transaction, int], object]) -> Run:
         one = number(run, "R")

@@ -264,7 +264,7 @@ class Git:
         return {facts["branch"] for facts in self.worktrees() if "branch" in facts}
 
     def worktrees(self) -> Iterator[dict[str, str]]:
-        """Of each working tree of the repository what git lists: ``worktree`` (its folder), ``branch``, ``bare``, ..."""
+        """What git lists of each working tree: ``worktree`` (its folder), ``branch``, ``bare``, ..."""
         for entry in self.run("worktree", "list", "--porcelain").stdout.split("\n\n"):
             if entry:
                 yield dict(line.partition(" ")[::2] for line in entry.splitlines())

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 from orchestrion.core.errors import NotFound
 from orchestrion.runs.git import Git
@@ -29,43 +29,43 @@ class Start(NamedTuple):
 
 def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
     """The commit from which a run of ``plan`` (its row) starts. Raises NotFound (``no_commit``)."""
-    found = tip.read()
+    found, begins = tip.read(), _beginning(tip.git, plan)
     if found is None:
-        return Start(tip.create(_beginning(tip.git, plan)), is_new=True)
-    begins = _beginning(tip.git, plan)
-    if _is_stale(tip, plan, found, begins):
+        return Start(tip.create(begins or _refuse_nothing(plan)), is_new=True)
+    if begins is None or begins == found:
+        return Start(found, is_new=False)
+    # Landed by hand, or by a pull request: whoever builds on it builds on what the user did meanwhile.
+    is_contained = tip.git.is_ancestor(found, begins)
+    is_landed = plan["landed_commit"] == found
+    is_stale = not is_contained and _never_began(plan)
+    if is_stale:
         # Of a store that was lost: this plan has no work yet, whatever one of its name had.
         tip.git.swap_ref(f"refs/orchestrion/kept/plans/{plan['name']}/{found[:12]}", found, None)
-        tip.move(begins, found)
-        tip.follow()
-        return Start(tip.get(), is_new=True)
-    is_landed = plan["landed_commit"] == found
-    # Merged by hand, or by a pull request: whoever builds on it builds on what the user did meanwhile.
-    is_contained = begins != found and tip.git.is_ancestor(found, begins)
-    if begins != found and (is_landed or is_contained) and tip.move(begins, found):
-        tip.follow()
-        has_work = found != plan["began_commit"] and not is_landed
-        return Start(begins, is_new=True, landed=found if has_work else None)
-    return Start(found, is_new=False)
+    if not (is_contained or is_landed or is_stale) or not tip.move(begins, found):
+        return Start(tip.get(), is_new=False)
+    tip.follow()
+    is_news = is_contained and not is_landed and found != plan["began_commit"]
+    return Start(begins, is_new=True, landed=found if is_news else None)
 
 
-def _is_stale(tip: PlanTip, plan: Mapping[str, Any], found: str, begins: str) -> bool:
-    """Whether the plan is somewhere though no run of it has begun; version 0.1.0 wrote down neither."""
-    never_begun = plan["tip"] is None and plan["began_commit"] is not None
-    return never_begun and not tip.git.is_ancestor(found, begins)
+def _never_began(plan: Mapping[str, Any]) -> bool:
+    """Whether no run of the plan has begun in this store; version 0.1.0 wrote down neither."""
+    return plan["tip"] is None and plan["began_commit"] is not None
 
 
-def _beginning(git: Git, plan: Mapping[str, Any]) -> str:
+def _beginning(git: Git, plan: Mapping[str, Any]) -> str | None:
+    """Where the plan's branch is now, or as near to it as can be told; None: there is no commit at all."""
     branch, commit, checkout = plan["began_branch"], plan["began_commit"], plan["began_checkout"]
     found = git.tip(f"refs/heads/{branch}") if branch else None
     found = found or (git.tip(commit) if commit else None)
     if found is None and checkout and Path(checkout).is_dir():
         found = Git(Path(checkout)).tip("HEAD")
-    found = found or git.tip("HEAD")
-    if found is None:
-        raise NotFound(
-            f"there is no commit for plan {plan['name']} to begin at",
-            hint="a repository needs a first commit before agents can work on it",
-            code="no_commit",
-        )
-    return found
+    return found or git.tip("HEAD")
+
+
+def _refuse_nothing(plan: Mapping[str, Any]) -> NoReturn:
+    raise NotFound(
+        f"there is no commit for plan {plan['name']} to begin at",
+        hint="a repository needs a first commit before agents can work on it",
+        code="no_commit",
+    )

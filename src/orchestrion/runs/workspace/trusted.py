@@ -241,7 +241,7 @@ def _key_of(common_dir: Path) -> bytes:
     with suppress(FileExistsError):  # another process was first
         os.link(draft, file)
     draft.unlink()
-    return read_bytes(file, 1024) or b""
+    return file.read_bytes()
 
 
 def _sealed(key: bytes, content: bytes) -> bytes:
