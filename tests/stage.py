@@ -130,6 +130,16 @@ class Stage:
         )
         return done.stdout.strip()
 
+    def add_submodule(self, path: str) -> None:
+        """The user's repository gets a submodule with one file, ``lib.c``."""
+        library = self.folder / "library"
+        self.git("init", "-q", library)
+        (library / "lib.c").write_text("c\n")
+        self.git("add", ".", at=library)
+        self.git("commit", "-qm", "lib", at=library)
+        self.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library, path)
+        self.git("commit", "-qm", "sub")
+
     def merged(self, file: str, plan: str = "default") -> str | None:
         """Content of a file in the plan; None when it has none."""
         answer = subprocess.run(

@@ -566,19 +566,14 @@ def test_large_files_go_to_the_remote_first(stage: Stage, remote: Path) -> None:
 
 
 def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Refused, remote: Path) -> None:
-    library = stage.folder / "library"
-    stage.git("init", "-q", library)
-    (library / "lib.c").write_text("c")
-    stage.git("add", ".", at=library)
-    stage.git("commit", "-qm", "lib", at=library)
-    stage.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library, "lib")
-    stage.git("commit", "-qm", "sub")
+    stage.add_submodule("lib")
     stage.git("push", "-q")
     done(stage, command="cd lib && echo fix >> lib.c && git commit -qam fix")
     error = refused(push=True)
     assert error.code == "submodule_not_pushed"
     landed = stage.orchestrion.land()
     assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init --recursive lib`"]
+    assert refused("default", push=True).code == "submodule_not_pushed"
     stage.git("init", "-q", "--bare", stage.folder / "theirs")
     stage.git("remote", "set-url", "origin", stage.folder / "theirs", at=stage.root / "lib")
     for command in as_said(error):

@@ -78,13 +78,7 @@ def test_what_was_left_out_is_named_with_its_place(stage: Stage, below: Path) ->
 
 @pytest.mark.users_repository_changes
 def test_a_conflict_of_two_commits_of_a_submodule(stage: Stage, below: Path) -> None:
-    library = stage.folder / "library"
-    stage.git("init", "-q", library)
-    (library / "l").write_text("l\n")
-    stage.git("add", ".", at=library)
-    stage.git("commit", "-qm", "l", at=library)
-    stage.git("-c", "protocol.file.allow=always", "submodule", "--quiet", "add", library, "vendor/a lib")
-    stage.git("commit", "-qm", "sub")
+    stage.add_submodule("vendor/a lib")
     for name in ("one", "two"):
         stage.add(f"sleep 0.3; cd 'vendor/a lib'; echo {name} > {name}; git add .; git commit -qm {name}")
     stage.drain(slots=2)
@@ -93,5 +87,5 @@ def test_a_conflict_of_two_commits_of_a_submodule(stage: Stage, below: Path) -> 
     assert stage.task(task)["state"] == "completed"
     commit = stage.git("rev-parse", "refs/orchestrion/plans/default:vendor/a lib")
     files = stage.git("ls-tree", "--name-only", commit, at=stage.root / "vendor/a lib").split()
-    assert files == ["l", "one", "two"]
+    assert files == ["lib.c", "one", "two"]
     assert stage.git("worktree", "list", at=stage.root / "vendor/a lib").count("\n") == 0

@@ -510,14 +510,19 @@ LEFT = {
 }
 
 
-@pytest.mark.parametrize("way", LEFT)
-def test_commits_that_no_branch_has_are_kept(seam: RunSeam, user: UserGit, workspace: Workspace, way: str) -> None:
+def left_txt_is_kept(seam: RunSeam, user: UserGit, workspace: Workspace, way: str) -> Work:
+    """The agent commits left.txt, loses the commit in some way, and does other work."""
     commit = "echo left > left.txt; git add left.txt; git commit -qm left"
-    run(workspace.path, LEFT[way].format(commit=commit))
-    run(workspace.path, "echo own > own.txt")
+    run(workspace.path, f"{way.format(commit=commit)}; echo own > own.txt")
     collected = seam.hand_over(workspace)
     kept = [ref for remark in collected.remarks for ref in remark.refs]
     assert any("left.txt" in user("ls-tree", "-r", "--name-only", ref) for ref in kept)
+    return collected
+
+
+@pytest.mark.parametrize("way", LEFT)
+def test_commits_that_no_branch_has_are_kept(seam: RunSeam, user: UserGit, workspace: Workspace, way: str) -> None:
+    collected = left_txt_is_kept(seam, user, workspace, f"({LEFT[way]})")
     assert [remark.asks for remark in collected.remarks] == [False]
 
 
@@ -558,10 +563,7 @@ GONE = {
 def test_commits_that_nothing_names_any_more_are_kept(
     seam: RunSeam, user: UserGit, workspace: Workspace, way: str
 ) -> None:
-    commit = "echo left > left.txt; git add left.txt; git commit -qm left"
-    run(workspace.path, f"{GONE[way].format(commit=commit)}; echo own > own.txt")
-    kept = [ref for remark in seam.hand_over(workspace).remarks for ref in remark.refs]
-    assert any("left.txt" in user("ls-tree", "-r", "--name-only", ref) for ref in kept)
+    left_txt_is_kept(seam, user, workspace, GONE[way])
 
 
 LINKED = {
@@ -574,11 +576,7 @@ LINKED = {
 
 @pytest.mark.parametrize("way", LINKED)
 def test_in_a_linked_worktree_as_well(seam: RunSeam, user: UserGit, base: str, way: str) -> None:
-    workspace = seam.prepare("R1", base, "worktree")
-    commit = "echo left > left.txt; git add left.txt; git commit -qm left"
-    run(workspace.path, f"{LINKED[way].format(commit=commit)}; echo own > own.txt")
-    kept = [ref for remark in seam.hand_over(workspace).remarks for ref in remark.refs]
-    assert any("left.txt" in user("ls-tree", "-r", "--name-only", ref) for ref in kept)
+    left_txt_is_kept(seam, user, seam.prepare("R1", base, "worktree"), LINKED[way])
 
 
 @pytest.mark.parametrize(
