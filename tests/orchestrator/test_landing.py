@@ -573,7 +573,11 @@ def test_a_submodule_that_is_not_pushed_stops_the_push(stage: Stage, refused: Re
     assert error.code == "submodule_not_pushed"
     landed = stage.orchestrion.land()
     assert landed["notes"] == ["the submodule lib has moved: `git submodule update --init --recursive lib`"]
+    # The submodule is where it was, which is in nobody's way.
     assert refused("default", push=True).code == "submodule_not_pushed"
+    stage.add("echo more > more.txt")
+    stage.drain()
+    assert stage.orchestrion.land()["commits"] == 1
     stage.git("init", "-q", "--bare", stage.folder / "theirs")
     stage.git("remote", "set-url", "origin", stage.folder / "theirs", at=stage.root / "lib")
     for command in as_said(error):

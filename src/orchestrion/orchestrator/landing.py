@@ -147,6 +147,7 @@ class LandingCases(PlanCases):
 
     def _land(self, row: Row, tip: PlanTip, onto: str | None, *, with_push: bool) -> dict[str, Any]:
         from orchestrion.runs import landing_notes as notes_on
+        from orchestrion.runs.landing import Landed
 
         checkout = self._checkout()
         branch = onto or self._branch_here(checkout, row)
@@ -164,7 +165,10 @@ class LandingCases(PlanCases):
             if not is_there:
                 checkout.refuse_unfit(row["name"], branch, commit)
             notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
-        landed = self._brought(checkout, row, tip, branch, push.push if push else (lambda _: None))
+        if there and checkout.git.is_ancestor(tip.get(), there):
+            landed = Landed(branch, there, there, merged=False)
+        else:
+            landed = self._brought(checkout, row, tip, branch, push.push if push else (lambda _: None))
         self._remember_landed(row, branch, tip.get())
         if push is not None:
             push.push_target(landed.tip_after, keeps_own=row["pull_request"] is not None)

@@ -272,9 +272,13 @@ class Git:
     def is_clean(self) -> bool:
         """Whether nothing tracked differs from HEAD and no merge or rebase is half-way.
 
-        Untracked files do not count.
+        Untracked files do not count, nor at which commit a submodule is: no merge touches its files.
         """
-        return self.unfinished() is None and not self.run("status", "--porcelain", "--untracked-files=no").stdout
+        if self.unfinished() is not None:
+            return False
+        status = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+        staged = ("diff-index", "--cached", "--quiet", "HEAD", "--")
+        return not self.run(*status).stdout and self.run(*staged, check=False).returncode == 0
 
     def unfinished(self) -> str | None:
         """What was begun in the working tree and not ended: ``merge``, ``rebase``, ...; None: nothing."""
