@@ -1,9 +1,9 @@
 """What belongs to the work of a run: all that its agent made, whatever state it left git in.
 
-When the agent is gone, everything in the workspace that differs from what was there when it
-came (the *ground*: the base, and what the set-up made) becomes one commit behind the agent's
-own commits. The agent's repository is read as data and never changed. What cannot go into
-that commit is kept by other means and told: work on a side branch, in a stash, in a worktree
+When the agent is gone, everything in the workspace that differs from what was there when it came
+(the *ground*: the base, and what the set-up made) becomes one commit behind the agent's own
+commits. The agent's repository is read as data, and changed only where a pipe lies. What cannot go
+into that commit is kept by other means and told: work on a side branch, in a stash, in a worktree
 inside the worktree, in a submodule; and what only a person can decide sends it to review.
 """
 
