@@ -16,7 +16,7 @@ import pytest
 
 from direct import RawSqlite
 from orchestrion import Orchestrator
-from orchestrion.core.errors import Backpressure, GitProblem, NotFound, StoreProblem
+from orchestrion.core.errors import Backpressure, Conflict, GitProblem, NotFound, StoreProblem
 from orchestrion.runs import launch, points, processes
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace import removal
@@ -396,6 +396,8 @@ def test_a_dead_run_is_judged_by_its_last_word(stage: Stage, monkeypatch: pytest
         stage.suspend(worker.pid)
         wait_for((stage.folder / "accidents").exists, "the supervisor died behind the swap")
         one = stage.orchestrion
+        with pytest.raises(Conflict):  # its work is in the plan
+            one.kill("R1")
         late = Worker(one.store, one.project, one.config, one.environ, 1)
         seen = [{**row, "phase": "checking"} for row in map(dict, late._active_here())]
         monkeypatch.setattr(late, "_active_here", lambda: seen)

@@ -100,7 +100,7 @@ def test_the_first_result_moves_the_plan_forward(
 
     assert result == MergeResult(base, head, merged=True, fast_forward=True)
     assert seam.tip(PLAN).read() == head == user("rev-parse", BRANCH)
-    assert points == ["merge.begun", "merge.swapped"]
+    assert points == ["merge.begun", "merge.rechecked", "merge.swapped"]
 
 
 def test_results_that_went_apart_are_merged_and_checked(

@@ -91,16 +91,19 @@ class Merger:
 
     def _bring_in(self, tip: PlanTip, incoming: Incoming, recheck: Recheck | None) -> MergeResult:
         """Moves the plan to a commit that contains the incoming one, starting again when somebody else moves it."""
-        self._point("merge.begun")
         git = self._project.git
         for _ in range(TRIES):
             before = tip.get()
+            # Looked at first: whose git was killed just after the swap has its work in the plan, and is still sealed.
             if git.is_ancestor(incoming.commit, before):
+                self._point("merge.rechecked")
                 return MergeResult(before, before, merged=False, fast_forward=False)
+            self._point("merge.begun")
             is_forward = git.is_ancestor(before, incoming.commit)
             if is_forward and not incoming.is_checked and recheck is not None:
                 self._check(tip.plan, incoming.commit, recheck)
             new = incoming.commit if is_forward else self.merged(tip.plan, before, incoming, recheck)
+            self._point("merge.rechecked")
             if tip.move(new, before):
                 self._point("merge.swapped")
                 return MergeResult(before, new, merged=True, fast_forward=is_forward)
@@ -123,7 +126,6 @@ class Merger:
             if recheck is not None:
                 prepare.fit_out(self._project, ours, new)
                 recheck(ours.tree)
-            self._point("merge.rechecked")
             ours.git.run("update-ref", trusted.HANDOVER_REF, new)
             self._project.git.fetch(ours.path, trusted.HANDOVER_REF)
             return new
