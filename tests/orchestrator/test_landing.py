@@ -332,6 +332,39 @@ def test_a_folder_or_file_in_the_way_is_found_before_the_plan_moves(
     assert (error.code, error.details["files"]) == ("in_the_way", [file])
 
 
+def test_a_conflict_in_a_submodule_is_resolved_by_hand_as_it_is_said(stage: Stage, refused: Refused) -> None:
+    stage.add_submodule("lib")
+    done(stage, command="cd lib && echo theirs > theirs.c && git add . && git commit -qm theirs")
+    (stage.root / "lib" / "mine.c").write_text("mine")
+    for command in ("-C lib add .", "-C lib commit -qm mine", "commit -qam mine"):
+        stage.git(*command.split())
+    for command in as_said(refused()):
+        subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=" merge --no-ff" not in command)
+    with pytest.raises(NothingReady, match="is on main already"):
+        stage.orchestrion.land("default")
+    files = stage.git("ls-tree", "--name-only", stage.git("rev-parse", "HEAD:lib"), at=stage.root / "lib").split()
+    assert files == ["lib.c", "mine.c", "theirs.c"]
+
+
+def test_a_filter_that_fails_while_landing_leaves_the_tree_as_it_was(stage: Stage) -> None:
+    stage.git("config", "filter.rot.clean", "cat")
+    stage.git("config", "filter.rot.smudge", "sh -c 'if grep -q bad; then exit 1; fi; echo fine'")
+    stage.git("config", "filter.rot.required", "true")
+    (stage.root / ".gitattributes").write_text("*.rot filter=rot\n")
+    for command in ("add .", "commit -qm rot"):
+        stage.git(*command.split())
+    done(stage, command="echo more >> a.txt; rm .gitignore; mkdir d; echo fine > d/x.rot; echo bad > y.rot; echo z > z")
+    before = stage.user_sees()
+    with pytest.raises(OrchestrionError) as error:
+        stage.orchestrion.land("default")
+    assert error.value.code == "filter_failed"
+    after = stage.user_sees()
+    for seen in (before, after):
+        del seen["git"]["index"]  # which knows other times of the same files
+    assert after == before
+    assert stage.git("status", "--porcelain") == ""
+
+
 @pytest.mark.parametrize("what", ["dirty", "staged", "ignored", "untracked"])
 def test_the_user_s_own_files_are_never_overwritten(stage: Stage, refused: Refused, what: str) -> None:
     done(stage, command="echo theirs > b.log; git add -f b.log; echo theirs > b.txt")
@@ -782,6 +815,45 @@ def test_work_of_a_store_that_was_lost_does_not_come_back(stage: Stage) -> None:
     assert (stage.root / "good.txt").exists()
     assert not (stage.root / "bad.txt").exists()
     assert "bad" in stage.git("for-each-ref", "--format=%(contents:subject)", "refs/orchestrion/kept/plans")
+
+
+def test_a_plan_that_has_moved_since_its_row_was_read_keeps_its_work(stage: Stage) -> None:
+    done(stage)
+    with stage.direct() as database:  # as for a run that read it before the first was settled
+        database.run("update plans set tip = null")
+    done(stage, file="c.txt")
+    stage.orchestrion.land()
+    assert [(stage.root / name).exists() for name in ("b.txt", "c.txt")] == [True, True]
+
+
+@pytest.mark.parametrize("goes_on", ["land", "task", "approve"])
+def test_a_plan_whose_ref_was_deleted_is_where_the_store_knows_it(stage: Stage, goes_on: str) -> None:
+    done(stage)
+    if goes_on == "approve":
+        done(stage, command="printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > c.txt")
+    for ref in ("refs/orchestrion/plans/default", "refs/heads/orchestrion/default"):
+        stage.git("update-ref", "-d", ref)
+    if goes_on == "task":
+        done(stage, file="c.txt")
+    elif goes_on == "approve":
+        stage.orchestrion.approve("T2")
+    stage.orchestrion.land()
+    assert [(stage.root / name).exists() for name in ("b.txt", "c.txt")] == [True, goes_on != "land"]
+
+
+def test_a_plan_of_which_the_repository_has_nothing_any_more_is_never_begun_anew(
+    stage: Stage, refused: Refused
+) -> None:
+    done(stage)
+    for ref in stage.git("for-each-ref", "--format=%(refname)").splitlines():
+        if "orchestrion" in ref:
+            stage.git("update-ref", "-d", ref)
+    stage.git("reflog", "expire", "--expire=now", "--all")
+    stage.git("gc", "--quiet", "--prune=now")
+    assert refused().code == "plan_lost"
+    stage.add("echo c > c.txt")
+    stage.drain()
+    assert (stage.task("T2")["state"], stage.task("T2")["code"]) == ("failed", "plan_lost")
 
 
 @pytest.mark.parametrize("name", [":!x", ":(top)y", "*", "-n"])

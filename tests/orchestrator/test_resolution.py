@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from orchestrion.core.errors import Conflict
 from stage import Stage
 
 SIDE_WORK = "git checkout -qb side; echo b > b.txt; git add .; git commit -qm b; git checkout -q -"
@@ -51,6 +53,48 @@ def test_a_conflict(stage: Stage, below: Path) -> None:
     assert stage.task(task)["state"] == "completed"
     assert stage.merged("a.txt") == "both\n"
     assert not Path(worktree).exists()
+
+
+ODD = ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "-rf", "*", ":!x", "new\nline", "$(touch ran)"]
+MERGE = """for f in {files}; do echo o > "./$f"; done; git add -A .; git commit -qm o; git checkout -q -
+for f in {files}; do echo m > "./$f"; done; git add -A .; git commit -qm m; git merge other"""
+
+
+def test_an_open_merge_of_many_files_of_any_name(stage: Stage, below: Path) -> None:
+    files = " ".join(shlex.quote(name) for name in ODD)
+    stage.add(f"git checkout -qb other; {MERGE.format(files=files)} >/dev/null; true", title="merges")
+    stage.drain()
+    assert stage.task()["code"] == "open_merge"
+    said = steps(stage, "T1")
+    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
+    worktree = Path(said[0].split(" worktree add ")[1].split()[0])
+    # Who mends nothing is not believed.
+    typed(stage, said[:at], below)
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.approve("T1")
+    assert sorted(refused.value.details["files"]) == sorted(ODD)
+    for name in ODD:
+        (worktree / name).write_text("both\n")
+    typed(stage, said[at:], below)
+    assert stage.task()["state"] == "completed"
+    assert {name: stage.merged(name) for name in ODD} == dict.fromkeys(ODD, "both\n")
+    assert not (below / "ran").exists()
+
+
+def test_a_conflict_of_many_files_of_any_name(stage: Stage, below: Path) -> None:
+    files = " ".join(shlex.quote(name) for name in ODD)
+    for word in ("one", "two"):
+        stage.add(f'sleep 0.3; for f in {files}; do echo {word} > "./$f"; done', title=word)
+    stage.drain(slots=2)
+    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    said = steps(stage, task)
+    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
+    typed(stage, said[:at], below)
+    for name in ODD:
+        (Path(said[0].split(" worktree add ")[1].split()[0]) / name).write_text("both\n")
+    typed(stage, said[at:], below)
+    assert stage.task(task)["state"] == "completed"
+    assert {name: stage.merged(name) for name in ODD} == dict.fromkeys(ODD, "both\n")
 
 
 @pytest.mark.parametrize(

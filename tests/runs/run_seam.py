@@ -64,9 +64,7 @@ class RunSeam:
 
     def hand_over(self, workspace: Workspace, subject: str = "work") -> Work:
         """Both."""
-        collected = self.collect(workspace, subject)
-        self.publish(workspace, collected)
-        return collected
+        return publish.publish(self.project, workspace, self.collect(workspace, subject))
 
     def tip(self, plan: str) -> PlanTip:
         """Where a plan is."""

@@ -151,6 +151,12 @@ _TAXONOMY = (
         "`orchestrion reject TASK --reason TEXT`",
     ),
     Failure(
+        "large_file_missing",
+        False,
+        "the work points to large files (git-lfs) whose content is not here",
+        "`orchestrion diff RUN` shows them; then `orchestrion approve TASK` or `orchestrion reject TASK --reason TEXT`",
+    ),
+    Failure(
         "filter_unknown",
         False,
         "the agent stored files through a filter that is not set up in your repository",
@@ -230,6 +236,12 @@ _TAXONOMY = (
         False,
         "the repository has no commit yet, so there is nothing for an agent to work on",
         "make a first commit, then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "plan_lost",
+        False,
+        "neither the plan's ref nor the commit that the plan is at is in this repository",
+        "fetch it from another clone or a backup (`git fetch PLACE REF:REF`), then `orchestrion retry TASK`",
     ),
     Failure(
         "workspace_broken",

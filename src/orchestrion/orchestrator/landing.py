@@ -63,6 +63,8 @@ class LandingCases(PlanCases):
         Conflict (``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ``remote_moved``, ...),
         EnvironmentProblem (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
         """
+        from orchestrion.runs.plan_start import restored
+
         if onto is not None and not onto.strip():
             raise InvalidInput(
                 "--onto names no branch", hint="name one, or leave --onto out: then it is the branch you are on",
@@ -78,7 +80,7 @@ class LandingCases(PlanCases):
         check_plan_name(chosen)
         row = self.store.read(lambda tx: plan_named(tx, chosen))
         tip = self._tip_of(chosen)
-        commit = tip.read()
+        commit = restored(tip, row)
         if commit is None or commit == row["began_commit"]:
             raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
         if not partial:
@@ -119,9 +121,11 @@ class LandingCases(PlanCases):
 
     def _is_unlanded(self, row: Row) -> bool:
         git = self._repository.git
-        commit = self._tip_of(row["name"]).read()
+        commit = self._tip_of(row["name"]).read() or row["tip"]
         if commit is None or commit in (row["landed_commit"], row["began_commit"]):
             return False
+        if git.tip(commit) is None:  # whoever lands it hears what to do
+            return True
         target = git.tip(f"refs/heads/{row['began_branch']}") if row["began_branch"] else None
         target = target or git.tip("HEAD")
         if target is None or not git.is_ancestor(commit, target):

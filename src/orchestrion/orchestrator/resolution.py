@@ -48,6 +48,8 @@ def _saving(task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterat
                     yield f"cd {place}   # look at{pushed} what is to stay: it is in no other place"
             yield from (f"{git} log --stat {shlex.quote(ref)}" for ref in remark["refs"])
             yield from (command.replace("git ", f"{git} ", 1) for command in remark.get("commands", ()))
+            if task["code"] == "submodule_changed" and remark["refs"] and not remark.get("commands"):
+                yield _words(f"push {remark['refs'][0]} to the remote of the submodule, if it is one that you trust")
 
 
 def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -62,7 +64,7 @@ def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -
 def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Iterator[tuple[bool, str]]:
     """What is to be done in the worktree ``folder``: git's commands, and what is not one of them."""
     remark = next((one for one in run["remarks"] if one["code"] == task["code"]), None)
-    files = " ".join(shlex.quote(path) for path in remark["paths"][:5]) if remark else ""
+    files = " ".join(shlex.quote(path) for path in remark["paths"]) if remark else ""
     mend = False, _words(f"mend {files or 'the files'} in {folder}, then")
     submodules = _submodules_among(opened, run, remark["paths"]) if remark else {}
     if task["code"] == "merge_conflict" and submodules:
@@ -72,19 +74,20 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
         others = [path for path in remark["paths"] if path not in submodules] if remark else []
         if others:
             yield False, _words(f"mend {' '.join(map(shlex.quote, others))} in {folder}, then")
-            yield True, f"add {' '.join(map(shlex.quote, others))}"
+            yield True, f"add -- {' '.join(map(shlex.quote, others))}"
         yield True, "commit --no-edit"
     elif task["code"] == "merge_conflict":
         yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
         yield mend
-        yield True, f"add {files or '-u'}"
+        yield True, "add -A"
         yield True, "commit --no-edit"
     elif task["code"] == "work_elsewhere":
         yield from ((True, command) for ref in _kept(run) for command in _taking(ref, run["id"]))
         yield from ((False, _words(f"{one['message']}: {' '.join(one['refs'])}")) for one in _kept_in_submodules(run))
     else:
         yield mend
-        yield True, 'commit -am "Mended by hand"'
+        yield True, "add -A"
+        yield True, 'commit -m "Mended by hand"'
 
 
 def _words(text: str) -> str:
@@ -93,19 +96,10 @@ def _words(text: str) -> str:
 
 
 def _submodules_among(opened: Opening, run: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
-    """Those of the paths that are submodules in a run's work, and the commit that each is at there."""
     from orchestrion.runs.git import Git
+    from orchestrion.runs.landing_notes import submodules_among
 
-    if not paths or not run["head_commit"]:
-        return {}
-    git = Git(opened.project.root)
-    lines = git.run("--literal-pathspecs", "ls-tree", "-z", run["head_commit"], "--", *paths, check=False).stdout
-    found = {}
-    for line in lines.split("\0"):
-        facts, _, path = line.partition("\t")
-        if facts.startswith("160000 "):
-            found[path] = facts.split(" ")[2]
-    return found
+    return submodules_among(Git(opened.project.root), run["head_commit"], paths) if run["head_commit"] else {}
 
 
 def _joining(

@@ -449,6 +449,9 @@ class RunCases(TaskCases):
         from orchestrion.core.errors import MergeConflict
         from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER
         from orchestrion.runs.merge import Incoming, Merger
+        from orchestrion.runs.plan_start import restored
+        from orchestrion.runs.plan_tip import PlanTip
+        from orchestrion.runs.workspace.markers import files_with_new_markers
         from orchestrion.runs.workspace.publish import run_tip
 
         run = self.store.read(lambda tx: tx.the("run", id=row["work_run"]))
@@ -458,6 +461,8 @@ class RunCases(TaskCases):
         who = committer_of(self, repository)
         label, task = name("R", run["id"]), name("T", row["id"])
         head = run_tip(repository.git, label) or run["head_commit"]
+        if row["code"] in ("open_merge", "merge_conflict"):
+            _refuse_markers(files_with_new_markers(repository.git, run["base_commit"], head), task)
         incoming = Incoming(
             label,
             head,
@@ -466,14 +471,16 @@ class RunCases(TaskCases):
             who,
         )
         recheck = self._recheck_merged(row)
+        plan = self.store.read(lambda tx: plan_named(tx, run["plan_name"]))
+        restored(PlanTip(repository.git, plan["name"]), plan)
         try:
-            merged = Merger(repository, workspaces_home_of(self)).merge(run["plan_name"], incoming, recheck)
+            merged = Merger(repository, workspaces_home_of(self)).merge(plan["name"], incoming, recheck)
         except MergeConflict as conflict:
             conflict.hint = (
                 f"`orchestrion show {task}` says how to resolve it; or `orchestrion reject {task} --reason TEXT`"
             )
             raise
-        self.store.write(lambda tx: tx.run("plan_moves", plan=run["plan"], tip=merged.tip_after))
+        self.store.write(lambda tx: tx.run("plan_moves", plan=plan["id"], tip=merged.tip_after))
 
     def _recheck_merged(self, row: Row) -> Callable[[Path], None] | None:
         if not self.checks_of(row):
@@ -515,6 +522,16 @@ class RunCases(TaskCases):
             return _run(tx, one)
 
         return self.store.write(acted)
+
+
+def _refuse_markers(files: Sequence[str], task: str) -> None:
+    if files:
+        raise Conflict(
+            f"conflict markers stand in {', '.join(files[:10])}",
+            hint=f"`orchestrion show {task}` says how to resolve it; or `orchestrion reject {task} --reason TEXT`",
+            code="conflict_markers",
+            files=list(files),
+        )
 
 
 def claims_next(tx: Transaction) -> Task | None:

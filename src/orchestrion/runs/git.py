@@ -155,8 +155,8 @@ class Git:
         """Run ``git ARGS``; its output comes without the last line end.
 
         ``env`` is added to the environment, ``timeout`` is in seconds; with ``hooks`` those of the user
-        are run, because it is they who asked for it. Raises GitProblem
-        when git is missing, too old or out of time and, with ``check``, when it refuses.
+        are run, because it is they who asked for it. Raises GitProblem when git is missing, too old, killed
+        or out of time and, with ``check``, when it refuses.
         """
         command, environ = self._prepared(args, env, hooks=hooks)
         try:
@@ -179,7 +179,8 @@ class Git:
         except (OSError, ValueError) as problem:
             raise self._cannot_start(args, problem) from problem
         answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), _text(done.stderr))
-        if check and answer.returncode != 0:
+        # A git that was killed has not answered.
+        if answer.returncode < 0 or (check and answer.returncode != 0):
             raise refusal(answer)
         return answer
 
@@ -189,6 +190,8 @@ class Git:
         done = subprocess.run(
             command, cwd=self.folder, env=environ, input=input, capture_output=True, check=False, timeout=_OURS_S
         )
+        if done.returncode < 0:
+            raise refusal(subprocess.CompletedProcess(args, done.returncode, "", _text(done.stderr)))
         return _text(done.stdout) if done.returncode == 0 else ""
 
     def lines(

@@ -23,6 +23,8 @@ from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace.changes import listed
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 
+#: File names are no patterns.
+_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 #: Makes what merges the user's branch (its name and commit) into the plan.
 Joining = Callable[[str, str], Incoming]
 #: Hears of the commit that is about to land.
@@ -194,10 +196,17 @@ class Checkout:
         if self._tip(branch) != mine:
             return False  # who took a commit away does not want it back
         left_at = self.git.tip("ORIG_HEAD")
-        answer = self.git.run(
-            "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",
-            commit, check=False,
-        )  # fmt: skip
+        given_up = True
+        try:
+            answer = self.git.run(
+                "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",
+                commit, check=False,
+            )  # fmt: skip
+            files = [line.strip() for line in answer.stderr.splitlines() if line.startswith("\t")]
+            given_up = answer.returncode != 0 and not files
+        finally:
+            if given_up and self.git.tip("HEAD") == mine:
+                self._take_back(commit, mine)
         if answer.returncode == 0:
             self._refuse_switched(branch)
             return True
@@ -206,12 +215,31 @@ class Checkout:
         self.git.run("update-ref", *back, check=False)
         if self.git.tip("HEAD") != mine:
             return False
-        files = [line.strip() for line in answer.stderr.splitlines() if line.startswith("\t")]
         if files:
             raise _in_the_way(files)
-        # The files may be there already, and only the branch could not be moved.
-        self.git.run("read-tree", "-m", "-u", commit, mine, check=False)
         raise refusal(answer)
+
+    def _take_back(self, commit: str, mine: str) -> None:
+        """Puts files and index back to ``mine`` where a move to ``commit`` was given up half-way: by a filter that
+        failed, or because the branch could not be moved. All was clean a moment ago, and nothing was in the way.
+        """
+        listed = self.git.lines("diff-tree", "-r", "-z", "--name-status", "--no-renames", mine, commit)
+        changed = dict(zip(listed[1::2], listed[::2], strict=True))
+        new = [path for path, kind in changed.items() if kind == "A"]
+        paths = "".join(f"{path}\0" for path in changed if changed[path] != "A")
+        if paths:
+            self.git.run("checkout", mine, "--pathspec-from-file=-", "--pathspec-file-nul", input=paths, env=_LITERAL)
+        if new:
+            self.git.run("update-index", "-z", "--force-remove", "--stdin", input="".join(f"{one}\0" for one in new))
+        for path in new:
+            self._remove(path)
+
+    def _remove(self, path: str) -> None:
+        place = self.folder / path
+        with suppress(OSError):  # it was not written yet; a folder has other files
+            place.unlink()
+            for above in reversed(_above(path)):
+                (self.folder / above).rmdir()
 
     def _refuse_switched(self, branch: str) -> None:
         here = self.branch()

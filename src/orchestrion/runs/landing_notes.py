@@ -11,6 +11,7 @@ from orchestrion.runs.git import Git
 from orchestrion.runs.landing import Checkout, Landed
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.remotes import Remote
+from orchestrion.runs.workspace.snapshot import GITLINK
 
 #: So many files are named.
 _NAMED = 10
@@ -68,17 +69,32 @@ def commits(count: int) -> str:
 
 
 def by_hand(checkout: Checkout, tip: PlanTip, branch: str, files: Sequence[str]) -> str:
-    """How a plan is merged by hand, which counts as landed."""
-    git, begin, end = f"git -C {shlex.quote(str(checkout.folder))}", "", ""
+    """How a plan is merged by hand, which counts as landed. ``files`` are in conflict; none: a check failed."""
+    here = f"git -C {shlex.quote(str(checkout.folder))}"
+    git, begin, end = here, [], []
     if checkout.branch() != branch:
         folder = shlex.quote(f"{checkout.folder}-{branch.replace('/', '-')}")
-        begin, end = f"{git} worktree add {folder} {shlex.quote(branch)} && ", f", `{git} worktree remove {folder}`"
         git = f"git -C {folder}"
-    work = f"mend {', '.join(files[:_NAMED])}" if files else "mend what the check found"
-    return (
-        f"nothing was changed. By hand: `{begin}{git} merge --no-ff --no-commit {tip.ref}`, {work}, `{git} add -u` "
-        f"(and new files), `{git} commit --no-edit`{end}; then the plan has landed"
-    )
+        begin, end = [f"`{here} worktree add {folder} {shlex.quote(branch)}`"], [f"`{here} worktree remove {folder}`"]
+    submodules = submodules_among(checkout.git, tip.get(), files)
+    joins = [
+        f"`git -C {shlex.quote(str(checkout.folder / path))} merge {commit[:12]}`"
+        for path, commit in submodules.items()
+    ]
+    plain = [path for path in files if path not in submodules]
+    mend = ["mend what the check found"] if not files else [f"mend {', '.join(plain[:_NAMED])}"] if plain else []
+    merge, add = f"`{git} merge --no-ff --no-commit {tip.ref}`", f"`{git} add -u` (and new files)"
+    steps = [*begin, merge, *joins, *mend, add, f"`{git} commit --no-edit`", *end]
+    return f"nothing was changed. By hand: {', '.join(steps)}; then the plan has landed"
+
+
+def submodules_among(git: Git, commit: str, paths: Sequence[str]) -> dict[str, str]:
+    """Those of the paths that are submodules in a commit, and at which commit each is there."""
+    if not paths:
+        return {}
+    lines = git.lines("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", *paths)
+    entries = (line.partition("\t") for line in lines if line.startswith(f"{GITLINK} "))
+    return {path: facts.split(" ")[2] for facts, _, path in entries}
 
 
 def others_by_hand(checkout: Checkout, tip: PlanTip, theirs: str, own: Remote) -> str:

@@ -3,12 +3,13 @@
 A plan begins at the branch on which its first task was given. Its first run starts from where
 that branch is then; later ones from the plan's tip. A plan of which everything was landed
 begins anew with its next task: from where its branch is then, since what the user did
-meanwhile belongs to what agents build on.
+meanwhile belongs to what agents build on. A plan whose ref somebody deleted is put back to where
+the store knows it: accepted work is never begun anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -27,9 +28,11 @@ class Start(NamedTuple):
     landed: str | None = None
 
 
-def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
-    """The commit from which a run of ``plan`` (its row) starts. Raises NotFound (``no_commit``)."""
-    found, begins = tip.read(), _beginning(tip.git, plan)
+def start_of(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> Start:
+    """The commit from which a run of ``plan`` (its row) starts; ``has_begun`` looks whether any run of it had one
+    in this store. Raises NotFound (``no_commit``, ``plan_lost``).
+    """
+    found, begins = restored(tip, plan), _beginning(tip.git, plan)
     if found is None:
         return Start(tip.create(begins or _refuse_nothing(plan)), is_new=True)
     if begins is None or begins == found:
@@ -37,7 +40,8 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
     # Landed by hand, or by a pull request: whoever builds on it builds on what the user did meanwhile.
     is_contained = tip.git.is_ancestor(found, begins)
     is_landed = plan["landed_commit"] == found
-    is_stale = not is_contained and _never_began(plan)
+    # The row may be older than the ref. Who asks after having read the ref knows that no run has moved it there.
+    is_stale = not (is_contained or is_landed) and _never_began(plan) and not has_begun()
     if is_stale:
         # Of a store that was lost: this plan has no work yet, whatever one of its name had.
         tip.git.swap_ref(f"refs/orchestrion/kept/plans/{plan['name']}/{found[:12]}", found, None)
@@ -48,8 +52,26 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any]) -> Start:
     return Start(begins, is_new=True, landed=found if is_news else None)
 
 
+def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
+    """Where a plan is, put back to where its row says if its ref was deleted; None: it has no work yet.
+
+    Raises NotFound (``plan_lost``) when this repository has not got that commit.
+    """
+    found, known = tip.read(), plan["tip"]
+    if found is not None or known is None:
+        return found
+    if tip.git.tip(known) is None:
+        raise NotFound(
+            f"plan {plan['name']} is at {known[:12]}, and this repository has neither that commit nor {tip.ref}",
+            hint=f"fetch it from where it is (another clone, a backup): `git fetch PLACE {tip.ref}:{tip.ref}`",
+            code="plan_lost",
+            plan=plan["name"],
+        )
+    return tip.create(known)
+
+
 def _never_began(plan: Mapping[str, Any]) -> bool:
-    """Whether no run of the plan has begun in this store; version 0.1.0 wrote down neither."""
+    """Whether the row knows of no run that began; version 0.1.0 wrote down neither."""
     return plan["tip"] is None and plan["began_commit"] is not None
 
 

@@ -205,7 +205,11 @@ class Supervisor:
     def _base(self, project: ProjectRepository) -> str:
         """The commit that the run starts from."""
         plan = self._read(lambda tx: tx.the("plan_by_name", name=self._order.plan))
-        start = plan_start.start_of(PlanTip(project.git, self._order.plan), plan)
+        start = plan_start.start_of(
+            PlanTip(project.git, self._order.plan),
+            plan,
+            lambda: self._read(lambda tx: tx.one("run_that_began", plan=plan["id"])) is not None,
+        )
         if start.is_new:
             self._write(lambda tx: _begins(tx, plan, start))
         if not self._order.resume_from:
@@ -461,16 +465,14 @@ class Supervisor:
         if self._workspace is None:
             return
         workspace, made = self._workspace, self._authorship()
-        incomplete: GitProblem | None = None
+        incomplete: work.LeftUncommitted | None = None
         try:
             collected = self._persistently(lambda: self._collected(workspace, made))
-        except GitProblem as problem:
-            if problem.code != "left_uncommitted":
-                raise
-            collected, incomplete = work.Work(problem.details["head"]), problem
-        self._work = collected
+        except work.LeftUncommitted as problem:
+            collected, incomplete = problem.work, problem
         self._reach("work.committed")
-        self._persistently(lambda: publish(self._repository, workspace, collected))
+        collected = self._persistently(lambda: publish(self._repository, workspace, collected))
+        self._work = collected
         self._record_files(workspace, collected.head)
         self._tell(*collected.remarks)
         self._reach("work.published")
@@ -700,7 +702,7 @@ def _begins(tx: Transaction, plan: Row, start: plan_start.Start) -> None:
     if start.landed:
         tx.run("plan_is_landed", plan=plan["id"], branch=plan["began_branch"], commit=start.landed)
         tx.event("plan.landed", data={"plan": plan["name"], "branch": plan["began_branch"], "commit": start.landed})
-    tx.run("plan_starts", plan=plan["id"], tip=start.commit)
+    tx.run("plan_starts", plan=plan["id"], tip=start.commit, before=plan["tip"])
 
 
 def _repository_of(order: Order) -> ProjectRepository | None:

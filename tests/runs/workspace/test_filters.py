@@ -254,6 +254,16 @@ def test_large_files_that_are_stored_elsewhere(
 
 
 @needs_lfs
+def test_a_pointer_to_content_that_is_nowhere_asks(seam: RunSeam, large: str) -> None:
+    workspace = seam.prepare("R1", large)
+    pointer = "version https://git-lfs.github.com/spec/v1\\noid sha256:%064d\\nsize 12345\\n"
+    run(workspace.path, f"printf '{pointer}' 7 > c.bin; echo z > z.txt")
+    assert [(remark.code, remark.asks) for remark in seam.hand_over(workspace).remarks] == [
+        ("large_file_missing", True)
+    ]
+
+
+@needs_lfs
 def test_checks_after_a_merge_see_the_large_files(seam: RunSeam, user: UserGit, large: str) -> None:
     base = seam.tip("p").create(large)
     sizes: list[int] = []

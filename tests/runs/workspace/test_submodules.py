@@ -184,19 +184,44 @@ def test_one_that_the_agent_adds_comes_with_its_remote(
     assert run(project, f"git rev-parse {collected.head}:vendor/other") == run(other, "git rev-parse HEAD")
 
 
-@pytest.mark.parametrize("url", ["x'; touch ran; '", "$(touch ran)", "`touch ran`"])
-def test_an_address_that_the_agent_chose_runs_nothing_where_it_is_pasted(
-    seam: RunSeam, project: Path, upstream: Path, base: str, url: str
+@pytest.mark.parametrize("url", ["x'; touch ran; '", "$(touch ran)", "`touch ran`", "{folder}/trap.git"])
+def test_no_push_is_printed_to_an_address_that_the_agent_chose(
+    seam: RunSeam, upstream: Path, base: str, tmp_path: Path, url: str
 ) -> None:
     workspace = seam.prepare("R1", base)
     run(
         workspace.path,
         f"{ALLOWED} submodule --quiet add '{upstream}' dep; cd dep; echo w > w; git add .; git commit -qm w; cd ..; "
-        f"git config -f .gitmodules submodule.dep.url {shlex.quote(url)}",
+        f"git config -f .gitmodules submodule.dep.url {shlex.quote(url.format(folder=tmp_path))}",
     )
     (remark,) = seam.hand_over(workspace).remarks
-    subprocess.run(remark.commands[0], shell=True, cwd=project, check=False, capture_output=True)
-    assert not (project / "ran").exists()
+    assert (remark.code, remark.commands) == ("submodule_changed", ())
+
+
+def test_what_an_agent_committed_of_it_holds_where_its_folder_lags_behind(
+    seam: RunSeam, project: Path, upstream: Path, base: str
+) -> None:
+    newer = run(upstream, "echo 2 > two; git add .; git commit -qm two; git rev-parse HEAD")
+    run(project / "vendor/lib", "git fetch -q")
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, f"git update-index --cacheinfo 160000,{newer},vendor/lib; git commit -qm bump; echo n > n")
+    collected = seam.hand_over(workspace)
+    assert run(project, f"git rev-parse {collected.head}:vendor/lib") == newer
+    assert [remark.code for remark in collected.remarks] == ["submodule_moved"]
+
+
+def test_a_commit_id_without_a_folder_is_taken_as_it_was_committed(seam: RunSeam, project: Path, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, f"git update-index --add --cacheinfo 160000,{base},ghost; git commit -qm ghost; echo n > n")
+    assert run(project, f"git rev-parse {seam.hand_over(workspace).head}:ghost") == base
+
+
+def test_a_file_in_it_that_git_cannot_take_is_named(seam: RunSeam, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path / "vendor/lib", "printf '*.u working-tree-encoding=UTF-16\\n' > .gitattributes; echo x > bad.u")
+    with pytest.raises(GitProblem) as refused:
+        seam.collect(workspace)
+    assert (refused.value.code, refused.value.details["files"]) == ("left_uncommitted", ["vendor/lib/bad.u"])
 
 
 SIDE = """cd vendor/lib
@@ -225,6 +250,7 @@ def test_branches_and_stashes_in_it_are_kept_in_the_user_s(
 def test_a_commit_in_one_that_the_agent_added_can_be_pushed_as_is_said(
     seam: RunSeam, project: Path, upstream: Path, base: str
 ) -> None:
+    run(project, f"git remote add known '{upstream}'")
     workspace = seam.prepare("R1", base)
     run(
         workspace.path,

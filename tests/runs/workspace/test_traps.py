@@ -320,6 +320,15 @@ def test_a_setting_that_was_written_into_our_directory_is_gone_before_it_is_used
     assert not (evil.parent / "ran").exists()
 
 
+def test_a_folder_of_ours_that_is_gone_is_made_anew(seam: RunSeam, user: UserGit, workspace: Workspace) -> None:
+    run(
+        workspace.path,
+        "echo n > n.txt; git add n.txt; git commit -qm n",
+        'rm -rf "$PWD.git/refs" "$PWD.git/objects/pack"',
+    )
+    assert user("show", f"{seam.hand_over(workspace).head}:n.txt") == "n"
+
+
 def test_objects_that_are_broken_cost_no_file(
     seam: RunSeam, user: UserGit, project: Path, base: str, workspace: Workspace
 ) -> None:

@@ -172,7 +172,7 @@ def test_a_file_that_git_refuses_is_named_and_the_rest_is_committed(
 
     assert refused.value.code == "left_uncommitted"
     assert "git~1" in refused.value.message
-    seam.publish(workspace, refused.value.details["head"])
+    seam.publish(workspace, refused.value.work.head)
     assert changed(user, base, "orchestrion/run/R1") == {"good.txt": "A"}
     assert not seam.remove(workspace.path)
 
@@ -676,6 +676,18 @@ def test_an_agent_finds_the_work_of_earlier_attempts_by_name(
     assert collected.remarks == ()
 
 
+@pytest.mark.parametrize(
+    "makes", ["git clone -q --separate-git-dir=../elsewhere . k", "git -C ../other worktree add -q $PWD/k -b kk"]
+)
+def test_a_repository_whose_git_directory_is_elsewhere_asks(seam: RunSeam, workspace: Workspace, makes: str) -> None:
+    other = workspace.path.parent / "other"
+    run(workspace.path.parent, "git init -q other; git -C other commit -q --allow-empty -m c")
+    run(workspace.path, f"echo n > n; {makes}; echo mine > k/mine")
+    assert other.exists()
+    collected = seam.hand_over(workspace)
+    assert [(remark.code, remark.asks) for remark in collected.remarks] == [("nested_left_out", True)]
+
+
 def test_a_sparse_checkout_deletes_nothing(seam: RunSeam, user: UserGit, base: str, workspace: Workspace) -> None:
     run(workspace.path, "git sparse-checkout set src; echo y > src/y; rm src/main.py")
     collected = seam.hand_over(workspace)
@@ -704,8 +716,8 @@ def test_a_file_whose_content_git_refuses_is_named_and_the_others_are_taken(
     with pytest.raises(GitProblem) as refused:
         seam.collect(workspace)
     assert (refused.value.code, refused.value.details["files"]) == ("left_uncommitted", ["bad.u"])
-    seam.publish(workspace, refused.value.details["head"])
-    assert changed(user, base, refused.value.details["head"]) == {".gitattributes": "A", "n.txt": "A"}
+    seam.publish(workspace, refused.value.work.head)
+    assert changed(user, base, refused.value.work.head) == {".gitattributes": "A", "n.txt": "A"}
 
 
 # -- how our commits look -------------------------------------------------------------------------------

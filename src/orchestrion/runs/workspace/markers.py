@@ -14,6 +14,7 @@ def files_with_new_markers(git: Git, base: str, head: str) -> list[str]:
     """
     if base == head:
         return []
+    changed = git.lines("diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=d", base, head)
     # git looks for single markers much faster than we do; only files in which it finds some are read.
     said = git.run(
         "diff", "--check", "--no-renames", "--no-ext-diff", "--ignore-submodules=all", base, head, check=False
@@ -21,6 +22,8 @@ def files_with_new_markers(git: Git, base: str, head: str) -> list[str]:
     suspects = {
         line.rsplit(":", 2)[0] for line in said.stdout.splitlines() if line.endswith(": leftover conflict marker")
     }
+    # Of a name with a line end, git's line has only a part.
+    suspects |= {path for path in changed if "\n" in path}
     return sorted(path for path in suspects if _has_set(git, head, path) and not _has_set(git, base, path))
 
 

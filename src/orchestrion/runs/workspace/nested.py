@@ -79,7 +79,7 @@ def has_own_work(ours: TrustedRepository, clone: Nested) -> bool:
     folder = ours.tree / clone.path
     dot = folder / ".git"
     if not dot.is_dir() or dot.is_symlink():
-        return False  # a linked worktree of the workspace's own repository, which is looked at with that
+        return True  # its git directory is elsewhere, and is not looked into
     repository = AgentRepository(folder)
     try:
         head = repository.head()

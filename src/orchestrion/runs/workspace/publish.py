@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 import subprocess
+from dataclasses import replace
 
 from orchestrion.core.errors import EnvironmentProblem, GitProblem
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.workspace import lfs, trusted
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
+from orchestrion.runs.workspace.remarks import Remark
 from orchestrion.runs.workspace.trusted import TrustedRepository
 from orchestrion.runs.workspace.work import Work, repository_of
 
@@ -23,8 +25,8 @@ RUN_BRANCH = "refs/heads/orchestrion/run/{run}"
 KEPT_PREFIX = f"{trusted.KEPT_REFS}/{{run}}/"
 
 
-def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> None:
-    """Brings the work of a run into the project; nothing else there changes.
+def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Work:
+    """Brings the work of a run into the project; nothing else there changes. The work, with what was found on the way.
 
     Refs of this run's name that we did not put there (of a store that was lost, or the user's own) are not
     overwritten: what the ref of ours had is kept beside it, a branch stays where it is.
@@ -33,19 +35,26 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Non
     ours = repository_of(project, workspace)
     run = workspace.run
     ours.git.run("update-ref", trusted.HANDOVER_REF, work.head)
-    _hand_over_large_files(project, ours, work)
+    missing = _hand_over_large_files(project, ours, work)
     truth, branch = RUN_REF.format(run=run), RUN_BRANCH.format(run=run)
     before = project.git.tip(truth)
-    if before and before not in (ours.note.published, work.head):
+    # Written down first: whoever is killed half-way is known again by what they had begun.
+    ours.remember(published=[*(one for one in ours.note.published if one != work.head), work.head])
+    if before and before not in ours.note.published:
         project.git.swap_ref(f"{KEPT_PREFIX.format(run=run)}earlier/{before[:12]}", before, None)
     kept = [f"+{ref}:{KEPT_PREFIX.format(run=run)}{ref.removeprefix(f'{trusted.KEPT_REFS}/')}" for ref in work.kept]
     answer = project.git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{truth}", *kept, checked=True, check=False)
     if answer.returncode != 0:
         raise _unsound(ours, work, answer)
     shown = project.git.tip(branch)
-    if shown is None or shown == ours.note.published or workspace.isolation == "worktree":
+    if shown is None or shown in ours.note.published or workspace.isolation == "worktree":
         follow(project.git, branch, work.head)
-    ours.remember(published=work.head)
+    return replace(work, remarks=(*work.remarks, _told_missing(missing))) if missing else work
+
+
+def _told_missing(oids: list[str]) -> Remark:
+    said = f"pointers to {len(oids)} large files (git-lfs) whose content is not here: {', '.join(oids[:3])}"
+    return Remark("large_file_missing", said, asks=True)
 
 
 def _unsound(ours: TrustedRepository, work: Work, answer: subprocess.CompletedProcess[str]) -> GitProblem:
@@ -80,19 +89,21 @@ def run_tip(git: Git, run: str) -> str | None:
     return shown if shown and (truth is None or git.is_ancestor(truth, shown)) else truth
 
 
-def _hand_over_large_files(project: ProjectRepository, ours: TrustedRepository, work: Work) -> None:
+def _hand_over_large_files(project: ProjectRepository, ours: TrustedRepository, work: Work) -> list[str]:
+    """Puts LFS objects into the project's store; those that are pointed to and nowhere to be found."""
     if "lfs" not in project.handed_on.filters and not (project.common_dir / "lfs").is_dir():
-        return
+        return []
     agent = trusted.agent_repository(ours)
     listed = ours.git.run("rev-list", "--objects", work.head, *work.kept.values(), "--not", ours.note.base).stdout
     blobs = [line.split(" ", 1)[0] for line in listed.splitlines() if " " in line]
     found = [*lfs.objects_in(ours.path / "lfs" / "objects"), *agent.lfs_objects()]
     store = lfs.store_of(project.common_dir, project.handed_on.effective.get("lfs.storage"))
     try:
-        lfs.hand_over(ours.git, blobs, found, store)
+        missing = lfs.hand_over(ours.git, blobs, found, store)
     except OSError as problem:
         raise EnvironmentProblem(
             f"the large files of {ours.tree.name} cannot be put into the project: {problem.strerror or problem}",
             hint="free some space, or see who may write to the project's LFS folder",
             code="disk_full",
         ) from problem
+    return missing if "lfs" in project.handed_on.filters else []

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git, refusal
 
 GITLINK = "160000"
@@ -135,17 +134,6 @@ def remove(git: Git, index: dict[str, str], paths: Iterable[str]) -> None:
 def set_gitlink(git: Git, index: dict[str, str], path: str, commit: str) -> None:
     """Lets a submodule be at ``commit`` in the index."""
     git.run("update-index", "-z", "--index-info", input=f"{GITLINK} {commit}\t{path}\0", env=index)
-
-
-def refuse_untaken(taken: Taken) -> None:
-    """Raises GitProblem (``left_uncommitted``) when there were files that git could not take."""
-    if taken.refused:
-        raise GitProblem(
-            f"git cannot take {', '.join(taken.refused[:20])}",
-            hint="the rest is committed; look into the workspace, which is kept",
-            code="left_uncommitted",
-            files=taken.refused,
-        )
 
 
 class _BehindLinks:

@@ -55,6 +55,8 @@ class Change:
     objects: tuple[Path, ...] = ()
     #: The address that the files of the tree give for it; empty: none.
     url: str = ""
+    #: Files in it that git could not take.
+    untaken: tuple[str, ...] = ()
 
 
 def submodules_of(git: Git, commit: str) -> list[Submodule]:
@@ -187,8 +189,7 @@ class SubmoduleWork:
     def changes(self, base: Iterable[Submodule], committed: Iterable[Submodule] = ()) -> Iterator[Change]:
         """Submodules that are not as in ``base``; ``committed`` are those in the agent's own last commit.
 
-        Files that were changed and not committed are committed. Raises GitProblem (``workspace_broken``,
-        ``left_uncommitted``).
+        Files that were changed and not committed are committed. Raises GitProblem (``workspace_broken``).
         """
         commits = {one.path: one.commit for one in base}
         named = named_in(self.tree)
@@ -200,7 +201,10 @@ class SubmoduleWork:
             folder, before = self.tree / path, commits.get(path)
             if os.path.lexists(folder / ".git"):
                 change = self._looked_at(path, name, self._repository(folder, name))
-                if change is not None and (change.commit != before or change.beside):
+                if change is not None and change.commit == before and path in own:
+                    # git leaves its folder where it was when the superproject moves on: what was committed holds.
+                    change = replace(change, commit=own[path].commit)
+                if change is not None and (change.commit != before or change.beside or change.untaken):
                     yield change
             elif before is not None and folder.is_dir() and any(folder.iterdir()):
                 yield Change(path, before, is_kept=False)  # files in the empty folder of one that is not filled
@@ -269,7 +273,6 @@ class SubmoduleWork:
         for change in below:
             snapshot.set_gitlink(ours.git, index, change.path, change.commit)
         taken = snapshot.take(ours.git, index)
-        snapshot.refuse_untaken(taken)
         tree = ours.git.run("write-tree", env=index).stdout
         commit = head
         if tree != ours.git.run("rev-parse", f"{head}^{{tree}}").stdout:
@@ -284,6 +287,7 @@ class SubmoduleWork:
             (*beside, *(ref for one in below for ref in one.beside)),
             (repository.common_dir / "objects", ours.path / "objects"),
             self._setting(name, "url"),
+            tuple(f"{path}/{file}" for file in [*taken.refused, *(file for one in below for file in one.untaken)]),
         )
 
     def _git_dir_of_ours(

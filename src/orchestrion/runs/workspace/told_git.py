@@ -30,6 +30,8 @@ class _Difference(NamedTuple):
     path: str
     mode_before: str
     mode: str
+    #: Its content in the index.
+    oid: str
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class ToldGit:
 
     def _differences(self) -> list[_Difference]:
         """How the agent's index (or, if that cannot be read, its commit) differs from the ground."""
-        options = ("--raw", "-z", "--no-renames", "--ignore-submodules=all")
+        options = ("--raw", "-z", "--no-renames", "--ignore-submodules=dirty")
         content = self.agent.index()
         if content is not None:
             (self.ours.path / "index.agent").write_bytes(content)
@@ -109,6 +111,9 @@ class ToldGit:
         added = [one.path for one in differences if one.kind == "A" and not one.path.endswith("/")]
         plain = [path for path in added if not os.path.lexists(self._top / path / ".git")]
         snapshot.put(self._git, self._env, plain, taken)
+        for one in differences:
+            if one.kind == "A" and one.mode == snapshot.GITLINK and not _has_anything(self._top / one.path):
+                snapshot.set_gitlink(self._git, self._env, one.path, one.oid)
 
     def _take_modes(self, differences: Iterable[_Difference]) -> None:
         """``git add --chmod=+x`` says that a file can be run, and leaves it on the disk as it was."""
@@ -165,9 +170,13 @@ def _parsed(raw: str) -> list[_Difference]:
     found = []
     for facts in fields:
         if facts:
-            before, mode, _, _, kind = facts.removeprefix(":").split(" ")
-            found.append(_Difference(kind[:1], next(fields), before, mode))
+            before, mode, _, oid, kind = facts.removeprefix(":").split(" ")
+            found.append(_Difference(kind[:1], next(fields), before, mode, oid))
     return found
+
+
+def _has_anything(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
 
 
 def _is_plain(path: Path) -> bool:

@@ -61,8 +61,8 @@ class Note:
     linked_to: str = ""
     #: What the file system of the workspace can do, as git found it.
     file_system: dict[str, str] = field(default_factory=dict)
-    #: The commit that was published as the run's work; empty: none was yet.
-    published: str = ""
+    #: The commits that were, or were about to be, published as the run's work.
+    published: tuple[str, ...] = ()
     #: SHA-256 of our index as we left it: what somebody else wrote into it is not believed.
     index: str = ""
 
@@ -183,6 +183,8 @@ def copy_needed(handed_on: Carried, common_dir: Path, ours: TrustedRepository) -
 
 
 def _configure(path: Path, handed_on: Carried, head: str, settings: Iterable[Setting]) -> None:
+    for folder in ("objects/info", "objects/pack", "refs/heads", "info"):
+        (path / folder).mkdir(parents=True, exist_ok=True)
     ours = [*_format(head), *_ALWAYS, *settings, *handed_on.content]
     (path / "config").write_bytes(carried.as_config(ours))
     carried.write_info(handed_on, path, handed_on.excludes)
@@ -200,8 +202,6 @@ def bare(
 ) -> TrustedRepository:
     """A git directory of ours at ``path`` for the files in ``tree``, at the commit ``head``, which borrows objects."""
     _refuse_bent(path, tree)
-    for folder in ("objects/info", "objects/pack", "refs/heads", "info"):
-        (path / folder).mkdir(parents=True, exist_ok=True)
     _configure(path, handed_on, head, settings)
     (path / "objects" / "info" / "alternates").write_bytes(as_alternates(objects))
     return TrustedRepository(path, tree, Note(head), key)

@@ -15,7 +15,7 @@ import os
 import re
 import shlex
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,20 @@ class Work:
         return any(remark.code == "open_merge" for remark in self.remarks)
 
 
+class LeftUncommitted(GitProblem):
+    """git could not take every file that the agent made; ``work`` has the others."""
+
+    code = "left_uncommitted"
+
+    def __init__(self, work: Work, files: list[str]) -> None:
+        super().__init__(
+            f"git cannot take {', '.join(files[:20])}",
+            hint="the rest is committed; look into the workspace, which is kept",
+            files=files,
+        )
+        self.work = work
+
+
 def collect(
     project: ProjectRepository,
     workspace: Workspace,
@@ -72,8 +86,7 @@ def collect(
 
     Without ``keeps`` nothing is brought into the user's submodules: it is only looked at.
 
-    Raises GitProblem: ``workspace_broken`` for a repository that is not believed, ``left_uncommitted`` when
-    git could not take every file (the others are committed all the same: ``error.details["head"]``).
+    Raises LeftUncommitted, GitProblem (``workspace_broken`` for a repository that is not believed).
     """
     collection = _Collection(project, workspace, authorship, nested_bytes, keeps)
     try:
@@ -98,9 +111,10 @@ def salvage(project: ProjectRepository, workspace: Workspace, authorship: Author
     """
     try:
         return collect(project, workspace, authorship)
+    except LeftUncommitted as problem:
+        told = Remark(problem.code, problem.message)
+        return replace(problem.work, remarks=(*problem.work.remarks, told))
     except GitProblem as problem:
-        if problem.code == "left_uncommitted":
-            return Work(problem.details["head"], (Remark(problem.code, problem.message),))
         if problem.code != "workspace_broken":
             raise
         try:
@@ -183,7 +197,7 @@ class _Collection:
         told = ToldGit(self._ours, self._agent, self._index, self._ours.note.ground or self._workspace.base, tip)
         unmerged = told.take(taken)
         left_out = self._take_nested(taken)
-        self._take_submodules(tip)
+        self._take_submodules(tip, taken)
         self._tell_filtered(told.take_filtered(self._project.handed_on.filters))
         tree = self._without_ground(self._git.run("write-tree").stdout)
         self._ours.seal_index()
@@ -197,12 +211,10 @@ class _Collection:
         self._tell_left_out(left_out, is_empty)
         if is_empty and (self._kept or any(remark.code == "submodule_side_work" for remark in self._remarks)):
             self._ask_about_side_work()
-        try:
-            snapshot.refuse_untaken(taken)
-        except GitProblem as problem:
-            problem.details["head"] = head
-            raise
-        return Work(head, tuple(self._remarks), self._kept)
+        work = Work(head, tuple(self._remarks), self._kept)
+        if taken.refused:
+            raise LeftUncommitted(work, taken.refused)
+        return work
 
     def files_alone(self, problem: GitProblem) -> Work:
         """The files of a workspace whose repository is not believed, as one commit on its base."""
@@ -277,7 +289,7 @@ class _Collection:
             if self._git.tip(commit):
                 self._keep(f"nested/{inner.path}/{ref.removeprefix('refs/')}", commit)
 
-    def _take_submodules(self, tip: str) -> None:
+    def _take_submodules(self, tip: str, taken: snapshot.Taken) -> None:
         base = self._workspace.base
         before = submodules.submodules_of(self._git, base)
         self._base_submodules = {one.path: one.commit for one in before}
@@ -297,6 +309,7 @@ class _Collection:
         for change in looked_at.changes(before, committed):
             if change.path in named:
                 snapshot.set_gitlink(self._git, self._index, change.path, change.commit)
+            taken.refused += change.untaken
             self._tell_submodule(change)
 
     def _without_ground(self, end: str) -> str:
@@ -406,11 +419,16 @@ class _Collection:
             self._remarks.append(Remark("submodule_changed", said, (change.path,), asks=True))
             return
         ref = self._keep(f"submodules/{change.path}", change.commit)
-        said = f"the submodule {change.path} is at a commit that its remote lacks; it is kept here and can be pushed"
-        # The address is the agent's word.
-        to = shlex.quote(change.url)
-        push = f"git push -- {to} {ref}:refs/heads/orchestrion-{self._workspace.run}"
-        self._remarks.append(Remark("submodule_changed", said, (change.path,), (ref,), asks=True, commands=(push,)))
+        said = f"the submodule {change.path} is at a commit that its remote ({change.url}) lacks; it is kept here"
+        push = f"git push -- {shlex.quote(change.url)} {ref}:refs/heads/orchestrion-{self._workspace.run}"
+        # An address that the agent chose may be a trap: a person looks at it first.
+        commands = (push,) if change.url in self._known_addresses() else ()
+        self._remarks.append(Remark("submodule_changed", said, (change.path,), (ref,), asks=True, commands=commands))
+
+    def _known_addresses(self) -> set[str]:
+        """Where the user fetches from already."""
+        effective = self._project.handed_on.effective
+        return {value for key, value in effective.items() if re.fullmatch(r"(remote|submodule)\..*\.url", key)}
 
     def _keep_side_work(self, handed_over: list[str]) -> None:
         """Commits of the agent that are in none of those, and what is uncommitted in worktrees of its own."""

@@ -86,8 +86,12 @@ from tasks t where t.plan = :plan and t.children = 0 and t.archived_at is null o
 update plans set tip = :tip where id = :plan
 
 -- name: plan_starts
--- The plan's first commit, which agents start from.
-update plans set tip = :tip, began_commit = :tip where id = :plan
+-- The plan's first commit, which agents start from; unless the plan has moved on since its row was read.
+update plans set tip = :tip, began_commit = :tip where id = :plan and coalesce(tip, '') = coalesce(:before, '')
+
+-- name: run_that_began
+-- A run of a plan that had a commit to start from, in this store.
+select r.id from runs r join tasks t on t.id = r.task where t.plan = :plan and r.base_commit is not null limit 1
 
 -- name: plan_is_landed
 -- The user's branch has the plan's work up to this commit.
