@@ -7,16 +7,21 @@ from pathlib import Path
 import pytest
 from user_git import UserGit
 
-from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.errors import Conflict, EnvironmentProblem
 from orchestrion.runs.git import Git
 from orchestrion.runs.remotes import Remote, Remotes, what_was_said
+
+FOLLOWS = {"branch.main.remote": "fork", "branch.main.merge": "refs/heads/trunk"}
 
 
 @pytest.mark.parametrize(
     ("settings", "remote", "branch"),
     [
         ({}, "origin", "main"),
-        ({"branch.main.remote": "fork", "branch.main.merge": "refs/heads/trunk"}, "fork", "trunk"),
+        ({**FOLLOWS, "push.default": "upstream"}, "fork", "trunk"),
+        ({**FOLLOWS, "push.default": "current"}, "fork", "main"),
+        ({**FOLLOWS, "remote.pushDefault": "origin"}, "origin", "main"),
+        ({**FOLLOWS, "remote.fork.push": "refs/heads/main:refs/heads/review"}, "fork", "review"),
         ({"branch.main.remote": "origin", "branch.main.pushRemote": "fork"}, "fork", "main"),
         ({"remote.pushDefault": "fork"}, "fork", "main"),
         ({"branch.main.remote": "."}, "origin", "main"),
@@ -35,6 +40,16 @@ def test_where_a_branch_is_pushed_to(
         user("config", key, value)
     found = remotes.pushed_to("main")
     assert (found.name, found.branch) == (remote, branch)
+
+
+def test_a_branch_that_follows_one_of_another_name_is_not_pushed_to_that(project: Path, user: UserGit) -> None:
+    user("remote", "add", "fork", "https://example.org/fork.git")
+    for key, value in FOLLOWS.items():
+        user("config", key, value)
+    with pytest.raises(Conflict) as refused:
+        Remotes(Git(project)).pushed_to("main")
+    assert refused.value.code == "upstream_differs"
+    assert Remotes(Git(project)).comes_from("main") == Remote("fork", "trunk")
 
 
 def test_of_several_remotes_none_is_guessed(project: Path, user: UserGit) -> None:

@@ -270,11 +270,10 @@ class LandingCases(PlanCases):
         checkout = self._checkout()
         remotes = Remotes(checkout.git)
         branch = onto or row["began_branch"] or self._branch_here(checkout, row)
-        pushed = remotes.pushed_to(branch)
-        base = remotes.comes_from(branch, pushed)
-        program = self._gh(pushed, tip)
+        remote, base = remotes.push_remote(branch), remotes.comes_from(branch)
+        program = self._gh(remote, tip)
         there = remotes.refuse_without(base)
-        push = self._push_of(checkout, remotes, tip, pushed.name, base, there)
+        push = self._push_of(checkout, remotes, tip, remote, base, there)
         if push.is_there:
             self._remember_landed(row, branch, tip.get())
             raise _nothing(f"{base.place} has plan {row['name']} already", f"`git pull {base.name} {base.branch}`")
@@ -283,7 +282,7 @@ class LandingCases(PlanCases):
         at_head = remotes.commit_at(push.own)
         notes += [*self._failed(row), *notes_on.come_along(checkout.git, base, row, tip.get(), there, at_head)]
         push.push(tip.get())
-        owner = remotes.owner(pushed) if pushed.name != base.name else ""
+        owner = remotes.owner(push.own) if remote != base.name else ""
         url = open_pull_request(
             program,
             checkout.folder,
@@ -309,13 +308,13 @@ class LandingCases(PlanCases):
             "notes": notes,
         }
 
-    def _gh(self, remote: Remote, tip: PlanTip) -> str:
+    def _gh(self, remote: str, tip: PlanTip) -> str:
         program = shutil.which("gh", path=self.environ.get("PATH"))
         if program is None:
             own = f"orchestrion/{tip.plan}"
             raise EnvironmentProblem(
                 "a pull request needs the program gh, which is not installed; nothing has moved",
-                hint=f"install it (https://cli.github.com), or `git push {remote.name} {tip.ref}:refs/heads/{own}` "
+                hint=f"install it (https://cli.github.com), or `git push {remote} {tip.ref}:refs/heads/{own}` "
                 "and open it by hand",
                 code="gh_missing",
             )

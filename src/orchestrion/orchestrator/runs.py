@@ -335,16 +335,21 @@ class RunCases(TaskCases):
         gone = not row["workspace"] or remove(repository_of(self), Path(row["workspace"]))
         return {"run": name("R", row["id"]), "workspace": row["workspace"], "removed": gone}
 
-    def diff(self, run: str) -> str:
-        """What a run changed, as a unified diff. Raises NotFound when it has no commits."""
+    def diff(self, run: str, *, applies: bool = False) -> str:
+        """What a run changed, as a unified diff; with ``applies`` one that has binary files too, for ``git apply``.
+
+        Raises NotFound when it has no commits.
+        """
         from orchestrion.runs.git import Git
 
         row = self.run(run).row
         if not row["head_commit"] or not row["base_commit"]:
             raise NotFound(f"{run} has no commits", hint=f"`orchestrion show {run}` shows the run", code="no_commits")
         git = Git(self.project.root)
-        plain = ("--no-color", "--no-ext-diff", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
-        return git.run("diff", *plain, row["base_commit"], row["head_commit"]).stdout
+        # Whatever the user set for their own reading.
+        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
+        whole = ("--unified=3", "--submodule=short", "--ignore-submodules=none", *(["--binary"] if applies else []))
+        return git.run("diff", *plain, *whole, row["base_commit"], row["head_commit"]).stdout
 
     def artifact(self, artifact: str, offset: int = 0) -> dict[str, Any]:
         """A page of a stored result. Raises NotFound."""

@@ -42,10 +42,32 @@ class Remotes:
         self.git = git
 
     def pushed_to(self, branch: str) -> Remote:
-        """Where a branch is pushed to, as git would push it.
+        """Where a branch is pushed to: by the remote's own rules, else as ``push.default`` says.
 
-        Raises EnvironmentProblem (``no_remote``, ``several_remotes``).
+        Raises EnvironmentProblem (``no_remote``, ``several_remotes``), Conflict (``upstream_differs``) where git
+        would not guess either.
         """
+        name, upstream = self.push_remote(branch), self._upstream(branch)
+        ruled = self.git.run("for-each-ref", "--format=%(push:remoteref)", f"refs/heads/{branch}").stdout
+        if ruled.startswith("refs/heads/"):
+            return Remote(name, ruled.removeprefix("refs/heads/"))
+        default = self._setting("push.default") or "simple"
+        if not upstream or upstream == branch or self._setting(f"branch.{branch}.remote") != name:
+            return Remote(name, branch)
+        if default in ("upstream", "tracking"):
+            return Remote(name, upstream)
+        if default == "simple":
+            raise Conflict(
+                f"{branch} follows {name}/{upstream}, which has another name: nothing says where it is pushed to, and "
+                "nothing has moved",
+                hint=f"`git config push.default current` lets it go to {name}/{branch}, `git config push.default "
+                f"upstream` to {name}/{upstream}; or land without --push",
+                code="upstream_differs",
+            )
+        return Remote(name, branch)
+
+    def push_remote(self, branch: str) -> str:
+        """The remote that a branch is pushed to. Raises EnvironmentProblem (``no_remote``, ``several_remotes``)."""
         settings = (f"branch.{branch}.pushRemote", "remote.pushDefault", f"branch.{branch}.remote")
         names = [self._setting(setting) for setting in settings]
         known = [one for one in self.git.run("remote").stdout.split("\n") if one]
@@ -63,13 +85,13 @@ class Remotes:
                 code="several_remotes",
                 remotes=known,
             )
-        return Remote(name or known[0], self._upstream(branch) or branch)
+        return name or known[0]
 
-    def comes_from(self, branch: str, pushed: Remote) -> Remote:
-        """The remote whose branch this one follows; where it follows none, the one it is pushed to."""
+    def comes_from(self, branch: str) -> Remote:
+        """The remote's branch that this one follows; where it follows none, that of its name where it is pushed to."""
         name = self._setting(f"branch.{branch}.remote")
         known = self.git.run("remote").stdout.split("\n")
-        return Remote(name if name in known else pushed.name, self._upstream(branch) or branch)
+        return Remote(name if name in known else self.push_remote(branch), self._upstream(branch) or branch)
 
     def commit_at(self, remote: Remote) -> str | None:
         """The commit that the branch is at there, now; None: there is no such branch.

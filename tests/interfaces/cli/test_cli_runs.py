@@ -196,6 +196,18 @@ def test_work_log_diff_land(project: Place) -> None:
     assert project("land", "nope", "--json", code=4).error["code"] == "no_plan"
 
 
+def test_a_diff_can_be_applied_whatever_the_user_set_for_reading(project: Place) -> None:
+    for key, value in {"diff.t.textconv": "tr a b", "diff.context": "0", "diff.noprefix": "true"}.items():
+        project.git("config", key, value)
+    (project.root / ".git" / "info" / "attributes").write_text("*.txt diff=t\n")
+    project("add", "changes", "--run", "echo more >> a.txt; head -c 500 /dev/zero > zero.bin")
+    project("work", "--drain")
+    (project.root / "check.patch").write_text(project("diff", "R1").out)
+    project.git("apply", "check.patch")
+    assert (project.root / "zero.bin").read_bytes() == bytes(500)
+    assert (project.root / "a.txt").read_text().endswith("more\n")
+
+
 def test_land_refuses_uncommitted_work(project: Place) -> None:
     project("add", "make b", "--run", "echo b > b.txt")
     project("work", "--drain", "--json")

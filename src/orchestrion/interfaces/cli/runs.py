@@ -65,10 +65,11 @@ def diff(call: Call, run: str | None) -> None:
     """
     with call.open() as orchestrion:
         one = own_run(run, orchestrion.store.uuid)
-        text = orchestrion.diff(one)
+        is_read = not call.json and output.is_terminal(sys.stdout)
+        text = orchestrion.diff(one, applies=not is_read)
     if call.json:
         output.document({"run": one.rpartition("/")[2].upper(), "diff": text})
-    elif output.is_terminal(sys.stdout):
+    elif is_read:
         output.lines(_coloured(text))
     elif text:
         output.exactly(f"{text}\n")
