@@ -407,6 +407,20 @@ def test_a_dead_run_is_judged_by_its_last_word(stage: Stage, monkeypatch: pytest
         assert not stage.workspace().exists()
 
 
+def test_a_worker_ends_where_its_project_was_moved_away(stage: Stage) -> None:
+    """An open database moves along: it would be asked for more tasks, and folders made where nobody looks."""
+    stage.add("true")
+    elsewhere = stage.root.with_name("elsewhere")
+    with stage.worker(drain=False) as worker:
+        wait_for(lambda: stage.task()["state"] == "completed", "it works")
+        stage.add("true")
+        stage.root.rename(elsewhere)
+        assert worker.wait(30) == 1
+        assert not stage.root.exists()
+        elsewhere.rename(stage.root)
+    assert stage.drain().all_completed
+
+
 def test_a_run_goes_by_the_request_that_wanted_its_task(stage: Stage) -> None:
     """Whoever made the task, then whoever decided about it last; else the run has a name of its own."""
     command = "echo $ORCHESTRION_CORRELATION >> c.txt; test $ORCHESTRION_ATTEMPT = 2"

@@ -160,6 +160,7 @@ class Worker:
         self._host = socket.gethostname()
         self._pid = os.getpid()
         self._start = processes.start_time(self._pid) or 0.0
+        self._stands = _identity(self.project.store_dir)
         self._roles = load_roles(self.project.root)
         clone = clone_id(self.project, create=True)
         self._home = workspaces_home(self.store.project_name, clone, self.project.root, self.environ)
@@ -212,6 +213,7 @@ class Worker:
 
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
+        self._refuse_moved()
         self._look_after_runs()
         launched = self._launched
         busy = self._fill_slots()
@@ -264,7 +266,17 @@ class Worker:
             active += 1
         return active > 0
 
+    def _refuse_moved(self) -> None:
+        """Raises EnvironmentProblem when the project is not where it was: an open database file moves along."""
+        if _identity(self.project.store_dir) != self._stands:
+            raise EnvironmentProblem(
+                f"{self.project.root} was moved or deleted while a worker was at work there",
+                hint="start `orchestrion work` where the project is now",
+                code="project_moved",
+            )
+
     def _claim(self) -> claims.Claim | None:
+        self._refuse_moved()
         claimant = self._claimant()
         try:
             claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
@@ -429,8 +441,7 @@ class Worker:
 
     def _settle_dead(self, run: int, reason: str) -> None:
         """Ends what a dead run left running, keeps its work, and moves its task on."""
-        place = self._place(run)
-        place.mkdir(parents=True, exist_ok=True)
+        place = order.made_folder(self.project.store_dir, run)
         with removal.exclusive(place / "settle.lock") as mine:
             if not mine:
                 return
@@ -702,6 +713,15 @@ def commit_style(config: Config) -> CommitStyle:
     return CommitStyle(
         config["git.name"], config["git.email"], config["git.signoff"], config["git.sign"], config["git.message"]
     )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one at the same place; None: there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:

@@ -211,7 +211,7 @@ class _Output:
     def __enter__(self) -> _Output:
         if self._path:
             with self._writing():
-                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._path.parent.mkdir(exist_ok=True)
                 self._log = FileIO(self._path, "a")
         return self
 

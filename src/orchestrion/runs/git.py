@@ -78,6 +78,7 @@ _KNOWN = (
     ("unable to read tree", "not_a_repository", "git fsck says what is missing"),
     ("No space left on device", "disk_full", "free some space and try again"),
     ("Permission denied", "not_permitted", "check who may write to the repository"),
+    ("unable to create directory", "not_permitted", "check who may write to the repository"),
     ("index file", "broken_index", "git's index there is damaged: move it away, and `git reset` makes it anew"),
     ("exists; cannot create", "name_taken", "a branch or tag is in the way of our names: rename it"),
     (".lock': File exists", "locked", "another git is at work, or was killed; if none is: rm '{}'"),

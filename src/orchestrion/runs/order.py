@@ -112,10 +112,17 @@ def folder_named(store_dir: Path, run: str) -> Path:
     return store_dir / "runs" / run
 
 
+def made_folder(store_dir: Path, run: int) -> Path:
+    """The same, which is there now. Raises OSError where the store's own folder is gone: it is not made anew."""
+    place = folder(store_dir, run)
+    place.parent.mkdir(exist_ok=True)
+    place.mkdir(exist_ok=True)
+    return place
+
+
 def write(order: Order, brief: str, store_dir: Path) -> Path:
     """Makes the run's folder with its order and brief. Returns it."""
-    place = folder(store_dir, order.run)
-    place.mkdir(parents=True, exist_ok=True)
+    place = made_folder(store_dir, order.run)
     (place / "brief.md").write_text(brief, encoding="utf-8")
     _replace(place / "order.json", json.dumps(asdict(order), ensure_ascii=False, indent=1))
     return place
