@@ -349,6 +349,33 @@ def test_migrations_have_the_same_numbers_on_both_databases() -> None:
     assert [number for number, _ in numbers["sqlite"]] == list(range(1, len(numbers["sqlite"]) + 1))
 
 
+_WORKER = (
+    "insert into workers (project, host, pid, pid_start, slots, started_at, seen_at) values (1, 'h', 7, 0, 1, 0, {now})"
+)
+_RUN = (
+    "insert into runs (project, task, attempt, supervised, lease_ms, lease_until, queued_at, claimed_at) "
+    "values (1, 1, 1, 1, 60000, {now} + 60000, 0, 0)"
+)
+
+
+@pytest.mark.parametrize(("at_work", "who"), [(_WORKER, "worker h/7"), (_RUN, "R1")])
+def test_a_database_in_which_an_older_program_is_at_work_is_not_changed_under_it(
+    postgres: Any, at_work: str, who: str
+) -> None:
+    url, known = str(postgres.new()), migrate.scripts("postgres")
+    with psycopg.connect(url, autocommit=True) as server:
+        migrate.postgres(server, create=True, known=known[:1])
+        server.execute("set session_replication_role = replica")  # the rows that these belong to do not matter
+        server.execute(at_work.format(now="(extract(epoch from now()) * 1000)::bigint").encode())
+        with pytest.raises(StoreProblem, match=f"still at work there: {who}") as refused:
+            migrate.postgres(server, create=True, known=known)
+        assert refused.value.code == "upgrade_refused"
+        server.execute("update workers set seen_at = 0")
+        server.execute("update runs set lease_until = 0")
+        migrate.postgres(server, create=True, known=known)
+    assert len(_migrations(url)) == len(known)
+
+
 def test_opening_again_changes_nothing(new_database: Callable[[], str]) -> None:
     url = new_database()
     first = open_store(url)

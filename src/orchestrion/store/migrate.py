@@ -32,6 +32,10 @@ _BOOK = """create table if not exists migrations (
     version integer primary key, name text not null, serves_from integer not null, applied_at bigint not null)"""
 _NEWEST = "select version, serves_from from migrations order by version desc limit 1"
 _WRITE = "insert into migrations (version, name, serves_from, applied_at) values"
+#: Workers that said a moment ago that they are there, and runs that hold their lease.
+_AT_WORK = """select 'worker ' || host || '/' || pid from workers where seen_at > {now} - 120000
+    union all select 'R' || id from runs where state in ('starting', 'running') and lease_until > {now}
+    order by 1 limit 10""".replace("{now}", "(extract(epoch from clock_timestamp()) * 1000)")
 
 
 class Migration(NamedTuple):
@@ -109,12 +113,32 @@ def postgres(
         connection.execute(_BOOK)
         newest = _postgres_version(connection)
         missing = _missing(newest, known)
+        if newest and missing:
+            _refuse_in_use(connection, newest[0], missing[-1].version)
         for migration in missing:
             connection.execute(migration.script.encode())
             connection.execute(f"{_WRITE} (%s, %s, %s, %s)".encode(), _line(migration))
             if migration.version == 1:
                 connection.execute("insert into meta (key, value) values ('uuid', %s)", (_new_uuid(),))
     return True, _upgrade(newest, missing, None)
+
+
+def _refuse_in_use(connection: psycopg.Connection[Any], before: int, now: int) -> None:
+    """Raises StoreProblem while programs of the older version are at work: PostgreSQL fails what they ask from the
+    moment on in which a table has other columns.
+    """
+    from psycopg.rows import tuple_row
+
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        found = cursor.execute(_AT_WORK.encode()).fetchall()
+    if found:
+        raise StoreProblem(
+            f"the store has schema {before}, this program needs {now}, and the older one is still at work there: "
+            + ", ".join(word for (word,) in found),
+            hint="stop these workers, let their runs end (who was killed counts for two minutes), copy the database: "
+            f"`pg_dump --format=custom --file=orchestrion.dump '{connection.info.dsn}'`; then call this again",
+            code="upgrade_refused",
+        )
 
 
 def _upgrade(newest: tuple[int, int] | None, missing: list[Migration], copy: Path | None) -> Upgrade | None:
