@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -346,23 +348,72 @@ def test_a_conflict_in_a_submodule_is_resolved_by_hand_as_it_is_said(stage: Stag
     assert files == ["lib.c", "mine.c", "theirs.c"]
 
 
+def filtered(stage: Stage, smudge: str, command: str) -> None:
+    """Work of which git gives the user the files through a filter that cannot be done without."""
+    for key, value in (("clean", "cat"), ("smudge", "cat"), ("required", "true")):
+        stage.git("config", f"filter.f.{key}", value)
+    (stage.root / ".gitattributes").write_text("*.f filter=f\n")
+    for number in range(4):
+        (stage.root / f"{number}.f").write_text(f"o{number}\n")
+    for words in ("add .", "commit -qm filtered"):
+        stage.git(*words.split())
+    done(stage, command=command)
+    stage.git("config", "filter.f.smudge", smudge)
+
+
+def seen_but_times(stage: Stage) -> dict[str, Any]:
+    """What the user has; the index knows other times of the same files."""
+    seen = stage.user_sees()
+    del seen["git"]["index"]
+    return {**seen, "status": stage.git("status", "--porcelain")}
+
+
 def test_a_filter_that_fails_while_landing_leaves_the_tree_as_it_was(stage: Stage) -> None:
-    stage.git("config", "filter.rot.clean", "cat")
-    stage.git("config", "filter.rot.smudge", "sh -c 'if grep -q bad; then exit 1; fi; echo fine'")
-    stage.git("config", "filter.rot.required", "true")
-    (stage.root / ".gitattributes").write_text("*.rot filter=rot\n")
-    for command in ("add .", "commit -qm rot"):
-        stage.git(*command.split())
-    done(stage, command="echo more >> a.txt; rm .gitignore; mkdir d; echo fine > d/x.rot; echo bad > y.rot; echo z > z")
-    before = stage.user_sees()
+    down = stage.folder / "down"
+    filtered(
+        stage,
+        f"read x; [ $x = n2 ] && touch '{down}'; [ -e '{down}' ] && exit 1; echo $x",
+        "for n in 0 1 2 3; do echo n$n > $n.f; done; echo m >> a.txt; rm .gitignore; mkdir d; echo d > d/d.f",
+    )
+    before = seen_but_times(stage)
     with pytest.raises(OrchestrionError) as error:
         stage.orchestrion.land("default")
     assert error.value.code == "filter_failed"
-    after = stage.user_sees()
-    for seen in (before, after):
-        del seen["git"]["index"]  # which knows other times of the same files
-    assert after == before
-    assert stage.git("status", "--porcelain") == ""
+    assert seen_but_times(stage) == before
+    assert not list((stage.root / ".git" / "orchestrion").glob("landing-*"))
+    stage.git("config", "filter.f.smudge", "cat")
+    assert stage.orchestrion.land("default")["landed"]
+    assert (stage.root / "d" / "d.f").read_text() == "d\n"
+
+
+@pytest.mark.parametrize("told", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("whom", [os.kill, os.killpg])
+def test_whoever_stops_it_half_way_leaves_the_tree_as_it_was(
+    stage: Stage, told: signal.Signals, whom: Callable[[int, int], None]
+) -> None:
+    filtered(stage, "sleep 0.3; cat", "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    before = seen_but_times(stage)
+    command = [sys.executable, "-m", "orchestrion", "land"]
+    with subprocess.Popen(command, cwd=stage.root, env=stage.environ, start_new_session=True) as landing:
+        wait_for((stage.root / "5.f").exists, "it is under way")
+        whom(landing.pid, told)
+        assert landing.wait(30) in (130, -told)
+    assert seen_but_times(stage) == before
+    stage.git("config", "filter.f.smudge", "cat")
+    assert stage.orchestrion.land("default")["landed"]
+
+
+@pytest.mark.parametrize("command", ["mv src src2; ln -s src2 src", "rm -r src; echo f > src"])
+def test_a_folder_that_becomes_something_else_lands(stage: Stage, refused: Refused, command: str) -> None:
+    (stage.root / "src").mkdir()
+    (stage.root / "src" / "x.c").write_text("x")
+    for words in ("add .", "commit -qm src"):
+        stage.git(*words.split())
+    done(stage, command=command)
+    (stage.root / "src" / "mine.log").write_text("mine")
+    assert refused().details["files"] == ["src/mine.log"]
+    (stage.root / "src" / "mine.log").unlink()
+    assert stage.orchestrion.land("default")["landed"]
 
 
 @pytest.mark.parametrize("what", ["dirty", "staged", "ignored", "untracked"])
@@ -795,6 +846,26 @@ def test_a_plan_that_was_merged_by_hand_begins_anew_at_the_branch(stage: Stage) 
     stage.drain()
     assert stage.merged("seen.txt") == "m\nlater\n"
     assert stage.orchestrion.land()["commits"] == 1
+
+
+def test_a_branch_of_the_plan_s_name_that_is_somebody_else_s(stage: Stage, remote: Path, refused: Refused) -> None:
+    theirs = stage.git("commit-tree", "-p", "main", "-m", "theirs", "main^{tree}")
+    stage.git("push", "-q", "origin", f"{theirs}:refs/heads/orchestrion/default")
+    stage.git("fetch", "-q")
+    done(stage)
+    error = refused(push=True)
+    assert error.code == "plan_branch_taken"
+    (said,) = re.findall(r"`(git update-ref .*?)`", error.hint)
+    subprocess.run(said, shell=True, cwd=stage.root, check=True)
+    stage.orchestrion.land(push=True)
+    assert "theirs" in stage.git("log", "--format=%s", "main", at=remote)
+
+
+def test_a_branch_of_the_plan_s_name_with_nothing_new_is_left_there(stage: Stage, remote: Path) -> None:
+    stage.git("push", "-q", "origin", "main:refs/heads/orchestrion/default")
+    done(stage)
+    stage.orchestrion.land(push=True)
+    assert stage.git("rev-parse", "orchestrion/default", at=remote)
 
 
 def test_a_branch_that_has_the_plan_and_was_not_pushed_is_pushed(stage: Stage, remote: Path) -> None:

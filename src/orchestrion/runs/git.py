@@ -185,6 +185,25 @@ class Git:
             raise refusal(answer)
         return answer
 
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """Starts ``git ARGS`` in a session of its own, with pipes, for somebody who looks after it.
+
+        Raises GitProblem.
+        """
+        command, environ = self._prepared(args, None)
+        try:
+            return subprocess.Popen(
+                command,
+                cwd=self.folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as problem:
+            raise self._cannot_start(args, problem) from problem
+
     def run_bytes(self, *args: str, input: bytes) -> str:  # noqa: A002 - as subprocess.run names it
         """What ``git ARGS`` makes of bytes that it is given; empty when it refuses them. Raises GitProblem."""
         command, environ = self._prepared(args, None)

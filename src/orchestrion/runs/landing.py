@@ -17,14 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, NotFound
+from orchestrion.runs.fast_forward import fast_forward
 from orchestrion.runs.git import WITHOUT_INDEX, Git, refusal
 from orchestrion.runs.merge import TRIES, Incoming, Merger, Recheck
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace.changes import listed
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 
-#: File names are no patterns.
-_LITERAL = {"GIT_LITERAL_PATHSPECS": "1"}
 #: Makes what merges the user's branch (its name and commit) into the plan.
 Joining = Callable[[str, str], Incoming]
 #: Hears of the commit that is about to land.
@@ -88,8 +87,8 @@ class Checkout:
                 return Landed(branch, mine, mine, merged=False)
             joins = not self.git.is_ancestor(mine, tip)
             commit = merger.merged(plan, tip, joining(branch, mine), recheck) if joins else tip
-            with _one_at_a_time(project):
-                if self._moves(plan, branch, commit, mine, going, is_here=is_here):
+            with _one_at_a_time(project) as scratch:
+                if self._moves(plan, branch, commit, mine, going, scratch if is_here else None):
                     if joins and plan_tip.move(commit, tip):
                         plan_tip.follow()
                     return Landed(branch, mine, commit, merged=joins)
@@ -158,8 +157,18 @@ class Checkout:
                 return above
         place = self.folder / path
         if place.is_dir() and not place.is_symlink():
-            return path if any(files for _, _, files in os.walk(place)) else None
+            return self._others_in(path)
         return path if os.path.lexists(place) else None
+
+    def _others_in(self, folder: str) -> str | None:
+        """A file in a folder that git does not have, and so would not take away with it; None: there is none."""
+        known = set(self.git.lines("--literal-pathspecs", "ls-files", "-z", "--", folder))
+        for top, _, names in os.walk(self.folder / folder):
+            for name in names:
+                path = os.path.relpath(os.path.join(top, name), self.folder)  # noqa: PTH118 - as text
+                if path not in known:
+                    return path
+        return None
 
     def _refuse_in_use(self, branch: str, plan: str) -> None:
         used = next((one for one in _in_use(self.git) if one.branch == branch), None)
@@ -173,73 +182,37 @@ class Checkout:
             folder=used.folder,
         )
 
-    def _moves(self, plan: str, branch: str, commit: str, mine: str, going: Going, *, is_here: bool) -> bool:
-        """Moves the branch from ``mine`` to ``commit``; False: it is not there any more.
+    def _moves(self, plan: str, branch: str, commit: str, mine: str, going: Going, scratch: Path | None) -> bool:
+        """Moves the branch from ``mine`` to ``commit``; False: it is not there any more. Where it is checked out here,
+        ``scratch`` is where files can lie meanwhile.
 
         Checks take their time, and meanwhile the user may have done anything: all is looked at again.
         """
-        if is_here:
+        if scratch:
             self._refuse_switched(branch)
         self.refuse_unfit(plan, branch, commit)
         if self._tip(branch) != mine:
             return False
         going(commit)
-        return self._moves_here(branch, commit, mine) if is_here else self._moves_there(branch, commit, mine)
+        return self._moves_here(branch, commit, mine, scratch) if scratch else self._moves_there(branch, commit, mine)
 
     def _moves_there(self, branch: str, commit: str, mine: str) -> bool:
         return self.git.swap_ref(f"refs/heads/{branch}", commit, mine)
 
-    def _moves_here(self, branch: str, commit: str, mine: str) -> bool:
+    def _moves_here(self, branch: str, commit: str, mine: str, scratch: Path) -> bool:
         """Fast-forwards the checkout; False when the branch is not at ``mine`` any more."""
         self._refuse_locked(branch)
         self._refuse_switched(branch)
         if self._tip(branch) != mine:
             return False  # who took a commit away does not want it back
-        left_at = self.git.tip("ORIG_HEAD")
-        given_up = True
-        try:
-            answer = self.git.run(
-                "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",
-                commit, check=False,
-            )  # fmt: skip
-            files = [line.strip() for line in answer.stderr.splitlines() if line.startswith("\t")]
-            given_up = answer.returncode != 0 and not files
-        finally:
-            if given_up and self.git.tip("HEAD") == mine:
-                self._take_back(commit, mine)
+        answer = fast_forward(self.git, commit, mine, scratch)
         if answer.returncode == 0:
             self._refuse_switched(branch)
             return True
-        # git has noted already where it was about to leave; nothing was left.
-        back = ("ORIG_HEAD", left_at) if left_at else ("-d", "ORIG_HEAD")
-        self.git.run("update-ref", *back, check=False)
         if self.git.tip("HEAD") != mine:
             return False
-        if files:
-            raise _in_the_way(files)
-        raise refusal(answer)
-
-    def _take_back(self, commit: str, mine: str) -> None:
-        """Puts files and index back to ``mine`` where a move to ``commit`` was given up half-way: by a filter that
-        failed, or because the branch could not be moved. All was clean a moment ago, and nothing was in the way.
-        """
-        listed = self.git.lines("diff-tree", "-r", "-z", "--name-status", "--no-renames", mine, commit)
-        changed = dict(zip(listed[1::2], listed[::2], strict=True))
-        new = [path for path, kind in changed.items() if kind == "A"]
-        paths = "".join(f"{path}\0" for path in changed if changed[path] != "A")
-        if paths:
-            self.git.run("checkout", mine, "--pathspec-from-file=-", "--pathspec-file-nul", input=paths, env=_LITERAL)
-        if new:
-            self.git.run("update-index", "-z", "--force-remove", "--stdin", input="".join(f"{one}\0" for one in new))
-        for path in new:
-            self._remove(path)
-
-    def _remove(self, path: str) -> None:
-        place = self.folder / path
-        with suppress(OSError):  # it was not written yet; a folder has other files
-            place.unlink()
-            for above in reversed(_above(path)):
-                (self.folder / above).rmdir()
+        files = [line.strip() for line in answer.stderr.splitlines() if line.startswith("\t")]
+        raise _in_the_way(files) if files else refusal(answer)
 
     def _refuse_switched(self, branch: str) -> None:
         here = self.branch()
@@ -262,11 +235,15 @@ class Checkout:
 
 
 @contextmanager
-def _one_at_a_time(project: ProjectRepository) -> Iterator[None]:
-    """Who lands at the same moment waits: git notices too late that another one has the branch."""
-    with (project.common_dir / "orchestrion" / "land.lock").open("a") as file:
+def _one_at_a_time(project: ProjectRepository) -> Iterator[Path]:
+    """Who lands at the same moment waits: git notices too late that another one has the branch.
+
+    Gives a folder in which nobody else is.
+    """
+    folder = project.common_dir / "orchestrion"
+    with (folder / "land.lock").open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield folder
 
 
 def _in_the_way(files: list[str]) -> Conflict:

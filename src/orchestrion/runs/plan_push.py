@@ -46,9 +46,17 @@ class PlanPush:
 
         Raises Conflict (``remote_moved``): they do not go together, or work of the plan was taken away there.
         """
-        theirs = self.remotes.others_work(self.own, self.tip.get())
+        pushed = self._pushed()
+        theirs = self.remotes.others_work(self.own, self.tip.get(), pushed)
         if theirs is None:
             return []
+        if pushed is None:
+            raise Conflict(
+                f"{self.own.place} is there already, and was not pushed from here; nothing has moved",
+                hint="if that is another plan, give yours another name or have theirs landed first; if it is this one, "
+                f"`git update-ref {self._record} {theirs}` says so, then land again: it is taken in and checked",
+                code="plan_branch_taken",
+            )
         count = commits(int(self.remotes.git.run("rev-list", "--count", theirs, f"^{self.tip.get()}").stdout))
         try:
             merger.merge(self.tip.plan, replace(joining(self.own.place, theirs), is_checked=False), recheck)
@@ -64,10 +72,13 @@ class PlanPush:
 
     def push(self, commit: str) -> None:
         """Pushes the plan's own branch. Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``)."""
+        is_ours = self._pushed() is not None or self.remotes.commit_at(self.own) is None
         self.remotes.refuse_unpushed_submodules(self.own, commit, self.at_target, _NOTHING_MOVED)
         if self._has_large_files(commit):
             self.remotes.push_large_files(self.own, commit, _NOTHING_MOVED)
         self.remotes.push(self.own, commit, _NOTHING_MOVED)
+        if is_ours:
+            self.project.git.run("update-ref", self._record, commit)
 
     def push_target(self, commit: str, *, keeps_own: bool) -> None:
         """Pushes the user's branch, on which the plan has landed; its own goes then, unless it is ``keeps_own``."""
@@ -78,8 +89,17 @@ class PlanPush:
         self.remotes.push(
             self.target, commit, _LANDED, f"{by_hand}; or have it reviewed: `orchestrion land {self.tip.plan} --pr`"
         )
-        if not keeps_own:
-            self.remotes.take_back(self.own)
+        if not keeps_own and (pushed := self._pushed()):
+            self.remotes.take_back(self.own, pushed)
+            self.project.git.run("update-ref", "-d", self._record)
+
+    @property
+    def _record(self) -> str:
+        """The ref that remembers what we pushed: a branch of that name may be somebody else's."""
+        return f"refs/orchestrion/pushed/{self.own.place}"
+
+    def _pushed(self) -> str | None:
+        return self.project.git.tip(self._record)
 
     def _has_large_files(self, commit: str) -> bool:
         return "lfs" in self.project.handed_on.filters and ("filter", "lfs") in drivers_used(self.project, commit)

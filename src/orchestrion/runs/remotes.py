@@ -42,34 +42,43 @@ class Remotes:
         self.git = git
 
     def pushed_to(self, branch: str) -> Remote:
-        """Where a branch is pushed to: by the remote's own rules, else as ``push.default`` says.
+        """Where git would push a branch to; one that follows none goes to its own name.
 
-        Raises EnvironmentProblem (``no_remote``, ``several_remotes``), Conflict (``upstream_differs``) where git
-        would not guess either.
+        Raises EnvironmentProblem (``no_remote``, ``several_remotes``, ``push_unclear`` where git would refuse, or send
+        it to no branch).
         """
         name, upstream = self.push_remote(branch), self._upstream(branch)
-        ruled = self.git.run("for-each-ref", "--format=%(push:remoteref)", f"refs/heads/{branch}").stdout
-        if ruled.startswith("refs/heads/"):
-            return Remote(name, ruled.removeprefix("refs/heads/"))
-        default = self._setting("push.default") or "simple"
-        if not upstream or upstream == branch or self._setting(f"branch.{branch}.remote") != name:
-            return Remote(name, branch)
-        if default in ("upstream", "tracking"):
-            return Remote(name, upstream)
-        if default == "simple":
-            raise Conflict(
-                f"{branch} follows {name}/{upstream}, which has another name: nothing says where it is pushed to, and "
-                "nothing has moved",
-                hint=f"`git config push.default current` lets it go to {name}/{branch}, `git config push.default "
-                f"upstream` to {name}/{upstream}; or land without --push",
-                code="upstream_differs",
-            )
-        return Remote(name, branch)
+        if self._setting(f"remote.{name}.mirror") == "true":
+            raise _unclear(branch, f"{name} is a mirror, which gets everything or nothing")
+        if self._setting(f"remote.{name}.push"):
+            return self._ruled(branch, name)
+        follows_there = bool(upstream) and self._setting(f"branch.{branch}.remote") == name
+        match self._setting("push.default") or "simple":
+            case "upstream" | "tracking" if follows_there:
+                return Remote(name, upstream)
+            case "simple" if not follows_there or upstream == branch:
+                return Remote(name, branch)
+            case "current":
+                return Remote(name, branch)
+            case "matching" if self.commit_at(Remote(name, branch)):
+                return Remote(name, branch)
+            case "simple":
+                raise _unclear(branch, f"it follows {name}/{upstream}, which has another name")
+            case other:
+                raise _unclear(branch, f"push.default is {other}")
+
+    def _ruled(self, branch: str, name: str) -> Remote:
+        """As the remote's own rules say; those that name HEAD, or no branch, are not followed."""
+        place = self.git.run("for-each-ref", "--format=%(push:remoteref)", f"refs/heads/{branch}").stdout
+        if not place.startswith("refs/heads/"):
+            raise _unclear(branch, f"remote.{name}.push says {self._setting(f'remote.{name}.push')}")
+        return Remote(name, place.removeprefix("refs/heads/"))
 
     def push_remote(self, branch: str) -> str:
-        """The remote that a branch is pushed to. Raises EnvironmentProblem (``no_remote``, ``several_remotes``)."""
-        settings = (f"branch.{branch}.pushRemote", "remote.pushDefault", f"branch.{branch}.remote")
-        names = [self._setting(setting) for setting in settings]
+        """The remote that a branch is pushed to.
+
+        Raises EnvironmentProblem (``no_remote``, ``several_remotes``, ``push_unclear`` for what is none of them).
+        """
         known = [one for one in self.git.run("remote").stdout.split("\n") if one]
         if not known:
             raise EnvironmentProblem(
@@ -77,15 +86,19 @@ class Remotes:
                 hint="git remote add origin URL; or land without --push and --pr",
                 code="no_remote",
             )
-        name = next((one for one in [*names, "origin"] if one in known), None)
-        if name is None and len(known) > 1:
+        for setting in (f"branch.{branch}.pushRemote", "remote.pushDefault", f"branch.{branch}.remote"):
+            if name := self._setting(setting):
+                if name not in known:
+                    raise _unclear(branch, f"{setting} is {_without_password(name)}, which is none of your remotes")
+                return name
+        if "origin" not in known and len(known) > 1:
             raise EnvironmentProblem(
                 f"there are {len(known)} remotes ({', '.join(known)}), and nothing says which one {branch} goes to",
                 hint=f"git config remote.pushDefault {known[0]}   # or another of them",
                 code="several_remotes",
                 remotes=known,
             )
-        return name or known[0]
+        return "origin" if "origin" in known else known[0]
 
     def comes_from(self, branch: str) -> Remote:
         """The remote's branch that this one follows; where it follows none, that of its name where it is pushed to."""
@@ -130,12 +143,11 @@ class Remotes:
                 code="remote_moved",
             )
 
-    def others_work(self, remote: Remote, mine: str) -> str | None:
+    def others_work(self, remote: Remote, mine: str, pushed: str | None) -> str | None:
         """The commit of a branch of ours there if it has what ``mine`` lacks, fetched; None: it has nothing new.
 
-        Raises Conflict (``remote_moved``) when somebody took away what was pushed there.
+        ``pushed`` is what went there from here. Raises Conflict (``remote_moved``) when somebody took that away.
         """
-        pushed = self.git.tip(f"refs/remotes/{remote.place}")
         there = self.commit_at(remote)
         if there is None:
             return None
@@ -202,9 +214,10 @@ class Remotes:
                 code="push_refused",
             )
 
-    def take_back(self, remote: Remote) -> None:
-        """Takes a branch of ours away from the remote again, if it lets us."""
-        self.git.run("push", "--quiet", remote.name, f":refs/heads/{remote.branch}", check=False)
+    def take_back(self, remote: Remote, pushed: str) -> None:
+        """Takes a branch of ours away from the remote again, if it is as we pushed it and the remote lets us."""
+        place = f"refs/heads/{remote.branch}"
+        self.git.run("push", "--quiet", f"--force-with-lease={place}:{pushed}", remote.name, f":{place}", check=False)
 
     def owner(self, remote: Remote) -> str:
         """Whose the remote is at its forge, as its address says; empty: it does not say."""
@@ -217,6 +230,19 @@ class Remotes:
 
     def _setting(self, name: str) -> str:
         return self.git.run("config", name, check=False).stdout
+
+
+def _unclear(branch: str, why: str) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"it is not clear where {branch} is pushed to: {why}; nothing has moved",
+        hint="land without --push and --pr, and push as you are used to; or let settings say it: "
+        f"branch.{branch}.pushRemote, push.default",
+        code="push_unclear",
+    )
+
+
+def _without_password(address: str) -> str:
+    return re.sub(r"://[^/@\s]+@", "://", address)
 
 
 def _unpushed(git: Git, commit: str, known: str | None, folder: Path) -> Iterator[tuple[Path, str]]:
@@ -236,7 +262,7 @@ def _unpushed(git: Git, commit: str, known: str | None, folder: Path) -> Iterato
 
 def what_was_said(text: str) -> str:
     """Why a push was refused, of all that git, the remote and its hooks said; without passwords in addresses."""
-    lines = [re.sub(r"://[^/@\s]+@", "://", line.strip()) for line in text.splitlines() if line.strip()]
+    lines = [_without_password(line.strip()) for line in text.splitlines() if line.strip()]
     kinds: tuple[Callable[[str], bool], ...] = (
         lambda line: line.startswith("remote:") and len(line) > len("remote:"),
         lambda line: line.startswith("!"),
