@@ -407,6 +407,35 @@ def test_a_dead_run_is_judged_by_its_last_word(stage: Stage, monkeypatch: pytest
         assert not stage.workspace().exists()
 
 
+@pytest.mark.users_repository_changes
+def test_contents_that_the_user_replaced_are_what_is_stored(stage: Stage) -> None:
+    """git's commands differ in whether they look at replacements: two lists of the same change did not fit."""
+    (stage.root / "b.txt").write_text("b\n")
+    stage.git("add", ".")
+    stage.git("commit", "-qm", "b")
+    stage.git("replace", stage.git("rev-parse", "HEAD:a.txt"), stage.git("rev-parse", "HEAD:b.txt"))
+    stage.add("cp b.txt a.txt; echo n > n.txt")
+    assert stage.drain().all_completed
+    assert stage.merged("a.txt") == "b\n"
+
+
+def test_a_dead_run_that_breaks_us_stops_no_other(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.add("echo on; sleep 300")
+    with stage.worker(drain=False) as worker:
+        stage.await_lines()
+        worker.kill()
+        worker.wait()
+        os.kill(stage.supervisor(), signal.SIGKILL)
+    one = stage.orchestrion
+    late = Worker(one.store, one.project, one.config, one.environ, 1)
+    monkeypatch.setattr(late, "_save_work", lambda run: {}["nothing"])
+    late._look_after_runs()
+    assert stage.run()["state"] == "running"
+    monkeypatch.undo()
+    late._look_after_runs()
+    assert stage.run()["state"] == "lost"
+
+
 def test_a_worker_ends_where_its_project_was_moved_away(stage: Stage) -> None:
     """An open database moves along: it would be asked for more tasks, and folders made where nobody looks."""
     stage.add("true")

@@ -449,8 +449,8 @@ class Worker:
                 self._settle_alone(run, place, reason)
             except StoreProblem:
                 raise
-            except (OrchestrionError, OSError) as problem:
-                # git is broken, say. The other runs must not wait for this one; it is looked at again.
+            except Exception as problem:  # noqa: BLE001 - git is broken, say, or we are; it is looked at again
+                # The other runs must not wait for this one.
                 self.warn(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
 
     def _settle_alone(self, one: int, place: Path, reason: str) -> None:

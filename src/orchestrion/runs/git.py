@@ -51,6 +51,8 @@ _OURS = {
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_OPTIONAL_LOCKS": "0",
     "GIT_DEFAULT_REF_FORMAT": "files",
+    # What is stored is what counts: git's own commands differ in whether they look at replacements.
+    "GIT_NO_REPLACE_OBJECTS": "1",
     "GIT_EDITOR": "true",
     "GIT_MERGE_AUTOEDIT": "no",
     "LC_ALL": "C",
@@ -62,7 +64,6 @@ _OURS_ALONE = {
     "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_NO_LAZY_FETCH": "1",
-    "GIT_NO_REPLACE_OBJECTS": "1",
 }
 #: The inherited ``GIT_*`` variables that say how to reach others, not which repository is meant.
 _KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|LFS_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_|VALUE_))")

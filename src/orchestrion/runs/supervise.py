@@ -31,7 +31,6 @@ from orchestrion.core.errors import (
     GitProblem,
     MergeConflict,
     NotFound,
-    OrchestrionError,
     StaleRun,
     StoreProblem,
 )
@@ -603,7 +602,7 @@ class Supervisor:
     def _save_what_there_is(self) -> None:
         try:
             self._save_for_later()
-        except (OrchestrionError, OSError) as problem:
+        except Exception as problem:  # noqa: BLE001 - whatever it is, the run must still be told to be over
             self._log.note(f"its work stays in the workspace: {words_of(problem)}")
 
     def _save_for_later(self) -> None:

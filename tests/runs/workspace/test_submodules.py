@@ -224,6 +224,27 @@ def test_a_file_in_it_that_git_cannot_take_is_named(seam: RunSeam, base: str) ->
     assert (refused.value.code, refused.value.details["files"]) == ("left_uncommitted", ["vendor/lib/bad.u"])
 
 
+def test_a_repository_that_began_in_it_is_work_and_its_history_is_kept(seam: RunSeam, project: Path, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(
+        workspace.path / "vendor/lib", "mkdir inner; cd inner; git init -q; echo i > i.txt; git add .; git commit -qm i"
+    )
+    (remark, *_) = seam.hand_over(workspace).remarks
+    assert remark.code == "submodule_side_work"
+    lib = project / "vendor/lib"
+    assert run(lib, "git show refs/orchestrion/run/R1:inner/i.txt") == "i"
+    assert run(lib, f"git log --format=%s {remark.refs[0]}") == "i"
+
+
+@pytest.mark.parametrize(("own", "asks"), [("echo w > w; git add .; git commit -qm w", True), ("true", False)])
+def test_a_clone_in_it_is_left_out_and_told(seam: RunSeam, upstream: Path, base: str, own: str, asks: bool) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path / "vendor/lib", f"git clone -q '{upstream}' dep; echo t > t.txt; cd dep; {own}")
+    told = {remark.code: remark for remark in seam.hand_over(workspace).remarks}
+    assert told["nested_left_out"].paths == ("vendor/lib/dep",)
+    assert told["nested_left_out"].asks is asks
+
+
 SIDE = """cd vendor/lib
 git checkout -q -b side; echo w > work.c; git add .; git commit -qm work; git checkout -q -
 echo st >> lib.c; git stash -q; {more}"""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git, refusal
+from orchestrion.runs.workspace import snapshot
 from orchestrion.runs.workspace.agent_repository import AgentRepository
 from orchestrion.runs.workspace.trusted import TrustedRepository
 
@@ -44,6 +45,27 @@ def nested_at(workspace: Path, path: str) -> Nested | None:
     repository = AgentRepository(folder)
     is_clone = bool(repository.shallow()) or any(ref.startswith(_REMOTE_REFS) for ref in repository.refs())
     return Nested(path, is_clone)
+
+
+def take_in(
+    ours: TrustedRepository, index: dict[str, str], taken: snapshot.Taken, own: Collection[Path], most_bytes: int
+) -> tuple[list[Nested], list[Nested]]:
+    """Takes the files of scaffolds into an index, as far as they are not too large. Those scaffolds, and what is
+    left out. ``own`` are folders that are looked at elsewhere: worktrees and submodules.
+    """
+    scaffolds, left_out, todo = list[Nested](), list[Nested](), list(taken.nested)
+    while todo:
+        inner = nested_at(ours.tree, todo.pop(0))
+        if inner is None or (ours.tree / inner.path) in own:
+            continue
+        files, deeper = ([], []) if inner.is_clone else files_of(ours, inner)
+        if inner.is_clone or size_of(ours.tree, files) > most_bytes:
+            left_out.append(inner)
+            continue
+        snapshot.put(ours.git, index, files, taken)
+        scaffolds.append(inner)
+        todo += deeper
+    return scaffolds, left_out
 
 
 def files_of(ours: TrustedRepository, scaffold: Nested) -> tuple[list[str], list[str]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.commits import Committer
 from orchestrion.runs.git import Git
-from orchestrion.runs.workspace import snapshot, trusted
+from orchestrion.runs.workspace import nested, snapshot, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.carried import NOTHING, as_config, carried_from
 from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref
@@ -57,6 +57,13 @@ class Change:
     url: str = ""
     #: Files in it that git could not take.
     untaken: tuple[str, ...] = ()
+    #: Repositories in it that were left out, and whether they have work of their own.
+    left_out: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something beside the commit."""
+        return bool(self.beside or self.untaken or self.left_out)
 
 
 def submodules_of(git: Git, commit: str) -> list[Submodule]:
@@ -183,6 +190,8 @@ class SubmoduleWork:
     #: The name of the run.
     run: str
     authorship: Authorship
+    #: Repositories that began in it are taken in up to so many bytes of files.
+    nested_bytes: int
     #: Whether what is new is brought into the user's git directories of the submodules, or only looked at.
     keeps: bool = True
 
@@ -204,7 +213,7 @@ class SubmoduleWork:
                 if change is not None and change.commit == before and path in own:
                     # git leaves its folder where it was when the superproject moves on: what was committed holds.
                     change = replace(change, commit=own[path].commit)
-                if change is not None and (change.commit != before or change.beside or change.untaken):
+                if change is not None and (change.commit != before or change.has_more):
                     yield change
             elif before is not None and folder.is_dir() and any(folder.iterdir()):
                 yield Change(path, before, is_kept=False)  # files in the empty folder of one that is not filled
@@ -273,6 +282,9 @@ class SubmoduleWork:
         for change in below:
             snapshot.set_gitlink(ours.git, index, change.path, change.commit)
         taken = snapshot.take(ours.git, index)
+        own = {worktree.folder for worktree in repository.worktrees()}
+        own |= {inner.tree / inside for inside in named_in(inner.tree)}
+        scaffolds, left_out = nested.take_in(ours, index, taken, own, self.nested_bytes)
         tree = ours.git.run("write-tree", env=index).stdout
         commit = head
         if tree != ours.git.run("rev-parse", f"{head}^{{tree}}").stdout:
@@ -280,6 +292,9 @@ class SubmoduleWork:
             commit = made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
         is_kept = self._keep(ours, repository, source, commit) and all(one.is_kept for one in below)
         beside, all_kept = self._keep_beside(ours, repository, source, commit)
+        for one in scaffolds:
+            refs, kept = self._keep_beside(ours, self._borrowed(ours, one), source, commit, f"nested/{one.path}/")
+            beside, all_kept = [*beside, *refs], all_kept and kept
         return Change(
             path,
             commit,
@@ -288,7 +303,17 @@ class SubmoduleWork:
             (repository.common_dir / "objects", ours.path / "objects"),
             self._setting(name, "url"),
             tuple(f"{path}/{file}" for file in [*taken.refused, *(file for one in below for file in one.untaken)]),
+            (
+                *((f"{path}/{one.path}", not one.is_clone or nested.has_own_work(ours, one)) for one in left_out),
+                *((f"{path}/{place}", asks) for one in below for place, asks in one.left_out),
+            ),
         )
+
+    def _borrowed(self, ours: TrustedRepository, scaffold: nested.Nested) -> AgentRepository:
+        """A repository that began in the submodule; its objects are found from now on."""
+        repository = AgentRepository(ours.tree / scaffold.path)
+        ours.borrow(repository.common_dir / "objects")
+        return repository
 
     def _git_dir_of_ours(
         self, path: str, name: str, repository: AgentRepository, source: Path | None, head: str
@@ -311,14 +336,17 @@ class SubmoduleWork:
         return True
 
     def _keep_beside(
-        self, ours: TrustedRepository, repository: AgentRepository, source: Path | None, commit: str
+        self, ours: TrustedRepository, repository: AgentRepository, source: Path | None, commit: str, under: str = ""
     ) -> tuple[list[str], bool]:
-        """Keeps side branches and stashes in the user's git directory. The refs, and whether all are there."""
+        """Keeps side branches and stashes in the user's git directory, by names that begin with ``under``.
+
+        The refs, and whether all are there.
+        """
         users = Git(self.checkout, git_dir=source) if source else None
         found = dict(SideWork(ours.git, repository, users).commits([commit]))
         if users is None:
             return [], not found
-        refs = [BESIDE_REF.format(run=self.run, name=fit_for_a_ref(name)) for name in found]
+        refs = [BESIDE_REF.format(run=self.run, name=fit_for_a_ref(f"{under}{name}")) for name in found]
         if self.keeps:
             for ref, one in zip(refs, found.values(), strict=True):
                 ours.git.run("update-ref", trusted.HANDOVER_REF, one)

@@ -222,10 +222,9 @@ class _Collection:
         self._ours.borrow_only(trusted.lent_by(self._project.common_dir, self._project.handed_on))
         self._index = self._ours.begin_index("index", None, self._workspace.base)
         taken = snapshot.take(self._git, self._index)
-        for path in taken.nested:
-            inner = nested.nested_at(self._workspace.path, path)
-            if inner is not None and not inner.is_clone:
-                self._take_scaffold(inner, taken)
+        scaffolds, _ = nested.take_in(self._ours, self._index, taken, (), self._nested_bytes)
+        for inner in scaffolds:
+            self._keep_history(inner)
         tree = self._without_ground(self._git.run("write-tree").stdout)
         head = self._commit(tree, self._workspace.base)
         return Work(
@@ -254,32 +253,13 @@ class _Collection:
 
     def _take_nested(self, taken: snapshot.Taken) -> list[Nested]:
         """Takes in the files of repositories that began here. Returns those that are left out."""
-        left_out = []
         own = {worktree.folder for worktree in self._agent.worktrees()}
         own |= {self._workspace.path / path for path in submodules.named_in(self._workspace.path)}
-        todo = [path for path in taken.nested if path not in self._ours.note.ground_nested]
-        while todo:
-            inner = nested.nested_at(self._workspace.path, todo.pop(0))
-            if inner is None or (self._workspace.path / inner.path) in own:
-                continue
-            if inner.is_clone:
-                left_out.append(inner)
-                continue
-            deeper = self._take_scaffold(inner, taken)
-            if deeper is None:
-                left_out.append(inner)
-            else:
-                todo += deeper
+        own |= {self._workspace.path / path.rstrip("/") for path in self._ours.note.ground_nested}
+        scaffolds, left_out = nested.take_in(self._ours, self._index, taken, own, self._nested_bytes)
+        for inner in scaffolds:
+            self._keep_history(inner)
         return left_out
-
-    def _take_scaffold(self, inner: Nested, taken: snapshot.Taken) -> list[str] | None:
-        """Takes a scaffold's files; the repositories in it. None: it is too large, and was left out."""
-        files, deeper = nested.files_of(self._ours, inner)
-        if nested.size_of(self._workspace.path, files) > self._nested_bytes:
-            return None
-        snapshot.put(self._git, self._index, files, taken)
-        self._keep_history(inner)
-        return deeper
 
     def _keep_history(self, inner: Nested) -> None:
         """Commits of a scaffold are not in the run's own; they are kept beside it."""
@@ -302,6 +282,7 @@ class _Collection:
             self._ours.path,
             self._workspace.run,
             self._authorship,
+            self._nested_bytes,
             self._keeps,
         )
         named = submodules.named_in(self._workspace.path)
@@ -407,6 +388,9 @@ class _Collection:
         if change.is_kept and change.commit != self._base_submodules.get(path):
             said = f"the submodule {path} is at {change.commit[:12]}; push it before others need it"
             self._remarks.append(Remark("submodule_moved", said, (path,)))
+        for inside, asks in change.left_out:
+            said = f"{inside} is a repository of its own in the submodule {path}: nothing of it was taken"
+            self._remarks.append(Remark("nested_left_out", said, (inside,), asks=asks))
         if not change.is_kept:
             self._ask_about_submodule(change)
 
