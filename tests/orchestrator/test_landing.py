@@ -886,6 +886,8 @@ def test_work_of_a_store_that_was_lost_does_not_come_back(stage: Stage) -> None:
     assert (stage.root / "good.txt").exists()
     assert not (stage.root / "bad.txt").exists()
     assert "bad" in stage.git("for-each-ref", "--format=%(contents:subject)", "refs/orchestrion/kept/plans")
+    refs = "refs/orchestrion/plans/default", "refs/heads/orchestrion/default"
+    assert len(set(stage.git("rev-parse", *refs).split())) == 1
 
 
 def test_a_plan_that_has_moved_since_its_row_was_read_keeps_its_work(stage: Stage) -> None:
@@ -922,6 +924,10 @@ def test_a_plan_of_which_the_repository_has_nothing_any_more_is_never_begun_anew
     stage.git("reflog", "expire", "--expire=now", "--all")
     stage.git("gc", "--quiet", "--prune=now")
     assert refused().code == "plan_lost"
+    with pytest.raises(NotFound, match="not in this repository any more"):
+        stage.orchestrion.diff("R1")
+    said = {part["part"]: part["advice"] for part in stage.orchestrion.doctor()["parts"]}
+    assert "git fetch" in said["repository"]
     stage.add("echo c > c.txt")
     stage.drain()
     assert (stage.task("T2")["state"], stage.task("T2")["code"]) == ("failed", "plan_lost")

@@ -100,13 +100,36 @@ def test_a_conflict_of_many_files_of_any_name(stage: Stage, below: Path) -> None
 @pytest.mark.parametrize(
     ("command", "files"), [(SIDE_WORK, {"b.txt": "b\n"}), (STASH, {"a.txt": "changed\n", "new.txt": "new\n"})]
 )
-def test_work_elsewhere(stage: Stage, below: Path, command: str, files: dict[str, str]) -> None:
+@pytest.mark.parametrize("isolation", ["clone", "worktree"])
+@pytest.mark.users_repository_changes
+def test_work_elsewhere(stage: Stage, below: Path, command: str, files: dict[str, str], isolation: str) -> None:
+    stage.open(workspace__isolation=isolation)
     stage.add(command)
     stage.drain()
     assert stage.task()["code"] == "work_elsewhere"
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.approve("T1")
+    assert refused.value.code == "nothing_taken_in"
     typed(stage, steps(stage, "T1"), below)
     assert stage.task()["state"] == "completed"
     assert {name: stage.merged(name) for name in files} == files
+
+
+BISECT = "echo b > b.txt; git add .; git commit -qm b; git bisect start -q HEAD HEAD~1; git checkout -q HEAD~1"
+EDIT = """for n in b c; do echo $n > $n.txt; git add .; git commit -qm $n; done
+GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/' git rebase -q -i HEAD~2"""
+
+
+@pytest.mark.parametrize(("command", "files"), [(BISECT, ["b.txt"]), (EDIT, ["b.txt", "c.txt"])])
+def test_what_is_beside_an_open_merge_comes_in_as_well(
+    stage: Stage, below: Path, command: str, files: list[str]
+) -> None:
+    stage.add(f"{command}; true")
+    stage.drain()
+    assert stage.task()["code"] == "open_merge"
+    typed(stage, steps(stage, "T1"), below)
+    assert stage.task()["state"] == "completed"
+    assert [stage.merged(name) for name in files] == [f"{Path(name).stem}\n" for name in files]
 
 
 def test_what_was_left_out_is_named_with_its_place(stage: Stage, below: Path) -> None:
@@ -118,6 +141,7 @@ def test_what_was_left_out_is_named_with_its_place(stage: Stage, below: Path) ->
     assert any(step.startswith(f"cd '{place}' ") for step in said)
     typed(stage, said, below)
     assert stage.task()["state"] == "completed"
+    assert (stage.root.with_name(f"{stage.root.name}-R1-a clone") / "x").read_text() == "x\n"
 
 
 @pytest.mark.users_repository_changes

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError
@@ -18,10 +18,15 @@ from orchestrion.orchestrator.opening import FIRST_COMMIT
 from orchestrion.orchestrator.repository import anonymity_of, repository_of
 from orchestrion.orchestrator.talking import TalkCases
 
+if TYPE_CHECKING:
+    from orchestrion.runs.workspace.project_repository import ProjectRepository
+
 #: So many lines of a log, and characters of each, are enough to see how it ended.
 _SHOWN, _LONGEST = 40, 2000
 #: And so many bytes of its end: a log may have 256 MB.
 _TAIL = 256 * 1024
+#: So many plans are looked at, the newest.
+MOST_PLANS = 100
 #: Less free space than this on the store's disk is worth a word, in bytes.
 LEAST_FREE = 1_000_000_000
 
@@ -113,6 +118,7 @@ class ExamineCases(TalkCases):
                 return _part("repository", "it has no commit yet", FIRST_COMMIT, anonymity_of(self) or "")
             drivers.refuse_missing(project, commit)
             unset = drivers.not_set_up(project, commit).items()
+            self._refuse_lost_plans(project)
             notes = [
                 f"its filter {one} is not set up, here or for agents{f': {how}' if how else ''}" for one, how in unset
             ]
@@ -120,6 +126,14 @@ class ExamineCases(TalkCases):
         except OrchestrionError as problem:
             return _part("repository", problem.message, problem.hint)
         return _part("repository", str(self.project.checkout), "", "; ".join([*notes, *filter(None, (way, nobody))]))
+
+    def _refuse_lost_plans(self, project: ProjectRepository) -> None:
+        """Raises NotFound for a plan whose work is not in the repository any more."""
+        from orchestrion.runs.plan_start import place_of
+        from orchestrion.runs.plan_tip import PlanTip
+
+        for row in self.store.read(lambda tx: tx.all("plans", limit=MOST_PLANS)):
+            place_of(PlanTip(project.git, row["name"]), row)
 
     def _store(self) -> dict[str, Any]:
         def look(tx: Any) -> int:

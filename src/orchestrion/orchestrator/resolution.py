@@ -33,23 +33,29 @@ def steps(opened: Opening, task: Mapping[str, Any]) -> list[str]:
         return [approve, reject]
     if task["code"] in _TO_MEND:
         return [*_mending(opened, task, run), approve, f"{reject}   # instead, to have it done again"]
-    saving = _saving(task, run, f"git -C {root}") if task["code"] in _TO_SAVE else ()
+    saving = _saving(opened, task, run, f"git -C {root}") if task["code"] in _TO_SAVE else ()
     return [f"{ours} diff {run['id']}", *saving, approve, reject]
 
 
-def _saving(task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterator[str]:
+def _saving(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterator[str]:
     """Where that is which approving and rejecting leave behind."""
     for remark in run["remarks"]:
         if remark["code"] == task["code"]:
             if not remark["refs"]:
                 for path in remark["paths"]:
                     place = shlex.quote(str(Path(run["workspace"] or ".") / path))
-                    pushed = " and push" if task["code"] == "submodule_changed" else ""
-                    yield f"cd {place}   # look at{pushed} what is to stay: it is in no other place"
+                    yield f"cd {place}   # look at what is to stay: it is in no other place"
+                    yield f"cp -a {place} {_beside(opened, run, path)}   # keeps all of it"
             yield from (f"{git} log --stat {shlex.quote(ref)}" for ref in remark["refs"])
             yield from (command.replace("git ", f"{git} ", 1) for command in remark.get("commands", ()))
             if task["code"] == "submodule_changed" and remark["refs"] and not remark.get("commands"):
                 yield _words(f"push {remark['refs'][0]} to the remote of the submodule, if it is one that you trust")
+
+
+def _beside(opened: Opening, run: Mapping[str, Any], path: str) -> str:
+    """A place beside the project for something of a run, quoted."""
+    root = opened.project.root
+    return shlex.quote(str(root.with_name(f"{root.name}-{run['id']}-{path.replace('/', '-')}")))
 
 
 def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -> list[str]:
@@ -85,9 +91,12 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
         yield from ((True, command) for ref in _kept(run) for command in _taking(ref, run["id"]))
         yield from ((False, _words(f"{one['message']}: {' '.join(one['refs'])}")) for one in _kept_in_submodules(run))
     else:
-        yield mend
-        yield True, "add -A"
-        yield True, 'commit -m "Mended by hand"'
+        if files or task["code"] != "open_merge":
+            yield mend
+            yield True, "add -A"
+            yield True, 'commit -m "Mended by hand"'
+        beside = [one for one in run["remarks"] if one["code"] == "side_work_kept"]
+        yield from ((True, line) for one in beside for ref in one["refs"] for line in _taking(ref, run["id"]))
 
 
 def _words(text: str) -> str:
@@ -108,7 +117,7 @@ def _joining(
     """How two commits of a submodule become one: in the user's own repository of it, beside its working tree."""
     root = opened.project.root
     own = f"git -C {shlex.quote(str(root / path))}"
-    place = shlex.quote(str(root.with_name(f"{root.name}-{run['id']}-{path.replace('/', '-')}")))
+    place = _beside(opened, run, path)
     plan = shlex.quote(f"refs/orchestrion/plans/{task['plan']}:{path}")
     return [
         f"{own} worktree add --detach {place} {mine}",
@@ -148,6 +157,7 @@ def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str
         git = Git(opened.project.root)
         shown, truth = git.tip(branch), git.tip(ref)
         has_branch = shown is not None and (truth is None or git.is_ancestor(truth, shown))
+        has_branch = has_branch and branch not in git.checked_out_branches()  # of a run in a linked worktree
     except GitProblem:
         has_branch = True
     if has_branch:

@@ -346,6 +346,12 @@ class RunCases(TaskCases):
         if not row["head_commit"] or not row["base_commit"]:
             raise NotFound(f"{run} has no commits", hint=f"`orchestrion show {run}` shows the run", code="no_commits")
         git = Git(self.project.root)
+        if git.tip(row["head_commit"]) is None or git.tip(row["base_commit"]) is None:
+            raise NotFound(
+                f"the commits of {run} are not in this repository any more",
+                hint=f"`orchestrion show {run}` tells which files it changed",
+                code="commits_gone",
+            )
         # Whatever the user set for their own reading.
         plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
         whole = ("--unified=3", "--submodule=short", "--ignore-submodules=none", *(["--binary"] if applies else []))
@@ -468,6 +474,13 @@ class RunCases(TaskCases):
         head = run_tip(repository.git, label) or run["head_commit"]
         if row["code"] in ("open_merge", "merge_conflict"):
             _refuse_markers(files_with_new_markers(repository.git, run["base_commit"], head), task)
+        if row["code"] == "work_elsewhere" and head == run["head_commit"]:
+            raise Conflict(
+                f"{label} has nothing to accept: what its agent made is elsewhere",
+                hint=f"`orchestrion show {task}` says how to take it in (an empty commit on the run's branch says that "
+                f"nothing of it is wanted); or `orchestrion reject {task} --reason TEXT`",
+                code="nothing_taken_in",
+            )
         incoming = Incoming(
             label,
             head,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 from orchestrion.core.errors import NotFound
 from orchestrion.runs.git import Git
 from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.workspace import publish
 
 
 class Start(NamedTuple):
@@ -47,13 +48,24 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool
         tip.git.swap_ref(f"refs/orchestrion/kept/plans/{plan['name']}/{found[:12]}", found, None)
     if not (is_contained or is_landed or is_stale) or not tip.move(begins, found):
         return Start(tip.get(), is_new=False)
+    if is_stale and tip.git.tip(tip.branch) == found:
+        publish.follow(tip.git, tip.branch, begins)
     tip.follow()
     is_news = is_contained and not is_landed and found != plan["began_commit"]
     return Start(begins, is_new=True, landed=found if is_news else None)
 
 
 def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
-    """Where a plan is, put back to where its row says if its ref was deleted; None: it has no work yet.
+    """Where a plan is, its ref put back if somebody deleted it; None: it has no work yet.
+
+    Raises NotFound (``plan_lost``).
+    """
+    known = place_of(tip, plan)
+    return known if known is None or tip.read() else tip.create(known)
+
+
+def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
+    """Where a plan is: by its ref, else where its row knows it; None: it has no work yet.
 
     Raises NotFound (``plan_lost``) when this repository has not got that commit.
     """
@@ -67,7 +79,7 @@ def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
             code="plan_lost",
             plan=plan["name"],
         )
-    return tip.create(known)
+    return str(known)
 
 
 def _never_began(plan: Mapping[str, Any]) -> bool:

@@ -91,7 +91,7 @@ def test_what_a_store_that_was_lost_had_under_this_name_is_kept(seam: RunSeam, u
     head = seam.hand_over(again).head
     assert user("rev-parse", "refs/orchestrion/runs/R1") == head
     assert user("rev-parse", f"refs/orchestrion/kept/R1/earlier/{old[:12]}") == old
-    assert user("rev-parse", "refs/heads/orchestrion/run/R1") == old
+    assert user("rev-parse", "refs/heads/orchestrion/run/R1") == head
 
 
 def test_what_git_refuses_is_named(seam: RunSeam, base: str) -> None:

@@ -571,12 +571,32 @@ LINKED = {
     "detached": "git checkout -q --detach; {commit}; git checkout -q -",
     "reset": "{commit}; git reset -q --hard HEAD~1",
     "worktree": "git worktree add -q --detach z; (cd z; {commit}); rm -rf z",
+    "other branch": "git switch -qc feat; {commit}; git switch -q -",
+    "tag": "{commit}; git tag t; git reset -q --hard HEAD~1",
+    "stash": "echo left > left.txt; git add left.txt; git stash -q",
+    "stash elsewhere": "git switch -qc feat; echo left > left.txt; git add left.txt; git stash -q; git switch -q -",
+    "bisect": "{commit}; git bisect start -q HEAD HEAD~1; git checkout -q HEAD~1",
+    "rebase": "{commit}; echo z > z; git add z; git commit -qm z; "
+    "GIT_SEQUENCE_EDITOR='sed -i 1s/pick/edit/;' git rebase -q -i HEAD~2; git checkout -q HEAD~1",
+    "autostash": "echo left > left.txt; git add left.txt; git checkout -qb o; git stash -q; echo c > a.txt; "
+    "git commit -qam c; git checkout -q -; echo d > a.txt; git commit -qam d; git stash pop -q; "
+    "git merge -q --autostash o",
 }
 
 
 @pytest.mark.parametrize("way", LINKED)
 def test_in_a_linked_worktree_as_well(seam: RunSeam, user: UserGit, base: str, way: str) -> None:
-    left_txt_is_kept(seam, user, seam.prepare("R1", base, "worktree"), LINKED[way])
+    user("stash", "push", "-qu", "-m", "the user's own")
+    left_txt_is_kept(seam, user, seam.prepare("R1", base, "worktree"), f"({LINKED[way]}) || true")
+
+
+def test_of_a_linked_worktree_what_is_the_user_s_is_not_the_agent_s(
+    seam: RunSeam, user: UserGit, project: Path, base: str
+) -> None:
+    workspace = seam.prepare("R1", base, "worktree")
+    run(project, "echo u > u.txt; git add .; git stash -q; git commit -q --allow-empty -m mine; git branch other")
+    run(workspace.path, "echo n > n.txt; git add .; git commit -qm n")
+    assert seam.hand_over(workspace).remarks == ()
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ _LARGE = 64 * 1024 * 1024
 #: So many refs are looked at.
 _MOST_REFS = 100_000
 _BRANCH = "refs/heads/"
+#: Where git puts changes aside for the time of a merge or a rebase.
+_AUTOSTASHES = ("MERGE_AUTOSTASH", "rebase-merge/autostash", "rebase-apply/autostash")
 #: The same as in the user's; and a search, which has another commit than the last one in the folder.
 _UNFINISHED = {**UNFINISHED, "BISECT_START": "bisect"}
 
@@ -115,13 +117,24 @@ class AgentRepository:
         return found
 
     def stashes(self) -> list[str]:
-        """The commits of the stash, newest first."""
-        newest = self.refs().get("refs/stash")
-        if newest is None:
-            return []
-        lines = self._words(self.common_dir / "logs" / "refs" / "stash", _LARGE).splitlines()
-        logged = [words[1] for line in lines if len(words := line.split(" ", 2)) == 3 and _COMMIT.fullmatch(words[1])]
-        return list(dict.fromkeys([newest, *reversed(logged)]))
+        """The commits of the stash, newest first, and what a merge or rebase put aside to bring it back later."""
+        aside = [self._words(self.git_dir / file) for file in _AUTOSTASHES]
+        found = [self.refs().get("refs/stash", "")] if self._linked_to is None else []
+        lines = reversed(self._words(self.common_dir / "logs" / "refs" / "stash", _LARGE).splitlines())
+        found += [line.split(" ", 2)[1] for line in lines if line.count(" ") > 2 and self._is_own_stash(line)]
+        return list(dict.fromkeys(one for one in [*found, *aside] if _COMMIT.fullmatch(one)))
+
+    def _is_own_stash(self, line: str) -> bool:
+        """Whether a line of the stash's log is the agent's: of a linked worktree it is everybody's log."""
+        if self._linked_to is None:
+            return True
+        log = self._words(self.git_dir / "logs" / "HEAD", _LARGE).splitlines()
+        moves = (re.search(r"\tcheckout: moving from (\S+) to (\S+)$", entry) for entry in log)
+        names = {name for move in moves if move for name in move.groups()} | {"(no branch)"}
+        names.add((self.branch() or "").removeprefix(_BRANCH))
+        made = re.search(r" (\d+) \S+\t(?:WIP on|On) (.+?): ", line)
+        born = re.search(r" (\d+) \S+(?:\t|$)", log[0]) if log else None
+        return bool(made and born and int(made[1]) >= int(born[1]) and made[2] in names)
 
     def logged(self) -> list[str]:
         """Commits at which HEAD or a branch was at some time, of its worktrees' too; newest first in each log."""

@@ -30,7 +30,10 @@ class Nested:
 
     #: From the workspace's top, without a slash at its end.
     path: str
+    #: Whether it came from elsewhere.
     is_clone: bool
+    #: Whether its git directory is elsewhere, and is not looked into.
+    is_linked: bool = False
 
 
 def nested_at(workspace: Path, path: str) -> Nested | None:
@@ -41,7 +44,7 @@ def nested_at(workspace: Path, path: str) -> Nested | None:
     if not os.path.lexists(dot):
         return None
     if not dot.is_dir() or dot.is_symlink():
-        return Nested(path, is_clone=True)
+        return Nested(path, is_clone=True, is_linked=True)
     repository = AgentRepository(folder)
     is_clone = bool(repository.shallow()) or any(ref.startswith(_REMOTE_REFS) for ref in repository.refs())
     return Nested(path, is_clone)

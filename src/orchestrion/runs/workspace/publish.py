@@ -47,7 +47,7 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Wor
     if answer.returncode != 0:
         raise _unsound(ours, work, answer)
     shown = project.git.tip(branch)
-    if shown is None or shown in ours.note.published or workspace.isolation == "worktree":
+    if shown is None or shown in (*ours.note.published, before) or workspace.isolation == "worktree":
         follow(project.git, branch, work.head)
     return replace(work, remarks=(*work.remarks, _told_missing(missing))) if missing else work
 

@@ -16,6 +16,8 @@ from orchestrion.runs.workspace.agent_repository import AgentRepository
 
 #: Refs that an agent's repository was given, or that say where its remotes are: no work of its own.
 _GIVEN_REFS = ("refs/remotes/", "refs/orchestrion/")
+#: Refs by whose names people know a commit.
+_NAMING = ("refs/heads/", "refs/tags/")
 #: So many commits that no ref has are kept, the newest.
 _MOST_LEFT = 20
 _UNFIT_FOR_A_REF = re.compile(r"[^A-Za-z0-9._/-]+")
@@ -51,6 +53,24 @@ class SideWork:
                 yield f"stash/{number}", commit
         for number, commit in enumerate(self.left_behind([*known, *kept]), 1):
             yield f"left/{number}", commit
+
+    def in_project(self, handed_over: Iterable[str], refs: Mapping[str, str], own: str) -> Iterator[tuple[str, str]]:
+        """The same for a linked worktree, whose ``refs`` are the project's: what its HEAD was at and its work has not.
+
+        A branch that the agent made stays where it is; its ``own`` is about to be moved.
+        """
+        made = set(self.agent.logged())
+        known = [
+            *handed_over,
+            *(oid for ref, oid in refs.items() if oid not in made and ref not in (own, "refs/stash")),
+        ]
+        named = {oid: ref.removeprefix("refs/") for ref, oid in refs.items() if ref.startswith(_NAMING)}
+        for number, commit in enumerate(list(self.left_behind(known)), 1):
+            known.append(commit)
+            yield named.get(commit, f"left/{number}"), commit
+        for number, commit in enumerate(self.agent.stashes(), 1):
+            if self._is_new(commit, known):
+                yield f"stash/{number}", commit
 
     def left_behind(self, known: list[str]) -> Iterator[str]:
         """Commits that no ref has, those that others of them contain left out."""

@@ -377,8 +377,9 @@ class _Collection:
         for inner in left_out:
             asks = is_empty or not inner.is_clone or nested.has_own_work(self._ours, inner)
             kind = "a clone of another repository" if inner.is_clone else "a repository of its own, and large"
-            what = "nothing of it was taken"
-            self._remarks.append(Remark("nested_left_out", f"{inner.path} is {kind}: {what}", (inner.path,), asks=asks))
+            kind = "a repository whose git directory is elsewhere" if inner.is_linked else kind
+            said = f"{inner.path} is {kind}: nothing of it was taken"
+            self._remarks.append(Remark("nested_left_out", said, (inner.path,), asks=asks))
 
     def _tell_submodule(self, change: submodules.Change) -> None:
         path = change.path
@@ -447,10 +448,10 @@ class _Collection:
     def _side_commits(self, handed_over: list[str]) -> Iterator[tuple[str, str]]:
         if self._workspace.isolation == "clone":
             return SideWork(self._git, self._agent, self._project.git).commits(handed_over)
-        # Its branches and objects are the project's own; what it left on no branch is in the logs of its HEAD alone.
-        branches = self._project.git.run("for-each-ref", "--format=%(objectname)").stdout.split()
-        left = SideWork(self._git, self._agent, None).left_behind([*handed_over, *branches])
-        return ((f"left/{number}", commit) for number, commit in enumerate(left, 1))
+        listed = self._project.git.run("for-each-ref", "--format=%(refname) %(objectname)").stdout.splitlines()
+        refs = dict(line.split(" ") for line in listed)
+        own = f"refs/heads/{self._workspace.branch}"
+        return SideWork(self._git, self._agent, None).in_project(handed_over, refs, own)
 
     def _uncommitted_in(self, folder: Path, head: str | None) -> str | None:
         """A commit of what was changed in a worktree of the agent's own; None: nothing was."""
