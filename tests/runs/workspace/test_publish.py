@@ -94,6 +94,29 @@ def test_what_a_store_that_was_lost_had_under_this_name_is_kept(seam: RunSeam, u
     assert user("rev-parse", "refs/heads/orchestrion/run/R1") == head
 
 
+@pytest.mark.parametrize("left_out", ["blob:none", "tree:0"])
+def test_in_a_partial_clone_what_new_folders_name_is_fetched(
+    project: Path, user: UserGit, tmp_path: Path, home: Path, left_out: str
+) -> None:
+    for folder in ("docs", "lib/deep"):
+        (project / folder).mkdir(parents=True)
+        for number in (1, 2):
+            (project / folder / f"{number}.txt").write_text(f"{folder} {number}")
+    user("add", ".")
+    user("commit", "-qm", "folders")
+    for setting in ("uploadpack.allowFilter", "uploadpack.allowAnySHA1InWant"):
+        user("config", setting, "true")
+    clone = tmp_path / "clone"
+    user("clone", "-q", f"--filter={left_out}", "--sparse", f"file://{project}", clone)
+    user("sparse-checkout", "set", "docs", at=clone)
+    seam = RunSeam(clone, home)
+    workspace = seam.prepare("R1", user("rev-parse", "HEAD", at=clone))
+    (workspace.path / "lib" / "new.txt").write_text("new")
+    head = seam.hand_over(workspace).head
+    assert user("ls-tree", "--name-only", f"{head}:lib", at=clone).split() == ["deep", "new.txt"]
+    assert user("show", f"{head}:lib/deep/2.txt", at=clone) == "lib/deep 2"
+
+
 def test_what_git_refuses_is_named(seam: RunSeam, base: str) -> None:
     workspace = seam.prepare("R1", base)
     (workspace.path / ".gitmodules").write_text('[submodule "../x"]\n path = zz\n url = ./y\n')

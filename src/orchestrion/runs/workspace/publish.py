@@ -43,6 +43,7 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Wor
     if before and before not in ours.note.published:
         project.git.swap_ref(f"{KEPT_PREFIX.format(run=run)}earlier/{before[:12]}", before, None)
     kept = [f"+{ref}:{KEPT_PREFIX.format(run=run)}{ref.removeprefix(f'{trusted.KEPT_REFS}/')}" for ref in work.kept]
+    _complete(project, ours, work)
     answer = project.git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{truth}", *kept, checked=True, check=False)
     if answer.returncode != 0:
         raise _unsound(ours, work, answer)
@@ -50,6 +51,23 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Wor
     if shown is None or shown in (*ours.note.published, before) or workspace.isolation == "worktree":
         follow(project.git, branch, work.head)
     return replace(work, remarks=(*work.remarks, _told_missing(missing))) if missing else work
+
+
+def _complete(project: ProjectRepository, ours: TrustedRepository, work: Work) -> None:
+    """Has the user's partial clone get what the new folders name and it was promised: git looks for it all at once,
+    and then asks nobody. Raises GitProblem.
+    """
+    effective = project.handed_on.effective
+    if not any(re.fullmatch(r"remote\..*\.promisor", key) and value == "true" for key, value in effective.items()):
+        return
+    commits = [work.head, *work.kept.values(), f"^{ours.note.base}"]
+    listed = ours.git.run("rev-list", "--objects", "--no-object-names", "--missing=allow-any", *commits).stdout
+    kinds = ours.git.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=f"{listed}\n").stdout
+    trees = [line.removesuffix(" tree") for line in kinds.splitlines() if line.endswith(" tree")]
+    entries = (entry.split() for tree in trees for entry in ours.git.lines("ls-tree", "-z", tree))
+    # Asking for one has it fetched; what is new is not there yet.
+    wanted = {oid for _, kind, oid, *_ in entries if kind != "commit"} - set(listed.split())
+    project.git.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in sorted(wanted)))
 
 
 def _told_missing(oids: list[str]) -> Remark:
