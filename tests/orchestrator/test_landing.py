@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrion import Orchestrator
@@ -394,12 +395,49 @@ def test_whoever_stops_it_half_way_leaves_the_tree_as_it_was(
     filtered(stage, "sleep 0.3; cat", "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
     before = seen_but_times(stage)
     command = [sys.executable, "-m", "orchestrion", "land"]
+    heard = {one: signal.signal(one, signal.SIG_DFL) for one in (signal.SIGHUP,)}  # who runs us may not hear it
     with subprocess.Popen(command, cwd=stage.root, env=stage.environ, start_new_session=True) as landing:
+        signal.signal(signal.SIGHUP, heard[signal.SIGHUP])
         wait_for((stage.root / "5.f").exists, "it is under way")
         whom(landing.pid, told)
         assert landing.wait(30) in (130, -told)
     assert seen_but_times(stage) == before
+    assert not list((stage.root / ".git" / "orchestrion").glob("landing-*"))
     stage.git("config", "filter.f.smudge", "cat")
+    assert stage.orchestrion.land("default")["landed"]
+
+
+def test_what_the_user_saves_while_a_landing_fails_is_theirs(stage: Stage) -> None:
+    filtered(stage, "sleep 0.5; cat", "for n in 0 1 2 3 5 6; do echo n$n > $n.f; done; echo p > a.txt")
+    (stage.root / "empty").mkdir()
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(stage.orchestrion.land, "default")
+        at_work = wait_for(lambda: git_at_work(stage), "it is under way")
+        wait_for((stage.root / "5.f").exists, "some files are written")
+        for name in ("3.f", "6.f"):
+            (stage.root / "draft").write_text("an hour of work\n")
+            (stage.root / "draft").rename(stage.root / name)
+        os.kill(at_work, signal.SIGTERM)
+        with pytest.raises(OrchestrionError):
+            landing.result(30)
+    assert [(stage.root / name).read_text() for name in ("3.f", "6.f")] == ["an hour of work\n"] * 2
+    assert stage.git("status", "--porcelain").splitlines() == ["M 3.f", "?? 6.f"]
+    assert (stage.root / "empty").is_dir()
+
+
+def git_at_work(stage: Stage) -> int:
+    """The git that moves the user's checkout forward; 0: there is none."""
+    found = [one for one in psutil.process_iter(["cmdline", "cwd"]) if "--ff-only" in (one.info["cmdline"] or ())]
+    return next((one.pid for one in found if one.info["cwd"] == str(stage.root)), 0)
+
+
+def test_a_link_that_becomes_a_folder_lands(stage: Stage) -> None:
+    (stage.root / "shared").mkdir()
+    (stage.root / "shared" / "x.py").write_text("x")
+    (stage.root / "lib").symlink_to("shared")
+    for words in ("add .", "commit -qm link"):
+        stage.git(*words.split())
+    done(stage, command="rm lib; cp -r shared lib; echo more >> lib/x.py")
     assert stage.orchestrion.land("default")["landed"]
 
 
@@ -848,9 +886,12 @@ def test_a_plan_that_was_merged_by_hand_begins_anew_at_the_branch(stage: Stage) 
     assert stage.orchestrion.land()["commits"] == 1
 
 
-def test_a_branch_of_the_plan_s_name_that_is_somebody_else_s(stage: Stage, remote: Path, refused: Refused) -> None:
-    theirs = stage.git("commit-tree", "-p", "main", "-m", "theirs", "main^{tree}")
-    stage.git("push", "-q", "origin", f"{theirs}:refs/heads/orchestrion/default")
+@pytest.mark.parametrize("is_new", [False, True])
+def test_a_branch_of_the_plan_s_name_that_is_somebody_else_s(
+    stage: Stage, remote: Path, refused: Refused, is_new: bool
+) -> None:
+    commit = stage.git("commit-tree", "-p", "main", "-m", "theirs", "main^{tree}")
+    stage.git("push", "-q", "origin", f"{'main' if is_new else commit}:refs/heads/orchestrion/default")
     stage.git("fetch", "-q")
     done(stage)
     error = refused(push=True)
@@ -858,14 +899,28 @@ def test_a_branch_of_the_plan_s_name_that_is_somebody_else_s(stage: Stage, remot
     (said,) = re.findall(r"`(git update-ref .*?)`", error.hint)
     subprocess.run(said, shell=True, cwd=stage.root, check=True)
     stage.orchestrion.land(push=True)
-    assert "theirs" in stage.git("log", "--format=%s", "main", at=remote)
+    assert ("theirs" in stage.git("log", "--format=%s", "main", at=remote)) is not is_new
 
 
-def test_a_branch_of_the_plan_s_name_with_nothing_new_is_left_there(stage: Stage, remote: Path) -> None:
-    stage.git("push", "-q", "origin", "main:refs/heads/orchestrion/default")
+def test_when_a_pull_request_was_merged_its_name_is_free_for_others(
+    stage: Stage, remote: Path, gh: Path, refused: Refused
+) -> None:
     done(stage)
-    stage.orchestrion.land(push=True)
-    assert stage.git("rev-parse", "orchestrion/default", at=remote)
+    stage.orchestrion.land(pr=True)
+    stage.git("push", "-q", "origin", "refs/orchestrion/plans/default:refs/heads/main", ":orchestrion/default")
+    stage.git("pull", "-q", "--ff-only", "origin", "main")
+    commit = stage.git("commit-tree", "-p", "main", "-m", "theirs", "main^{tree}")
+    stage.git("push", "-q", "origin", f"{commit}:refs/heads/orchestrion/default")
+    done(stage, file="c.txt")
+    assert refused(push=True).code == "plan_branch_taken"
+
+
+def test_what_could_not_land_is_taken_back_from_the_remote(stage: Stage, remote: Path) -> None:
+    filtered(stage, "exit 1", "echo n1 > 1.f")
+    stage.git("push", "-q", "origin", "main")
+    with pytest.raises(OrchestrionError):
+        stage.orchestrion.land(push=True)
+    assert stage.git("for-each-ref", "--format=%(refname)", at=remote) == "refs/heads/main"
 
 
 def test_a_branch_that_has_the_plan_and_was_not_pushed_is_pushed(stage: Stage, remote: Path) -> None:

@@ -58,7 +58,8 @@ def test_where_a_branch_is_pushed_to(
         {"remote.origin.push": "HEAD:refs/for/main"},
         {"remote.origin.push": "refs/heads/*:refs/for/*"},
         {"remote.origin.push": "refs/heads/release:refs/heads/release"},
-        {"remote.origin.mirror": "true"},
+        {"remote.origin.mirror": "yes"},
+        {"branch.main.remote": "fork", "branch.main.merge": "refs/for/main", "push.default": "upstream"},
     ],
 )
 def test_what_git_would_not_push_to_a_branch_is_not_pushed(
@@ -74,11 +75,31 @@ def test_what_git_would_not_push_to_a_branch_is_not_pushed(
     assert "secret" not in refused.value.message
 
 
+def test_a_branch_that_follows_two_is_not_pushed(project: Path, user: UserGit) -> None:
+    user("remote", "add", "fork", "https://example.org/fork.git")
+    for key, value in (*SAME.items(), ("branch.main.merge", "refs/heads/other")):
+        user("config", "--add", key, value)
+    with pytest.raises(EnvironmentProblem, match="refs/heads/main and refs/heads/other"):
+        Remotes(Git(project)).pushed_to("main")
+
+
+def test_what_is_at_a_remote_is_asked_where_pushes_go(project: Path, user: UserGit, tmp_path: Path) -> None:
+    for name in ("fetched", "pushed"):
+        user("init", "-q", "--bare", tmp_path / name)
+        user("push", "-q", tmp_path / name, f"main:refs/heads/{name}")
+    user("remote", "add", "origin", tmp_path / "fetched")
+    user("config", f"url.{tmp_path / 'pushed'}.pushInsteadOf", tmp_path / "fetched")
+    remotes = Remotes(Git(project))
+    assert remotes.commit_at(Remote("origin", "pushed"))
+    assert remotes.commit_at(Remote("origin", "fetched")) is None
+    assert remotes.commit_at(Remote("origin", "fetched", is_fetched=True))
+
+
 def test_where_a_branch_comes_from_is_not_where_it_is_pushed_to(project: Path, user: UserGit) -> None:
     user("remote", "add", "fork", "https://example.org/fork.git")
     for key, value in FOLLOWS.items():
         user("config", key, value)
-    assert Remotes(Git(project)).comes_from("main") == Remote("fork", "trunk")
+    assert Remotes(Git(project)).comes_from("main") == Remote("fork", "trunk", is_fetched=True)
 
 
 def test_of_several_remotes_none_is_guessed(project: Path, user: UserGit) -> None:

@@ -8,7 +8,8 @@ remembers where it was landed.
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from orchestrion.core.errors import (
     InvalidInput,
     MergeConflict,
     NothingReady,
+    OrchestrionError,
     StoreProblem,
 )
 from orchestrion.core.model import check_plan_name, name
@@ -172,7 +174,7 @@ class LandingCases(PlanCases):
         if there and checkout.git.is_ancestor(tip.get(), there):
             landed = Landed(branch, there, there, merged=False)
         else:
-            landed = self._brought(checkout, row, tip, branch, push.push if push else (lambda _: None))
+            landed = self._brought(checkout, row, tip, branch, push)
         self._remember_landed(row, branch, tip.get())
         if push is not None:
             push.push_target(landed.tip_after, keeps_own=row["pull_request"] is not None)
@@ -196,20 +198,32 @@ class LandingCases(PlanCases):
             ],
         }
 
-    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str, going: Going) -> Landed:
+    def _brought(self, checkout: Checkout, row: Row, tip: PlanTip, branch: str, push: PlanPush | None) -> Landed:
         """Lands; what only a person can decide is led to a merge by hand, which is a landing as well."""
         from orchestrion.runs.landing_notes import by_hand
 
         plan = row["name"]
         merger, joining, recheck = self._merger(), self._joining(plan), self._recheck_of(plan)
+        going: Going = push.push if push else (lambda _: None)
         try:
-            return checkout.land(self._repository, merger, plan, branch, joining, recheck, going)
+            with self._withdrawn(push if row["pull_request"] is None else None):
+                return checkout.land(self._repository, merger, plan, branch, joining, recheck, going)
         except MergeConflict as conflict:
             files = conflict.details["files"]
             raise MergeConflict(files, hint=by_hand(checkout, tip, branch, files)) from conflict
         except Conflict as refused:
             if refused.code == "merge_recheck_failed":
                 refused.hint = by_hand(checkout, tip, branch, [])
+            raise
+
+    @contextmanager
+    def _withdrawn(self, push: PlanPush | None) -> Iterator[None]:
+        """What was pushed of a plan goes again when it could not land."""
+        try:
+            yield
+        except OrchestrionError:
+            if push is not None:
+                push.take_back()
             raise
 
     def _merger(self) -> Merger:

@@ -2,13 +2,14 @@
 
 git writes files one by one; a filter that fails, a folder that may not be written or somebody who
 presses Ctrl-C stops it half-way. So what it is about to replace is linked aside first, with the
-index: git never writes into a file, it makes a new one. Whoever gives up puts that back, and needs
-neither git nor a filter for it.
+index: git never writes into a file, it makes a new one. Whoever gives up puts that back. What
+somebody else wrote in the meantime stays where it is; what cannot be told apart is kept aside.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,14 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
-from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.errors import EnvironmentProblem, GitProblem
 from orchestrion.runs.git import Git
+from orchestrion.runs.workspace import snapshot
 
 #: What would end this process in the middle.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+#: Folders of files that are laid aside; such a one from which something must be taken by hand ends in ``.kept``.
+_PREFIX, _KEPT = "landing-", ".kept"
 #: So many files are named.
 _NAMED = 20
 
@@ -31,14 +35,16 @@ _NAMED = 20
 def fast_forward(git: Git, commit: str, mine: str, scratch: Path) -> subprocess.CompletedProcess[str]:
     """Moves the clean checkout in git's folder from ``mine`` to ``commit``, which contains it; git's answer.
 
-    Where git gives up, everything is put back. ``scratch`` is a folder in which the files lie meanwhile, on the
-    same disk if that can be. A signal that would end this process ends git first, and is sent again when all is
-    well. Raises EnvironmentProblem (``half_landed``) when something could not be put back, OSError when nothing
-    could be laid aside.
+    Where git gives up, everything is put back. ``scratch`` is a folder of the caller's alone in which the files lie
+    meanwhile, on the same disk if that can be. A signal that would end this process ends git first, and is sent
+    again when all is well. Raises EnvironmentProblem (``half_landed``) when something is left to be done by hand,
+    OSError when nothing could be laid aside.
     """
-    aside = _Aside(git, commit, mine, scratch)
-    try:
-        with _Deferred() as deferred:
+    for stale in _left_in(scratch):  # of somebody who was killed; the checkout is clean again
+        shutil.rmtree(stale, ignore_errors=True)
+    with _Deferred() as deferred:
+        aside = _Aside(git, commit, mine, scratch)
+        try:
             child = git.start(
                 "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",
                 commit,
@@ -47,11 +53,25 @@ def fast_forward(git: Git, commit: str, mine: str, scratch: Path) -> subprocess.
             _, said = child.communicate()
             if child.returncode != 0 and git.tip("HEAD") == mine:
                 aside.put_back(was_killed=child.returncode < 0)
-    except BaseException:
-        aside.forget()
-        raise
-    aside.forget()
-    return subprocess.CompletedProcess(child.args, child.returncode, "", said.decode("utf-8", "surrogateescape"))
+        finally:
+            aside.forget()
+    told = said.decode("utf-8", "surrogateescape")
+    return subprocess.CompletedProcess(("merge", "--ff-only", commit), child.returncode, "", told)
+
+
+def is_interrupted(scratch: Path) -> bool:
+    """Whether a move was ended in the middle, with git, and nobody could put anything back."""
+    return bool(_left_in(scratch))
+
+
+def above_of(path: str) -> list[str]:
+    """The folders that a path is in, outermost first."""
+    parts = path.split("/")
+    return ["/".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _left_in(scratch: Path) -> list[Path]:
+    return [place for place in scratch.glob(f"{_PREFIX}*") if place.suffix != _KEPT]
 
 
 class _Aside:
@@ -63,9 +83,13 @@ class _Aside:
         listed = git.lines("diff-tree", "-r", "-z", "--name-status", "--no-renames", mine, commit)
         changed = dict(zip(listed[1::2], listed[::2], strict=True))
         self._new = [path for path, kind in changed.items() if kind == "A"]
+        self._target = snapshot.blobs_at(git, commit, changed)
+        self._folders = {above for path in self._new for above in above_of(path) if (self._top / above).is_dir()}
         self._index = self._top / git.run("rev-parse", "--git-path", "index").stdout
         self._orig_head = git.tip("ORIG_HEAD")
-        self._place = Path(tempfile.mkdtemp(prefix="landing-", dir=scratch))
+        #: Files of which nobody can tell who wrote them.
+        self._unknown: list[str] = []
+        self._place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
         try:
             self._content = self._index.read_bytes()
             self._files = {path: self._laid(path, str(number)) for number, path in enumerate(changed)}
@@ -87,7 +111,8 @@ class _Aside:
     def put_back(self, *, was_killed: bool) -> None:
         """Files, index and ORIG_HEAD are as they were. Raises EnvironmentProblem (``half_landed``)."""
         for path in self._new:
-            self._remove(path)
+            if self._may_go(path):
+                self._remove(path)
         left = [path for path, saved in self._files.items() if saved is not None and not self._is_back(path, saved)]
         lock = self._index.with_name("index.lock")
         if was_killed:  # by nobody but the one who was killed
@@ -99,25 +124,40 @@ class _Aside:
         # git has noted already where it was about to leave; nothing was left.
         back = ("ORIG_HEAD", self._orig_head) if self._orig_head else ("-d", "ORIG_HEAD")
         self._git.run("update-ref", *back, check=False)
-        if left:
-            kept = self._place.with_name(f"{self._place.name}.kept")
-            self._place.rename(kept)
-            raise EnvironmentProblem(
-                f"the plan did not land, and these files could not be put back: {', '.join(left[:_NAMED])}",
-                hint=f"`git -C {self._top} checkout HEAD -- FILE` does it when they may be written; {kept} has them as "
-                "they were",
-                code="half_landed",
-                files=left,
-            )
+        if left or self._unknown:
+            self._refuse(left)
+
+    def _may_go(self, path: str) -> bool:
+        """Whether what is at ``path`` was written by git; where nobody can tell it is kept aside first."""
+        place = self._top / path
+        if place.is_dir() and not place.is_symlink():
+            return not any(place.iterdir())  # of a submodule
+        if not os.path.lexists(place):
+            return True
+        found = self._oid_of(place)
+        if found is None:
+            shutil.copy2(place, self._place / f"{len(self._unknown)}.now", follow_symlinks=False)
+            self._unknown.append(path)
+        return found is None or found == self._target.get(path)
+
+    def _oid_of(self, place: Path) -> str | None:
+        """The name that git would give to a file; None: its filter does not work."""
+        try:
+            if place.is_symlink():
+                return self._git.run("hash-object", "--stdin", input=os.readlink(place)).stdout  # noqa: PTH115 - as text
+            return self._git.run("hash-object", "--", place.relative_to(self._top)).stdout
+        except GitProblem:
+            return None
 
     def _is_back(self, path: str, saved: Path) -> bool:
         target = self._top / path
         try:
-            if os.path.lexists(target) and os.path.samestat(target.lstat(), saved.lstat()):
-                return True
+            if os.path.lexists(target):
+                if os.path.samestat(target.lstat(), saved.lstat()) or not self._may_go(path):
+                    return True
+                if target.is_dir() and not target.is_symlink():
+                    target.rmdir()
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir() and not target.is_symlink():
-                target.rmdir()
             saved.replace(target)
         except OSError:
             try:
@@ -130,8 +170,23 @@ class _Aside:
         place = self._top / path
         with suppress(OSError):  # it was not written yet; a folder has other files
             place.rmdir() if place.is_dir() and not place.is_symlink() else place.unlink()
-            for above in place.relative_to(self._top).parents:
-                (self._top / above).rmdir()
+            for above in reversed(above_of(path)):
+                if above not in self._folders:
+                    (self._top / above).rmdir()
+
+    def _refuse(self, left: list[str]) -> None:
+        kept = self._place.with_name(f"{self._place.name}{_KEPT}")
+        self._place.rename(kept)
+        what = [f"could not be put back: {', '.join(left[:_NAMED])}"] if left else []
+        if self._unknown:
+            what.append(f"were written by git, or by you, and are kept: {', '.join(self._unknown[:_NAMED])}")
+        raise EnvironmentProblem(
+            f"the plan did not land; files {'; files '.join(what)}",
+            hint=f"{kept} has them; `git -C {shlex.quote(str(self._top))} checkout HEAD -- FILE` brings one back as it "
+            "is on the branch",
+            code="half_landed",
+            files=[*left, *self._unknown],
+        )
 
     def forget(self) -> None:
         """What was laid aside goes."""

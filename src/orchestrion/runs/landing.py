@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, NotFound
-from orchestrion.runs.fast_forward import fast_forward
+from orchestrion.runs.fast_forward import above_of, fast_forward, is_interrupted
 from orchestrion.runs.git import WITHOUT_INDEX, Git, refusal
 from orchestrion.runs.merge import TRIES, Incoming, Merger, Recheck
 from orchestrion.runs.plan_tip import PlanTip
@@ -132,7 +132,9 @@ class Checkout:
         if not self.git.is_clean():
             raise Conflict(
                 f"the working tree {self.folder} has changes that are not committed",
-                hint="commit or stash them, then land again",
+                hint="a landing was interrupted here: `git stash -u` puts what it left aside, then land again"
+                if is_interrupted(self.git.common_dir() / "orchestrion")
+                else "commit or stash them, then land again",
                 code="dirty_tree",
             )
 
@@ -144,17 +146,17 @@ class Checkout:
         added = self.git.lines(
             "diff-tree", "-r", "-z", "--name-only", "--no-renames", "--diff-filter=A", base, tip, env=WITHOUT_INDEX
         )
-        there = set(listed(self.git, mine, [*added, *(above for path in added for above in _above(path))]))
+        there = set(listed(self.git, mine, [*added, *(above for path in added for above in above_of(path))]))
         files = sorted({found for path in added if path not in there and (found := self._found_at(path, there))})
         if files:
             raise _in_the_way(files)
 
     def _found_at(self, path: str, tracked: set[str]) -> str | None:
         """The file that is where ``path`` is to be, or where a folder for it is to be; None: there is none."""
-        for above in _above(path):
+        for above in above_of(path):
             place = self.folder / above
-            if above not in tracked and os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
-                return above
+            if os.path.lexists(place) and (place.is_symlink() or not place.is_dir()):
+                return None if above in tracked else above
         place = self.folder / path
         if place.is_dir() and not place.is_symlink():
             return self._others_in(path)
@@ -254,12 +256,6 @@ def _in_the_way(files: list[str]) -> Conflict:
         code="in_the_way",
         files=files,
     )
-
-
-def _above(path: str) -> list[str]:
-    """The folders that a path is in, outermost first."""
-    parts = path.split("/")
-    return ["/".join(parts[:count]) for count in range(1, len(parts))]
 
 
 @dataclass(frozen=True)

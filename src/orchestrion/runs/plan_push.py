@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from orchestrion.core.errors import Conflict
+from orchestrion.core.errors import Conflict, EnvironmentProblem
 from orchestrion.runs.landing import Checkout, Joining
 from orchestrion.runs.landing_notes import commits, others_by_hand
 from orchestrion.runs.merge import Merger, Recheck
@@ -46,17 +46,20 @@ class PlanPush:
 
         Raises Conflict (``remote_moved``): they do not go together, or work of the plan was taken away there.
         """
-        pushed = self._pushed()
-        theirs = self.remotes.others_work(self.own, self.tip.get(), pushed)
-        if theirs is None:
+        there = self.remotes.commit_at(self.own)
+        if there is None:
             return []
+        pushed = self._pushed(there)
         if pushed is None:
             raise Conflict(
                 f"{self.own.place} is there already, and was not pushed from here; nothing has moved",
                 hint="if that is another plan, give yours another name or have theirs landed first; if it is this one, "
-                f"`git update-ref {self._record} {theirs}` says so, then land again: it is taken in and checked",
+                f"`git update-ref {self._record} {there}` says so, then land again: it is taken in and checked",
                 code="plan_branch_taken",
             )
+        theirs = self.remotes.others_work(self.own, there, self.tip.get(), pushed)
+        if theirs is None:
+            return []
         count = commits(int(self.remotes.git.run("rev-list", "--count", theirs, f"^{self.tip.get()}").stdout))
         try:
             merger.merge(self.tip.plan, replace(joining(self.own.place, theirs), is_checked=False), recheck)
@@ -71,14 +74,27 @@ class PlanPush:
         return [f"merged into the plan: {count} that {self.own.place} had"]
 
     def push(self, commit: str) -> None:
-        """Pushes the plan's own branch. Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``)."""
-        is_ours = self._pushed() is not None or self.remotes.commit_at(self.own) is None
+        """Pushes the plan's own branch, which is ours or not there.
+
+        Raises EnvironmentProblem (``push_refused``, ``submodule_not_pushed``).
+        """
         self.remotes.refuse_unpushed_submodules(self.own, commit, self.at_target, _NOTHING_MOVED)
         if self._has_large_files(commit):
             self.remotes.push_large_files(self.own, commit, _NOTHING_MOVED)
-        self.remotes.push(self.own, commit, _NOTHING_MOVED)
-        if is_ours:
-            self.project.git.run("update-ref", self._record, commit)
+        # Written down first: whoever is ended in the middle leaves a git that pushes on.
+        before = self.project.git.tip(self._record)
+        self.project.git.run("update-ref", self._record, commit)
+        try:
+            self.remotes.push(self.own, commit, _NOTHING_MOVED)
+        except EnvironmentProblem:
+            self.project.git.run("update-ref", *((self._record, before) if before else ("-d", self._record)))
+            raise
+
+    def take_back(self) -> None:
+        """Takes the plan's own branch away again, if it is as we pushed it."""
+        if pushed := self.project.git.tip(self._record):
+            self.remotes.take_back(self.own, pushed)
+            self.project.git.run("update-ref", "-d", self._record)
 
     def push_target(self, commit: str, *, keeps_own: bool) -> None:
         """Pushes the user's branch, on which the plan has landed; its own goes then, unless it is ``keeps_own``."""
@@ -89,17 +105,24 @@ class PlanPush:
         self.remotes.push(
             self.target, commit, _LANDED, f"{by_hand}; or have it reviewed: `orchestrion land {self.tip.plan} --pr`"
         )
-        if not keeps_own and (pushed := self._pushed()):
-            self.remotes.take_back(self.own, pushed)
-            self.project.git.run("update-ref", "-d", self._record)
+        if not keeps_own:
+            self.take_back()
 
     @property
     def _record(self) -> str:
         """The ref that remembers what we pushed: a branch of that name may be somebody else's."""
         return f"refs/orchestrion/pushed/{self.own.place}"
 
-    def _pushed(self) -> str | None:
-        return self.project.git.tip(self._record)
+    def _pushed(self, there: str) -> str | None:
+        """What we pushed to the plan's branch, which is at ``there`` now; None: it is not ours, or not any more.
+
+        When the target has what we pushed, as after a pull request, the name is free for others.
+        """
+        record = self.project.git.tip(self._record)
+        if record is None or record == there:
+            return record
+        is_spent = self.at_target is not None and self.remotes.has(self.target, self.at_target, record)
+        return None if is_spent else record
 
     def _has_large_files(self, commit: str) -> bool:
         return "lfs" in self.project.handed_on.filters and ("filter", "lfs") in drivers_used(self.project, commit)

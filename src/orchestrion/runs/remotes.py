@@ -28,6 +28,8 @@ class Remote:
     name: str
     #: The short name that the branch has there.
     branch: str
+    #: Whether it is fetched from and nothing is pushed there: a remote may have two addresses.
+    is_fetched: bool = False
 
     @property
     def place(self) -> str:
@@ -48,13 +50,13 @@ class Remotes:
         it to no branch).
         """
         name, upstream = self.push_remote(branch), self._upstream(branch)
-        if self._setting(f"remote.{name}.mirror") == "true":
+        if self._is_set(f"remote.{name}.mirror"):
             raise _unclear(branch, f"{name} is a mirror, which gets everything or nothing")
         if self._setting(f"remote.{name}.push"):
             return self._ruled(branch, name)
-        follows_there = bool(upstream) and self._setting(f"branch.{branch}.remote") == name
+        follows_there = upstream is not None and self._setting(f"branch.{branch}.remote") == name
         match self._setting("push.default") or "simple":
-            case "upstream" | "tracking" if follows_there:
+            case "upstream" | "tracking" if upstream and follows_there:
                 return Remote(name, upstream)
             case "simple" if not follows_there or upstream == branch:
                 return Remote(name, branch)
@@ -101,17 +103,22 @@ class Remotes:
         return "origin" if "origin" in known else known[0]
 
     def comes_from(self, branch: str) -> Remote:
-        """The remote's branch that this one follows; where it follows none, that of its name where it is pushed to."""
+        """The remote's branch that this one follows; where it follows none, that of its name where it is pushed to.
+
+        Raises EnvironmentProblem as ``push_remote`` does.
+        """
         name = self._setting(f"branch.{branch}.remote")
         known = self.git.run("remote").stdout.split("\n")
-        return Remote(name if name in known else self.push_remote(branch), self._upstream(branch) or branch)
+        place = name if name in known else self.push_remote(branch)
+        return Remote(place, self._upstream(branch) or branch, is_fetched=True)
 
     def commit_at(self, remote: Remote) -> str | None:
         """The commit that the branch is at there, now; None: there is no such branch.
 
         Raises EnvironmentProblem (``remote_unreachable``).
         """
-        answer = self.git.run("ls-remote", "--refs", remote.name, f"refs/heads/{remote.branch}", check=False)
+        place = f"refs/heads/{remote.branch}"
+        answer = self.git.run("ls-remote", "--refs", self._address(remote), place, check=False)
         if answer.returncode != 0:
             raise EnvironmentProblem(
                 f"the remote {remote.name} does not answer: {refusal(answer).message}",
@@ -143,16 +150,13 @@ class Remotes:
                 code="remote_moved",
             )
 
-    def others_work(self, remote: Remote, mine: str, pushed: str | None) -> str | None:
+    def others_work(self, remote: Remote, there: str, mine: str, pushed: str) -> str | None:
         """The commit of a branch of ours there if it has what ``mine`` lacks, fetched; None: it has nothing new.
 
         ``pushed`` is what went there from here. Raises Conflict (``remote_moved``) when somebody took that away.
         """
-        there = self.commit_at(remote)
-        if there is None:
-            return None
         self._fetch(remote, there)
-        if pushed and not self.git.is_ancestor(pushed, there):
+        if not self.git.is_ancestor(pushed, there):
             raise Conflict(
                 f"somebody rewrote {remote.place}: what was pushed there is not in it any more; nothing has moved",
                 hint=f"`git log {pushed[:12]}...{there[:12]}` shows both; to push the plan all the same: "
@@ -169,7 +173,9 @@ class Remotes:
     def _fetch(self, remote: Remote, commit: str) -> None:
         if self.git.tip(commit) is None:
             place = f"refs/heads/{remote.branch}"
-            self.git.run("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", remote.name, place)
+            self.git.run(
+                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", self._address(remote), place
+            )
 
     def push(self, remote: Remote, commit: str, done: str, hint: str = "") -> None:
         """Pushes a commit to a branch of the remote. ``done`` says in an error what is done already.
@@ -225,11 +231,26 @@ class Remotes:
         found = re.search(r"[:/]([^/:]+)/[^/]+?(?:\.git)?/?$", url)
         return found[1] if found and found[1].strip(".") else ""
 
-    def _upstream(self, branch: str) -> str:
-        return self._setting(f"branch.{branch}.merge").removeprefix("refs/heads/")
+    def _address(self, remote: Remote) -> str:
+        """What git is asked by: the remote's name, or its address where pushes go if that is another one."""
+        asked = ("remote", "get-url")
+        pushes = self.git.run(*asked, "--push", remote.name).stdout.split("\n")[0]
+        return remote.name if remote.is_fetched or pushes == self.git.run(*asked, remote.name).stdout else pushes
+
+    def _upstream(self, branch: str) -> str | None:
+        """The branch at the remote that this one follows; None: it follows none. Raises EnvironmentProblem."""
+        found = self.git.run("config", "--get-all", f"branch.{branch}.merge", check=False).stdout.split()
+        if not found:
+            return None
+        if len(found) > 1 or not found[0].startswith("refs/heads/"):
+            raise _unclear(branch, f"branch.{branch}.merge is {' and '.join(found)}")
+        return found[0].removeprefix("refs/heads/")
 
     def _setting(self, name: str) -> str:
         return self.git.run("config", name, check=False).stdout
+
+    def _is_set(self, name: str) -> bool:
+        return self.git.run("config", "--type=bool", name, check=False).stdout == "true"
 
 
 def _unclear(branch: str, why: str) -> EnvironmentProblem:
