@@ -21,15 +21,17 @@ def steps(stage: Stage, task: str) -> list[str]:
     return list(stage.orchestrion.show(task)["steps"])
 
 
-def typed(stage: Stage, commands: list[str], cwd: Path) -> None:
-    """Types commands but those that reject; of a merge that meets a conflict the failure is expected."""
+def typed(stage: Stage, commands: list[str], cwd: Path, *, strict: bool = True) -> None:
+    """Types commands but those that reject; of a merge that meets a conflict the failure is expected, and what comes
+    after it if it is not ``strict``.
+    """
     environ = {**stage.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         if " reject " not in command:
             done = subprocess.run(
                 command, shell=True, cwd=cwd, env=environ, check=False, capture_output=True, text=True
             )
-            assert done.returncode == 0 or " merge " in command, (command, done.stderr)
+            assert done.returncode == 0 or " merge " in command or not strict, (command, done.stderr)
 
 
 @pytest.fixture
@@ -109,7 +111,7 @@ def test_work_elsewhere(stage: Stage, below: Path, command: str, files: dict[str
     assert stage.task()["code"] == "work_elsewhere"
     with pytest.raises(Conflict) as refused:
         stage.orchestrion.approve("T1")
-    assert refused.value.code == "nothing_taken_in"
+    assert refused.value.code == "not_taken_in"
     typed(stage, steps(stage, "T1"), below)
     assert stage.task()["state"] == "completed"
     assert {name: stage.merged(name) for name in files} == files
@@ -130,6 +132,65 @@ def test_what_is_beside_an_open_merge_comes_in_as_well(
     typed(stage, steps(stage, "T1"), below)
     assert stage.task()["state"] == "completed"
     assert [stage.merged(name) for name in files] == [f"{Path(name).stem}\n" for name in files]
+
+
+STASHES = "for n in 1 2; do echo s$n >> a.txt; git stash -q; done"
+NEW = """echo mine > new.txt; git stash -qu
+git checkout -qb o; echo o > new.txt; git add .; git commit -qm o; git checkout -q -"""
+
+
+@pytest.mark.parametrize("command", [STASHES, NEW])
+def test_what_does_not_go_together_is_not_approved_half(stage: Stage, below: Path, command: str) -> None:
+    stage.add(command)
+    stage.drain()
+    said = steps(stage, "T1")
+    at = next(place for place, step in enumerate(said) if " worktree remove " in step)
+    typed(stage, said[:at], below, strict=False)
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.approve("T1")
+    assert refused.value.code in ("not_taken_in", "conflict_markers")
+    (left,) = refused.value.details["refs"]
+    folder = said[0].split(" --detach ")[-1].split(" worktree add ")[-1].split()[0]
+    for words in ("merge --abort", f"merge -s ours --no-edit {left}"):
+        stage.git(*words.split(), at=Path(folder))
+    typed(stage, said[at:], below)
+    assert stage.task()["state"] == "completed"
+
+
+@pytest.mark.users_repository_changes
+def test_work_beside_the_commit_of_a_submodule(stage: Stage, below: Path) -> None:
+    stage.add_submodule("lib")
+    stage.add("cd lib; git checkout -qb feat; echo f > f.txt; git add .; git commit -qm f; git checkout -q -")
+    stage.drain()
+    assert stage.task()["code"] == "work_elsewhere"
+    typed(stage, steps(stage, "T1"), below)
+    assert stage.task()["state"] == "completed"
+    commit = stage.git("rev-parse", "refs/orchestrion/plans/default:lib")
+    assert "f.txt" in stage.git("ls-tree", "--name-only", commit, at=stage.root / "lib")
+
+
+def test_a_conflict_that_is_met_when_work_is_approved(stage: Stage, below: Path) -> None:
+    stage.add("printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > b.txt; sleep 0.5")
+    stage.add("sleep 0.3; echo other > b.txt")
+    stage.drain(slots=2)
+    assert [stage.task(one)["state"] for one in ("T1", "T2")] == ["review", "completed"]
+    with pytest.raises(Conflict):
+        stage.orchestrion.approve("T1")
+    said = steps(stage, "T1")
+    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
+    typed(stage, said[:at], below)
+    (Path(said[0].split(" worktree add ")[1].split()[0]) / "b.txt").write_text("both\n")
+    typed(stage, said[at:], below)
+    assert stage.merged("b.txt") == "both\n"
+
+
+@pytest.mark.users_repository_changes
+def test_a_bisect_in_a_linked_worktree(stage: Stage, below: Path) -> None:
+    stage.open(workspace__isolation="worktree")
+    stage.add(f"{BISECT}; true")
+    stage.drain()
+    typed(stage, steps(stage, "T1"), below)
+    assert (stage.task()["state"], stage.merged("b.txt")) == ("completed", "b\n")
 
 
 def test_what_was_left_out_is_named_with_its_place(stage: Stage, below: Path) -> None:

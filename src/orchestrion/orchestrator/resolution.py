@@ -31,10 +31,16 @@ def steps(opened: Opening, task: Mapping[str, Any]) -> list[str]:
     run = next((run for run in reversed(task["runs"]) if run["head_commit"]), None)
     if run is None or opened.project.git_root is None:
         return [approve, reject]
-    if task["code"] in _TO_MEND:
+    if reason_of(task, run) in _TO_MEND:
         return [*_mending(opened, task, run), approve, f"{reject}   # instead, to have it done again"]
     saving = _saving(opened, task, run, f"git -C {root}") if task["code"] in _TO_SAVE else ()
     return [f"{ours} diff {run['id']}", *saving, approve, reject]
+
+
+def reason_of(task: Mapping[str, Any], run: Mapping[str, Any]) -> str:
+    """Why it waits: for what was found when it was approved, else for what brought it there."""
+    is_conflict = any(remark["code"] == "merge_conflict" for remark in run["remarks"])
+    return "merge_conflict" if is_conflict else str(task["code"])
 
 
 def _saving(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], git: str) -> Iterator[str]:
@@ -69,34 +75,63 @@ def _mending(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any]) -
 
 def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], folder: str) -> Iterator[tuple[bool, str]]:
     """What is to be done in the worktree ``folder``: git's commands, and what is not one of them."""
-    remark = next((one for one in run["remarks"] if one["code"] == task["code"]), None)
+    reason = reason_of(task, run)
+    remark = next((one for one in run["remarks"] if one["code"] == reason), None)
     files = " ".join(shlex.quote(path) for path in remark["paths"]) if remark else ""
     mend = False, _words(f"mend {files or 'the files'} in {folder}, then")
+    plan = shlex.quote(f"refs/orchestrion/plans/{task['plan']}")
     submodules = _submodules_among(opened, run, remark["paths"]) if remark else {}
-    if task["code"] == "merge_conflict" and submodules:
-        yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
+    if reason == "merge_conflict" and submodules:
+        yield True, f"merge {plan}"
         for path, mine in submodules.items():
-            yield from ((False, line) for line in _joining(opened, task, run, path, mine, folder))
+            theirs = f"$(git -C {shlex.quote(str(opened.project.root))} rev-parse {plan}:{shlex.quote(path)})"
+            yield from ((False, line) for line in _joining(opened, run, path, mine, [theirs], folder))
         others = [path for path in remark["paths"] if path not in submodules] if remark else []
         if others:
             yield False, _words(f"mend {' '.join(map(shlex.quote, others))} in {folder}, then")
             yield True, f"add -- {' '.join(map(shlex.quote, others))}"
         yield True, "commit --no-edit"
-    elif task["code"] == "merge_conflict":
-        yield True, f"merge {shlex.quote('refs/orchestrion/plans/' + task['plan'])}"
+    elif reason == "merge_conflict":
+        yield True, f"merge {plan}"
         yield mend
         yield True, "add -A"
         yield True, "commit --no-edit"
-    elif task["code"] == "work_elsewhere":
-        yield from ((True, command) for ref in _kept(run) for command in _taking(ref, run["id"]))
-        yield from ((False, _words(f"{one['message']}: {' '.join(one['refs'])}")) for one in _kept_in_submodules(run))
     else:
-        if files or task["code"] != "open_merge":
+        if files or reason not in ("open_merge", "work_elsewhere"):
             yield mend
             yield True, "add -A"
             yield True, 'commit -m "Mended by hand"'
-        beside = [one for one in run["remarks"] if one["code"] == "side_work_kept"]
-        yield from ((True, line) for one in beside for ref in one["refs"] for line in _taking(ref, run["id"]))
+        if reason in ("open_merge", "work_elsewhere"):
+            yield from _taking_in(opened, run, folder)
+
+
+def _taking_in(opened: Opening, run: Mapping[str, Any], folder: str) -> Iterator[tuple[bool, str]]:
+    """How what an agent left beside its branch comes in."""
+    for ref in kept_beside(run):
+        yield True, f"merge --no-edit {shlex.quote(ref)}"
+        yield False, _words(f"mend it if it says so, `git -C {folder} commit -am Mended`, then")
+    for remark in run["remarks"]:
+        if remark["code"] != "submodule_side_work":
+            continue
+        (path,) = remark["paths"]
+        mine = _submodules_among(opened, run, [path]).get(path)
+        if mine is None or not all(_is_in_submodule(opened, path, ref) for ref in remark["refs"]):
+            yield False, _words(f"{remark['message']}: {' '.join(remark['refs'])}")
+            continue
+        yield from ((False, line) for line in _joining(opened, run, path, mine, remark["refs"], folder))
+        yield True, 'commit -m "What was beside the commit of a submodule"'
+
+
+def kept_beside(run: Mapping[str, Any]) -> list[str]:
+    """The refs in the project with what an agent left beside its branch."""
+    return [ref for remark in run["remarks"] if remark["code"] == "side_work_kept" for ref in remark["refs"]]
+
+
+def _is_in_submodule(opened: Opening, path: str, ref: str) -> bool:
+    from orchestrion.runs.git import Git
+
+    folder = opened.project.root / path
+    return (folder / ".git").exists() and Git(folder).tip(ref) is not None
 
 
 def _words(text: str) -> str:
@@ -112,39 +147,18 @@ def _submodules_among(opened: Opening, run: Mapping[str, Any], paths: Sequence[s
 
 
 def _joining(
-    opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], path: str, mine: str, folder: str
-) -> list[str]:
-    """How two commits of a submodule become one: in the user's own repository of it, beside its working tree."""
-    root = opened.project.root
-    own = f"git -C {shlex.quote(str(root / path))}"
+    opened: Opening, run: Mapping[str, Any], path: str, mine: str, theirs: Sequence[str], folder: str
+) -> Iterator[str]:
+    """How commits of a submodule become one: in the user's own repository of it, beside its working tree."""
+    own = f"git -C {shlex.quote(str(opened.project.root / path))}"
     place = _beside(opened, run, path)
-    plan = shlex.quote(f"refs/orchestrion/plans/{task['plan']}:{path}")
-    return [
-        f"{own} worktree add --detach {place} {mine}",
-        f"git -C {place} merge --no-edit $(git -C {shlex.quote(str(root))} rev-parse {plan})",
-        _words(f"mend it in {place} if it says so, `git -C {place} commit -am merged`, then"),
-        f"{own} update-ref refs/orchestrion/kept/{run['id']}/merged $(git -C {place} rev-parse HEAD)",
-        f"git -C {folder} update-index --cacheinfo 160000,$(git -C {place} rev-parse HEAD),{shlex.quote(path)}",
-        f"{own} worktree remove {place}",
-    ]
-
-
-def _taking(ref: str, run: str) -> list[str]:
-    """How a kept commit comes into the worktree. A merge of a stash would leave out its untracked files."""
-    quoted = shlex.quote(ref)
-    if f"/{run}/stash/" not in ref:
-        return [f"merge {quoted}"]
-    return [f"stash apply {quoted}", "add -A", f'commit -m "From a stash of {run}"']
-
-
-def _kept(run: Mapping[str, Any]) -> Sequence[str]:
-    """The refs with what an agent left beside its branch, in the project."""
-    in_submodules = _kept_in_submodules(run)
-    return [ref for remark in run["remarks"] if remark not in in_submodules for ref in remark["refs"]]
-
-
-def _kept_in_submodules(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [remark for remark in run["remarks"] if remark["code"] == "submodule_side_work"]
+    yield f"{own} worktree add --detach {place} {mine}"
+    for one in theirs:
+        yield f"git -C {place} merge --no-edit {one}"
+        yield _words(f"mend it in {place} if it says so, `git -C {place} commit -am merged`, then")
+    yield f"{own} update-ref refs/orchestrion/kept/{run['id']}/merged $(git -C {place} rev-parse HEAD)"
+    yield f"git -C {folder} update-index --cacheinfo 160000,$(git -C {place} rev-parse HEAD),{shlex.quote(path)}"
+    yield f"{own} worktree remove {place}"
 
 
 def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str, list[str]]:
@@ -157,9 +171,10 @@ def _worktree(opened: Opening, run: Mapping[str, Any], folder: str) -> tuple[str
         git = Git(opened.project.root)
         shown, truth = git.tip(branch), git.tip(ref)
         has_branch = shown is not None and (truth is None or git.is_ancestor(truth, shown))
-        has_branch = has_branch and branch not in git.checked_out_branches()  # of a run in a linked worktree
     except GitProblem:
         has_branch = True
-    if has_branch:
+    # A run in a linked worktree holds its branch, also where it is in the middle of a rebase.
+    is_held = run["workspace"] and (Path(run["workspace"]) / ".git").is_file()
+    if has_branch and not is_held:
         return f"worktree add {folder} {branch.removeprefix('refs/heads/')}", []
     return f"worktree add --detach {folder} {ref}", [f"update-ref {ref} HEAD"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
@@ -18,12 +19,16 @@ from orchestrion.orchestrator import views
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded, plan_named
 from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
+from orchestrion.orchestrator.resolution import kept_beside, reason_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import breaker, decide, finish, messages, overlap, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
+
+if TYPE_CHECKING:
+    from orchestrion.runs.git import Git
 
 #: ``done`` names so many of the tasks it made ready.
 UNBLOCKED_SHOWN = 20
@@ -464,6 +469,7 @@ class RunCases(TaskCases):
         from orchestrion.runs.plan_tip import PlanTip
         from orchestrion.runs.workspace.markers import files_with_new_markers
         from orchestrion.runs.workspace.publish import run_tip
+        from orchestrion.runs.workspace.remarks import Remark
 
         run = self.store.read(lambda tx: tx.the("run", id=row["work_run"]))
         if not run["head_commit"] or row["merge"] != "auto" or self.project.git_root is None:
@@ -472,15 +478,12 @@ class RunCases(TaskCases):
         who = committer_of(self, repository)
         label, task = name("R", run["id"]), name("T", row["id"])
         head = run_tip(repository.git, label) or run["head_commit"]
-        if row["code"] in ("open_merge", "merge_conflict"):
+        remarks = json.loads(run["remarks"])
+        reason = reason_of(row, {"remarks": remarks})
+        if reason in ("open_merge", "merge_conflict", "work_elsewhere"):
             _refuse_markers(files_with_new_markers(repository.git, run["base_commit"], head), task)
-        if row["code"] == "work_elsewhere" and head == run["head_commit"]:
-            raise Conflict(
-                f"{label} has nothing to accept: what its agent made is elsewhere",
-                hint=f"`orchestrion show {task}` says how to take it in (an empty commit on the run's branch says that "
-                f"nothing of it is wanted); or `orchestrion reject {task} --reason TEXT`",
-                code="nothing_taken_in",
-            )
+        if reason in ("open_merge", "work_elsewhere"):
+            _refuse_not_taken_in(repository.git, run, head, task)
         incoming = Incoming(
             label,
             head,
@@ -494,6 +497,9 @@ class RunCases(TaskCases):
         try:
             merged = Merger(repository, workspaces_home_of(self)).merge(plan["name"], incoming, recheck)
         except MergeConflict as conflict:
+            found = Remark("merge_conflict", "conflicts with the plan", tuple(conflict.details["files"]), asks=True)
+            told = json.dumps([*(one for one in remarks if one["code"] != found.code), found.as_json()])
+            self.store.write(lambda tx: tx.run("run_remarks", run=run["id"], remarks=told))
             conflict.hint = (
                 f"`orchestrion show {task}` says how to resolve it; or `orchestrion reject {task} --reason TEXT`"
             )
@@ -549,6 +555,21 @@ def _refuse_markers(files: Sequence[str], task: str) -> None:
             hint=f"`orchestrion show {task}` says how to resolve it; or `orchestrion reject {task} --reason TEXT`",
             code="conflict_markers",
             files=list(files),
+        )
+
+
+def _refuse_not_taken_in(git: Git, run: Row, head: str, task: str) -> None:
+    """Raises Conflict when what the agent left beside its branch is not in ``head``."""
+    kept = kept_beside({"remarks": json.loads(run["remarks"])})
+    left = [ref for ref in kept if (commit := git.tip(ref)) and not git.is_ancestor(commit, head)]
+    if left or (not kept and head == run["head_commit"]):
+        what = f"is in {', '.join(left[:10])}" if left else "is elsewhere"
+        raise Conflict(
+            f"{name('R', run['id'])} lacks what its agent left beside its branch: it {what}",
+            hint=f"`orchestrion show {task}` says how to take it in (`git merge -s ours REF` there says that it is not "
+            f"wanted); or `orchestrion reject {task} --reason TEXT`",
+            code="not_taken_in",
+            refs=left,
         )
 
 

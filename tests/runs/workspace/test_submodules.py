@@ -236,6 +236,37 @@ def test_a_repository_that_began_in_it_is_work_and_its_history_is_kept(seam: Run
     assert run(lib, f"git log --format=%s {remark.refs[0]}") == "i"
 
 
+def test_what_is_beside_one_that_the_agent_added_is_kept_in_the_project(
+    seam: RunSeam, user: UserGit, upstream: Path, base: str
+) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, f"{ALLOWED} submodule --quiet add '{upstream}' ns")
+    run(
+        workspace.path / "ns",
+        "git checkout -qb feat; echo f > f; git add .; git commit -qm f; git checkout -q -; echo s >> lib.c; git stash",
+    )
+    run(workspace.path / "ns", "git init -q -b one app; cd app; echo 1 > 1; git add .; git commit -qm app-one; echo 2 > 1")
+    told = {remark.code: remark for remark in seam.hand_over(workspace).remarks}
+    names = [ref.partition("/beside/ns/")[2] for ref in told["submodule_side_work"].refs]
+    assert names == ["heads/feat", "stash/1", "nested/app/heads/one"]
+    assert user("show", f"{told['submodule_side_work'].refs[0]}:f") == "f"
+
+
+def test_what_is_beside_a_nested_one_is_told_where_it_is(
+    seam: RunSeam, project: Path, upstream: Path, base: str
+) -> None:
+    lib = project / "vendor/lib"
+    run(lib, f"{ALLOWED} submodule --quiet add '{upstream}' deep; git commit -qm deep")
+    run(project, "git commit -qam deep")
+    workspace = seam.prepare("R1", run(project, "git rev-parse HEAD"))
+    run(
+        workspace.path / "vendor/lib/deep", "git checkout -qb side; git commit -q --allow-empty -m s; git checkout -q -"
+    )
+    (remark,) = [one for one in seam.hand_over(workspace).remarks if one.code == "submodule_side_work"]
+    assert remark.paths == ("vendor/lib/deep",)
+    assert run(lib / "deep", f"git log -1 --format=%s {remark.refs[0]}") == "s"
+
+
 @pytest.mark.parametrize(("own", "asks"), [("echo w > w; git add .; git commit -qm w", True), ("true", False)])
 def test_a_clone_in_it_is_left_out_and_told(seam: RunSeam, upstream: Path, base: str, own: str, asks: bool) -> None:
     workspace = seam.prepare("R1", base)

@@ -8,7 +8,7 @@ still lies among its objects.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrion.runs.git import Git
@@ -32,6 +32,8 @@ class SideWork:
     agent: AgentRepository
     #: The user's repository of the same; what that has is not lost. None: the user has none.
     users: Git | None
+    #: Makes a commit of a tree and its parents.
+    make: Callable[[str, list[str]], str]
 
     def commits(self, handed_over: Iterable[str]) -> Iterator[tuple[str, str]]:
         """A name and the commit of each that is in none of ``handed_over``, nor in the user's repository."""
@@ -50,7 +52,7 @@ class SideWork:
         for number, commit in enumerate(self.agent.stashes(), 1):
             if self._is_new(commit, known):
                 kept.append(commit)
-                yield f"stash/{number}", commit
+                yield from self._of_stash(commit, number)
         for number, commit in enumerate(self.left_behind([*known, *kept]), 1):
             yield f"left/{number}", commit
 
@@ -70,7 +72,7 @@ class SideWork:
             yield named.get(commit, f"left/{number}"), commit
         for number, commit in enumerate(self.agent.stashes(), 1):
             if self._is_new(commit, known):
-                yield f"stash/{number}", commit
+                yield from self._of_stash(commit, number)
 
     def left_behind(self, known: list[str]) -> Iterator[str]:
         """Commits that no ref has, those that others of them contain left out."""
@@ -84,6 +86,24 @@ class SideWork:
             yield commit
             known = [*known, commit]
             left = self._beyond([one for one in candidates if one in left], known)
+
+    def _of_stash(self, stash: str, number: int) -> Iterator[tuple[str, str]]:
+        """A stash as a commit that can be merged, with its untracked files; and what was staged, if that is more."""
+        parents = self.git.run("rev-parse", f"{stash}^@").stdout.split()
+        if len(parents) not in (2, 3):  # somebody's own making
+            yield f"stash/{number}", stash
+            return
+        index = {"GIT_INDEX_FILE": str(self.git.run("rev-parse", "--absolute-git-dir").stdout) + "/index.stash"}
+        self.git.run("read-tree", stash, env=index)
+        if len(parents) == 3:
+            untracked = self.git.run("ls-tree", "-r", "-z", "--full-tree", parents[2]).stdout
+            self.git.run("update-index", "-z", "--index-info", input=untracked, env=index)
+        yield f"stash/{number}", self.make(self.git.run("write-tree", env=index).stdout, parents[:1])
+        trees = self.git.run(
+            "rev-parse", *(f"{one}^{{tree}}" for one in (parents[1], stash, parents[0]))
+        ).stdout.split()
+        if trees[0] not in trees[1:]:
+            yield f"staged/{number}", parents[1]
 
     def _new_tags(self, refs: Mapping[str, str]) -> list[tuple[str, str]]:
         """Tags that the user's repository does not have, whatever they name."""

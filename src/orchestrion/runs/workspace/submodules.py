@@ -41,6 +41,18 @@ class Submodule:
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A commit that an agent left beside that at which a submodule is."""
+
+    #: Of the submodule.
+    path: str
+    name: str
+    commit: str
+    #: The ref that it has in the user's git directory of the submodule; None: there is none.
+    ref: str | None
+
+
+@dataclass(frozen=True)
 class Change:
     """What an agent did in a submodule."""
 
@@ -49,9 +61,9 @@ class Change:
     commit: str
     #: Whether the user's git directory of the submodule has that commit.
     is_kept: bool
-    #: Refs in that directory, or in the project where the user has none, with what the agent left beside that commit.
-    beside: tuple[str, ...] = ()
-    #: Where its objects are, of which the user has no git directory: the agent's, and ours.
+    #: What the agent left beside that commit, there and in submodules of it.
+    beside: tuple[Beside, ...] = ()
+    #: Where the objects of all this are: the agent's, and ours.
     objects: tuple[Path, ...] = ()
     #: The address that the files of the tree give for it; empty: none.
     url: str = ""
@@ -229,11 +241,10 @@ class SubmoduleWork:
         objects = [trusted.objects_of(place) for place in (source, git_dir) if place is not None]
         ours = trusted.bare(self.scratch / "modules" / one.name, self.tree / one.path, NOTHING, one.commit, objects)
         is_kept = ours.git.tip(one.commit) is not None and self._keep(ours, repository, source, one.commit)
-        beside, all_kept = self._keep_beside(ours, repository, source, one.commit)
+        beside = self._keep_beside(ours, repository, source, one.path, one.commit)
         if one.commit != before or beside:
             places = (git_dir / "objects", ours.path / "objects")
-            url = self._setting(one.name, "url")
-            yield Change(one.path, one.commit, is_kept and all_kept, tuple(beside), places, url)
+            yield Change(one.path, one.commit, is_kept, beside, places, self._setting(one.name, "url"))
 
     def _left_in(self, removed: Submodule) -> Change | None:
         """What the agent did in a submodule before it took it out."""
@@ -245,8 +256,8 @@ class SubmoduleWork:
         scratch = self.scratch / "modules" / f"{removed.name}.removed"
         objects = [trusted.objects_of(source), git_dir / "objects"]
         ours = trusted.bare(scratch, self.tree, NOTHING, removed.commit, objects)
-        beside, _ = self._keep_beside(ours, repository, source, removed.commit)
-        return Change(removed.path, removed.commit, is_kept=True, beside=tuple(beside)) if beside else None
+        beside = self._keep_beside(ours, repository, source, removed.path, removed.commit)
+        return Change(removed.path, removed.commit, is_kept=True, beside=beside) if beside else None
 
     def _setting(self, name: str, field: str) -> str:
         asked = ("config", "--file", str(self.tree / ".gitmodules"), f"submodule.{name}.{field}")
@@ -291,16 +302,19 @@ class SubmoduleWork:
             made = self.authorship
             commit = made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
         is_kept = self._keep(ours, repository, source, commit) and all(one.is_kept for one in below)
-        beside, all_kept = self._keep_beside(ours, repository, source, commit)
+        beside = self._keep_beside(ours, repository, source, path, commit)
         for one in scaffolds:
-            refs, kept = self._keep_beside(ours, self._borrowed(ours, one), source, commit, f"nested/{one.path}/")
-            beside, all_kept = [*beside, *refs], all_kept and kept
+            beside += self._keep_beside(ours, self._borrowed(ours, one), source, path, commit, f"nested/{one.path}/")
         return Change(
             path,
             commit,
-            is_kept and all_kept,
-            (*beside, *(ref for one in below for ref in one.beside)),
-            (repository.common_dir / "objects", ours.path / "objects"),
+            is_kept,
+            (*beside, *(replace(inside, path=f"{path}/{inside.path}") for one in below for inside in one.beside)),
+            (
+                repository.common_dir / "objects",
+                ours.path / "objects",
+                *(place for one in below for place in one.objects),
+            ),
             self._setting(name, "url"),
             tuple(f"{path}/{file}" for file in [*taken.refused, *(file for one in below for file in one.untaken)]),
             (
@@ -336,22 +350,31 @@ class SubmoduleWork:
         return True
 
     def _keep_beside(
-        self, ours: TrustedRepository, repository: AgentRepository, source: Path | None, commit: str, under: str = ""
-    ) -> tuple[list[str], bool]:
-        """Keeps side branches and stashes in the user's git directory, by names that begin with ``under``.
-
-        The refs, and whether all are there.
+        self,
+        ours: TrustedRepository,
+        repository: AgentRepository,
+        source: Path | None,
+        path: str,
+        commit: str,
+        under: str = "",
+    ) -> tuple[Beside, ...]:
+        """Keeps side branches and stashes in the user's git directory, if there is one, by names that begin with
+        ``under``.
         """
         users = Git(self.checkout, git_dir=source) if source else None
-        found = dict(SideWork(ours.git, repository, users).commits([commit]))
-        if users is None:
-            return [], not found
-        refs = [BESIDE_REF.format(run=self.run, name=fit_for_a_ref(f"{under}{name}")) for name in found]
-        if self.keeps:
-            for ref, one in zip(refs, found.values(), strict=True):
+        made = self.authorship
+
+        def make(tree: str, parents: list[str]) -> str:
+            return made.committer.commit(ours.git, tree, parents, made.subject, made.trailers)
+
+        found = []
+        for name, one in SideWork(ours.git, repository, users, make).commits([commit]):
+            ref = BESIDE_REF.format(run=self.run, name=fit_for_a_ref(f"{under}{name}")) if users else None
+            if users and ref and self.keeps:
                 ours.git.run("update-ref", trusted.HANDOVER_REF, one)
                 users.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{ref}", checked=True)
-        return refs, True
+            found.append(Beside(path, f"{under}{name}", one, ref))
+        return tuple(found)
 
     def _is_as_kept(self, git: Git, ours: TrustedRepository, commit: str) -> bool:
         """Whether what was kept of the run before has the same files."""

@@ -383,9 +383,8 @@ class _Collection:
 
     def _tell_submodule(self, change: submodules.Change) -> None:
         path = change.path
-        if change.beside:
-            said = f"the agent left work beside its commit in the submodule {path}; it is kept there"
-            self._remarks.append(Remark("submodule_side_work", said, (path,), change.beside))
+        for place in dict.fromkeys(one.path for one in change.beside):
+            self._tell_beside(place, change, [one for one in change.beside if one.path == place])
         if change.is_kept and change.commit != self._base_submodules.get(path):
             said = f"the submodule {path} is at {change.commit[:12]}; push it before others need it"
             self._remarks.append(Remark("submodule_moved", said, (path,)))
@@ -394,6 +393,18 @@ class _Collection:
             self._remarks.append(Remark("nested_left_out", said, (inside,), asks=asks))
         if not change.is_kept:
             self._ask_about_submodule(change)
+
+    def _tell_beside(self, path: str, change: submodules.Change, beside: list[submodules.Beside]) -> None:
+        """Work beside the commit of a submodule is kept there, or here where the user has no repository of it."""
+        is_there = all(one.ref for one in beside)
+        if not is_there:
+            for place in change.objects:
+                self._ours.borrow(place)
+        refs = tuple(one.ref or self._keep(f"beside/{path}/{one.name}", one.commit) for one in beside)
+        said = (
+            f"the agent left work beside its commit in the submodule {path}; it is kept {'t' if is_there else ''}here"
+        )
+        self._remarks.append(Remark("submodule_side_work", said, (path,), refs))
 
     def _ask_about_submodule(self, change: submodules.Change) -> None:
         """Commits of a submodule that the user has nowhere are kept in the project: there they can be pushed from."""
@@ -446,12 +457,17 @@ class _Collection:
         self._remarks.append(Remark("hidden_left_out", said, tuple(self._hidden[:_NAMED]), refs))
 
     def _side_commits(self, handed_over: list[str]) -> Iterator[tuple[str, str]]:
+        made = self._authorship
+
+        def make(tree: str, parents: list[str]) -> str:
+            return made.committer.commit(self._git, tree, parents, made.subject, made.trailers)
+
         if self._workspace.isolation == "clone":
-            return SideWork(self._git, self._agent, self._project.git).commits(handed_over)
+            return SideWork(self._git, self._agent, self._project.git, make).commits(handed_over)
         listed = self._project.git.run("for-each-ref", "--format=%(refname) %(objectname)").stdout.splitlines()
         refs = dict(line.split(" ") for line in listed)
         own = f"refs/heads/{self._workspace.branch}"
-        return SideWork(self._git, self._agent, None).in_project(handed_over, refs, own)
+        return SideWork(self._git, self._agent, None, make).in_project(handed_over, refs, own)
 
     def _uncommitted_in(self, folder: Path, head: str | None) -> str | None:
         """A commit of what was changed in a worktree of the agent's own; None: nothing was."""
