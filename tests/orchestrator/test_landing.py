@@ -425,6 +425,21 @@ def test_what_the_user_saves_while_a_landing_fails_is_theirs(stage: Stage) -> No
     assert (stage.root / "empty").is_dir()
 
 
+def test_what_the_user_saves_while_it_is_looked_at_is_theirs(stage: Stage) -> None:
+    filtered(stage, "read x; test $x != n2 || exit 1; echo $x", "for n in 1 2; do echo n$n > $n.f; done")
+    slow = stage.folder / "slow"
+    stage.git("config", "filter.f.clean", f"touch '{slow}'; sleep 1; cat")
+    with ThreadPoolExecutor(1) as pool:
+        landing = pool.submit(stage.orchestrion.land, "default")
+        wait_for(lambda: git_at_work(stage), "it is under way")
+        slow.unlink(missing_ok=True)
+        wait_for(slow.exists, "what git wrote is looked at")
+        (stage.root / "1.f").write_text("mine\n")
+        with pytest.raises(OrchestrionError):
+            landing.result(60)
+    assert (stage.root / "1.f").read_text() == "mine\n"
+
+
 def git_at_work(stage: Stage) -> int:
     """The git that moves the user's checkout forward; 0: there is none."""
     found = [one for one in psutil.process_iter(["cmdline", "cwd"]) if "--ff-only" in (one.info["cmdline"] or ())]
@@ -844,7 +859,7 @@ def test_what_somebody_took_away_is_not_put_back_without_a_word(
     reviewed(stage, remote, "git reset -q --hard HEAD~1; git push -qf")
     error = refused(pr=True)
     assert (error.code, "rewrote" in error.message) == ("remote_moved", True)
-    for command in re.findall("`(git push [^`]+)`", error.hint):
+    for command in as_said(error)[1:]:
         subprocess.run(command, shell=True, cwd=stage.root, env=stage.environ, check=True)
     assert stage.orchestrion.land(pr=True)["pushed"]
 
@@ -896,8 +911,8 @@ def test_a_branch_of_the_plan_s_name_that_is_somebody_else_s(
     done(stage)
     error = refused(push=True)
     assert error.code == "plan_branch_taken"
-    (said,) = re.findall(r"`(git update-ref .*?)`", error.hint)
-    subprocess.run(said, shell=True, cwd=stage.root, check=True)
+    (said,) = as_said(error)
+    subprocess.run(said, shell=True, cwd="/", check=True)
     stage.orchestrion.land(push=True)
     assert ("theirs" in stage.git("log", "--format=%s", "main", at=remote)) is not is_new
 
@@ -913,6 +928,22 @@ def test_when_a_pull_request_was_merged_its_name_is_free_for_others(
     stage.git("push", "-q", "origin", f"{commit}:refs/heads/orchestrion/default")
     done(stage, file="c.txt")
     assert refused(push=True).code == "plan_branch_taken"
+
+
+@pytest.mark.parametrize("by", ["reviewer", "hand"])
+def test_a_branch_that_has_nothing_but_the_plan_s_work_is_the_plan_s(
+    stage: Stage, remote: Path, gh: Path, by: str
+) -> None:
+    done(stage)
+    if by == "hand":
+        stage.git("push", "-q", "origin", "refs/orchestrion/plans/default:refs/heads/orchestrion/default")
+    else:
+        stage.orchestrion.land(pr=True)
+        reviewed(stage, remote, "echo r > r.txt; git add .; git commit -qm rev; git push -q")
+        stage.git("pull", "-q", "--ff-only", "origin", "orchestrion/default")
+        stage.git("push", "-q", "origin", "main")
+        done(stage, file="c.txt")
+    assert stage.orchestrion.land(pr=True)["pushed"]
 
 
 def test_what_could_not_land_is_taken_back_from_the_remote(stage: Stage, remote: Path) -> None:

@@ -169,6 +169,49 @@ def test_work_beside_the_commit_of_a_submodule(stage: Stage, below: Path) -> Non
     assert "f.txt" in stage.git("ls-tree", "--name-only", commit, at=stage.root / "lib")
 
 
+@pytest.mark.users_repository_changes
+def test_a_submodule_that_was_not_joined_is_not_approved(stage: Stage, below: Path) -> None:
+    stage.add_submodule("lib")
+    for name in ("one", "two"):
+        stage.add(f"sleep 0.3; cd lib; echo {name} > lib.c; git commit -qam {name}")
+    stage.drain(slots=2)
+    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    typed(stage, [one for one in steps(stage, task) if not one.startswith("# ")][:-2], below, strict=False)
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.approve(task)
+    assert refused.value.code == "not_taken_in"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "git checkout -qb o; echo o > o; git add .; git commit -qm o; git checkout -; git merge --no-ff --no-commit o",
+        "git checkout -qb o; git rm -q a.txt; git commit -qm o; git checkout -q -; echo m > a.txt; git commit -qam m; "
+        "git merge o || true",
+    ],
+)
+def test_an_open_merge_with_nothing_beside_is_approved(stage: Stage, below: Path, command: str) -> None:
+    stage.add(command)
+    stage.drain()
+    assert stage.task()["code"] == "open_merge"
+    typed(stage, steps(stage, "T1"), below)
+    assert stage.task()["state"] == "completed"
+
+
+def test_markers_that_were_shown_do_not_hold_up_a_conflict(stage: Stage, below: Path) -> None:
+    stage.add("echo A > a.txt; printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > doc.md")
+    stage.add("echo B > a.txt", after=[])
+    stage.drain(slots=2)
+    with pytest.raises(Conflict):
+        stage.orchestrion.approve("T1")
+    said = steps(stage, "T1")
+    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
+    typed(stage, said[:at], below)
+    (Path(said[0].split(" worktree add ")[1].split()[0]) / "a.txt").write_text("both\n")
+    typed(stage, said[at:], below)
+    assert stage.task()["state"] == "completed"
+
+
 def test_a_conflict_that_is_met_when_work_is_approved(stage: Stage, below: Path) -> None:
     stage.add("printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > b.txt; sleep 0.5")
     stage.add("sleep 0.3; echo other > b.txt")

@@ -7,6 +7,7 @@ remembers where it was landed.
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -78,7 +79,7 @@ class LandingCases(PlanCases):
                 hint="choose one",
                 code="push_or_pr",
             )
-        chosen = self._only_unlanded() if plan is None else plan
+        chosen = self._only_unlanded(with_push=push) if plan is None else plan
         check_plan_name(chosen)
         row = self.store.read(lambda tx: plan_named(tx, chosen))
         tip = self._tip_of(chosen)
@@ -108,10 +109,11 @@ class LandingCases(PlanCases):
 
     # -- which plan, and whether it is done -----------------------------------------------------
 
-    def _only_unlanded(self) -> str:
+    def _only_unlanded(self, *, with_push: bool) -> str:
         plans = self.unlanded_plans()
         if not plans:
-            raise _nothing("there is no plan with work to land", "`orchestrion status` shows the plans")
+            pushes = "; `orchestrion land PLAN --push` pushes one that has landed" if with_push else ""
+            raise _nothing("there is no plan with work to land", f"`orchestrion status` shows the plans{pushes}")
         if len(plans) > 1:
             raise InvalidInput(
                 f"{len(plans)} plans can be landed: {', '.join(plans[:_NAMED])}",
@@ -248,7 +250,7 @@ class LandingCases(PlanCases):
         if began is not None and began != here:
             raise Conflict(
                 f"plan {row['name']} began on {began}; {checkout.folder} is on {here}",
-                hint=f"`orchestrion land {row['name']} --onto {here}` lands it here; "
+                hint=f"`orchestrion land {row['name']} --onto {shlex.quote(here)}` lands it here; "
                 f"or call it where {began} is checked out",
                 code="other_branch",
                 began=began,
@@ -290,7 +292,7 @@ class LandingCases(PlanCases):
         push = self._push_of(checkout, remotes, tip, remote, base, there)
         if push.is_there:
             self._remember_landed(row, branch, tip.get())
-            raise _nothing(f"{base.place} has plan {row['name']} already", f"`git pull {base.name} {base.branch}`")
+            raise _nothing(f"{base.place} has plan {row['name']} already", f"`{remotes.pull(base)}`")
         refuse_signed_out(program, checkout.folder)
         notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
         at_head = remotes.commit_at(push.own)

@@ -79,13 +79,19 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
     remark = next((one for one in run["remarks"] if one["code"] == reason), None)
     files = " ".join(shlex.quote(path) for path in remark["paths"]) if remark else ""
     mend = False, _words(f"mend {files or 'the files'} in {folder}, then")
-    plan = shlex.quote(f"refs/orchestrion/plans/{task['plan']}")
+    plan_ref = f"refs/orchestrion/plans/{task['plan']}"
+    plan = shlex.quote(plan_ref)
     submodules = _submodules_among(opened, run, remark["paths"]) if remark else {}
     if reason == "merge_conflict" and submodules:
         yield True, f"merge {plan}"
+        there = _submodules_at(opened, plan_ref, remark["paths"]) if remark else {}
         for path, mine in submodules.items():
-            theirs = f"$(git -C {shlex.quote(str(opened.project.root))} rev-parse {plan}:{shlex.quote(path)})"
-            yield from ((False, line) for line in _joining(opened, run, path, mine, [theirs], folder))
+            if path in there and (opened.project.root / path / ".git").exists():
+                yield from ((False, line) for line in _joining(opened, run, path, mine, [there[path]], folder))
+            else:
+                other = f"at {there[path]}" if path in there else "taken out (`rm --cached` in place of this)"
+                yield False, _words(f"the plan has {path} {other}: decide which of the two, or another, is right")
+                yield True, f"update-index --cacheinfo 160000,{mine},{shlex.quote(path)}"
         others = [path for path in remark["paths"] if path not in submodules] if remark else []
         if others:
             yield False, _words(f"mend {' '.join(map(shlex.quote, others))} in {folder}, then")
@@ -100,7 +106,7 @@ def _what(opened: Opening, task: Mapping[str, Any], run: Mapping[str, Any], fold
         if files or reason not in ("open_merge", "work_elsewhere"):
             yield mend
             yield True, "add -A"
-            yield True, 'commit -m "Mended by hand"'
+            yield True, 'commit --allow-empty -m "Mended by hand"'
         if reason in ("open_merge", "work_elsewhere"):
             yield from _taking_in(opened, run, folder)
 
@@ -140,10 +146,14 @@ def _words(text: str) -> str:
 
 
 def _submodules_among(opened: Opening, run: Mapping[str, Any], paths: Sequence[str]) -> dict[str, str]:
+    return _submodules_at(opened, run["head_commit"], paths) if run["head_commit"] else {}
+
+
+def _submodules_at(opened: Opening, commit: str, paths: Sequence[str]) -> dict[str, str]:
     from orchestrion.runs.git import Git
     from orchestrion.runs.landing_notes import submodules_among
 
-    return submodules_among(Git(opened.project.root), run["head_commit"], paths) if run["head_commit"] else {}
+    return submodules_among(Git(opened.project.root), commit, paths)
 
 
 def _joining(

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
@@ -16,19 +16,16 @@ from orchestrion.core.states import RunState, TaskState
 from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
 from orchestrion.orchestrator import views
+from orchestrion.orchestrator.approval import refuse_unready
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded, plan_named
 from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
-from orchestrion.orchestrator.resolution import kept_beside, reason_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import breaker, decide, finish, messages, overlap, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
-
-if TYPE_CHECKING:
-    from orchestrion.runs.git import Git
 
 #: ``done`` names so many of the tasks it made ready.
 UNBLOCKED_SHOWN = 20
@@ -467,7 +464,6 @@ class RunCases(TaskCases):
         from orchestrion.runs.merge import Incoming, Merger
         from orchestrion.runs.plan_start import restored
         from orchestrion.runs.plan_tip import PlanTip
-        from orchestrion.runs.workspace.markers import files_with_new_markers
         from orchestrion.runs.workspace.publish import run_tip
         from orchestrion.runs.workspace.remarks import Remark
 
@@ -479,11 +475,7 @@ class RunCases(TaskCases):
         label, task = name("R", run["id"]), name("T", row["id"])
         head = run_tip(repository.git, label) or run["head_commit"]
         remarks = json.loads(run["remarks"])
-        reason = reason_of(row, {"remarks": remarks})
-        if reason in ("open_merge", "merge_conflict", "work_elsewhere"):
-            _refuse_markers(files_with_new_markers(repository.git, run["base_commit"], head), task)
-        if reason in ("open_merge", "work_elsewhere"):
-            _refuse_not_taken_in(repository.git, run, head, task)
+        refuse_unready(repository.git, row, run, remarks, head)
         incoming = Incoming(
             label,
             head,
@@ -546,31 +538,6 @@ class RunCases(TaskCases):
             return _run(tx, one)
 
         return self.store.write(acted)
-
-
-def _refuse_markers(files: Sequence[str], task: str) -> None:
-    if files:
-        raise Conflict(
-            f"conflict markers stand in {', '.join(files[:10])}",
-            hint=f"`orchestrion show {task}` says how to resolve it; or `orchestrion reject {task} --reason TEXT`",
-            code="conflict_markers",
-            files=list(files),
-        )
-
-
-def _refuse_not_taken_in(git: Git, run: Row, head: str, task: str) -> None:
-    """Raises Conflict when what the agent left beside its branch is not in ``head``."""
-    kept = kept_beside({"remarks": json.loads(run["remarks"])})
-    left = [ref for ref in kept if (commit := git.tip(ref)) and not git.is_ancestor(commit, head)]
-    if left or (not kept and head == run["head_commit"]):
-        what = f"is in {', '.join(left[:10])}" if left else "is elsewhere"
-        raise Conflict(
-            f"{name('R', run['id'])} lacks what its agent left beside its branch: it {what}",
-            hint=f"`orchestrion show {task}` says how to take it in (`git merge -s ours REF` there says that it is not "
-            f"wanted); or `orchestrion reject {task} --reason TEXT`",
-            code="not_taken_in",
-            refs=left,
-        )
 
 
 def claims_next(tx: Transaction) -> Task | None:

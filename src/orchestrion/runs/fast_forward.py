@@ -9,7 +9,6 @@ somebody else wrote in the meantime stays where it is; what cannot be told apart
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import snapshot
 
 #: What would end this process in the middle.
-_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 #: Folders of files that are laid aside; such a one from which something must be taken by hand ends in ``.kept``.
 _PREFIX, _KEPT = "landing-", ".kept"
 #: So many files are named.
@@ -132,13 +131,15 @@ class _Aside:
         place = self._top / path
         if place.is_dir() and not place.is_symlink():
             return not any(place.iterdir())  # of a submodule
-        if not os.path.lexists(place):
+        seen = _facts(place)
+        if seen is None:
             return True
         found = self._oid_of(place)
         if found is None:
             shutil.copy2(place, self._place / f"{len(self._unknown)}.now", follow_symlinks=False)
             self._unknown.append(path)
-        return found is None or found == self._target.get(path)
+        # Looking takes as long as a filter takes: somebody may have saved it since.
+        return found in (None, self._target.get(path)) and _facts(place) == seen
 
     def _oid_of(self, place: Path) -> str | None:
         """The name that git would give to a file; None: its filter does not work."""
@@ -176,21 +177,37 @@ class _Aside:
 
     def _refuse(self, left: list[str]) -> None:
         kept = self._place.with_name(f"{self._place.name}{_KEPT}")
-        self._place.rename(kept)
+        for number, path in enumerate(self._unknown):
+            self._keep(self._place / f"{number}.now", kept / path)
+        for path in left:
+            self._keep(self._files[path], kept / path)
         what = [f"could not be put back: {', '.join(left[:_NAMED])}"] if left else []
         if self._unknown:
             what.append(f"were written by git, or by you, and are kept: {', '.join(self._unknown[:_NAMED])}")
         raise EnvironmentProblem(
             f"the plan did not land; files {'; files '.join(what)}",
-            hint=f"{kept} has them; `git -C {shlex.quote(str(self._top))} checkout HEAD -- FILE` brings one back as it "
-            "is on the branch",
+            hint=f"{kept} has them under their names; what is in the way of one is yours: move it before you copy",
             code="half_landed",
             files=[*left, *self._unknown],
         )
 
+    def _keep(self, source: Path | None, target: Path) -> None:
+        if source is not None:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            source.replace(target)
+
     def forget(self) -> None:
         """What was laid aside goes."""
         shutil.rmtree(self._place, ignore_errors=True)
+
+
+def _facts(place: Path) -> tuple[int, ...] | None:
+    """What changes when a file is written; None: there is none."""
+    try:
+        found = place.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 class _Deferred:
@@ -210,7 +227,7 @@ class _Deferred:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         for one, handler in self._before.items():
             signal.signal(one, handler)
-        if self._came is not None:
+        if self._came is not None and kind is None:  # else there is something to be said
             os.kill(os.getpid(), self._came)
 
     def guard(self, child: subprocess.Popen[bytes]) -> None:

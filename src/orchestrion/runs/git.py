@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -185,6 +186,10 @@ class Git:
         if answer.returncode < 0 or (check and answer.returncode != 0):
             raise refusal(answer)
         return answer
+
+    def typed(self, *words: str) -> str:
+        """``git WORDS`` as a person types it; it works from any folder."""
+        return " ".join(["git", "-C", shlex.quote(str(self.folder)), *map(shlex.quote, words)])
 
     def start(self, *args: str) -> subprocess.Popen[bytes]:
         """Starts ``git ARGS`` in a session of its own, with pipes, for somebody who looks after it.

@@ -132,7 +132,8 @@ class Checkout:
         if not self.git.is_clean():
             raise Conflict(
                 f"the working tree {self.folder} has changes that are not committed",
-                hint="a landing was interrupted here: `git stash -u` puts what it left aside, then land again"
+                hint=f"a landing was interrupted here: `{self.git.typed('stash', '-u')}` puts what it left aside, then "
+                "land again"
                 if is_interrupted(self.git.common_dir() / "orchestrion")
                 else "commit or stash them, then land again",
                 code="dirty_tree",
@@ -221,7 +222,7 @@ class Checkout:
         if here != branch:
             raise Conflict(
                 f"{self.folder} was switched from {branch} to {here or 'no branch'} while the plan was landed",
-                hint=f"`git switch {shlex.quote(branch)}`, then land again",
+                hint=f"`{self.git.typed('switch', branch)}`, then land again",
                 code="other_branch",
             )
 

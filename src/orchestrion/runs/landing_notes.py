@@ -101,8 +101,8 @@ def others_by_hand(checkout: Checkout, tip: PlanTip, theirs: str, own: Remote) -
     """How what others committed to a plan's branch at the remote is merged with the plan by hand."""
     folder = shlex.quote(f"{checkout.folder}-{tip.plan}")
     return (
-        f"nothing was changed. By hand: `git worktree add --detach {folder} {tip.ref} && cd {folder} && "
-        f"git merge --no-ff --no-commit {theirs[:12]}`, mend it, `git add -u` (and new files), "
+        f"nothing was changed. By hand: `{checkout.git.typed('worktree', 'add', '--detach')} {folder} {tip.ref} && "
+        f"cd {folder} && git merge --no-ff --no-commit {theirs[:12]}`, mend it, `git add -u` (and new files), "
         f"`git commit --no-edit && git push {own.name} HEAD:refs/heads/{own.branch}`, "
-        f"`cd - && git worktree remove {folder}`; then land again"
+        f"`cd - && {checkout.git.typed('worktree', 'remove')} {folder}`; then land again"
     )

@@ -7,6 +7,7 @@ merged into the plan and checked; what they took away is not put back without a 
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 
 from orchestrion.core.errors import Conflict, EnvironmentProblem
@@ -51,10 +52,12 @@ class PlanPush:
             return []
         pushed = self._pushed(there)
         if pushed is None:
+            self.remotes.fetch(self.own, there)
+            it_is = self.remotes.git.typed("update-ref", self._record, there)
             raise Conflict(
                 f"{self.own.place} is there already, and was not pushed from here; nothing has moved",
                 hint="if that is another plan, give yours another name or have theirs landed first; if it is this one, "
-                f"`git update-ref {self._record} {there}` says so, then land again: it is taken in and checked",
+                f"`{it_is}` says so, then land again: it is taken in and checked",
                 code="plan_branch_taken",
             )
         theirs = self.remotes.others_work(self.own, there, self.tip.get(), pushed)
@@ -101,12 +104,21 @@ class PlanPush:
         self.remotes.refuse_unpushed_submodules(self.target, commit, self.at_target, _LANDED)
         if self._has_large_files(commit):
             self.remotes.push_large_files(self.target, commit, _LANDED)
-        by_hand = f"`git push {self.target.name} {commit[:12]}:refs/heads/{self.target.branch}` is the same by hand"
-        self.remotes.push(
-            self.target, commit, _LANDED, f"{by_hand}; or have it reviewed: `orchestrion land {self.tip.plan} --pr`"
-        )
+        try:
+            self.remotes.push(self.target, commit, _LANDED)
+        except EnvironmentProblem as refused:
+            there = self.remotes.commit_at(self.target)
+            if there and there != self.at_target:
+                refused.hint = f"it moved meanwhile: `{self.remotes.pull(self.target)}`, then {self._land('--push')}"
+            else:
+                refused.hint += f"; or have it reviewed: {self._land('--pr')}"
+            raise
         if not keeps_own:
             self.take_back()
+
+    def _land(self, option: str) -> str:
+        folder = shlex.quote(str(self.checkout.folder))
+        return f"`orchestrion -C {folder} land {self.tip.plan} {option}`"
 
     @property
     def _record(self) -> str:
@@ -116,13 +128,18 @@ class PlanPush:
     def _pushed(self, there: str) -> str | None:
         """What we pushed to the plan's branch, which is at ``there`` now; None: it is not ours, or not any more.
 
-        When the target has what we pushed, as after a pull request, the name is free for others.
+        When the target has what we pushed, as after a pull request, the name is free for others: then what is there
+        must be known.
         """
-        record = self.project.git.tip(self._record)
-        if record is None or record == there:
+        git, record = self.project.git, self.project.git.tip(self._record)
+        if record == there:
             return record
+        is_known = git.tip(there) is not None and git.is_ancestor(there, self.tip.get())
+        if record is None:  # pushed by hand, it has work of the plan
+            is_theirs = self.at_target is not None and self.remotes.has(self.target, self.at_target, there)
+            return there if is_known and not is_theirs else None
         is_spent = self.at_target is not None and self.remotes.has(self.target, self.at_target, record)
-        return None if is_spent else record
+        return record if is_known or not is_spent else None
 
     def _has_large_files(self, commit: str) -> bool:
         return "lfs" in self.project.handed_on.filters and ("filter", "lfs") in drivers_used(self.project, commit)

@@ -122,7 +122,7 @@ class Remotes:
         if answer.returncode != 0:
             raise EnvironmentProblem(
                 f"the remote {remote.name} does not answer: {refusal(answer).message}",
-                hint=f"nothing has moved; `git fetch {remote.name}` says more",
+                hint=f"nothing has moved; `{self.git.typed('fetch', remote.name)}` says more",
                 code="remote_unreachable",
             )
         return answer.stdout.partition("\t")[0] or None
@@ -133,7 +133,7 @@ class Remotes:
         if commit is None:
             raise EnvironmentProblem(
                 f"{base.name} has no branch {base.branch} that a pull request could go to; nothing has moved",
-                hint=f"`git push {base.name} {base.branch}` first, or name another with --onto BRANCH",
+                hint=f"`{self.git.typed('push', base.name, base.branch)}` first, or name another with --onto BRANCH",
                 code="no_remote_branch",
             )
         return commit
@@ -146,7 +146,7 @@ class Remotes:
         if self.git.tip(there) is None or not any(self.git.is_ancestor(there, one) for one in mine):
             raise Conflict(
                 f"{remote.place} has commits that your branch lacks; nothing has moved",
-                hint=f"`git pull --no-rebase {remote.name} {remote.branch}` first, then land again",
+                hint=f"`{self.pull(remote)}` first, then land again",
                 code="remote_moved",
             )
 
@@ -155,22 +155,27 @@ class Remotes:
 
         ``pushed`` is what went there from here. Raises Conflict (``remote_moved``) when somebody took that away.
         """
-        self._fetch(remote, there)
+        self.fetch(remote, there)
         if not self.git.is_ancestor(pushed, there):
             raise Conflict(
                 f"somebody rewrote {remote.place}: what was pushed there is not in it any more; nothing has moved",
-                hint=f"`git log {pushed[:12]}...{there[:12]}` shows both; to push the plan all the same: "
-                f"`git push {remote.name} --delete {remote.branch}`, then land again",
+                hint=f"`{self.git.typed('log', f'{pushed[:12]}...{there[:12]}')}` shows both; to push the plan all the "
+                f"same: `{self.git.typed('push', remote.name, '--delete', remote.branch)}`, then land again",
                 code="remote_moved",
             )
         return None if self.git.is_ancestor(there, mine) else there
 
     def has(self, remote: Remote, there: str, commit: str) -> bool:
         """Whether a branch there, which is at ``there``, contains a commit."""
-        self._fetch(remote, there)
+        self.fetch(remote, there)
         return self.git.is_ancestor(commit, there)
 
-    def _fetch(self, remote: Remote, commit: str) -> None:
+    def pull(self, remote: Remote) -> str:
+        """The command that brings what a branch there has into the branch that is checked out."""
+        return self.git.typed("pull", "--no-rebase", remote.name, remote.branch)
+
+    def fetch(self, remote: Remote, commit: str) -> None:
+        """Brings the commit of a branch there into the project, and moves no ref."""
         if self.git.tip(commit) is None:
             place = f"refs/heads/{remote.branch}"
             self.git.run(
@@ -188,7 +193,7 @@ class Remotes:
         if answer.returncode != 0:
             raise EnvironmentProblem(
                 f"{done}: {remote.name} did not take {remote.branch}: {what_was_said(answer.stderr)}",
-                hint=hint or f"`git push {remote.name} {place}` is the same by hand",
+                hint=hint or f"`{self.git.typed('push', remote.name, place)}` is the same by hand",
                 code="push_refused",
             )
 
@@ -216,7 +221,7 @@ class Remotes:
         if answer.returncode != 0:
             raise EnvironmentProblem(
                 f"{done}: large files could not be pushed: {what_was_said(answer.stderr or answer.stdout)}",
-                hint=f"`git lfs push {remote.name} {ref}` says more",
+                hint=f"`{self.git.typed('lfs', 'push', remote.name, ref)}` says more",
                 code="push_refused",
             )
 

@@ -245,11 +245,79 @@ def test_what_is_beside_one_that_the_agent_added_is_kept_in_the_project(
         workspace.path / "ns",
         "git checkout -qb feat; echo f > f; git add .; git commit -qm f; git checkout -q -; echo s >> lib.c; git stash",
     )
-    run(workspace.path / "ns", "git init -q -b one app; cd app; echo 1 > 1; git add .; git commit -qm app-one; echo 2 > 1")
+    run(
+        workspace.path / "ns",
+        "git init -q -b one app; cd app; echo 1 > 1; git add .; git commit -qm app-one; echo 2 > 1",
+    )
     told = {remark.code: remark for remark in seam.hand_over(workspace).remarks}
     names = [ref.partition("/beside/ns/")[2] for ref in told["submodule_side_work"].refs]
     assert names == ["heads/feat", "stash/1", "nested/app/heads/one"]
     assert user("show", f"{told['submodule_side_work'].refs[0]}:f") == "f"
+
+
+@pytest.fixture
+def deep(project: Path, upstream: Path, base: str) -> str:
+    """The submodule has one of its own; the project's commit."""
+    run(project / "vendor/lib", f"{ALLOWED} submodule --quiet add '{upstream}' deep; git commit -qm deep")
+    run(project, "git commit -qam deep")
+    return run(project, "git rev-parse HEAD")
+
+
+ADD = "git -c protocol.file.allow=always submodule --quiet add"
+OWN = "echo own > own; git add .; git commit -qm own"
+
+
+@pytest.mark.parametrize(
+    ("command", "asks"),
+    [
+        (f"cd vendor/lib; {ADD} '{{upstream}}' nd; cd nd; {OWN}; cd ..; git commit -qam nd", True),
+        (f"{ADD} '{{lib}}' new; cd new; {ALLOWED} submodule --quiet update --init; cd deep; {OWN}; cd ..; "
+         "git commit -qam deep", True),
+        (f"cd vendor/lib/deep; {OWN}; cd ..; git rm -qf deep; git commit -qm rm", False),
+    ],
+)  # fmt: skip
+def test_work_in_one_that_is_inside_another_is_kept(
+    seam: RunSeam, project: Path, upstream: Path, deep: str, command: str, asks: bool
+) -> None:
+    workspace = seam.prepare("R1", deep)
+    run(workspace.path, command.format(upstream=upstream, lib=project / "vendor/lib"))
+    remarks = seam.hand_over(workspace).remarks
+    assert any(remark.asks for remark in remarks) is asks
+    places = [project, project / "vendor/lib", project / "vendor/lib/deep"]
+    kept = [
+        one
+        for remark in remarks
+        for ref in remark.refs
+        for place in places
+        if "own" in run(place, f"git ls-tree -r --name-only {ref} 2>/dev/null || true").split()
+        for one in [ref]
+    ]
+    assert kept
+
+
+def test_changes_in_a_worktree_of_it_are_kept(seam: RunSeam, project: Path, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path / "vendor/lib", "git worktree add -q -b sw .wt/sw; echo u > .wt/sw/u.txt; echo m > m")
+    (told,) = [one for one in seam.hand_over(workspace).remarks if one.code == "submodule_side_work"]
+    assert run(project / "vendor/lib", f"git show {told.refs[0]}:u.txt") == "u"
+
+
+def test_conflict_markers_in_it_ask(seam: RunSeam, base: str) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path / "vendor/lib", "printf '<<<<<<< x\\na\\n=======\\nb\\n>>>>>>> y\\n' >> lib.c")
+    told = {remark.code: remark for remark in seam.hand_over(workspace).remarks}
+    assert told["conflict_markers"].paths == ("vendor/lib/lib.c",)
+
+
+@pytest.mark.parametrize("command", ["git revert --no-edit HEAD; true", "git rm -q --cached vendor/lib .gitmodules; "
+                                     "rm .gitmodules; git commit -qm untrack"])  # fmt: skip
+def test_one_that_git_took_out_and_not_from_the_disk_is_out(
+    seam: RunSeam, project: Path, base: str, command: str
+) -> None:
+    workspace = seam.prepare("R1", base)
+    (workspace.path / "vendor/lib/left.o").write_text("product")
+    run(workspace.path, command)
+    assert "vendor/lib" not in run(project, f"git ls-tree -r --name-only {seam.hand_over(workspace).head}").split()
 
 
 def test_what_is_beside_a_nested_one_is_told_where_it_is(

@@ -10,9 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from orchestrion.runs.git import Git
+from orchestrion.runs.workspace import snapshot
 from orchestrion.runs.workspace.agent_repository import AgentRepository
+from orchestrion.runs.workspace.trusted import TrustedRepository
 
 #: Refs that an agent's repository was given, or that say where its remotes are: no work of its own.
 _GIVEN_REFS = ("refs/remotes/", "refs/orchestrion/")
@@ -159,6 +162,17 @@ class SideWork:
         asked = "".join(f"{one}\n" for one in commits)
         listed = self.users.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=asked).stdout
         return [one for one, line in zip(commits, listed.splitlines(), strict=True) if line.endswith(" missing")]
+
+
+def uncommitted_in(
+    ours: TrustedRepository, folder: Path, base: str, make: Callable[[str, list[str]], str]
+) -> str | None:
+    """A commit of what was changed in a worktree of the agent's own, which is at ``base``; None: nothing was."""
+    git = Git(folder, git_dir=ours.path, ours=True)
+    index = ours.begin_index("index.worktree", None, base)
+    snapshot.take(git, index)
+    tree = git.run("write-tree", env=index).stdout
+    return None if tree == git.run("rev-parse", f"{base}^{{tree}}").stdout else make(tree, [base])
 
 
 def fit_for_a_ref(name: str) -> str:

@@ -19,7 +19,8 @@ from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import nested, snapshot, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.carried import NOTHING, as_config, carried_from
-from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref
+from orchestrion.runs.workspace.markers import files_with_new_markers
+from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref, uncommitted_in
 from orchestrion.runs.workspace.trusted import TrustedRepository
 
 #: Where a run's commits in a submodule are kept, in the user's git directory of it; and what is beside them.
@@ -71,11 +72,15 @@ class Change:
     untaken: tuple[str, ...] = ()
     #: Repositories in it that were left out, and whether they have work of their own.
     left_out: tuple[tuple[str, bool], ...] = ()
+    #: Files in it to which conflict markers were added.
+    marked: tuple[str, ...] = ()
+    #: Changes in submodules of it of which the user has no git directory.
+    below: tuple[Change, ...] = ()
 
     @property
     def has_more(self) -> bool:
         """Whether there is something beside the commit."""
-        return bool(self.beside or self.untaken or self.left_out)
+        return bool(self.beside or self.untaken or self.left_out or self.below)
 
 
 def submodules_of(git: Git, commit: str) -> list[Submodule]:
@@ -221,7 +226,7 @@ class SubmoduleWork:
         for path, name in named.items():
             folder, before = self.tree / path, commits.get(path)
             if os.path.lexists(folder / ".git"):
-                change = self._looked_at(path, name, self._repository(folder, name))
+                change = self._looked_at(path, name, self._repository(folder, name), before)
                 if change is not None and change.commit == before and path in own:
                     # git leaves its folder where it was when the superproject moves on: what was committed holds.
                     change = replace(change, commit=own[path].commit)
@@ -274,8 +279,10 @@ class SubmoduleWork:
             raise broken(self.tree, f"the .git file of {folder.relative_to(self.tree)} leads elsewhere")
         return AgentRepository(folder, git_dir=place)
 
-    def _looked_at(self, path: str, name: str, repository: AgentRepository) -> Change | None:
-        """The commit that has all that is in a submodule; made for the agent where it left something out."""
+    def _looked_at(self, path: str, name: str, repository: AgentRepository, before: str | None) -> Change | None:
+        """The commit that has all that is in a submodule, which was at ``before``; made for the agent where it left
+        something out.
+        """
         head = repository.head()
         if head is None:
             return None
@@ -289,9 +296,12 @@ class SubmoduleWork:
             checkout=self.checkout / path,
             scratch=ours.path,
         )
-        below = list(inner.changes(submodules_of(ours.git, head)))
+        is_known = before is not None and ours.git.tip(before) is not None
+        ground = submodules_of(ours.git, before) if before and is_known else []
+        below, still_named = list(inner.changes(ground, submodules_of(ours.git, head))), named_in(inner.tree)
         for change in below:
-            snapshot.set_gitlink(ours.git, index, change.path, change.commit)
+            if change.path in still_named:
+                snapshot.set_gitlink(ours.git, index, change.path, change.commit)
         taken = snapshot.take(ours.git, index)
         own = {worktree.folder for worktree in repository.worktrees()}
         own |= {inner.tree / inside for inside in named_in(inner.tree)}
@@ -301,7 +311,7 @@ class SubmoduleWork:
         if tree != ours.git.run("rev-parse", f"{head}^{{tree}}").stdout:
             made = self.authorship
             commit = made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
-        is_kept = self._keep(ours, repository, source, commit) and all(one.is_kept for one in below)
+        is_kept = self._keep(ours, repository, source, commit)
         beside = self._keep_beside(ours, repository, source, path, commit)
         for one in scaffolds:
             beside += self._keep_beside(ours, self._borrowed(ours, one), source, path, commit, f"nested/{one.path}/")
@@ -320,6 +330,18 @@ class SubmoduleWork:
             (
                 *((f"{path}/{one.path}", not one.is_clone or nested.has_own_work(ours, one)) for one in left_out),
                 *((f"{path}/{place}", asks) for one in below for place, asks in one.left_out),
+            ),
+            tuple(
+                f"{path}/{file}"
+                for file in [
+                    *(files_with_new_markers(ours.git, before, commit) if before and is_known else []),
+                    *(file for one in below for file in one.marked),
+                ]
+            ),
+            tuple(
+                replace(one, path=f"{path}/{one.path}")
+                for change in below
+                for one in (*([] if change.is_kept else [replace(change, beside=(), below=())]), *change.below)
             ),
         )
 
@@ -358,17 +380,21 @@ class SubmoduleWork:
         commit: str,
         under: str = "",
     ) -> tuple[Beside, ...]:
-        """Keeps side branches and stashes in the user's git directory, if there is one, by names that begin with
-        ``under``.
+        """Keeps side branches, stashes and what is uncommitted in worktrees in the user's git directory, if there is
+        one, by names that begin with ``under``.
         """
         users = Git(self.checkout, git_dir=source) if source else None
-        made = self.authorship
+        made, found = self.authorship, []
 
         def make(tree: str, parents: list[str]) -> str:
             return made.committer.commit(ours.git, tree, parents, made.subject, made.trailers)
 
-        found = []
-        for name, one in SideWork(ours.git, repository, users, make).commits([commit]):
+        beside = list(SideWork(ours.git, repository, users, make).commits([commit]))
+        for worktree in repository.worktrees():
+            base = worktree.head if worktree.head and ours.git.tip(worktree.head) else commit
+            if uncommitted := uncommitted_in(ours, worktree.folder, base, make):
+                beside.append((f"worktrees/{worktree.folder.name}", uncommitted))
+        for name, one in beside:
             ref = BESIDE_REF.format(run=self.run, name=fit_for_a_ref(f"{under}{name}")) if users else None
             if users and ref and self.keeps:
                 ours.git.run("update-ref", trusted.HANDOVER_REF, one)

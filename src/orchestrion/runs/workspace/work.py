@@ -20,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs.git import Git, refusal
+from orchestrion.runs.git import refusal
 from orchestrion.runs.workspace import markers, nested, pipes, snapshot, submodules, trusted
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
 from orchestrion.runs.workspace.nested import Nested
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.remarks import Remark
-from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref
+from orchestrion.runs.workspace.side_work import SideWork, fit_for_a_ref, uncommitted_in
 from orchestrion.runs.workspace.submodules import Authorship, SubmoduleWork
 from orchestrion.runs.workspace.told_git import ToldGit
 from orchestrion.runs.workspace.trusted import TrustedRepository
@@ -286,6 +286,10 @@ class _Collection:
             self._keeps,
         )
         named = submodules.named_in(self._workspace.path)
+        # git leaves the folder of one that is taken out where it is not empty.
+        gone = [one.path for one in before if one.path not in named]
+        if gone:
+            snapshot.remove(self._git, self._index, gone)
         committed = submodules.submodules_of(self._git, tip)
         for change in looked_at.changes(before, committed):
             if change.path in named:
@@ -391,8 +395,11 @@ class _Collection:
         for inside, asks in change.left_out:
             said = f"{inside} is a repository of its own in the submodule {path}: nothing of it was taken"
             self._remarks.append(Remark("nested_left_out", said, (inside,), asks=asks))
-        if not change.is_kept:
-            self._ask_about_submodule(change)
+        if change.marked:
+            said = f"conflict markers stand in {', '.join(change.marked[:5])}, in a submodule"
+            self._remarks.append(Remark("conflict_markers", said, change.marked[:_NAMED], asks=True))
+        for one in (*([] if change.is_kept else [change]), *change.below):
+            self._ask_about_submodule(one, change.path)
 
     def _tell_beside(self, path: str, change: submodules.Change, beside: list[submodules.Beside]) -> None:
         """Work beside the commit of a submodule is kept there, or here where the user has no repository of it."""
@@ -406,7 +413,7 @@ class _Collection:
         )
         self._remarks.append(Remark("submodule_side_work", said, (path,), refs))
 
-    def _ask_about_submodule(self, change: submodules.Change) -> None:
+    def _ask_about_submodule(self, change: submodules.Change, outermost: str) -> None:
         """Commits of a submodule that the user has nowhere are kept in the project: there they can be pushed from."""
         for place in change.objects:
             self._ours.borrow(place)
@@ -414,7 +421,9 @@ class _Collection:
             said = f"work in the submodule {change.path} exists in the workspace alone, which is kept"
             self._remarks.append(Remark("submodule_changed", said, (change.path,), asks=True))
             return
-        ref = self._keep(f"submodules/{change.path}", change.commit)
+        # One inside another has a name that is no folder of the other's.
+        where = f"submodules/{outermost}" if outermost == change.path else f"inner/{change.path.replace('/', '-')}"
+        ref = self._keep(where, change.commit)
         said = f"the submodule {change.path} is at a commit that its remote ({change.url}) lacks; it is kept here"
         push = f"git push -- {shlex.quote(change.url)} {ref}:refs/heads/orchestrion-{self._workspace.run}"
         # An address that the agent chose may be a trap: a person looks at it first.
@@ -431,7 +440,8 @@ class _Collection:
         for name, commit in self._side_commits(handed_over):
             self._keep(name, commit)
         for worktree in self._agent.worktrees():
-            uncommitted = self._uncommitted_in(worktree.folder, worktree.head)
+            base = worktree.head if worktree.head and self._git.tip(worktree.head) else self._workspace.base
+            uncommitted = uncommitted_in(self._ours, worktree.folder, base, self._make)
             if uncommitted is not None:
                 self._keep(f"worktrees/{worktree.folder.name}", uncommitted)
         told = {ref for remark in self._remarks for ref in remark.refs}
@@ -457,29 +467,16 @@ class _Collection:
         self._remarks.append(Remark("hidden_left_out", said, tuple(self._hidden[:_NAMED]), refs))
 
     def _side_commits(self, handed_over: list[str]) -> Iterator[tuple[str, str]]:
-        made = self._authorship
-
-        def make(tree: str, parents: list[str]) -> str:
-            return made.committer.commit(self._git, tree, parents, made.subject, made.trailers)
-
         if self._workspace.isolation == "clone":
-            return SideWork(self._git, self._agent, self._project.git, make).commits(handed_over)
+            return SideWork(self._git, self._agent, self._project.git, self._make).commits(handed_over)
         listed = self._project.git.run("for-each-ref", "--format=%(refname) %(objectname)").stdout.splitlines()
         refs = dict(line.split(" ") for line in listed)
         own = f"refs/heads/{self._workspace.branch}"
-        return SideWork(self._git, self._agent, None, make).in_project(handed_over, refs, own)
+        return SideWork(self._git, self._agent, None, self._make).in_project(handed_over, refs, own)
 
-    def _uncommitted_in(self, folder: Path, head: str | None) -> str | None:
-        """A commit of what was changed in a worktree of the agent's own; None: nothing was."""
-        base = head if head and self._git.tip(head) else self._workspace.base
-        git = Git(folder, git_dir=self._ours.path, ours=True)
-        index = self._ours.begin_index("index.worktree", None, base)
-        snapshot.take(git, index)
-        tree = git.run("write-tree", env=index).stdout
-        if tree == self._tree_of(base):
-            return None
+    def _make(self, tree: str, parents: list[str]) -> str:
         made = self._authorship
-        return made.committer.commit(self._git, tree, [base], made.subject, made.trailers)
+        return made.committer.commit(self._git, tree, parents, made.subject, made.trailers)
 
     def _keep(self, name: str, commit: str) -> str:
         """Gives a commit a ref of its own in our git directory. Returns the ref that it will have in the project."""
