@@ -108,17 +108,14 @@ class PlanPush:
             self.remotes.push(self.target, commit, _LANDED)
         except EnvironmentProblem as refused:
             there = self.remotes.commit_at(self.target)
+            here = f"orchestrion -C {shlex.quote(str(self.checkout.folder))} land {self.tip.plan}"
             if there and there != self.at_target:
-                refused.hint = f"it moved meanwhile: `{self.remotes.pull(self.target)}`, then {self._land('--push')}"
+                refused.hint = f"it moved meanwhile: `{self.remotes.pull(self.target)}`, then `{here} --push`"
             else:
-                refused.hint += f"; or have it reviewed: {self._land('--pr')}"
+                refused.hint += f"; or have it reviewed: `{here} --pr`"
             raise
         if not keeps_own:
             self.take_back()
-
-    def _land(self, option: str) -> str:
-        folder = shlex.quote(str(self.checkout.folder))
-        return f"`orchestrion -C {folder} land {self.tip.plan} {option}`"
 
     @property
     def _record(self) -> str:
