@@ -162,6 +162,7 @@ class Inspector:
         return json.loads(done.stdout)
 
 
+@pytest.mark.timeout(400)  # each call starts node, which takes seconds on a busy machine
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 def test_the_inspector_lists_and_calls(
     programs: Path, project: Path, environ: dict[str, str], address: str, transport: str
