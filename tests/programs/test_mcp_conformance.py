@@ -207,6 +207,7 @@ def test_the_inspector_lists_and_calls(
 GIVEN = {"parent_task_id": "T1", "task_id": "T1", "run_id": "R1", "session_id": "S1"}
 
 
+@pytest.mark.timeout(400)
 def test_the_inspector_calls_every_tool(programs: Path, project: Path, environ: dict[str, str], address: str) -> None:
     """With what each requires. What has nothing to work on says so with a code; nothing is unexpected."""
     inspector = Inspector(programs, project, environ)
