@@ -320,6 +320,22 @@ def test_one_that_git_took_out_and_not_from_the_disk_is_out(
     assert "vendor/lib" not in run(project, f"git ls-tree -r --name-only {seam.hand_over(workspace).head}").split()
 
 
+@pytest.mark.parametrize(
+    ("command", "there"),
+    [
+        ("git rm -qf vendor/lib; rmdir vendor; mkdir vendor; echo f > vendor/lib", "vendor/lib"),
+        ("git rm -qf vendor/lib; mkdir -p vendor/lib; echo f > vendor/lib/f", "vendor/lib/f"),
+        ("git sparse-checkout set --no-cone /src/; echo y > src/y", "vendor/lib"),
+    ],
+)
+def test_what_is_at_its_place_is_not_taken_for_it(
+    seam: RunSeam, project: Path, base: str, command: str, there: str
+) -> None:
+    workspace = seam.prepare("R1", base)
+    run(workspace.path, f"{command} || true")
+    assert there in run(project, f"git ls-tree -r --name-only {seam.hand_over(workspace).head}").split()
+
+
 def test_what_is_beside_a_nested_one_is_told_where_it_is(
     seam: RunSeam, project: Path, upstream: Path, base: str
 ) -> None:

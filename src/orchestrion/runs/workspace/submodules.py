@@ -77,6 +77,33 @@ class Change:
     #: Changes in submodules of it of which the user has no git directory.
     below: tuple[Change, ...] = ()
 
+    def below_of(self, path: str) -> Change:
+        """The same, seen from the repository that has the submodule ``path``, in which this one is."""
+        return replace(
+            self,
+            path=f"{path}/{self.path}",
+            beside=tuple(replace(one, path=f"{path}/{one.path}") for one in self.beside),
+            untaken=tuple(f"{path}/{file}" for file in self.untaken),
+            left_out=tuple((f"{path}/{place}", asks) for place, asks in self.left_out),
+            marked=tuple(f"{path}/{file}" for file in self.marked),
+            below=tuple(one.below_of(path) for one in self.below),
+        )
+
+    def with_below(self, below: Iterable[Change]) -> Change:
+        """The same, with what was done in submodules of it, as they are seen from here."""
+        found = self
+        for one in below:
+            found = replace(
+                found,
+                beside=found.beside + one.beside,
+                objects=found.objects + one.objects,
+                untaken=found.untaken + one.untaken,
+                left_out=found.left_out + one.left_out,
+                marked=found.marked + one.marked,
+                below=(*found.below, *([] if one.is_kept else [one]), *one.below),
+            )
+        return found
+
     @property
     def has_more(self) -> bool:
         """Whether there is something beside the commit."""
@@ -85,23 +112,11 @@ class Change:
 
 def submodules_of(git: Git, commit: str) -> list[Submodule]:
     """The submodules that a commit names, and has."""
-    settings = git.run(
-        "config", "-z", "--blob", f"{commit}:.gitmodules", "--get-regexp", r"^submodule\..*\.path$", check=False
-    )
-    names = {}
-    for entry in settings.stdout.split("\0"):
-        key, _, path = entry.partition("\n")
-        if path and _is_inside(path):
-            names[path] = key.removeprefix("submodule.").removesuffix(".path")
+    names = _names_in(git, "--blob", f"{commit}:.gitmodules") or {}
     if not names:
         return []
-    found = []
-    for line in git.lines("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", *names):
-        facts, _, path = line.partition("\t")
-        mode, _, oid = facts.split(" ")
-        if mode == snapshot.GITLINK and _is_inside(names[path]):
-            found.append(Submodule(names[path], path, oid))
-    return found
+    listed = git.lines("--literal-pathspecs", "ls-tree", "-z", "--full-tree", commit, "--", *names)
+    return [Submodule(names[path], path, oid) for path, oid in _gitlinks(listed, oid_at=2)]
 
 
 def named_in(tree: Path) -> dict[str, str]:
@@ -109,14 +124,39 @@ def named_in(tree: Path) -> dict[str, str]:
     file = tree / ".gitmodules"
     if not file.is_file() or file.is_symlink():
         return {}
-    listed = Git(tree).run("config", "-z", "--file", str(file), "--get-regexp", r"^submodule\..*\.path$", check=False)
-    found = {}
-    for entry in listed.stdout.split("\0"):
-        key, _, path = entry.partition("\n")
-        name = key.removeprefix("submodule.").removesuffix(".path")
-        if path and _is_inside(path) and _is_inside(name):
-            found[path] = name
-    return found
+    names = _names_in(Git(tree), "--file", str(file)) or {}
+    return {path: name for path, name in names.items() if _is_inside(name)}
+
+
+def unnamed_in(git: Git, index: Mapping[str, str], paths: Iterable[str]) -> list[str]:
+    """Those of the paths that are submodules in an index whose own ``.gitmodules`` does not name them any more."""
+    listed = git.lines("--literal-pathspecs", "ls-files", "-z", "--stage", "--", ".gitmodules", *paths, env=index)
+    is_there = any(line.endswith("\t.gitmodules") for line in listed)
+    names = _names_in(git, "--blob", ":.gitmodules", env=index) if is_there else {}
+    # What cannot be read takes nothing away.
+    return [path for path, _ in _gitlinks(listed, oid_at=1) if names is not None and path not in names]
+
+
+def _names_in(git: Git, *where: str, env: Mapping[str, str] | None = None) -> dict[str, str] | None:
+    """Path -> name of the submodules that a ``.gitmodules`` names; None: it is not there, or cannot be read."""
+    asked = ("config", "-z", *where, "--get-regexp", r"^submodule\..*\.path$")
+    listed = git.run(*asked, env=env, check=False)
+    if listed.returncode not in (0, 1):
+        return None
+    entries = (entry.partition("\n") for entry in listed.stdout.split("\0"))
+    return {
+        path: key.removeprefix("submodule.").removesuffix(".path")
+        for key, _, path in entries
+        if path and _is_inside(path)
+    }
+
+
+def _gitlinks(listed: Iterable[str], oid_at: int) -> Iterator[tuple[str, str]]:
+    """Path and commit of the submodules among lines in which git lists a tree or an index."""
+    for line in listed:
+        facts, _, path = line.partition("\t")
+        if facts.startswith(f"{snapshot.GITLINK} "):
+            yield path, facts.split(" ")[oid_at]
 
 
 def fill(git: Git, commit: str, checkout: Path, tree: Path, modules: Path, depth: int = 0) -> None:
@@ -288,62 +328,69 @@ class SubmoduleWork:
             return None
         source = git_dir_at(self.checkout / path)
         ours = self._git_dir_of_ours(path, name, repository, source, head)
+        if before is not None and ours.git.tip(before) is None:
+            before = None  # the agent's own doing
         index = ours.begin_index("index", repository.index(), head)
-        inner = replace(
-            self,
-            tree=self.tree / path,
-            modules=repository.git_dir / "modules",
-            checkout=self.checkout / path,
-            scratch=ours.path,
-        )
-        is_known = before is not None and ours.git.tip(before) is not None
-        ground = submodules_of(ours.git, before) if before and is_known else []
-        below, still_named = list(inner.changes(ground, submodules_of(ours.git, head))), named_in(inner.tree)
-        for change in below:
-            if change.path in still_named:
-                snapshot.set_gitlink(ours.git, index, change.path, change.commit)
+        below = self._below(path, repository, ours, index, head, before)
         taken = snapshot.take(ours.git, index)
-        own = {worktree.folder for worktree in repository.worktrees()}
-        own |= {inner.tree / inside for inside in named_in(inner.tree)}
-        scaffolds, left_out = nested.take_in(ours, index, taken, own, self.nested_bytes)
-        tree = ours.git.run("write-tree", env=index).stdout
-        commit = head
-        if tree != ours.git.run("rev-parse", f"{head}^{{tree}}").stdout:
-            made = self.authorship
-            commit = made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
-        is_kept = self._keep(ours, repository, source, commit)
+        scaffolds, left_out = self._take_nested(path, repository, ours, index, taken)
+        commit = self._committed(ours, index, head)
         beside = self._keep_beside(ours, repository, source, path, commit)
         for one in scaffolds:
             beside += self._keep_beside(ours, self._borrowed(ours, one), source, path, commit, f"nested/{one.path}/")
         return Change(
             path,
             commit,
-            is_kept,
-            (*beside, *(replace(inside, path=f"{path}/{inside.path}") for one in below for inside in one.beside)),
-            (
-                repository.common_dir / "objects",
-                ours.path / "objects",
-                *(place for one in below for place in one.objects),
-            ),
+            self._keep(ours, repository, source, commit),
+            beside,
+            (repository.common_dir / "objects", ours.path / "objects"),
             self._setting(name, "url"),
-            tuple(f"{path}/{file}" for file in [*taken.refused, *(file for one in below for file in one.untaken)]),
-            (
-                *((f"{path}/{one.path}", not one.is_clone or nested.has_own_work(ours, one)) for one in left_out),
-                *((f"{path}/{place}", asks) for one in below for place, asks in one.left_out),
-            ),
-            tuple(
-                f"{path}/{file}"
-                for file in [
-                    *(files_with_new_markers(ours.git, before, commit) if before and is_known else []),
-                    *(file for one in below for file in one.marked),
-                ]
-            ),
-            tuple(
-                replace(one, path=f"{path}/{one.path}")
-                for change in below
-                for one in (*([] if change.is_kept else [replace(change, beside=(), below=())]), *change.below)
-            ),
+            tuple(f"{path}/{file}" for file in taken.refused),
+            tuple((f"{path}/{one.path}", not one.is_clone or nested.has_own_work(ours, one)) for one in left_out),
+            tuple(f"{path}/{file}" for file in (files_with_new_markers(ours.git, before, commit) if before else [])),
+        ).with_below(below)
+
+    def _below(
+        self,
+        path: str,
+        repository: AgentRepository,
+        ours: TrustedRepository,
+        index: dict[str, str],
+        head: str,
+        before: str | None,
+    ) -> list[Change]:
+        """What the agent did in submodules of a submodule, which its index gets; by their paths from this tree."""
+        tree = self.tree / path
+        inner = replace(
+            self, tree=tree, modules=repository.git_dir / "modules", checkout=self.checkout / path, scratch=ours.path
         )
+        ground = submodules_of(ours.git, before) if before else []
+        named, found = named_in(tree), []
+        for change in inner.changes(ground, submodules_of(ours.git, head)):
+            if change.path in named:
+                snapshot.set_gitlink(ours.git, index, change.path, change.commit)
+            found.append(change.below_of(path))
+        return found
+
+    def _take_nested(
+        self,
+        path: str,
+        repository: AgentRepository,
+        ours: TrustedRepository,
+        index: dict[str, str],
+        taken: snapshot.Taken,
+    ) -> tuple[list[nested.Nested], list[nested.Nested]]:
+        """Takes in repositories that began in a submodule. Those, and what is left out."""
+        tree = self.tree / path
+        own = {worktree.folder for worktree in repository.worktrees()} | {tree / inside for inside in named_in(tree)}
+        return nested.take_in(ours, index, taken, own, self.nested_bytes)
+
+    def _committed(self, ours: TrustedRepository, index: dict[str, str], head: str) -> str:
+        """The agent's last commit, or one behind it with what it left uncommitted."""
+        tree, made = ours.git.run("write-tree", env=index).stdout, self.authorship
+        if tree == ours.git.run("rev-parse", f"{head}^{{tree}}").stdout:
+            return head
+        return made.committer.commit(ours.git, tree, [head], made.subject, made.trailers)
 
     def _borrowed(self, ours: TrustedRepository, scaffold: nested.Nested) -> AgentRepository:
         """A repository that began in the submodule; its objects are found from now on."""

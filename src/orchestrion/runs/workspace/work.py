@@ -286,16 +286,24 @@ class _Collection:
             self._keeps,
         )
         named = submodules.named_in(self._workspace.path)
-        # git leaves the folder of one that is taken out where it is not empty.
-        gone = [one.path for one in before if one.path not in named]
-        if gone:
-            snapshot.remove(self._git, self._index, gone)
+        self._take_out(submodules.unnamed_in(self._git, self._index, self._base_submodules), taken)
         committed = submodules.submodules_of(self._git, tip)
         for change in looked_at.changes(before, committed):
             if change.path in named:
                 snapshot.set_gitlink(self._git, self._index, change.path, change.commit)
             taken.refused += change.untaken
             self._tell_submodule(change)
+
+    def _take_out(self, gone: list[str], taken: snapshot.Taken) -> None:
+        """Submodules that are none any more: git leaves their folders where they are not empty. Files that are there
+        now were hidden behind them.
+        """
+        if not gone:
+            return
+        snapshot.remove(self._git, self._index, gone)
+        asked = ("--literal-pathspecs", "ls-files", "-z", "--others", "--exclude-standard", "--", *gone)
+        files = [path for path in self._git.lines(*asked, env=self._index) if not path.endswith("/")]
+        snapshot.put(self._git, self._index, files, taken)
 
     def _without_ground(self, end: str) -> str:
         """The base with what the agent changed: path by path, what differs between the ground and the end."""
@@ -408,9 +416,8 @@ class _Collection:
             for place in change.objects:
                 self._ours.borrow(place)
         refs = tuple(one.ref or self._keep(f"beside/{path}/{one.name}", one.commit) for one in beside)
-        said = (
-            f"the agent left work beside its commit in the submodule {path}; it is kept {'t' if is_there else ''}here"
-        )
+        where = "there" if is_there else "here"
+        said = f"the agent left work beside its commit in the submodule {path}; it is kept {where}"
         self._remarks.append(Remark("submodule_side_work", said, (path,), refs))
 
     def _ask_about_submodule(self, change: submodules.Change, outermost: str) -> None:
