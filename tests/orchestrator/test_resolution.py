@@ -34,6 +34,26 @@ def typed(stage: Stage, commands: list[str], cwd: Path, *, strict: bool = True) 
             assert done.returncode == 0 or " merge " in command or not strict, (command, done.stderr)
 
 
+def waiting(stage: Stage) -> str:
+    """The one of two tasks that waits for a person."""
+    return next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+
+
+def worktree_in(said: list[str]) -> Path:
+    """Where the steps have work mended."""
+    return Path(said[0].split(" worktree add ")[1].removeprefix("--detach ").split()[0])
+
+
+def mended(stage: Stage, task: str, cwd: Path, files: dict[str, str]) -> None:
+    """Types the steps, and where it says so writes ``files``."""
+    said = steps(stage, task)
+    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
+    typed(stage, said[:at], cwd)
+    for name, content in files.items():
+        (worktree_in(said) / name).write_text(content)
+    typed(stage, said[at:], cwd)
+
+
 @pytest.fixture
 def below(stage: Stage) -> Path:
     made = stage.root / "a folder" / "below"
@@ -45,16 +65,12 @@ def test_a_conflict(stage: Stage, below: Path) -> None:
     stage.add("sleep 0.3; echo one > a.txt")
     stage.add("sleep 0.3; echo two > a.txt")
     stage.drain(slots=2)
-    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
-    said = steps(stage, task)
-    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
-    typed(stage, said[:at], below)
-    worktree = said[0].split(" worktree add ")[1].split()[0]
-    (Path(worktree) / "a.txt").write_text("both\n")
-    typed(stage, said[at:], below)
+    task = waiting(stage)
+    worktree = worktree_in(steps(stage, task))
+    mended(stage, task, below, {"a.txt": "both\n"})
     assert stage.task(task)["state"] == "completed"
     assert stage.merged("a.txt") == "both\n"
-    assert not Path(worktree).exists()
+    assert not worktree.exists()
 
 
 ODD = ["f1", "f2", "f3", "f4", "f5", "f6", "f7", "-rf", "*", ":!x", "new\nline", "$(touch ran)"]
@@ -69,14 +85,13 @@ def test_an_open_merge_of_many_files_of_any_name(stage: Stage, below: Path) -> N
     assert stage.task()["code"] == "open_merge"
     said = steps(stage, "T1")
     at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
-    worktree = Path(said[0].split(" worktree add ")[1].split()[0])
     # Who mends nothing is not believed.
     typed(stage, said[:at], below)
     with pytest.raises(Conflict) as refused:
         stage.orchestrion.approve("T1")
     assert sorted(refused.value.details["files"]) == sorted(ODD)
     for name in ODD:
-        (worktree / name).write_text("both\n")
+        (worktree_in(said) / name).write_text("both\n")
     typed(stage, said[at:], below)
     assert stage.task()["state"] == "completed"
     assert {name: stage.merged(name) for name in ODD} == dict.fromkeys(ODD, "both\n")
@@ -88,13 +103,8 @@ def test_a_conflict_of_many_files_of_any_name(stage: Stage, below: Path) -> None
     for word in ("one", "two"):
         stage.add(f'sleep 0.3; for f in {files}; do echo {word} > "./$f"; done', title=word)
     stage.drain(slots=2)
-    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
-    said = steps(stage, task)
-    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
-    typed(stage, said[:at], below)
-    for name in ODD:
-        (Path(said[0].split(" worktree add ")[1].split()[0]) / name).write_text("both\n")
-    typed(stage, said[at:], below)
+    task = waiting(stage)
+    mended(stage, task, below, dict.fromkeys(ODD, "both\n"))
     assert stage.task(task)["state"] == "completed"
     assert {name: stage.merged(name) for name in ODD} == dict.fromkeys(ODD, "both\n")
 
@@ -150,9 +160,8 @@ def test_what_does_not_go_together_is_not_approved_half(stage: Stage, below: Pat
         stage.orchestrion.approve("T1")
     assert refused.value.code in ("not_taken_in", "conflict_markers")
     (left,) = refused.value.details["refs"]
-    folder = said[0].split(" --detach ")[-1].split(" worktree add ")[-1].split()[0]
     for words in ("merge --abort", f"merge -s ours --no-edit {left}"):
-        stage.git(*words.split(), at=Path(folder))
+        stage.git(*words.split(), at=worktree_in(said))
     typed(stage, said[at:], below)
     assert stage.task()["state"] == "completed"
 
@@ -175,7 +184,7 @@ def test_a_submodule_that_was_not_joined_is_not_approved(stage: Stage, below: Pa
     for name in ("one", "two"):
         stage.add(f"sleep 0.3; cd lib; echo {name} > lib.c; git commit -qam {name}")
     stage.drain(slots=2)
-    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    task = waiting(stage)
     typed(stage, [one for one in steps(stage, task) if not one.startswith("# ")][:-2], below, strict=False)
     with pytest.raises(Conflict) as refused:
         stage.orchestrion.approve(task)
@@ -204,11 +213,7 @@ def test_markers_that_were_shown_do_not_hold_up_a_conflict(stage: Stage, below: 
     stage.drain(slots=2)
     with pytest.raises(Conflict):
         stage.orchestrion.approve("T1")
-    said = steps(stage, "T1")
-    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
-    typed(stage, said[:at], below)
-    (Path(said[0].split(" worktree add ")[1].split()[0]) / "a.txt").write_text("both\n")
-    typed(stage, said[at:], below)
+    mended(stage, "T1", below, {"a.txt": "both\n"})
     assert stage.task()["state"] == "completed"
 
 
@@ -219,11 +224,7 @@ def test_a_conflict_that_is_met_when_work_is_approved(stage: Stage, below: Path)
     assert [stage.task(one)["state"] for one in ("T1", "T2")] == ["review", "completed"]
     with pytest.raises(Conflict):
         stage.orchestrion.approve("T1")
-    said = steps(stage, "T1")
-    at = next(place for place, step in enumerate(said) if step.startswith("# mend "))
-    typed(stage, said[:at], below)
-    (Path(said[0].split(" worktree add ")[1].split()[0]) / "b.txt").write_text("both\n")
-    typed(stage, said[at:], below)
+    mended(stage, "T1", below, {"b.txt": "both\n"})
     assert stage.merged("b.txt") == "both\n"
 
 
@@ -254,7 +255,7 @@ def test_a_conflict_of_two_commits_of_a_submodule(stage: Stage, below: Path) -> 
     for name in ("one", "two"):
         stage.add(f"sleep 0.3; cd 'vendor/a lib'; echo {name} > {name}; git add .; git commit -qm {name}")
     stage.drain(slots=2)
-    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    task = waiting(stage)
     typed(stage, [step for step in steps(stage, task) if not step.startswith("# ")], below)
     assert stage.task(task)["state"] == "completed"
     commit = stage.git("rev-parse", "refs/orchestrion/plans/default:vendor/a lib")
