@@ -407,6 +407,28 @@ def test_whoever_stops_it_half_way_leaves_the_tree_as_it_was(
     assert stage.orchestrion.land("default")["landed"]
 
 
+def test_a_landing_that_was_killed_with_its_git_is_told(stage: Stage) -> None:
+    filtered(stage, "sleep 0.3; cat", "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    command = [sys.executable, "-m", "orchestrion", "land"]
+    with subprocess.Popen(command, cwd=stage.root, env=stage.environ) as landing:
+        wait_for((stage.root / "5.f").exists, "it is under way")
+        landing.kill()
+        os.kill(git_at_work(stage), signal.SIGKILL)
+    (stage.root / ".git" / "index.lock").unlink()
+    with pytest.raises(Conflict) as error:
+        stage.orchestrion.land("default")
+    for said in as_said(error.value):
+        subprocess.run(said, shell=True, cwd="/", env=stage.environ, check=True)
+    stage.git("config", "filter.f.smudge", "cat")
+    assert stage.orchestrion.land("default")["landed"]
+    (stage.root / "a.txt").write_text("mine\n")
+    stage.add("echo x > x", plan="default")
+    stage.drain()
+    with pytest.raises(Conflict) as error:
+        stage.orchestrion.land("default")
+    assert "interrupted" not in error.value.hint
+
+
 def test_what_the_user_saves_while_a_landing_fails_is_theirs(stage: Stage) -> None:
     filtered(stage, "sleep 0.5; cat", "for n in 0 1 2 3 5 6; do echo n$n > $n.f; done; echo p > a.txt")
     (stage.root / "empty").mkdir()

@@ -25,7 +25,8 @@ from orchestrion.runs.workspace import snapshot
 
 #: What would end this process in the middle.
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-#: Folders of files that are laid aside; such a one from which something must be taken by hand ends in ``.kept``.
+#: Folders of files that are laid aside, followed by the commit that they are of; such a one from which something
+#: must be taken by hand ends in ``.kept``.
 _PREFIX, _KEPT = "landing-", ".kept"
 #: So many files are named.
 _NAMED = 20
@@ -58,9 +59,9 @@ def fast_forward(git: Git, commit: str, mine: str, scratch: Path) -> subprocess.
     return subprocess.CompletedProcess(("merge", "--ff-only", commit), child.returncode, "", told)
 
 
-def is_interrupted(scratch: Path) -> bool:
-    """Whether a move was ended in the middle, with git, and nobody could put anything back."""
-    return bool(_left_in(scratch))
+def is_interrupted(scratch: Path, head: str) -> bool:
+    """Whether a move from ``head``, where the checkout still is, was ended with git and nobody could put it back."""
+    return any(place.name.startswith(f"{_PREFIX}{head}-") for place in _left_in(scratch))
 
 
 def above_of(path: str) -> list[str]:
@@ -88,7 +89,7 @@ class _Aside:
         self._orig_head = git.tip("ORIG_HEAD")
         #: Files of which nobody can tell who wrote them.
         self._unknown: list[str] = []
-        self._place = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=scratch))
+        self._place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{mine}-", dir=scratch))
         try:
             self._content = self._index.read_bytes()
             self._files = {path: self._laid(path, str(number)) for number, path in enumerate(changed)}

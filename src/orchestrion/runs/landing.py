@@ -132,12 +132,18 @@ class Checkout:
         if not self.git.is_clean():
             raise Conflict(
                 f"the working tree {self.folder} has changes that are not committed",
-                hint=f"a landing was interrupted here: `{self.git.typed('stash', '-u')}` puts what it left aside, then "
-                "land again"
-                if is_interrupted(self.git.common_dir() / "orchestrion")
-                else "commit or stash them, then land again",
+                hint=self._after_an_interruption() or "commit or stash them, then land again",
                 code="dirty_tree",
             )
+
+    def _after_an_interruption(self) -> str | None:
+        """What to do about what a landing left that was killed with its git; None: there was none."""
+        if not is_interrupted(self.git.common_dir() / "orchestrion", self.git.tip("HEAD") or ""):
+            return None
+        return (
+            f"a landing was interrupted here: `{self.git.typed('stash', '-u')}` puts what it left aside, "
+            "then land again"
+        )
 
     def _refuse_in_the_way(self, tip: str, mine: str) -> None:
         """Looks for what git would only find when the plan has taken the branch in already."""
@@ -150,7 +156,7 @@ class Checkout:
         there = set(listed(self.git, mine, [*added, *(above for path in added for above in above_of(path))]))
         files = sorted({found for path in added if path not in there and (found := self._found_at(path, there))})
         if files:
-            raise _in_the_way(files)
+            raise _in_the_way(files, self._after_an_interruption())
 
     def _found_at(self, path: str, tracked: set[str]) -> str | None:
         """The file that is where ``path`` is to be, or where a folder for it is to be; None: there is none."""
@@ -249,10 +255,11 @@ def _one_at_a_time(project: ProjectRepository) -> Iterator[Path]:
         yield folder
 
 
-def _in_the_way(files: list[str]) -> Conflict:
+def _in_the_way(files: list[str], hint: str | None = None) -> Conflict:
     return Conflict(
         f"files of yours that git would overwrite are in the way: {', '.join(files[:20])}",
-        hint="move them away, then land again; nothing was changed. A file that git was told not to look at: "
+        hint=hint
+        or "move them away, then land again; nothing was changed. A file that git was told not to look at: "
         "`git update-index --no-assume-unchanged --no-skip-worktree FILE`",
         code="in_the_way",
         files=files,

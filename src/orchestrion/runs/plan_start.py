@@ -60,8 +60,10 @@ def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
 
     Raises NotFound (``plan_lost``).
     """
-    known = place_of(tip, plan)
-    return known if known is None or tip.read() else tip.create(known)
+    found = tip.read()
+    if found is not None or plan["tip"] is None:
+        return found
+    return tip.create(_known(tip, plan))
 
 
 def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
@@ -69,9 +71,12 @@ def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
 
     Raises NotFound (``plan_lost``) when this repository has not got that commit.
     """
-    found, known = tip.read(), plan["tip"]
-    if found is not None or known is None:
-        return found
+    found = tip.read()
+    return found if found is not None or plan["tip"] is None else _known(tip, plan)
+
+
+def _known(tip: PlanTip, plan: Mapping[str, Any]) -> str:
+    known = str(plan["tip"])
     if tip.git.tip(known) is None:
         raise NotFound(
             f"plan {plan['name']} is at {known[:12]}, and this repository has neither that commit nor {tip.ref}",
@@ -79,7 +84,7 @@ def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
             code="plan_lost",
             plan=plan["name"],
         )
-    return str(known)
+    return known
 
 
 def _never_began(plan: Mapping[str, Any]) -> bool:
