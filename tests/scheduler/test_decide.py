@@ -298,7 +298,7 @@ def _refusal(board: Board, task: int) -> Conflict:
 def test_what_changes_is_said_and_the_rest_stays(board: Board) -> None:
     task = board.add("old", role="tester", tags=("a",), checks=("true",), due_at=5)
     changed = board.update(task, title="new", tags=("b", "c"), priority=5, role="writer", context={"x": 1})
-    assert changed == ["context", "lane", "tags", "title"]
+    assert changed == ["context", "role", "tags", "title"]
     row = board.task(task)
     assert (row["title"], row["role"], row["tags"], row["checks"]) == ("new", "writer", '["b", "c"]', '["true"]')
     assert {r["tag"] for r in board.raw.rows("select tag from tags")} == {"b", "c"}
@@ -344,9 +344,29 @@ def test_changes_that_no_task_may_have_are_refused_and_change_nothing(board: Boa
     assert board.task(task) == before
 
 
-def test_nothing_given_means_nothing_changed(board: Board) -> None:
-    task = board.add(role="tester", agent="codex", needs=("gpu",))
-    for changes in ({"role": None}, {"agent": None}, {"needs": None}, {"title": None}, {"priority": None}, {}):
-        assert board.update(task, **changes) == []
+def test_what_is_not_named_stays_and_null_clears(board: Board) -> None:
+    task = board.add(role="tester", agent="codex", needs=("gpu",), due_at=5, command="true")
+    assert board.update(task) == []
+    assert board.update(task, role=None, needs=None) == ["needs", "role"]
     row = board.task(task)
-    assert (row["role"], row["agent"], row["needs"]) == ("tester", "codex", '["gpu"]')
+    assert (row["role"], row["agent"], row["needs"], row["due_at"]) == ("", "codex", "[]", 5)
+    assert board.update(task, due_at=None, command=None) == ["command", "due_at"]
+    assert (board.task(task)["due_at"], board.task(task)["command"]) == (None, None)
+    assert board.update(task, due_at=None) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "hint"),
+    [
+        ("title", "give it another one; it has no default"),
+        ("priority", "set it to its default, 5"),
+        ("merge", "set it to its default, auto"),
+        ("max_retries", "set it to its default, which is the setting retry.max"),
+    ],
+)
+def test_what_every_task_has_cannot_be_cleared(board: Board, field: str, hint: str) -> None:
+    task = board.add(due_at=5)
+    with pytest.raises(InvalidInput) as refused:
+        board.update(task, **{field: None, "due_at": None})
+    assert (refused.value.code, refused.value.hint) == ("not_clearable", hint)
+    assert board.task(task)["due_at"] == 5

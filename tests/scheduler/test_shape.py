@@ -283,11 +283,11 @@ def test_a_task_waits_for_all_of_its_gates(board: Board) -> None:
 def test_a_refused_approval_blocks_and_says_so(board: Board) -> None:
     task = board.add()
     gate = board.gate(task)
-    assert board.task(task)["reason"] == f"approval G{gate} is open"
+    assert board.task(task)["reason"] == f"approval G{gate} is waiting"
     board.open_gate(gate, refuse=True)
     assert board.state(task) == "blocked"
     assert board.task(task)["reason"] == f"approval G{gate} is refused"
-    assert ("gate", f"approval G{gate} was refused") in board.why(task)
+    assert ("gate", f"approval G{gate} is refused") in board.why(task)
 
 
 def test_a_time_gate_may_be_opened_early(board: Board) -> None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
+from orchestrion.core.errors import InvalidInput
 from orchestrion.core.states import DEPENDENCY_KINDS, GATE_KINDS, EdgeKind, TaskState
 from orchestrion.core.values import (
     LAST_MOMENT,
@@ -35,6 +36,8 @@ from orchestrion.core.values import (
 )
 
 __all__ = [
+    "CHANGEABLE",
+    "CLEARABLE",
     "COMPLEXITIES",
     "LAST_MOMENT",
     "LIST_LIMIT",
@@ -55,6 +58,7 @@ __all__ = [
     "check_text",
     "check_title",
     "check_word",
+    "cleared",
     "iso",
     "moment",
     "name",
@@ -153,6 +157,35 @@ class NewTask:
             check_choice("kind", wait.kind, DEPENDENCY_KINDS)
         for gate in self.gates:
             check_choice("gate", gate.kind, GATE_KINDS)
+
+
+#: What only a task that is made is given; where it stands and what it waits for is changed by moves of their own.
+_MADE_WITH = frozenset({"plan", "key", "parent", "waits", "gates", "completed"})
+#: Fields of a task that can be changed -> their value in a task that was given none; MISSING: every task has one.
+CHANGEABLE: Mapping[str, Any] = {
+    one.name: one.default if one.default_factory is MISSING else one.default_factory()
+    for one in fields(NewTask)
+    if one.name not in _MADE_WITH
+}
+#: Those of them that a task can be without.
+CLEARABLE = frozenset(one for one, unset in CHANGEABLE.items() if unset in (None, "", (), {}))
+#: Fields whose usual value is a setting.
+_SETTINGS = {"max_retries": "retry.max", "retry_delay_s": "retry.delay_s"}
+
+
+def cleared(what: str) -> Any:
+    """The value that a field of a task has once it is cleared.
+
+    Raises InvalidInput (``not_clearable``) for a field that no task is without; the hint names its usual value.
+    """
+    if what in CLEARABLE:
+        return CHANGEABLE[what]
+    hint = f"set it to its default, {CHANGEABLE[what]}"
+    if what in _SETTINGS:
+        hint = f"set it to its default, which is the setting {_SETTINGS[what]}"
+    if CHANGEABLE[what] is MISSING:
+        hint = "give it another one; it has no default"
+    raise InvalidInput(f"{what} cannot be cleared: every task has one", hint=hint, code="not_clearable", field=what)
 
 
 @dataclass(frozen=True)
@@ -261,6 +294,9 @@ class Task:
             "tags": json.loads(row["tags"]),
             "run_command": row["command"],
             "checks": json.loads(row["checks"]),
+            "setup": row["setup"],
+            "merge": row["merge"],
+            "timeout_s": row["timeout_s"],
             "context": json.loads(row["context"]),
             "metadata": json.loads(row["metadata"]),
             "run": name("R", row["run"]) if row["run"] else None,
@@ -270,6 +306,7 @@ class Task:
             "attempts": row["attempts"],
             "retries": row["retries"],
             "max_retries": row["max_retries"],
+            "retry_delay_s": row["retry_delay_s"],
             "retry_at": iso(row["retry_at"]),
             "progress": self.progress,
             "summary": row["summary"],
@@ -278,6 +315,8 @@ class Task:
             "updated_at": iso(row["updated_at"]),
             "started_at": iso(row["started_at"]),
             "due_at": iso(row["due_at"]),
-            "completed_at": iso(row["completed_at"]),
+            "completed_at": iso(row["completed_at"]) if row["state"] == TaskState.COMPLETED else None,
+            # The column holds when the task was settled, in whatever way.
+            "ended_at": iso(row["completed_at"]),
             "archived_at": iso(row["archived_at"]),
         }

@@ -107,6 +107,15 @@ class EdgeState(StrEnum):
     WAIVED = "waived"
 
 
+#: What people read of an edge, and of a gate: *open* is said of tasks alone.
+STANDINGS: dict[str, str] = {
+    EdgeState.OPEN: "waiting",
+    EdgeState.MET: "met",
+    EdgeState.DEAD: "dead",
+    EdgeState.WAIVED: "waived",
+}
+GATE_STANDINGS: dict[str, str] = {EdgeState.OPEN: "waiting", EdgeState.MET: "opened", EdgeState.DEAD: "refused"}
+
 TASK_MOVES: dict[TaskState, tuple[TaskState, ...]] = {
     TaskState.PENDING: (TaskState.READY, TaskState.BLOCKED, TaskState.COMPLETED, TaskState.CANCELLED),
     TaskState.READY: (TaskState.IN_PROGRESS, TaskState.PENDING, TaskState.BLOCKED, TaskState.CANCELLED),

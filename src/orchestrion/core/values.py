@@ -5,9 +5,11 @@ Apart from ``model``, whose classes take longer to make than a hook of an agent 
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from datetime import UTC, datetime
+from typing import Any
 
 from orchestrion.core.errors import InvalidInput
 
@@ -169,3 +171,19 @@ def check_list(what: str, values: tuple[object, ...]) -> None:
 def count(number: int, noun: str) -> str:
     """``1 task``, ``2 tasks``."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def in_words(value: Any) -> str:
+    """Free data for people: ``key: value, other: value``; texts stand as they are, without the escapes of JSON."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {in_words(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(in_words(one) for one in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def as_it_stood(text: str) -> str:
+    """A program's output as a terminal shows it in the end: of a line that was written anew, the last writing."""
+    if "\r" not in text:
+        return text
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))

@@ -85,7 +85,7 @@ def read(tx: Transaction, artifact: int, offset: int = 0, limit: int = PAGE) -> 
             code="no_artifact",
         )
     if offset < 0 or limit < 1:
-        raise InvalidInput("a page begins at 0 or later and has a size", hint="--offset 0", code="invalid_offset")
+        raise InvalidInput("a page begins at 0 or later and has a size", hint="begin at 0", code="invalid_offset")
     end = offset + limit
     text = row["content"][offset:end]
     return Page(row, text, offset, end if end < len(row["content"]) else None)

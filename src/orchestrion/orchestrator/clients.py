@@ -12,6 +12,7 @@ from orchestrion.core.model import name, number
 from orchestrion.core.states import SETTLED_TASK, TASK_MOVES, TaskState
 from orchestrion.orchestrator import synthesis
 from orchestrion.orchestrator.starting import StartingCases
+from orchestrion.orchestrator.tasks import nothing_to_change
 from orchestrion.scheduler import decide, shape
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -33,19 +34,14 @@ class ClientCases(StartingCases):
     def change(
         self, task: str, fields: Mapping[str, Any], goal: str | None = None, *, reason: str = "", run: str | None = None
     ) -> list[str]:
-        """New values and a new state for a task, all or nothing where they can be foreseen. Returns what changed.
+        """New values (None clears a field) and a new state, all or nothing where that can be foreseen; what changed.
 
         ``goal``: pending, in_progress, review, blocked, completed, failed, cancelled or archived.
         Raises IllegalMove when no way leads there from the state found.
         """
-        given = {field: value for field, value in fields.items() if value is not None}
-        if given.get("role"):
-            given["role"] = self.role_name(given["role"])
-        limits = self._limits()
-        one = number(task, "T")
-        if not given and goal is None:
-            raise InvalidInput("nothing to change was named", hint="give at least one value", code="nothing_to_change")
-        self._check_commands(given)
+        if not fields and goal is None:
+            raise nothing_to_change()
+        given, limits, one = self._changes(fields), self._limits(), number(task, "T")
         self.task(task)
         if given:
             self.store.rehearse(lambda tx: decide.update(tx, one, given, limits))

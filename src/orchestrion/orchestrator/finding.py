@@ -134,6 +134,8 @@ def bounded(limit: int) -> int:
     """A page's size, which has bounds. Raises InvalidInput."""
     if not 1 <= limit <= PAGE_LIMIT:
         raise InvalidInput(
-            f"a limit must be from 1 to {PAGE_LIMIT}, not {limit}", hint="go on with --cursor", code="invalid_limit"
+            f"a limit must be from 1 to {PAGE_LIMIT}, not {limit}",
+            hint="ask for fewer, then go on",
+            code="invalid_limit",
         )
     return limit

@@ -433,7 +433,7 @@ class RunCases(TaskCases):
 
         count = self.config["work.slots"] if slots is None else slots
         if not 1 <= count <= 1000:
-            raise InvalidInput(f"slots must be from 1 to 1000, not {count}", hint="--slots 4", code="invalid_slots")
+            raise InvalidInput(f"slots must be from 1 to 1000, not {count}", hint="for example 4", code="invalid_slots")
         self._refuse_unknown_agent(agent)
         only = self.store.read(lambda tx: plan_named(tx, plan))["id"] if plan else None
         one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen, plan=only)

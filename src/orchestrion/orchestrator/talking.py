@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from orchestrion.core.errors import GitProblem
 from orchestrion.core.model import iso, number
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator import views
@@ -83,9 +84,15 @@ class TalkCases(MetricCases):
         return self.store.read(lambda tx: messages.of_run(tx, run))
 
     def files_of(self, run: str) -> list[dict[str, Any]]:
-        """Files that a run has changed until now, as its supervisor saw them last. Raises NotFound."""
-        one = self.run(run).id
-        rows = self.store.read(lambda tx: overlap.of_run(tx, one))
+        """Files that a run has changed: those of its diff once it has committed, else as they were seen last.
+
+        ``path``, ``kind``, ``lines_added`` and ``lines_removed`` (None: no text), ``seen_at``. Raises NotFound.
+        """
+        row = self.run(run).row
+        committed = self._committed(row)
+        if committed is not None:
+            return committed
+        rows = self.store.read(lambda tx: overlap.of_run(tx, row["id"]))
         return [
             {
                 "path": row["path"],
@@ -96,6 +103,34 @@ class TalkCases(MetricCases):
             }
             for row in rows
         ]
+
+    def _committed(self, row: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        """The files between the commits of a run; None while it has none, or when they are not here (any more)."""
+        from orchestrion.runs.git import Git
+        from orchestrion.runs.workspace.changes import changes
+
+        base, head = row["base_commit"], row["head_commit"]
+        if not base or not head or self.project.git_root is None:
+            return None
+        git = Git(self.project.git_root)
+        try:
+            found = changes(git, base, head, measured=False) if git.tip(base) and git.tip(head) else None
+        except GitProblem:
+            return None
+        return (
+            None
+            if found is None
+            else [
+                {
+                    "path": overlap.storable(one.path),
+                    "kind": one.kind,
+                    "lines_added": one.lines_added,
+                    "lines_removed": one.lines_removed,
+                    "seen_at": iso(row["ended_at"]),
+                }
+                for one in found
+            ]
+        )
 
     def overlaps(self) -> list[dict[str, Any]]:
         """Files that a run at work and another one, at work or in review, have changed: ``path`` and ``runs``."""

@@ -180,25 +180,35 @@ class TaskCases(Finding):
         return detail, views.version(detail)
 
     def update(self, task: str, *, version: str | None = None, **changes: Any) -> Task:
-        """New values for fields of ``core.model.NewTask``; None leaves a field as it is.
+        """New values for fields of ``core.model.NewTask``; None clears a field, one that is not named stays.
 
-        With ``version`` only if the task is still what it was then, else Conflict (``version_changed``).
+        ``parent`` moves the task as ``move`` does. With ``version`` only if the task is still what it was then.
+        Raises InvalidInput (``nothing_to_change``, ``not_clearable``), NotFound, Conflict (``version_changed``,
+        ``parent_completed``).
         """
-        given = {field: value for field, value in changes.items() if value is not None}
-        if given.get("role"):
-            given["role"] = self.role_name(given["role"])
-        if not given:
-            raise InvalidInput("nothing to change was named", hint="give at least one option", code="nothing_to_change")
-        self._check_commands(given)
-        self._refuse_unknown_agent(given.get("agent"))
-        limits = self._limits()
+        if not changes:
+            raise nothing_to_change()
+        values, limits = self._changes(changes), self._limits()
+        moves, parent = "parent" in values, values.pop("parent", None)
 
         def change(tx: Transaction, one: int) -> None:
             if version is not None:
                 _check_version(tx, one, version)
-            decide.update(tx, one, given, limits)
+            if moves:
+                _move(tx, one, number(parent, "T") if parent else None, limits)
+            if values:
+                decide.update(tx, one, values, limits)
 
         return self._decide(task, change)
+
+    def _changes(self, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Changes as the scheduler takes them; what is named in them is there, and may be given by the caller."""
+        values = dict(changes)
+        if values.get("role"):
+            values["role"] = self.role_name(values["role"])
+        self._check_commands(values)
+        self._refuse_unknown_agent(values.get("agent"))
+        return values
 
     def _decide(self, task: str, act: Any) -> Task:
         one = number(task, "T")
@@ -215,14 +225,7 @@ class TaskCases(Finding):
         """Puts a task, with all below it, under another parent; None: under none. ``reopen``: a completed one too."""
         under = number(parent, "T") if parent else None
         limits = self._limits()
-
-        def move(tx: Transaction, one: int) -> None:
-            row = tx.one("task", id=one)
-            if under and row and not reopen and row["state"] != TaskState.COMPLETED:
-                shape.refuse_to_reopen(tx, under)
-            shape.move(tx, one, under, limits)
-
-        return self._decide(task, move)
+        return self._decide(task, lambda tx, one: _move(tx, one, under, limits, reopen=reopen))
 
     def completed_above(self, task: str) -> list[str]:
         """The task and what is above it, as far as they are completed: what a new child under it reopens."""
@@ -254,7 +257,7 @@ class TaskCases(Finding):
     def open_gate(
         self, thing: str, *, answer: str | None = None, called: str | None = None, refuse: bool = False
     ) -> Task:
-        """Opens a gate (G3), or the one open gate of a task (T12); ``refuse`` decides against it."""
+        """Opens a gate (G3), or the one gate that a task waits for (T12); ``refuse`` decides against it."""
 
         def opened(tx: Transaction) -> Task:
             gate = number(thing, "G") if thing[:1].upper() == "G" else _only_gate(tx, number(thing, "T"), called)
@@ -293,20 +296,32 @@ def _check_version(tx: Transaction, task: int, version: str) -> None:
         )
 
 
+def _move(tx: Transaction, task: int, parent: int | None, limits: create.Limits, *, reopen: bool = False) -> None:
+    row = tx.one("task", id=task)
+    if parent and row and not reopen and row["state"] != TaskState.COMPLETED:
+        shape.refuse_to_reopen(tx, parent)
+    shape.move(tx, task, parent, limits)
+
+
+def nothing_to_change() -> InvalidInput:
+    """The error for a change of nothing."""
+    return InvalidInput("nothing to change was named", hint="name a field and its new value", code="nothing_to_change")
+
+
 def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
     decide.find(tx, task)
     gates = tx.all("open_gates_of", task=task, name=called)
     decisions = [gate for gate in gates if gate["kind"] != EdgeKind.TIME] or gates
     if not decisions:
         raise NotFound(
-            f"{name('T', task)} has no open gate{f' called {called!r}' if called else ''} of its own",
+            f"{name('T', task)} has no gate{f' called {called!r}' if called else ''} of its own that waits",
             hint=f"`orchestrion why {name('T', task)}` shows what it waits for",
             code="no_gate",
         )
     if len(decisions) > 1:
         names = [name("G", gate["id"]) for gate in decisions]
         raise Conflict(
-            f"{name('T', task)} has {len(names)} open gates: {', '.join(names)}",
+            f"{name('T', task)} waits for {len(names)} gates: {', '.join(names)}",
             hint="name the one that is meant: `orchestrion gate open G3`",
             code="several_gates",
             gates=names,

@@ -21,6 +21,9 @@ from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
+#: Attribute of PlannedTask -> field of NewTask, where they differ.
+_NEW_TASK = {"run": "command", "due": "due_at", "timeout": "timeout_s"}
+
 
 @dataclass
 class Applied:
@@ -219,7 +222,8 @@ def _update(
 ) -> bool:
     """Gives a known task the document's values and, unless it is over, its waits. Whether anything changed."""
     one = tasks[task.key]
-    values = {field: value for field, value in _values(task, defaults).items() if value is not None}
+    cleared = {_NEW_TASK.get(attribute, attribute) for attribute in task.nulls}
+    values = {field: value for field, value in _values(task, defaults).items() if value is not None or field in cleared}
     changed = bool(decide.update(tx, one, values, limits))
     if row["state"] in SETTLED_TASK:
         return changed

@@ -76,6 +76,8 @@ class PlannedTask:
     #: Born completed (``- [x]``).
     completed: bool = False
     children: tuple[PlannedTask, ...] = ()
+    #: Attributes for which it says null: a task that had a value has none afterwards.
+    nulls: frozenset[str] = field(default=frozenset(), compare=False)
     #: Where it stands in the file.
     line: int = field(default=0, compare=False)
     column: int = field(default=0, compare=False)
@@ -237,7 +239,8 @@ def _draft(found: Found, parent: int | None, drafts: Sequence[_Draft], start: Ma
     entries = fields.mapping("a task", found, _TASK_FIELDS)
     if "title" not in entries:
         raise refused(found, "a task needs a title, found none", hint="say in a few words what is to be done")
-    return _Draft(found, {**start, **fields.read_fields(entries)}, parent, level)
+    values = {**start, **fields.read_fields(entries), "nulls": fields.nulls(entries)}
+    return _Draft(found, values, parent, level)
 
 
 # --- keys -------------------------------------------------------------------------------------------------------------

@@ -435,3 +435,8 @@ def read_fields(entries: Mapping[str, Found]) -> dict[str, Any]:
         # `after`, `after_failure` and `soft_after` add up.
         values[into] = (*values.get(into, ()), *value) if into == "after" else value
     return values
+
+
+def nulls(entries: Mapping[str, Found]) -> frozenset[str]:
+    """Attributes of PlannedTask whose fields say null."""
+    return frozenset(FIELDS[name].into for name, found in entries.items() if name in FIELDS and found.value is None)

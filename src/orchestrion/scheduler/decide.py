@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
-from orchestrion.core.model import NewTask, check_text, name
+from orchestrion.core.model import CHANGEABLE, NewTask, check_text, cleared, name
 from orchestrion.core.states import (
     SETTLED_TASK,
     TASK_MOVES,
@@ -146,71 +146,48 @@ def delete(tx: Transaction, task: int) -> None:
 
 
 def update(tx: Transaction, task: int, changes: Mapping[str, Any], limits: create.Limits | None = None) -> list[str]:
-    """Gives a task new values; keys as in ``core.model.NewTask``. Returns what changed.
+    """Gives a task new values; keys as in ``core.model.NewTask``, None clears the field. Returns what changed.
 
-    Values are checked as those of a new task; None leaves a value as it is. A task that was started keeps its state.
+    Values are checked as those of a new task. A task that was started keeps its state. Raises InvalidInput
+    (``invalid_field``, ``not_clearable``), NotFound.
     """
-    changes = {field: value for field, value in changes.items() if value is not None}
-    row = tx.one("task", id=task) or _missing(task)
-    unknown = changes.keys() - _CHANGEABLE
+    find(tx, task)
+    row = tx.the("task", id=task)
+    unknown = changes.keys() - CHANGEABLE.keys()
     if unknown:
         raise InvalidInput(
             f"{', '.join(sorted(unknown))} cannot be changed",
-            hint=f"what can: {', '.join(sorted(_CHANGEABLE))}",
+            hint=f"what can: {', '.join(sorted(CHANGEABLE))}",
             code="invalid_field",
         )
-    NewTask(**{"title": row["title"], **changes})
-    needs: Sequence[str] = changes.get("needs", json.loads(row["needs"]))
-    lane = create.lane_number(
-        tx,
-        str(changes.get("role", row["role"])),
-        str(changes.get("agent", row["agent"])),
-        needs,
-        limits,
-        has_command=changes.get("command", row["command"]) is not None,
-    )
-    values: dict[str, object] = {
-        field: json.dumps(changes[field]) if field in _JSON and field in changes else changes.get(field)
-        for field in _CHANGEABLE - {"role", "agent", "needs"}
-    }
-    changed = [f for f, value in values.items() if value is not None and value != row[f]]
-    changed += ["lane"] if lane != row["lane"] else []
+    given = {field: cleared(field) if value is None else value for field, value in changes.items()}
+    NewTask(**{"title": row["title"], **given})
+    values = {field: _as_kept(field, given[field]) if field in given else row[field] for field in CHANGEABLE}
+    changed = sorted(field for field in given if values[field] != row[field])
     if not changed:
         return []
+    lane = create.lane_number(
+        tx,
+        values.pop("role"),
+        values.pop("agent"),
+        json.loads(values.pop("needs")),
+        limits,
+        has_command=values["command"] is not None,
+    )
     tx.put("change_task", id=task, lane=lane, **values)
-    if "tags" in changes:
+    if "tags" in changed:
         tx.put("remove_tags", task=task)
-        tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(changes["tags"]))])
+        tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(given["tags"]))])
     tx.put("rerank", ids=[task])
-    tx.event("task.updated", task=task, data={"changed": sorted(changed)})
-    return sorted(changed)
+    tx.event("task.updated", task=task, data={"changed": changed})
+    return changed
 
 
-_JSON = frozenset({"checks", "tags", "context", "metadata"})
-_CHANGEABLE = frozenset(
-    {
-        "title",
-        "description",
-        "role",
-        "agent",
-        "needs",
-        "priority",
-        "type",
-        "complexity",
-        "effort_min",
-        "due_at",
-        "max_retries",
-        "retry_delay_s",
-        "timeout_s",
-        "command",
-        "checks",
-        "setup",
-        "merge",
-        "tags",
-        "context",
-        "metadata",
-    }
-)
+def _as_kept(field: str, value: Any) -> Any:
+    """A value as the task's row has it; needs are a set there."""
+    if field == "needs":
+        value = sorted(set(value))
+    return json.dumps(value) if isinstance(value, list | tuple | Mapping) else value
 
 
 #: What to do instead of a decision that does not work on a task in this state.
@@ -253,7 +230,7 @@ def _cancel_one(tx: Transaction, row: Row, reason: str) -> None:
 
 def _need(reason: str, what: str) -> None:
     if not reason.strip():
-        raise InvalidInput(f"{what} needs a reason", hint="give --reason TEXT", code="reason_missing")
+        raise InvalidInput(f"{what} needs a reason", hint="say why", code="reason_missing")
 
 
 def _refuse_illegal(row: Row, to: TaskState, only: tuple[TaskState, ...]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
-from orchestrion.core.states import DECISION_GATES, SETTLED_TASK, EdgeKind, TaskState
+from orchestrion.core.states import DECISION_GATES, GATE_STANDINGS, SETTLED_TASK, EdgeKind, EdgeState, TaskState
 from orchestrion.core.values import count
 from orchestrion.scheduler import breaker, budget, slots
 from orchestrion.scheduler.budget import Budgets
@@ -100,11 +100,11 @@ def _of_edge(edge: Row) -> Reason:
         label = name("G", edge["gate"])
         when = f" until {iso(edge['opens_at'])}" if edge["opens_at"] else ""
         text = f": {edge['gate_name']}" if edge["gate_name"] else ""
-        how = "was refused" if edge["state"] == "dead" else "is open"
-        decided = how == "is open" and edge["kind"] in DECISION_GATES
+        how = GATE_STANDINGS[edge["state"]]
+        decided = edge["state"] == EdgeState.OPEN and edge["kind"] in DECISION_GATES
         answer = " --answer TEXT" if edge["kind"] == EdgeKind.QUESTION else ""
         todo = f"; `orchestrion gate open {label}{answer}` decides it" if decided else ""
-        return Reason("gate", f"{edge['kind']} {label} {how}{when}{text}{todo}", [label])
+        return Reason("gate", f"{edge['kind']} {label} is {how}{when}{text}{todo}", [label])
     label = name("T", edge["prerequisite"])
     detail = f"{label} ({edge['prerequisite_title']}) is {edge['prerequisite_state']}"
     if edge["kind"] == "child":

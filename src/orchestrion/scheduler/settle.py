@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from orchestrion.core.model import name
-from orchestrion.core.states import GATE_KINDS, TaskState, is_legal_task_move, waiting_state
+from orchestrion.core.states import GATE_KINDS, GATE_STANDINGS, TaskState, is_legal_task_move, waiting_state
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -111,8 +111,7 @@ def _why_blocked(tx: Transaction, tasks: list[Row]) -> dict[int, dict[str, str |
 
 def _cause(edge: Row) -> str:
     if edge["kind"] in GATE_KINDS:
-        how = "refused" if edge["state"] == "dead" else "open"
-        return f"{edge['kind']} {name('G', edge['gate'])} is {how}"
+        return f"{edge['kind']} {name('G', edge['gate'])} is {GATE_STANDINGS[edge['state']]}"
     return f"{name('T', edge['prerequisite'])} failed or was cancelled"
 
 

@@ -51,7 +51,7 @@ def remove_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind | None
 def waive_dependency(tx: Transaction, task: int, on: int, reason: str) -> None:
     """The wait for ``on`` no longer binds, for a reason that is kept; this is final."""
     if not reason.strip():
-        raise InvalidInput("waiving a dependency needs a reason", hint="give --reason TEXT", code="reason_missing")
+        raise InvalidInput("waiving a dependency needs a reason", hint="say why", code="reason_missing")
     check_text("reason", reason)
     edges = _dependency(tx, task, on, None)
     tx.put("waive_edges", ids=[edge["id"] for edge in edges], reason=reason)
@@ -76,7 +76,9 @@ def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = (
     check_number("moment", gate.opens_at, 0, LAST_MOMENT)
     if (gate.kind == EdgeKind.TIME) != (gate.opens_at is not None):
         raise InvalidInput(
-            "a time gate needs its moment, and only a time gate has one", hint="give --until TIME", code="invalid_gate"
+            "a time gate needs its moment, and only a time gate has one",
+            hint="say when it opens, or choose another kind of gate",
+            code="invalid_gate",
         )
     row = tx.the("add_gate", task=task, kind=str(gate.kind), name=gate.name, opens_at=gate.opens_at)
     edges = [{"task": one, "gate": row["id"], "kind": str(gate.kind), "heir_of": task} for one in (task, *heirs)]
@@ -202,7 +204,7 @@ def refuse_to_reopen(tx: Transaction, parent: int) -> None:
         names = [name("T", row["id"]) for row in found]
         raise Conflict(
             f"a new child would reopen {', '.join(names)}, which is completed",
-            hint="--reopen if that is meant; or choose another parent",
+            hint="say reopen if that is meant (`--reopen` in a command); or choose another parent",
             code="parent_completed",
             reopens=names,
         )

@@ -17,7 +17,7 @@ HOSTILE = "a\x1b[2Jb\x07c\rd\u202ee\x9b31mf\u2028g\x00h\x7f"
 
 
 def test_hostile_text_is_written_out() -> None:
-    assert output.plain(HOSTILE) == r"a\x1b[2Jb\x07c\rd\u202ee\x9b31mf\u2028g\x00h\x7f"
+    assert output.plain(HOSTILE) == r"a\x1b[2Jb\x07c d\u202ee\x9b31mf\u2028g\x00h\x7f"
     assert output.plain("two\nlines\tand") == r"two\nlines\tand"
     assert output.block("two\r\nlines\tand\x1b") == "two\nlines\tand\\x1b"
 
@@ -100,3 +100,8 @@ def test_colours_only_where_they_are_shown(monkeypatch: pytest.MonkeyPatch) -> N
     assert output.paint("x", "red", stream=io.StringIO()) == "x"
     monkeypatch.setenv("NO_COLOR", "1")
     assert output.paint("x", "red", stream=Terminal()) == "x"
+
+
+def test_a_text_of_several_lines_is_one_line_without_escapes_where_one_is_shown() -> None:
+    assert output.plain("1 check failed\n\n```\n  E assert\tFalse\r\n```") == "1 check failed ``` E assert False ```"
+    assert output.block("building\n 10 %\r 60 %\r100 %\r\nbuilt\r\n") == "building\n100 %\nbuilt\n"

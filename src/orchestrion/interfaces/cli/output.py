@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TextIO
 
+from orchestrion.core.values import as_it_stood
 from orchestrion.core.values import count as count
 
 _STYLES = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "blue": 34, "magenta": 35, "cyan": 36}
@@ -46,6 +47,8 @@ _PLAIN_SIGNS = {
 }  # fmt: skip
 #: Colours in an agent's log; they are left out, everything else is written out.
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+#: Where a line of a text ends, with the space around it.
+_BREAK = re.compile(r"[ \t]*[\r\n][ \t\r\n]*|\t+")
 #: Characters that JSON leaves as they are, but a terminal may obey.
 _RISKY_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
 #: The joiners of emoji and scripts: the invisible signs that text needs.
@@ -132,9 +135,11 @@ def _put(text: str, stream: TextIO) -> None:
 
 
 def plain(text: object) -> str:
-    """Somebody's text as one line that no terminal obeys."""
+    """Somebody's text as one line that no terminal obeys; where it has line ends the line has spaces."""
     given = str(text)
-    return given if given.isprintable() else "".join(_harmless(sign) for sign in _COLOUR.sub("", given))
+    if given.isprintable():
+        return given
+    return "".join(_harmless(sign) for sign in _BREAK.sub(" ", _COLOUR.sub("", given)))
 
 
 def first_line(text: object) -> str:
@@ -144,7 +149,7 @@ def first_line(text: object) -> str:
 
 def block(text: str) -> str:
     """The same for a text of several lines; its line ends and tabs stay."""
-    clean = _COLOUR.sub("", text.replace("\r\n", "\n"))
+    clean = _COLOUR.sub("", as_it_stood(text))
     return "".join(sign if sign in "\n\t" else _harmless(sign) for sign in clean)
 
 
@@ -154,7 +159,7 @@ def _harmless(sign: str) -> str:
     # Zs are the spaces of other scripts; Co and Cn are signs without a meaning of their own.
     if unicodedata.category(sign) in ("Zs", "Co", "Cn"):
         return sign
-    return {"\n": "\\n", "\t": "\\t", "\r": "\\r"}.get(sign) or _written_out(sign)
+    return _written_out(sign)
 
 
 def paint(text: str, *styles: str, stream: TextIO | None = None) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from orchestrion.core.values import in_words
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import FOLDER, command, group, tasks
@@ -181,7 +182,7 @@ def _data(event: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = in_words(value)
     return text if len(text) <= 80 else f"{text[:79]}…"
 
 

@@ -111,7 +111,7 @@ def gate_add(call: Call, task: str, until: str | None, **asked: str | None) -> N
 @click.option("--name", "called", metavar="NAME", help="Which gate of the task, if it has several.")
 @click.option("--refuse", is_flag=True, help="Decide against it: the task stays blocked.")
 def gate_open(call: Call, thing: str, answer: str | None, called: str | None, refuse: bool) -> None:
-    """Name the gate (G3), or a task that has one open gate (T5)."""
+    """Name the gate (G3), or a task of which one gate waits (T5)."""
     with call.open() as orchestrion:
         _answer(call, orchestrion.open_gate(thing, answer=answer, called=called, refuse=refuse).as_json())
 

@@ -122,12 +122,18 @@ def _permissions(found: Mapping[str, Any]) -> Iterator[str]:
             one["task"],
             one["run"],
             output.plain(_wanted(one)),
-            one["state"] if one["rule"] or one["state"] != "open" else "no single rule allows it",
+            _standing(one),
             output.moment(one["asked_at"]),
         )
         for one in found["permissions"]
     ]
     yield from output.table(rows) if rows else ["no agent waits for a permission"]
+
+
+def _standing(one: Mapping[str, Any]) -> str:
+    if one["state"] != "open":
+        return str(one["state"])
+    return "waiting" if one["rule"] else "no single rule allows it"
 
 
 def _wanted(one: Mapping[str, Any]) -> str:
@@ -147,7 +153,7 @@ def _delivery(found: Mapping[str, Any]) -> str:
 
 def _files(found: Mapping[str, Any]) -> Iterator[str]:
     if not found["files"]:
-        yield f"{found['run']} has changed no file, as far as was seen"
+        yield f"{found['run']} has changed no file, as far as is known"
     yield from output.table([(file["kind"], _lines(file), output.plain(file["path"])) for file in found["files"]])
 
 

@@ -7,10 +7,12 @@ from typing import Any
 
 import click
 
-from orchestrion.core.states import SETTLED_TASK
+from orchestrion.core.model import CLEARABLE
+from orchestrion.core.states import GATE_STANDINGS, STANDINGS
+from orchestrion.core.values import in_words
 from orchestrion.interfaces.cli import output, used
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command, plans, split, task_argument, tasks, things
+from orchestrion.interfaces.cli.command import command, plans, split, task_argument, tasks, things, usage
 
 #: So many lines of a reason are shown.
 _LINES = 12
@@ -31,7 +33,7 @@ _VALUES: tuple[tuple[tuple[str, ...], dict[str, Any]], ...] = (
     (("--type",), {"metavar": "WORD", "help": "Kind of task, for finding it."}),
     (("--complexity",), {"metavar": "WORD", "help": "trivial, simple, moderate, complex or very_complex."}),
     (("--effort", "effort_min"), {"metavar": "MIN", "type": float, "help": "Estimated effort in minutes."}),
-    (("--due",), {"metavar": "TIME", "help": "Deadline, ISO 8601; without a zone it is UTC."}),
+    (("--due", "due_at"), {"metavar": "TIME", "help": "Deadline, ISO 8601; without a zone it is UTC."}),
     (("--max-retries",), {"metavar": "N", "type": int, "help": "Retries after transient failures."}),
     (("--retry-delay", "retry_delay_s"), {"metavar": "S", "type": float, "help": "Wait before the first retry."}),
     (("--timeout", "timeout_s"), {"metavar": "S", "type": float, "help": "Longest time of one run, in seconds."}),
@@ -57,9 +59,31 @@ def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     for field in ("needs", "tags"):
         if field in given:
             given[field] = tuple(split(given[field]))
-    if "due" in given:
-        given["due_at"] = moment(given.pop("due"))
+    if "due_at" in given:
+        given["due_at"] = moment(given["due_at"])
     return given
+
+
+#: What ``update`` clears though it has no option to set it: plan files and clients do.
+_ONLY_CLEARED = (("--context",), ("--metadata",))
+
+
+def _clearing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command ``--no-due`` and its kin, for every field that a task can be without."""
+    for names in (*_ONLY_CLEARED, *(names for names, _ in reversed(_VALUES))):
+        field = names[-1].removeprefix("--").replace("-", "_")
+        if field in CLEARABLE:
+            option = f"--no-{names[0].removeprefix('--')}"
+            function = click.option(option, f"no_{field}", is_flag=True, help=f"Clears {field}.")(function)
+    return function
+
+
+def _cleared(values: dict[str, Any]) -> dict[str, None]:
+    """The fields that are to be cleared, taken out of a command's values."""
+    fields = [field for field in CLEARABLE if values.pop(f"no_{field}")]
+    if both := sorted(field for field in fields if values.get(field) not in (None, ())):
+        raise usage(f"{', '.join(both)}: give a value or clear it, not both.")
+    return dict.fromkeys(fields)
 
 
 def _waits(option: str, meaning: str) -> Callable[[Any], Any]:
@@ -114,16 +138,18 @@ def add(
     call.answer(task, lambda: [moved(task), *reopens(reopened)])
 
 
-@command("update", "orchestrion update T3 --priority 9 --check 'make test'")
+@command("update", "orchestrion update T3 --priority 9 --check 'make test'", "orchestrion update T3 --no-due")
 @task_argument()
 @click.option("--title", metavar="TEXT", help="What is to be done, in a line.")
 @_values
+@_clearing
 def update(call: Call, task: str, **values: Any) -> None:
     """Options that are left out change nothing; a list that is given replaces the old one. A
     task that was started keeps its state.
     """
+    cleared = _cleared(values)
     with call.open() as orchestrion:
-        changed = orchestrion.update(task, **_given(values)).as_json()
+        changed = orchestrion.update(task, **_given(values), **cleared).as_json()
     call.answer(changed, lambda: [moved(changed)])
 
 
@@ -251,14 +277,22 @@ def _facts(task: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "role", task["role"]
     yield "agent", task["agent"]
     yield "command", plain(task["run_command"]) if task["run_command"] else None
+    yield "setup", plain(task["setup"] or "")
+    yield "merge", None if task["merge"] == "auto" else task["merge"]
+    yield "type", None if task["type"] == "standard" else task["type"]
+    yield "complexity", task["complexity"]
     yield "priority", task["priority"]
     yield "effort", f"{task['effort_min']:g} min" if task["effort_min"] else None
     yield "needs", ", ".join(task["needs"])
     yield "tags", ", ".join(task["tags"])
-    yield "attempts", f"{task['attempts']}, {task['retries']} of {task['max_retries']} retries"
+    retries = f"{task['retries']} of {task['max_retries']} retries, the first after {task['retry_delay_s']:g} s"
+    yield "attempts", f"{task['attempts']}, {retries}"
+    yield "timeout", None if task["timeout_s"] is None else f"{task['timeout_s']:g} s"
+    for name in ("context", "metadata"):
+        yield name, plain(in_words(task[name]))
     for name in ("created_at", "started_at", "due_at"):
         yield name.removesuffix("_at"), moment(task[name])
-    yield task["state"] if task["state"] in SETTLED_TASK else "ended", moment(task["completed_at"])
+    yield "completed" if task["completed_at"] else "ended", moment(task["ended_at"])
     yield "archived", moment(task["archived_at"])
 
 
@@ -283,7 +317,8 @@ def _part(title: str, texts: Iterable[str]) -> Iterator[str]:
 
 
 def _edge(edge: Mapping[str, Any]) -> tuple[str, ...]:
-    said = [edge["kind"].replace("_", " "), edge["state"]]
+    standings = GATE_STANDINGS if edge["on"].startswith("G") else STANDINGS
+    said = [edge["kind"].replace("_", " "), standings.get(edge["state"], edge["state"])]
     inherited = f"from {edge['inherited_from']}" if edge["inherited_from"] else ""
     return edge["on"], *said, inherited, output.plain(edge["reason"] or "")
 
@@ -291,7 +326,7 @@ def _edge(edge: Mapping[str, Any]) -> tuple[str, ...]:
 def _gate(gate: Mapping[str, Any]) -> tuple[str, ...]:
     asked = output.plain(gate["name"] or output.moment(gate["opens_at"]))
     answer = f"{output.plain(gate['answer'] or '')} {output.faint(output.plain(gate['decided_by'] or ''))}".strip()
-    return gate["id"], gate["kind"], gate["state"], asked, answer
+    return gate["id"], gate["kind"], GATE_STANDINGS[gate["state"]], asked, answer
 
 
 def _attempt(run: Mapping[str, Any]) -> tuple[str, ...]:

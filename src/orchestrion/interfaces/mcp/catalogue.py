@@ -164,6 +164,17 @@ _PLAN = (
     _extra("plan", listed="hidden"),
     _extra("key", listed="hidden"),
 )
+#: Parameters of update_task that a task can be without -> the field that ``clear`` empties.
+CLEARED: Mapping[str, str] = {
+    "description": "description",
+    "specialist_type": "role",
+    "estimated_effort": "effort_min",
+    "due_date": "due_at",
+    "context": "context",
+    "checks": "checks",
+    "tags": "tags",
+    "run_command": "command",
+}
 _UPDATE = (
     _TASK,
     Param("title"),
@@ -176,7 +187,11 @@ _UPDATE = (
     Param("context", "object"),
     _extra("reason"),
     _extra("priority", "integer", least=1, most=10),
+    _extra("clear", "strings", choices=tuple(CLEARED), says="to empty; null changes nothing"),
     _extra("task_type", choices=TYPES, listed="hidden"),
+    _extra("checks", "strings", listed="hidden"),
+    _extra("tags", "strings", listed="hidden"),
+    _extra("run_command", listed="hidden"),
     _extra("run", listed="hidden"),
     _extra("add_dependencies", "strings", listed="hidden"),
     _extra("remove_dependencies", "strings", listed="hidden"),

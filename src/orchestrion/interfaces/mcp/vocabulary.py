@@ -26,7 +26,7 @@ SPECIALIST_OF = {"implementer": "coder", "": "generic"}
 
 _EFFORT = re.compile(
     r"\s*([0-9]{1,7}(?:\.[0-9]{1,3})?)\s*"
-    r"(m|min|mins|minutes?|h|hrs?|hours?|d|days?|w|weeks?|)\s*",
+    r"(minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w|)\s*",
     re.ASCII | re.IGNORECASE,
 )
 #: A working day has eight hours, a week five days.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from urllib.parse import urlencode
 
 from orchestrion import __version__
 from orchestrion.core.states import MARKS
+from orchestrion.core.values import in_words
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -152,7 +152,7 @@ def ticked(value: object) -> str:
 
 def compact(value: object) -> str:
     """Data on one line."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return in_words(value)
 
 
 def query(values: dict[str, Any]) -> str:

@@ -78,9 +78,14 @@ class NewTask(TaskFields):
 
 
 class Changes(TaskFields):
-    """New values for a task; what is left out stays. `parent` moves it, null: under no other."""
+    """New values for a task; what is left out stays, null clears. `parent` moves it, null: under no other."""
 
     title: str | None = Field(None, min_length=1, max_length=255)
+    parent: Id | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the request has, null among them."""
+        return self.model_dump(exclude_unset=True)
 
 
 class NewClaim(Asked):

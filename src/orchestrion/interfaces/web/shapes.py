@@ -39,6 +39,9 @@ class Task(Told):
     tags: list[str]
     run_command: str | None
     checks: list[str]
+    setup: str | None
+    merge: Literal["auto", "none"]
+    timeout_s: float | None
     context: dict[str, Any]
     metadata: dict[str, Any]
     run: str | None
@@ -48,6 +51,7 @@ class Task(Told):
     attempts: int
     retries: int
     max_retries: int
+    retry_delay_s: float
     retry_at: str | None
     progress: float | None
     summary: str | None
@@ -57,6 +61,7 @@ class Task(Told):
     started_at: str | None
     due_at: str | None
     completed_at: str | None
+    ended_at: str | None
     archived_at: str | None
 
 

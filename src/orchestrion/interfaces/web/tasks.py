@@ -64,7 +64,7 @@ async def show_task(at: At, task: str, response: Response) -> Any:
 async def change_task(
     at: At, task: str, changes: bodies.Changes, if_match: Annotated[str | None, Header()] = None
 ) -> Any:
-    """New values for a task. With `If-Match` only if it is still as its `ETag` said."""
+    """New values for a task; null clears a field. With `If-Match` only if it is still as its `ETag` said."""
     given = _values(changes.given())
     version = None if if_match in (None, "*") else str(if_match).removeprefix("W/").strip('"')
     return await at.do(lambda cases: cases.update(task, version=version, **given).as_json())
@@ -161,7 +161,7 @@ async def add_gate(at: At, task: str, asked: bodies.NewGate) -> Any:
 
 @router.post("/gates/{gate}/open", response_model=shapes.Task, responses=_ACT)
 async def open_gate(at: At, gate: str, asked: bodies.Opening | None = None) -> Any:
-    """Opens a gate (`G3`), or the one open gate of a task; `refuse` decides against it."""
+    """Opens a gate (`G3`), or the one gate that a task waits for; `refuse` decides against it."""
     given = asked or bodies.Opening()
     act = lambda cases: cases.open_gate(gate, answer=given.answer, refuse=given.refuse).as_json()  # noqa: E731
     return await at.do(act)
@@ -191,9 +191,9 @@ def _values(given: Mapping[str, Any]) -> dict[str, Any]:
     values = dict(given)
     if "run" in values:
         values["command"] = values.pop("run")
-    if "due_at" in values:
+    if values.get("due_at") is not None:
         values["due_at"] = moment(values["due_at"])
     for field in ("checks", "needs", "tags"):
-        if field in values:
+        if values.get(field) is not None:
             values[field] = tuple(values[field])
     return values

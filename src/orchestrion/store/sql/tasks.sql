@@ -209,15 +209,11 @@ select min(at) as at from (
     select min(opens_at) from gates where state = 'open' and kind = 'time' and project = :project) as timers
 
 -- name: change_task
--- New values for what a caller may change; null leaves a value as it is.
-update tasks set updated_at = {now}, lane = :lane, title = coalesce(:title, title),
-    description = coalesce(:description, description), priority = coalesce(:priority, priority),
-    type = coalesce(:type, type), complexity = coalesce(:complexity, complexity),
-    effort_min = coalesce(:effort_min, effort_min), due_at = coalesce(:due_at, due_at),
-    max_retries = coalesce(:max_retries, max_retries), retry_delay_s = coalesce(:retry_delay_s, retry_delay_s),
-    timeout_s = coalesce(:timeout_s, timeout_s), command = coalesce(:command, command),
-    checks = coalesce(:checks, checks), setup = coalesce(:setup, setup), merge = coalesce(:merge, merge),
-    tags = coalesce(:tags, tags), context = coalesce(:context, context), metadata = coalesce(:metadata, metadata)
+-- All that a caller may change, of a task that is held.
+update tasks set updated_at = {now}, lane = :lane, title = :title, description = :description, priority = :priority,
+    type = :type, complexity = :complexity, effort_min = :effort_min, due_at = :due_at, max_retries = :max_retries,
+    retry_delay_s = :retry_delay_s, timeout_s = :timeout_s, command = :command, checks = :checks, setup = :setup,
+    merge = :merge, tags = :tags, context = :context, metadata = :metadata
 where id = :id
 
 -- name: set_parent

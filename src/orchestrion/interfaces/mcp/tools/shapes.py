@@ -10,6 +10,11 @@ from orchestrion.interfaces.mcp.replies import shortened
 
 #: Characters of a description and of a summary in a list, in a reply about one task.
 LISTED, ALONE = 160, 900
+#: What else a task can be given; shown where it was.
+_SET = (
+    *("plan", "key", "agent", "run_command", "checks", "setup", "merge", "needs", "tags"),
+    *("max_retries", "retry_delay_s", "timeout_s"),
+)
 
 
 def task(found: Mapping[str, Any], most: int = LISTED) -> dict[str, Any]:
@@ -33,6 +38,7 @@ def task(found: Mapping[str, Any], most: int = LISTED) -> dict[str, Any]:
         "created_at": found["created_at"],
         "due_date": found["due_at"],
         "completed_at": found["completed_at"],
+        "ended_at": None if found["completed_at"] else found["ended_at"],
     }
     return {key: value for key, value in shown.items() if value not in (None, "", [])}
 
@@ -46,9 +52,14 @@ def whole_task(found: Mapping[str, Any]) -> dict[str, Any]:
         **task(found, ALONE),
         "estimated_effort": None if found["effort_min"] is None else f"{found['effort_min']:g} min",
         "priority": found["priority"],
+        **{key: found[key] for key in _SET if found[key] not in (None, [], {})},
         "updated_at": found["updated_at"],
-        "metadata": found["metadata"] if len(str(found["metadata"])) < ALONE else {"left_out": "too long"},
+        **{key: _bounded(found[key]) for key in ("context", "metadata")},
     }
+
+
+def _bounded(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return value if len(str(value)) < ALONE else {"left_out": "too long"}
 
 
 def brief_task(found: Mapping[str, Any]) -> dict[str, Any]:

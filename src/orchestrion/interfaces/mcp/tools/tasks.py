@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import iso, moment
-from orchestrion.interfaces.mcp import vocabulary
+from orchestrion.interfaces.mcp import catalogue, vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, page
 from orchestrion.interfaces.mcp.tools import shapes
@@ -227,7 +227,27 @@ def update(call: ToolCall) -> dict[str, Any]:
     """New values and a new status."""
     given = call.given
     task = given["task_id"].strip()
-    fields = {
+    fields = _changes(call)
+    goal = "review" if given["status"] == "active" else given["status"]
+    more, fewer = given["add_dependencies"] or (), given["remove_dependencies"] or ()
+    changed = []
+    if goal or fields or not (more or fewer):
+        changed = call.cases.change(task, fields, goal, reason=given["reason"] or "", run=given["run"])
+    for other in more:
+        call.cases.add_dependency(task, other)
+    for other in fewer:
+        call.cases.remove_dependency(task, other)
+    changed += ["dependencies"] if more or fewer else []
+    shown = shapes.whole_task(call.cases.task(task).as_json())
+    names = {field: parameter for parameter, field in catalogue.CLEARED.items()} | {"type": "task_type"}
+    applied = sorted(names.get(one, one) for one in changed)
+    return fitted({**shown, "changes_applied": applied}, ("dependencies",), ("description", "summary"))
+
+
+def _changes(call: ToolCall) -> dict[str, Any]:
+    """The values that were given, and None for what ``clear`` names."""
+    given, config = call.given, call.cases.config
+    values = {
         "title": given["title"],
         "description": given["description"],
         "role": given["specialist_type"],
@@ -237,21 +257,17 @@ def update(call: ToolCall) -> dict[str, Any]:
         "context": given["context"],
         "priority": given["priority"],
         "type": given["task_type"],
+        "checks": None if given["checks"] is None else allowed_checks(given["checks"], config),
+        "tags": None if given["tags"] is None else tuple(given["tags"]),
+        "command": allowed_command(given["run_command"], config),
     }
-    goal = "review" if given["status"] == "active" else given["status"]
-    more, fewer = given["add_dependencies"] or (), given["remove_dependencies"] or ()
-    changed = []
-    if goal or any(value is not None for value in fields.values()) or not (more or fewer):
-        changed = call.cases.change(task, fields, goal, reason=given["reason"] or "", run=given["run"])
-    for other in more:
-        call.cases.add_dependency(task, other)
-    for other in fewer:
-        call.cases.remove_dependency(task, other)
-    changed += ["dependencies"] if more or fewer else []
-    shown = shapes.whole_task(call.cases.task(task).as_json())
-    names = {"lane": "specialist_type", "effort_min": "estimated_effort", "due_at": "due_date", "type": "task_type"}
-    applied = sorted({names.get(one, one) for one in changed})
-    return fitted({**shown, "changes_applied": applied}, ("dependencies",), ("description", "summary"))
+    clear = given["clear"] or ()
+    if both := [one for one in clear if values[catalogue.CLEARED[one]] is not None]:
+        raise InvalidInput(
+            f"{', '.join(both)}: a new value, and named in clear", hint="give one of the two", code="invalid_parameters"
+        )
+    named = {field: value for field, value in values.items() if value is not None}
+    return named | {catalogue.CLEARED[one]: None for one in clear}
 
 
 def cancel(call: ToolCall) -> dict[str, Any]:
@@ -274,7 +290,7 @@ def cancel(call: ToolCall) -> dict[str, Any]:
             "artifacts_dropped": dropped,
             "branches_kept": [run["branch"] for run in detail["runs"] if run["head_commit"]],
             "dependent_tasks_updated": detail["dependents"],
-            "cancelled_at": cancelled["completed_at"],
+            "cancelled_at": cancelled["ended_at"],
             "message": f"{cancelled['id']} is cancelled; tasks that wait for it are "
             + ("cancelled too" if call.given["dependents"] == "cancel" else "blocked, with the reason"),
         },
