@@ -182,8 +182,19 @@ def in_words(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
+#: What tells a terminal to colour, move or name: sequences, and strings up to their end.
+_TOLD_TERMINALS = re.compile(
+    r"\x1b\[[0-?]*[ -/]*[@-~]|\x1b[\]PX^_].*?(?:\x07|\x1b\\|$)|\x1b[ -/]*[0-~]", re.DOTALL | re.MULTILINE
+)
+
+
 def as_it_stood(text: str) -> str:
     """A program's output as a terminal shows it in the end: of a line that was written anew, the last writing."""
     if "\r" not in text:
         return text
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n"))
+
+
+def without_escapes(text: str) -> str:
+    """A program's output without what is meant for a terminal: colours, progress bars, titles of windows."""
+    return as_it_stood(_TOLD_TERMINALS.sub("", text) if "\x1b" in text else text)

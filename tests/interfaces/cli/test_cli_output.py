@@ -18,7 +18,7 @@ HOSTILE = "a\x1b[2Jb\x07c\rd\u202ee\x9b31mf\u2028g\x00h\x7f"
 
 def test_hostile_text_is_written_out() -> None:
     assert output.plain(HOSTILE) == r"a\x1b[2Jb\x07c d\u202ee\x9b31mf\u2028g\x00h\x7f"
-    assert output.plain("two\nlines\tand") == r"two\nlines\tand"
+    assert output.plain("two\nlines\tand") == "two lines and"
     assert output.block("two\r\nlines\tand\x1b") == "two\nlines\tand\\x1b"
 
 

@@ -9,7 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrion.core.values import without_escapes
 from orchestrion.interfaces.page import deeds
+from orchestrion.interfaces.page.wording import here
 
 #: Column -> its heading, and what is said when it is empty.
 HEADINGS = {
@@ -105,5 +107,5 @@ def _line(task: Mapping[str, Any]) -> str:
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(without_escapes(here(text)).split())
     return line if len(line) <= _SAID else f"{line[: _SAID - 1]}…"

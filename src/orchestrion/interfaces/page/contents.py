@@ -106,13 +106,15 @@ def of_task(cases: Orchestrator, task: str, may_act: bool) -> Found:
 def of_run(cases: Orchestrator, run: str, may_act: bool) -> Found:
     """One run with the end of its log."""
     found = cases.run_detail(run)
+    files = cases.files_of(run)
     task = cases.task(found["task"]).as_json()
     page = cases.log_tail(run)
     active = found["ended_at"] is None
     return {
         "run": found,
         "task": task,
-        "files": cases.files_of(run)[:FILES],
+        "files": files[:FILES],
+        "files_total": max(len(files), found["files_changed"] or 0),
         "log": page,
         "entries": transcript.entries(page["lines"], plain=page["plain"]),
         "buttons": _run_buttons(found, task, active) if may_act else [],

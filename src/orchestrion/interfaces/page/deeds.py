@@ -8,16 +8,17 @@ itself again.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
+from orchestrion.core.model import TEXT_LIMIT, TITLE_LIMIT
 from orchestrion.interfaces.page import sheet
-from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of
+from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of, told_of
 from orchestrion.interfaces.web.house import House
 from orchestrion.orchestrator import Orchestrator
 
@@ -34,6 +35,10 @@ class Field:
     value: str = ""
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
+    #: Characters at most.
+    most: int = TEXT_LIMIT
+    #: Codes of refusals that are about it.
+    codes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,11 @@ class Deed:
     tone: str = ""
     #: The key that does it on the chosen card.
     key: str = ""
+    #: What the buttons of its dialog say: the one that does it (its label, if nothing is said), the one that does not.
+    submit: str = ""
+    leave: str = "Not now"
+    #: What the fields of its dialog hold at first: the values that the thing has.
+    present: Callable[[Orchestrator, str], Mapping[str, str]] = lambda cases, thing: {}
 
 
 @dataclass(frozen=True)
@@ -68,12 +78,23 @@ class Button:
 
 _REASON = Field("reason", "Reason", "area", required=True, hint="It is kept in the history, and the next brief has it.")
 _KINDS = (
-    ("blocks", "waits until it is completed"),
-    ("data", "also gets its result"),
-    ("soft", "order only"),
-    ("on_failure", "runs only if it fails"),
+    ("blocks", "It is completed"),
+    ("data", "It is completed; its result is handed on"),
+    ("soft", "It has ended, however it ended"),
+    ("on_failure", "It has failed; otherwise this is not needed"),
 )
-_AFTER = (("block", "block what waits for it"), ("cancel", "cancel what waits for it, too"))
+_AFTER = (("block", "Stay blocked until somebody decides"), ("cancel", "Are cancelled too"))
+_PRIORITY = Field(
+    "priority",
+    "Priority, 1 to 10",
+    "number",
+    required=True,
+    hint="10 is taken first.",
+    codes=("invalid_priority", "invalid_number"),
+)
+#: Refusals of the names of other tasks.
+_TASK_CODES = ("invalid_id", "no_task", "cycle", "cancelled_prerequisite")
+_OTHER = Field("on", "Waits for", required=True, hint="The id of a task, such as T12.", most=60, codes=_TASK_CODES)
 
 DEEDS: dict[str, dict[str, Deed]] = {
     "tasks": {
@@ -83,29 +104,32 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "resume": Deed(
             "Retry in its session", "{thing} is tried again in its session", lambda o, t, f: o.retry(t, resume=True)
         ),
-        "reopen": Deed("Reopen", "{thing} is open again", lambda o, t, f: o.reopen(t, f["reason"]), (_REASON,)),
+        "reopen": Deed("Reopen", "{thing} is to be done again", lambda o, t, f: o.reopen(t, f["reason"]), (_REASON,)),
         "cancel": Deed(
             "Cancel",
             "{thing} is cancelled",
             lambda o, t, f: o.cancel(t, f["reason"], dependents=f.get("dependents") or "block"),
-            (_REASON, Field("dependents", "Tasks behind it", "choice", choices=_AFTER, value="block")),
+            (_REASON, Field("dependents", "Tasks that wait for it", "choice", choices=_AFTER, value="block")),
             tone="danger",
             key="x",
+            submit="Cancel the task",
+            leave="Keep it",
         ),
         "priority": Deed(
             "Priority",
             "{thing} has another priority",
             lambda o, t, f: o.update(t, priority=_number(f, "priority")),
-            (Field("priority", "Priority, 1 to 10", "number", required=True, hint="10 is taken first."),),
+            (_PRIORITY,),
             key="p",
+            present=lambda o, t: {"priority": str(o.task(t).row["priority"])},
         ),
         "dependency": Deed(
             "Add dependency",
             "{thing} waits for another task",
             lambda o, t, f: o.add_dependency(t, f["on"], f.get("kind") or "blocks"),
             (
-                Field("on", "Waits for", required=True, hint="The id of a task, such as T12."),
-                Field("kind", "How", "choice", choices=_KINDS, value="blocks"),
+                _OTHER,
+                Field("kind", "Until", "choice", choices=_KINDS, value="blocks"),
             ),
             key="d",
         ),
@@ -119,7 +143,7 @@ DEEDS: dict[str, dict[str, Deed]] = {
             tone="main",
             key="a",
         ),
-        "open": Deed("Approve", "{thing} is open", lambda o, g, f: o.open_gate(g), tone="main", key="a"),
+        "open": Deed("Approve", "{thing} is opened", lambda o, g, f: o.open_gate(g), tone="main", key="a"),
         "refuse": Deed(
             "Refuse",
             "{thing} is refused",
@@ -143,6 +167,8 @@ DEEDS: dict[str, dict[str, Deed]] = {
             (Field("reason", "Reason", value="killed by a person"),),
             tone="danger",
             key="x",
+            submit="Kill the run",
+            leave="Let it run",
         ),
     },
     "permissions": {
@@ -177,14 +203,20 @@ _GATES = {
 }
 
 NEW_TASK = (
-    Field("title", "Title", required=True),
-    Field("description", "What is to be done", "area"),
-    Field("command", "Command", hint="For the agent “command”; agents with a model need none."),
-    Field("role", "Role"),
-    Field("plan", "Plan"),
-    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4."),
-    Field("priority", "Priority, 1 to 10", "number", value="5"),
+    Field("title", "Title", required=True, most=TITLE_LIMIT, codes=("invalid_title",)),
+    Field("description", "What is to be done", "area", codes=("too_long", "invalid_text")),
+    Field(
+        "command",
+        "Command",
+        hint="For the agent “command”; agents with a model need none.",
+        codes=("commands_refused", "invalid_command"),
+    ),
+    Field("role", "Role", most=128, codes=("no_role", "invalid_role")),
+    Field("plan", "Plan", most=64, codes=("invalid_plan_name",)),
+    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4.", most=60_000, codes=_TASK_CODES),
+    replace(_PRIORITY, required=False, value="5", hint=""),
 )
+_NEW = Deed("New task", "{thing} is added", lambda o, _, f: _add(o, f), NEW_TASK, submit="Add the task")
 
 
 def for_task(
@@ -232,18 +264,17 @@ def routes(house: House) -> APIRouter:
 
     @router.get("/new")
     async def ask_task(request: Request) -> Response:
-        # A server that takes no shell commands does not ask for one.
-        fields = [field for field in NEW_TASK if field.name != "command" or house.config["serve.commands"]]
-        given = {field.name: request.query_params.get(field.name, field.value) for field in fields}
-        return sheet.filled(
-            request, "ask.html", heading="New task", path="/tasks", submit="Add", fields=fields, given=given, tone=""
-        )
+        given = {field.name: request.query_params.get(field.name, field.value) for field in _NEW.fields}
+        return _dialog(request, _new(house), "New task", "/tasks", given)
 
     @router.post("/tasks")
     async def add_task(request: Request) -> Response:
         given = await form_of(request)
         cases = house.on_behalf_of(caller_of(request))
-        made = (await house.do(lambda: _add(cases, given))).as_json()["id"]
+        try:
+            made = (await house.do(lambda: _add(cases, given))).as_json()["id"]
+        except OrchestrionError as problem:
+            return _dialog(request, _new(house), "New task", "/tasks", given, problem)
         return done(request, f"{made} is added", link=f"/tasks/{made}")
 
     for noun, verbs in DEEDS.items():
@@ -252,36 +283,80 @@ def routes(house: House) -> APIRouter:
     return router
 
 
+def _new(house: House) -> Deed:
+    """A server that takes no shell commands does not ask for one."""
+    fields = tuple(field for field in NEW_TASK if field.name != "command" or house.config["serve.commands"])
+    return replace(_NEW, fields=fields)
+
+
 def _route(router: APIRouter, house: House, noun: str, verb: str, deed: Deed) -> None:
     """The form and the action of one deed."""
 
+    def dialog(request: Request, thing: str, given: Mapping[str, str], problem: OrchestrionError | None) -> Response:
+        path = f"/{noun}/{quote(thing, safe='')}/{verb}"
+        return _dialog(request, deed, f"{deed.label} {thing}", path, given, problem)
+
     @router.get(f"/{noun}/{{thing}}/{verb}/form")
     async def ask(request: Request, thing: str) -> Response:
-        given = {field.name: request.query_params.get(field.name, field.value) for field in deed.fields}
-        return sheet.filled(
-            request,
-            "ask.html",
-            heading=f"{deed.label} {thing}",
-            path=f"/{noun}/{quote(thing, safe='')}/{verb}",
-            submit=deed.label,
-            fields=deed.fields,
-            given=given,
-            tone=deed.tone,
-        )
+        usual = {field.name: field.value for field in deed.fields}
+        present = await house.do(lambda: deed.present(house.cases, thing))
+        return dialog(request, thing, {**usual, **present, **request.query_params}, None)
 
     @router.post(f"/{noun}/{{thing}}/{verb}")
     async def act(request: Request, thing: str) -> Response:
         given = await form_of(request)
-        for field in deed.fields:
-            if field.required and not given.get(field.name):
-                raise InvalidInput(
-                    f"{deed.label.lower()} {thing}: {field.label.lower()} is missing",
-                    hint="fill it in",
-                    code="field_missing",
-                )
         cases = house.on_behalf_of(caller_of(request))
-        await house.do(lambda: deed.act(cases, thing, given))
+        try:
+            _refuse_incomplete(deed, thing, given)
+            await house.do(lambda: deed.act(cases, thing, given))
+        except OrchestrionError as problem:
+            if deed.fields:
+                return dialog(request, thing, given, problem)
+            raise
         return done(request, deed.said.format(thing=thing))
+
+
+def _refuse_incomplete(deed: Deed, thing: str, given: Mapping[str, str]) -> None:
+    for field in deed.fields:
+        if field.required and not given.get(field.name):
+            raise InvalidInput(
+                f"{deed.label.lower()} {thing}: {field.label.lower()} is missing",
+                hint="fill it in",
+                code="field_missing",
+                field=field.name,
+            )
+
+
+def _dialog(
+    request: Request,
+    deed: Deed,
+    heading: str,
+    path: str,
+    given: Mapping[str, str],
+    problem: OrchestrionError | None = None,
+) -> Response:
+    """The dialog of a deed; again, with what was filled in, when that was refused: the problem stands at its field."""
+    told = told_of(request, problem) if problem else None
+    at = next((field.name for field in deed.fields if problem and _is_about(problem, field)), None)
+    answer = sheet.filled(
+        request,
+        "ask.html",
+        status=told["status"] if told else 200,
+        heading=heading,
+        path=path,
+        deed=deed,
+        given={field.name: given.get(field.name, "") for field in deed.fields},
+        problem=told,
+        at=at,
+    )
+    if problem:
+        answer.headers["HX-Retarget"] = "#dialog"
+        answer.headers["HX-Reswap"] = "innerHTML"
+    return answer
+
+
+def _is_about(problem: OrchestrionError, field: Field) -> bool:
+    return problem.details.get("field") == field.name or problem.code in field.codes
 
 
 def done(request: Request, said: str, *, link: str = "") -> Response:

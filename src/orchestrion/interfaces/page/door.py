@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from orchestrion.core.errors import InvalidInput, OrchestrionError
 from orchestrion.interfaces.page import sheet
+from orchestrion.interfaces.page.wording import here
 from orchestrion.interfaces.web import problems
 from orchestrion.interfaces.web.callers import Caller
 
@@ -42,11 +43,16 @@ class PageRoute(APIRoute):
 
 def refusal(request: Request, problem: OrchestrionError) -> Response:
     """What was refused and what to do: a note for an action, a page for a view."""
-    status = problems.status_of(problem)
-    told = problems.as_problem(problem, status, caller_of(request).correlation)
+    told = told_of(request, problem)
     if request.method == "POST":
-        return sheet.filled(request, "note.html", status=status, problem=told, said="")
-    return sheet.filled(request, "refused.html", status=status, problem=told, view="")
+        return sheet.filled(request, "note.html", status=told["status"], problem=told, said="")
+    return sheet.filled(request, "refused.html", status=told["status"], problem=told, view="")
+
+
+def told_of(request: Request, problem: OrchestrionError) -> dict[str, Any]:
+    """An error as problem details, in the page's words."""
+    told = problems.as_problem(problem, problems.status_of(problem), caller_of(request).correlation)
+    return told | {"detail": here(told["detail"]), "hint": here(told["hint"])}
 
 
 def caller_of(request: Request) -> Caller:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from orchestrion import __version__
-from orchestrion.core.states import MARKS
-from orchestrion.core.values import in_words
+from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
+from orchestrion.core.values import in_words, without_escapes
+from orchestrion.interfaces.page.wording import here
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -77,6 +79,10 @@ def templates() -> Environment:
         "words": words,
         "ticked": ticked,
         "compact": compact,
+        "printed": printed,
+        "here": here,
+        "standing": standing,
+        "number": "{:,}".format,
         "query": query,
     }
     marks = {str(state): mark for state, mark in MARKS.items()} | _RUN_MARKS
@@ -153,6 +159,17 @@ def ticked(value: object) -> str:
 def compact(value: object) -> str:
     """Data on one line."""
     return in_words(value)
+
+
+def printed(value: object) -> str:
+    """What a program wrote, without what is meant for a terminal."""
+    return without_escapes(str(value))
+
+
+def standing(edge: Mapping[str, Any], kind: str = "") -> str:
+    """How far an edge is, or a gate."""
+    is_gate = kind == "gate" or str(edge.get("on", "")).startswith("G")
+    return (GATE_STANDINGS if is_gate else STANDINGS)[edge["state"]]
 
 
 def query(values: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrion.core.values import without_escapes
+
 #: More of one line is not shown; the log itself has all.
 MOST = 20_000
 
@@ -49,7 +51,7 @@ def entries(lines: Iterable[Mapping[str, Any]], *, plain: bool) -> list[Entry]:
 
 
 def _entry(line: Mapping[str, Any], plain: bool) -> Entry | None:
-    stream, text, at = line.get("stream"), str(line.get("text", ""))[:MOST], line.get("at")
+    stream, text, at = line.get("stream"), without_escapes(str(line.get("text", ""))[:MOST]), line.get("at")
     if stream == "note":
         return Entry("note", text, at)
     if stream == "err":

@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from orchestrion import __version__
-from orchestrion.core.errors import OrchestrionError
+from orchestrion.core.errors import NotFound, OrchestrionError
 from orchestrion.interfaces.page import routes as page
+from orchestrion.interfaces.page.door import refusal
 from orchestrion.interfaces.web import login, memory, metrics, operate, problems, runs, tasks
 from orchestrion.interfaces.web.events import Events
 from orchestrion.interfaces.web.fresh import Fresh
@@ -83,9 +84,17 @@ def _add_errors(app: FastAPI, house: House) -> None:
         problem = problems.from_exception(error, house.environ)
         return problems.answer(problem, getattr(request.state, "correlation", ""))
 
+    async def unknown(request: Request, error: Exception) -> Response:
+        path = request.url.path
+        is_of_page = request.method == "GET" and not path.startswith("/api/")
+        if is_of_page and getattr(error, "status_code", 0) == 404 and "text/html" in request.headers.get("accept", ""):
+            found = NotFound(f"there is no page {path[:200]}", hint="look for it with Find", code="no_page")
+            return refusal(request, found)
+        return await problems.from_http(request, error)
+
     for kind in (OrchestrionError, RequestValidationError):
         app.add_exception_handler(kind, refused)
-    app.add_exception_handler(HTTPException, problems.from_http)
+    app.add_exception_handler(HTTPException, unknown)
 
 
 def _described(app: FastAPI) -> dict[str, Any]:

@@ -5,6 +5,8 @@
   const body = document.body;
   const one = (selector, root = document) => root.querySelector(selector);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+  const dialog = one("#dialog");
 
   // -- views that ask for themselves again ------------------------------------------------------
   const LEAST_MS = 250; // between two requests of one view
@@ -49,11 +51,41 @@
   let last = Number(body.dataset.since) || 0;
   let connected = false;
   const light = one("#live");
+  let left = false; // for another page: what is cut short then is not lost
+  addEventListener("pagehide", () => { left = true; });
+  addEventListener("pageshow", () => { left = false; });
   const tell = (on) => {
+    if (left) return;
+    if (on && away) refreshAll();
     connected = on;
     light.classList.toggle("on", on);
     one(".wide", light).textContent = on ? "live" : "reconnecting";
+    if (on) back(); else leave();
   };
+
+  // -- while the server is away actions are off: nothing is sent, and nothing is kept to be sent later ----
+  const BUTTONS = "button[hx-post], button[hx-get][hx-target='#dialog'], .ask-form .submit";
+  let away = null; // since when; null: it is there
+  const leave = () => {
+    away = away || new Date();
+    const text = `No connection since ${away.toTimeString().slice(0, 8)}. Actions are off. The page goes on by itself when the server is back.`;
+    const banners = all(".away");
+    if (dialog.open && !one(".away", dialog)) {
+      const copy = banners[0].cloneNode();
+      copy.removeAttribute("id");
+      dialog.append(copy);
+      banners.push(copy);
+    }
+    for (const banner of banners) { setText(banner, text); banner.hidden = false; }
+    for (const button of all(BUTTONS)) if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
+  };
+  const back = () => {
+    away = null;
+    all("dialog .away").forEach((banner) => banner.remove());
+    one("#away").hidden = true;
+    for (const button of all("[data-off]")) { button.disabled = false; delete button.dataset.off; }
+  };
+  addEventListener("offline", () => tell(false));
   const heard = (block) => {
     let data = "";
     for (const line of block.split("\n")) {
@@ -64,15 +96,20 @@
     const event = JSON.parse(data);
     for (const view of all("[data-live]")) if (concerns(view, event)) refresh(view);
   };
+  const SILENT_MS = 40000; // the server says every 15 s that it is there
   const listen = async () => {
-    const answer = await fetch(`/api/v1/events?since=${last}`, { headers: { Accept: "text/event-stream" } });
+    const stop = new AbortController();
+    let silence = setTimeout(() => stop.abort(), SILENT_MS);
+    const answer = await fetch(`/api/v1/events?since=${last}`, { headers: { Accept: "text/event-stream" }, signal: stop.signal });
     if (!answer.ok) throw new Error(`events: ${answer.status}`);
     tell(true);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
       const { done, value } = await reader.read();
+      clearTimeout(silence);
       if (done) return;
+      silence = setTimeout(() => stop.abort(), SILENT_MS);
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = blocks.pop();
       blocks.forEach(heard);
@@ -92,17 +129,75 @@
   if (body.dataset.since !== undefined && light) document.addEventListener("htmx:load", follow, { once: true });
 
   // -- what was done ------------------------------------------------------------------------------
-  const dialog = one("#dialog");
   document.addEventListener("done", () => { if (dialog.open) dialog.close(); refreshAll(); });
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target !== dialog) return;
     if (!dialog.open) dialog.showModal();
-    const first = one("textarea, input:not([type=hidden]), select", dialog);
+    const first = one("[aria-invalid]", dialog) || one("textarea, input:not([type=hidden]), select", dialog);
     if (first) { first.focus(); if (first.select) first.select(); }
   });
-  document.addEventListener("htmx:beforeSwap", (event) => {
-    // A form that is refused is a note, not a dialog.
-    if (event.detail.target === dialog && event.detail.xhr.status >= 400) event.detail.target = one("#notes");
+  const isAction = ({ requestConfig, target }) => requestConfig.verb !== "get" || target === dialog;
+  const element = (tag, name, text) => Object.assign(document.createElement(tag), { className: name, textContent: text || "" });
+  // A problem stands where it was caused: in the dialog, else as a note that stays until it is closed.
+  const fail = (cause, text, hint) => {
+    const form = cause.closest(".ask-form");
+    const place = form ? element("p", "wrong") : element("div", "note problem");
+    place.setAttribute("role", "alert");
+    const line = form ? place : element("p");
+    line.append(element("strong", "", text), " ", element("span", "", hint));
+    if (form) {
+      all("[data-wrong='']", form).forEach((old) => old.remove());
+      place.dataset.wrong = "";
+      one("h2", form).after(place);
+      return;
+    }
+    const close = element("button", "icon", "×");
+    close.type = "button";
+    close.dataset.dismiss = "";
+    close.setAttribute("aria-label", "Close this note");
+    place.append(line, close);
+    one("#notes").append(place);
+  };
+  const named = (cause) => {
+    const heading = one("h2", cause.closest(".ask-form") || document.createElement("p"));
+    return `“${heading ? heading.textContent : cause.getAttribute("aria-label") || cause.textContent.trim()}”`;
+  };
+  const unanswered = ({ detail }) => {
+    const cause = detail.requestConfig.elt;
+    if (!isAction(detail)) return;
+    fail(cause, `${named(cause)} got no answer from the server.`, "Whether it was done is seen here when the connection is back; it is not sent again.");
+  };
+  document.addEventListener("htmx:sendError", unanswered);
+  document.addEventListener("htmx:timeout", unanswered);
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (!away || !isAction(event.detail)) return;
+    event.preventDefault();
+    const cause = event.detail.requestConfig.elt;
+    fail(cause, `${named(cause)} was not done: there is no connection.`, "");
+  });
+  document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+    const { xhr, requestConfig } = detail;
+    // A form that is refused comes back with the problem at its field.
+    if (xhr.status < 400 || xhr.getResponseHeader("HX-Retarget")) return;
+    detail.shouldSwap = isAction(detail) && detail.serverResponse.includes('class="note');
+    if (detail.shouldSwap) {
+      detail.target = one("#notes");
+      detail.swapOverride = "beforeend";
+    } else if (isAction(detail)) {
+      let told = {};
+      try { told = JSON.parse(detail.serverResponse); } catch { /* somebody between us and the server answered */ }
+      fail(requestConfig.elt, told.detail || `${named(requestConfig.elt)} was refused: the answer was ${xhr.status}.`, told.hint || "");
+    }
+  });
+  // What is corrected is not wrong any more.
+  dialog.addEventListener("input", ({ target }) => {
+    all("[data-wrong]", dialog).filter(({ dataset }) => ["", target.name].includes(dataset.wrong)).forEach((wrong) => wrong.remove());
+    target.removeAttribute("aria-invalid");
+  });
+  dialog.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    const submit = one(".submit", dialog);
+    if (submit && !submit.disabled) submit.form.requestSubmit(submit);
   });
   document.addEventListener("click", (event) => {
     if (event.target.closest("[data-close]")) dialog.close();
@@ -141,7 +236,6 @@
     const s = Math.max(0, Math.floor(seconds)), pad = (n) => String(n).padStart(2, "0");
     return s < 3600 ? `${Math.floor(s / 60)}:${pad(s % 60)}` : `${Math.floor(s / 3600)}:${pad(Math.floor(s / 60) % 60)}:${pad(s % 60)}`;
   };
-  const setText = (element, text) => { if (element.textContent !== text) element.textContent = text; };
   const tick = () => {
     const now = Date.now();
     for (const time of all("time[data-ago]")) {
@@ -201,8 +295,10 @@
     const text = find.value.trim(), mine = ++turn;
     if (!text) { close(); return; }
     typing = setTimeout(async () => {
-      const answer = await fetch(`/search?q=${encodeURIComponent(text)}`);
-      if (mine === turn && answer.ok) { show((await answer.json()).results, text); choose(1); }
+      try {
+        const answer = await fetch(`/search?q=${encodeURIComponent(text)}`);
+        if (mine === turn && answer.ok) { show((await answer.json()).results, text); choose(1); }
+      } catch { close(); /* the banner says that there is no connection */ }
     }, 150);
   });
   find.addEventListener("keydown", (event) => {
@@ -235,16 +331,20 @@
     const column = columns[Math.max(0, Math.min(columns.length - 1, at + step))];
     if (column) pick(one(".card", column));
   };
+  const press = (button) => {
+    if (!button) return;
+    if ("off" in button.dataset) fail(button, `${named(button)} was not done: there is no connection.`, "");
+    else button.click();
+  };
   const act = (key) => {
     const place = chosen() || one(".thing");
-    const button = place && one(`[data-key="${key}"]`, place);
-    if (button) button.click();
+    press(place && one(`[data-key="${key}"]`, place));
   };
   let going = 0;
   const KEYS = {
     "/": () => find.focus(),
     "?": () => one("#help").showModal(),
-    n: () => { const button = one("[data-new]"); if (button) button.click(); },
+    n: () => press(one("[data-new]")),
     j: () => walk(1), ArrowDown: () => walk(1), k: () => walk(-1), ArrowUp: () => walk(-1),
     l: () => cross(1), h: () => cross(-1),
     g: () => { going = performance.now(); },
