@@ -143,3 +143,12 @@ def test_commands_that_are_printed_work_there_and_then(situation: Place, tmp_pat
         shutil.copytree(situation.root, copy.root, symlinks=True)
         words = {"TEXT": "because", "COMMAND": "true"}
         copy(*[words.get(word, word) for word in shlex.split(command)[1:]])
+
+
+def test_commands_in_templates_of_the_page_can_be_typed() -> None:
+    files = [*SOURCES.rglob("*.html"), *(SOURCES / "interfaces/page/assets").glob("page.js")]
+    text = " ".join(re.sub(r"\{\{.*?\}\}", "R1", file.read_text(encoding="utf-8")) for file in files)
+    found = {re.split(r"[<`]", command)[0].strip() for command in re.findall(r"\borchestrion [a-z][^;.,]*", text)}
+    assert {"orchestrion log R1", "orchestrion decide"} <= found
+    for command in sorted(found):
+        typed(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import scene
+from lookers import looking
 
 from orchestrion import Orchestrator
 from orchestrion.scheduler import permissions
@@ -105,15 +106,119 @@ def test_priority_and_dependency_are_changed(served: Any, looker: Any) -> None:
     assert served.cases.task(task).as_json()["after"] == [other]
 
 
-def test_a_refusal_is_a_note_that_says_what_to_do(served: Any, looker: Any) -> None:
+def test_a_refusal_stands_at_its_field_until_that_is_corrected(served: Any, looker: Any) -> None:
     task = served.cases.add("Waits for itself").as_json()["id"]
     page = looker.go(f"/tasks/{task}")
     page.get_by_role("button", name=f"Add dependency {task}").click()
-    looker.fill(on=task)
-    note = page.wait_for_selector("#notes .note.problem")
-    assert task in note.inner_text()
-    assert page.locator("#dialog[open]").count() == 1  # what was written is not lost
+    for wrong, said in (
+        ("T9999", "there is no task T9999"),
+        (task, task),
+        ("nonsense", "'nonsense' is not the id of a task"),
+    ):
+        looker.fill(on=wrong)
+        field = page.wait_for_selector("#dialog [name=on][aria-invalid]")
+        assert field.input_value() == wrong  # what was written is not lost
+        problem = page.locator("#dialog .wrong")
+        assert problem.get_attribute("id") in (field.get_attribute("aria-describedby") or "")
+        assert said in problem.inner_text()
+        assert "orchestrion" not in problem.inner_text()
+        assert page.evaluate("document.activeElement.name") == "on"
+        page.locator("#dialog [name=on]").press_sequentially("1")
+        assert page.locator("#dialog .wrong").count() == 0
+    assert page.locator("#notes .note").count() == 0
+    page.get_by_role("button", name="Not now").click()
+    page.wait_for_selector("#dialog", state="hidden")
     looker.said = [line for line in looker.said if "status of 4" not in line]  # the browser tells every refusal
+
+
+def test_a_refusal_of_no_field_stands_on_top_of_the_dialog(served: Any, looker: Any) -> None:
+    task = in_review(served.cases, "Rejected by two")
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Reject {task}").click()
+    page.wait_for_selector("#dialog[open]")
+    served.cases.reject(task, "I was first")
+    looker.fill(reason="me too")
+    assert "ready" in page.wait_for_selector("#dialog[open] .wrong").inner_text()
+    page.locator("#dialog [name=reason]").press_sequentially("!")
+    assert page.locator("#dialog .wrong").count() == 0
+    looker.said = [line for line in looker.said if "status of 4" not in line]
+
+
+def test_dialogs_say_what_their_buttons_do_and_begin_with_what_there_is(served: Any, looker: Any) -> None:
+    task = served.cases.add("To be kept", priority=3).as_json()["id"]
+    page = looker.go(f"/tasks/{task}")
+    page.get_by_role("button", name=f"Cancel {task}").click()
+    page.wait_for_selector("#dialog[open]")
+    assert page.locator("#dialog .row .button").all_inner_texts() == ["Keep it", "Cancel the task"]
+    assert "Stay blocked" in page.locator("#dialog option").all_inner_texts()
+    page.get_by_role("button", name="Keep it").click()
+    page.wait_for_selector("#dialog", state="hidden")
+    assert state(served.cases, task) == "ready"
+    page.get_by_role("button", name=f"Priority {task}").click()
+    page.wait_for_selector("#dialog[open]")
+    assert page.locator("#dialog [name=priority]").input_value() == "3"
+    page.locator("#dialog [name=priority]").fill("4")
+    page.keyboard.press("Control+Enter")
+    page.wait_for_selector(".under:has-text('priority 4')")
+    page.get_by_role("button", name="New task").click()
+    page.wait_for_selector("#dialog[open]")
+    page.locator("#dialog [name=title]").fill("x" * 300)
+    assert len(page.locator("#dialog [name=title]").input_value()) == 255
+
+
+def test_while_the_server_is_away_nothing_is_done_and_nothing_is_lost_in_silence(chromium: Any, served: Any) -> None:
+    task = in_review(served.cases, "Approved when it is back")
+    with looking(chromium, served.url) as looker:
+        page = looker.go(f"/tasks/{task}")
+        sent: list[str] = []
+        page.on("request", lambda one: sent.append(one.url) if one.method == "POST" else None)
+        page.get_by_role("button", name=f"Reject {task}").click()
+        page.locator("#dialog [name=reason]").fill("half a sentence")
+        served.stop()
+        try:
+            page.wait_for_selector("#dialog .away:has-text('No connection since')")
+            assert page.locator("#dialog .submit").is_disabled()
+            page.keyboard.press("Control+Enter")
+            page.keyboard.press("Escape")
+            page.wait_for_selector("#away:has-text('Actions are off')")
+            assert page.locator("button[hx-post]:enabled, [data-new]:enabled").count() == 0
+            page.keyboard.press("a")
+            looker.note(f"“Approve {task}” was not done")
+            page.keyboard.press("n")
+            looker.note("“New task” was not done")
+            page.evaluate("htmx.ajax('POST', '/tasks/T1/reopen', '#notes')")  # whatever asks for it
+        finally:
+            served.start()
+        page.wait_for_selector("#live.on")
+        page.wait_for_selector("#away", state="hidden")
+        assert sent == []
+        assert state(served.cases, task) == "review"
+        page.get_by_role("button", name=f"Approve {task}").click()
+        page.wait_for_selector(".under .state.completed")
+        assert len(sent) == 1
+
+
+def test_an_action_without_an_answer_is_told_and_not_sent_again(served: Any, looker: Any) -> None:
+    task = in_review(served.cases, "The wire was cut")
+    page = looker.go(f"/tasks/{task}")
+    page.route("**/approve", lambda route: route.abort())
+    page.get_by_role("button", name=f"Approve {task}").click()
+    looker.note(f"“Approve {task}” got no answer")
+    page.unroute("**/approve")
+    page.route("**/approve", lambda route: route.fulfill(status=502, body="<html>bad gateway</html>"))
+    page.get_by_role("button", name=f"Approve {task}").click()
+    looker.note("the answer was 502")
+    assert page.locator(".note.problem").count() == 2  # they stay until they are read
+    page.unroute("**/approve")
+    page.route("**/reject", lambda route: route.abort())
+    page.get_by_role("button", name=f"Reject {task}").click()
+    looker.fill(reason="said once")
+    assert "got no answer" in page.wait_for_selector("#dialog[open] .wrong").inner_text()
+    assert page.locator("#dialog [name=reason]").input_value() == "said once"
+    page.unroute("**/reject")
+    page.click("#dialog .submit")
+    page.wait_for_selector(".under .state.ready")
+    looker.said.clear()  # the browser tells of every one
 
 
 def test_a_task_is_added(served: Any, looker: Any) -> None:

@@ -215,3 +215,37 @@ _FAINT = """() => {
     }
     return [...found];
 }"""
+
+
+def test_ids_states_and_times_stay_whole_in_tables_on_a_phone(chromium: Any, served: Any) -> None:
+    title = "Rework every one of the reports so that no number is written twice anywhere in any of them"
+    task = served.cases.add(title, plan="shop").as_json()["id"]
+    run = served.cases.claim(task, agent="claude")["run"]
+    path = "reports/" + "a-long-name-of-a-report-" * 3 + ".py"
+    (served.cases.project.root / "reports").mkdir(exist_ok=True)
+    (served.cases.project.root / path).write_text("x")
+    served.cases.report_files([{"path": path, "op": "created"}], run=run)
+    with looking(chromium, served.url) as looker:
+        looker.page.set_viewport_size({"width": 390, "height": 844})
+        for view in ("/files", "/health", f"/tasks/{task}"):
+            page = looker.go(view)
+            broken = page.evaluate(
+                """() => [...document.querySelectorAll("td.whole, td time, td .id")].filter(cell => {
+                    const lines = document.createRange();
+                    lines.selectNodeContents(cell);
+                    return new Set([...lines.getClientRects()].map(box => Math.round(box.top / 6))).size > 2;
+                }).map(cell => cell.textContent)"""
+            )
+            assert broken == []
+            assert page.locator("td.whole").count() > 0
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_an_address_that_does_not_exist_is_a_page(served: Any, looker: Any) -> None:
+    for path in ("/nothing", "/tasks/T1/nothing", "/tasks/nothing"):
+        answer = looker.page.goto(served.url + path)
+        assert answer.status == 404
+        assert looker.page.locator("main h1").count() == 1
+        assert looker.page.title()
+        assert looker.page.locator("html").get_attribute("lang") == "en"
+    looker.said = [line for line in looker.said if "404" not in line]

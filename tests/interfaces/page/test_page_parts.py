@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript
+from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript, wording
 
 
 def card(state: str, **values: Any) -> dict[str, Any]:
@@ -228,3 +228,54 @@ def test_numbers_are_short() -> None:
 
 def test_code_between_backticks_is_marked_and_escaped() -> None:
     assert str(sheet.ticked("run `a <b>` & go")) == "run <code>a &lt;b&gt;</code> &amp; go"
+
+
+def test_what_was_meant_for_a_terminal_is_not_shown() -> None:
+    lines = [
+        {"stream": "out", "text": "\x1b[1;31mred bold\x1b[0m and \x1b[38;5;200mpink"},
+        {"stream": "out", "text": " 10 %\r 60 %\r100 %\r"},
+        {"stream": "out", "text": "\x1b]0;a title\x07\x1b[2K\x1b[1Gat the end\x1b(B"},
+    ]
+    assert transcript.entries(lines, plain=True)[0].text == "red bold and pink\n100 %\nat the end"
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("`orchestrion list` shows the tasks", "Find shows the tasks"),
+        (
+            "approval G1 is waiting: Go?; `orchestrion gate open G1 --answer TEXT` decides it",
+            "approval G1 is waiting: Go?",
+        ),
+        (
+            "read the log with `orchestrion log R4`, then `orchestrion retry T3`",
+            "read the log with the log, then Retry",
+        ),
+        ("`orchestrion slots global=8` sets one", "`orchestrion slots global=8` sets one"),
+        (None, ""),
+    ],
+)
+def test_commands_are_told_in_the_words_of_the_page(said: str | None, here: str) -> None:
+    assert wording.here(said) == here
+
+
+def test_a_sign_that_turns_what_follows_is_written_out() -> None:
+    shown = (
+        sheet.templates()
+        .from_string("{{ title }}|{{ name | ticked }}")
+        .render(title="live\u202egnp.exe", name="a\u2067`b`")
+    )
+    assert shown == "live\\u202egnp.exe|a\\u2067<code>b</code>"
+
+
+def test_data_is_told_without_escapes() -> None:
+    assert sheet.compact({"why": "two\nlines", "ids": ["T1", "T2"], "n": 1.5}) == "why: two\nlines, ids: T1, T2, n: 1.5"
+
+
+@pytest.mark.parametrize("deed", [deed for verbs in deeds.DEEDS.values() for deed in verbs.values()] + [deeds._NEW])
+def test_no_button_of_a_dialog_can_be_taken_for_the_other(deed: deeds.Deed) -> None:
+    submit = deed.submit or deed.label
+    assert deed.leave not in (submit, "Close", "Cancel")
+    assert submit != "Cancel"
+    for field in deed.fields:
+        assert all(label[0].isupper() and "_" not in label and ":" not in label for _, label in field.choices)

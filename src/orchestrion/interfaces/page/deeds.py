@@ -83,7 +83,7 @@ _KINDS = (
     ("soft", "It has ended, however it ended"),
     ("on_failure", "It has failed; otherwise this is not needed"),
 )
-_AFTER = (("block", "Stay blocked until somebody decides"), ("cancel", "Are cancelled too"))
+_AFTER = (("block", "Stay blocked"), ("cancel", "Are cancelled too"))
 _PRIORITY = Field(
     "priority",
     "Priority, 1 to 10",
@@ -109,7 +109,10 @@ DEEDS: dict[str, dict[str, Deed]] = {
             "Cancel",
             "{thing} is cancelled",
             lambda o, t, f: o.cancel(t, f["reason"], dependents=f.get("dependents") or "block"),
-            (_REASON, Field("dependents", "Tasks that wait for it", "choice", choices=_AFTER, value="block")),
+            (
+                replace(_REASON, hint="It is kept in the history."),
+                Field("dependents", "Tasks that wait for it", "choice", choices=_AFTER, value="block"),
+            ),
             tone="danger",
             key="x",
             submit="Cancel the task",

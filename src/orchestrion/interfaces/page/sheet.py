@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 FOLDER = Path(__file__).parent
+_TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 #: The views, in the order of the bar: path, label, and the letter that goes there after a ``g``.
 VIEWS = (
     ("/", "Board", "b"),
@@ -67,6 +69,7 @@ def templates() -> Environment:
         loader=FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_readable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -88,6 +91,13 @@ def templates() -> Environment:
     marks = {str(state): mark for state, mark in MARKS.items()} | _RUN_MARKS
     made.globals |= {"views": VIEWS, "marks": marks, "version": __version__}
     return made
+
+
+def _readable(value: object) -> object:
+    """Signs that would turn the direction of what follows are written out: a title cannot look like another one."""
+    if not isinstance(value, str) or value.isascii() or not _TURNING.search(value):
+        return value
+    return type(value)(_TURNING.sub(lambda found: f"\\u{ord(found[0]):04x}", value))
 
 
 def seconds(value: float | None) -> str:

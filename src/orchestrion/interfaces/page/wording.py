@@ -13,7 +13,6 @@ _HERE = {
     "cancel": "Cancel",
     "decisions": "Decisions",
     "diff": "its changes",
-    "gate": "its button",
     "kill": "Kill",
     "list": "Find",
     "log": "the log",
@@ -32,6 +31,10 @@ _HERE = {
 _COMMAND = re.compile(r"`orchestrion ([a-z]+)[^`]*`")
 
 
+#: The buttons of a gate stand beside it.
+_NEEDLESS = re.compile(r"; `orchestrion gate open [^`]*` decides it")
+
+
 def here(text: str | None) -> str:
     """A text for somebody who looks at the page."""
-    return _COMMAND.sub(lambda found: _HERE.get(found[1], found[0]), text or "")
+    return _COMMAND.sub(lambda found: _HERE.get(found[1], found[0]), _NEEDLESS.sub("", text or ""))
