@@ -56,7 +56,7 @@ from orchestrion.scheduler import budget, explain, files, finish, meter, permiss
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
-from orchestrion.store.patience import PASSING, after, patiently
+from orchestrion.store.patience import MENDED, PASSING, after, patiently
 from orchestrion.store.store import Row
 
 Result = TypeVar("Result")
@@ -77,6 +77,8 @@ TELL_EVERY_S = 10.0
 _LOOKED_AT = 20
 #: How long it waits for a database that is away, in seconds.
 PATIENCE_S = 3600.0
+#: And for one that somebody may put back, or make writable again, once it has worked with it.
+MENDING_S = 60.0
 
 
 class Waiting(NamedTuple):
@@ -193,12 +195,20 @@ class Worker:
         with suppress(AlreadyTaken):
             claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
             self._launch(claimed)
-        while not self._stopping and (self._is_active(task) or self._children):
-            self._presence.announce()
-            self._look_after_runs()
-            self.seen()
-            self._wait()
+        self._mark = self.store.read(tally.mark)
+        while not self._stopping and not self._patiently(lambda: self._turn_for(task)):
+            continue
         self._presence.leave()
+
+    def _turn_for(self, task: int) -> bool:
+        """Looks after runs until something changes, as long as the task has one. Whether it has none."""
+        if not self._is_active(task) and not self._children:
+            return True
+        self._presence.announce()
+        self._look_after_runs()
+        self.seen()
+        self._wait()
+        return False
 
     def _is_active(self, task: int) -> bool:
         return bool(self.store.read(lambda tx: tx.the("task", id=task))["state"] == TaskState.IN_PROGRESS)
@@ -238,12 +248,20 @@ class Worker:
             self._away = None
         except StoreProblem as problem:
             now = time.monotonic()
-            self._away = self._away or now
-            if problem.code not in PASSING or now - self._away > PATIENCE_S:
+            if self._away is None:
+                self._away = now
+                self.warn(f"waiting for the store: {problem.message}")
+            if now - self._away >= self._patience_for(problem.code):
                 raise
             time.sleep(GLANCE_S)
             return False
         return done
+
+    def _patience_for(self, code: str) -> float:
+        """How long the store may refuse for this reason before the worker ends, in seconds."""
+        if code in PASSING:
+            return PATIENCE_S
+        return MENDING_S if code in MENDED and self._mark is not None else 0.0
 
     def _wait(self) -> None:
         """Until somebody changes something, a timer runs out, or a supervisor ends without a word."""
