@@ -437,6 +437,8 @@ class Worker:
         for run in self.store.read(lambda tx: tx.all("unswept_runs", host=self._host)):
             if self._is_dead(run):
                 self._settle_dead(run["id"], "it was ended, and its supervisor died")
+        if self.store.read(reap.is_ahead):
+            self.store.write(reap.bound)
         for run in self.store.read(reap.expired):
             # On this machine processes decide, not the clock: a suspended machine loses nothing.
             if not (run["supervised"] and run["host"] == self._host):

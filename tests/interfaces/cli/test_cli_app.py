@@ -210,7 +210,7 @@ def test_a_full_disk_is_said(project: Place) -> None:
 
 def test_no_encoding_can_break_the_output(project: Place) -> None:
     project("add", "Überschrift ✓ 日本")
-    poor = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    poor = {"LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
     place = Place(project.root, {**project.environ, **poor})
     answer = place.process("graph")
     assert (answer.code, answer.err) == (0, "")
