@@ -154,6 +154,8 @@ class Worker:
     _told: set[str] = field(default_factory=set)
     #: Since when the database is away; None: it is there.
     _away: float | None = None
+    #: Whether it could write to its store.
+    _has_worked: bool = False
     #: Where it began.
     _mark: tally.Mark | None = None
     _told_waiting: float = float("-inf")
@@ -195,7 +197,6 @@ class Worker:
         with suppress(AlreadyTaken):
             claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
             self._launch(claimed)
-        self._mark = self.store.read(tally.mark)
         while not self._stopping and not self._patiently(lambda: self._turn_for(task)):
             continue
         self._presence.leave()
@@ -205,6 +206,7 @@ class Worker:
         if not self._is_active(task) and not self._children:
             return True
         self._presence.announce()
+        self._has_worked = True
         self._look_after_runs()
         self.seen()
         self._wait()
@@ -232,6 +234,7 @@ class Worker:
             self._tell_waiting()
         drained = drain and not busy and not self._children and self._is_drained()
         self._presence.announce()
+        self._has_worked = True
         if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
             self._sweep()
             self.put_in_order(not drained)
@@ -248,11 +251,11 @@ class Worker:
             self._away = None
         except StoreProblem as problem:
             now = time.monotonic()
-            if self._away is None:
-                self._away = now
-                self.warn(f"waiting for the store: {problem.message}")
-            if now - self._away >= self._patience_for(problem.code):
+            since = now if self._away is None else self._away
+            if now - since >= self._patience_for(problem.code):
                 raise
+            self._away = since
+            self.warn(f"waiting for the store: {problem.message}")
             time.sleep(GLANCE_S)
             return False
         return done
@@ -261,7 +264,7 @@ class Worker:
         """How long the store may refuse for this reason before the worker ends, in seconds."""
         if code in PASSING:
             return PATIENCE_S
-        return MENDING_S if code in MENDED and self._mark is not None else 0.0
+        return MENDING_S if code in MENDED and self._has_worked else 0.0
 
     def _wait(self) -> None:
         """Until somebody changes something, a timer runs out, or a supervisor ends without a word."""

@@ -71,7 +71,7 @@ class DatabaseFile:
 
     def may_be_written(self) -> bool:
         """Whether this user may write it, as far as that shows before it is tried."""
-        return not self.path.exists() or os.access(self.path, os.W_OK)
+        return not self.path.exists() or _may_write(self.path)
 
     def connect(self, *, create: bool) -> sqlite3.Connection:
         """A connection that writes; only with ``create`` a file that is not there is made."""
@@ -156,6 +156,10 @@ def _mark(path: Path, follows: bool) -> Mark | None:
         return None
     same = (found.st_dev, found.st_ino, stat.S_IFMT(found.st_mode))
     return same if follows else (*same, found.st_size, found.st_mtime_ns)
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _size(path: Path) -> int:
