@@ -8,10 +8,13 @@ import os
 TOO_LITTLE_BYTES = 256 * 1024
 
 
-def is_full(place: str | os.PathLike[str]) -> bool:
-    """Whether there is hardly any room, or no file can be added, where ``place`` is; False where nobody can tell."""
+def is_full(place: str | os.PathLike[str], too_little: int = TOO_LITTLE_BYTES) -> bool:
+    """Whether there is hardly any room (less than ``too_little`` bytes), or no file can be added, where ``place`` is.
+
+    False where nobody can tell.
+    """
     try:
         found = os.statvfs(place)
     except OSError:
         return False
-    return found.f_bavail * found.f_frsize < TOO_LITTLE_BYTES or (found.f_files > 0 and found.f_favail == 0)
+    return found.f_bavail * found.f_frsize < too_little or (found.f_files > 0 and found.f_favail == 0)
