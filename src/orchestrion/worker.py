@@ -56,7 +56,7 @@ from orchestrion.scheduler import budget, explain, files, finish, meter, permiss
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
-from orchestrion.store.patience import PASSING, after, patiently
+from orchestrion.store.patience import MENDED, PASSING, after, patiently
 from orchestrion.store.store import Row
 
 Result = TypeVar("Result")
@@ -77,6 +77,8 @@ TELL_EVERY_S = 10.0
 _LOOKED_AT = 20
 #: How long it waits for a database that is away, in seconds.
 PATIENCE_S = 3600.0
+#: And for one that somebody may put back, or make writable again, once it has worked with it.
+MENDING_S = 60.0
 
 
 class Waiting(NamedTuple):
@@ -152,6 +154,8 @@ class Worker:
     _told: set[str] = field(default_factory=set)
     #: Since when the database is away; None: it is there.
     _away: float | None = None
+    #: Whether it could write to its store.
+    _has_worked: bool = False
     #: Where it began.
     _mark: tally.Mark | None = None
     _told_waiting: float = float("-inf")
@@ -193,12 +197,20 @@ class Worker:
         with suppress(AlreadyTaken):
             claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
             self._launch(claimed)
-        while not self._stopping and (self._is_active(task) or self._children):
-            self._presence.announce()
-            self._look_after_runs()
-            self.seen()
-            self._wait()
+        while not self._stopping and not self._patiently(lambda: self._turn_for(task)):
+            continue
         self._presence.leave()
+
+    def _turn_for(self, task: int) -> bool:
+        """Looks after runs until something changes, as long as the task has one. Whether it has none."""
+        if not self._is_active(task) and not self._children:
+            return True
+        self._presence.announce()
+        self._has_worked = True
+        self._look_after_runs()
+        self.seen()
+        self._wait()
+        return False
 
     def _is_active(self, task: int) -> bool:
         return bool(self.store.read(lambda tx: tx.the("task", id=task))["state"] == TaskState.IN_PROGRESS)
@@ -222,6 +234,7 @@ class Worker:
             self._tell_waiting()
         drained = drain and not busy and not self._children and self._is_drained()
         self._presence.announce()
+        self._has_worked = True
         if drained or time.monotonic() - self._swept > SWEEP_EVERY_S:
             self._sweep()
             self.put_in_order(not drained)
@@ -238,12 +251,20 @@ class Worker:
             self._away = None
         except StoreProblem as problem:
             now = time.monotonic()
-            self._away = self._away or now
-            if problem.code not in PASSING or now - self._away > PATIENCE_S:
+            since = now if self._away is None else self._away
+            if now - since >= self._patience_for(problem.code):
                 raise
+            self._away = since
+            self.warn(f"waiting for the store: {problem.message}")
             time.sleep(GLANCE_S)
             return False
         return done
+
+    def _patience_for(self, code: str) -> float:
+        """How long the store may refuse for this reason before the worker ends, in seconds."""
+        if code in PASSING:
+            return PATIENCE_S
+        return MENDING_S if code in MENDED and self._has_worked else 0.0
 
     def _wait(self) -> None:
         """Until somebody changes something, a timer runs out, or a supervisor ends without a word."""
@@ -419,6 +440,8 @@ class Worker:
         for run in self.store.read(lambda tx: tx.all("unswept_runs", host=self._host)):
             if self._is_dead(run):
                 self._settle_dead(run["id"], "it was ended, and its supervisor died")
+        if self.store.read(reap.is_ahead):
+            self.store.write(reap.bound)
         for run in self.store.read(reap.expired):
             # On this machine processes decide, not the clock: a suspended machine loses nothing.
             if not (run["supervised"] and run["host"] == self._host):

@@ -8,9 +8,10 @@ import pytest
 from board import HOUR, LEASE, MINUTE, Board
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.model import NewGate, NewTask
+from orchestrion.core.model import NewGate, NewTask, Run
 from orchestrion.core.states import EdgeKind
-from orchestrion.scheduler import claim, create, finish, reap
+from orchestrion.ops import leases
+from orchestrion.scheduler import breaker, claim, create, finish, reap
 from orchestrion.store import open_store
 
 
@@ -163,3 +164,92 @@ def test_another_projects_claims_are_left_alone(store_url: str) -> None:
     assert len(one.read(lambda tx: tx.all("active_runs"))) == 1
     one.close()
     two.close()
+
+
+# -- a clock that ran ahead ------------------------------------------------------------------------------------
+
+YEAR = 365 * 24 * HOUR
+
+
+def ahead(board: Board) -> int:
+    """The clock runs a year ahead from now on; what time it is in truth."""
+    now = board.store.now
+    assert now is not None
+    board.store.now = now + YEAR
+    return now
+
+
+def test_a_claim_of_a_clock_that_ran_ahead_lasts_for_a_lease_once_it_is_right(board: Board) -> None:
+    task = board.add()
+    now = ahead(board)
+    run = board.take(task)
+    board.store.now = now
+    assert board.store.write(reap.bound) == 1
+    row = board.raw.rows("select lease_until, lease_ms from runs where id = ?", run)[0]
+    assert row["lease_until"] == now + row["lease_ms"]
+    assert board.store.read(reap.is_ahead) is False
+    assert board.store.read(reap.expired) == []
+    board.pass_time(row["lease_ms"])
+    assert [one["id"] for one in board.store.read(reap.expired)] == [run]
+    assert [one["data"] for one in board.raw.rows("select data from events where kind = 'clock.set_back'")] == [
+        '{"runs": 1, "tasks": 0, "breakers": 0}'
+    ]
+
+
+def test_a_cleanup_ends_such_a_claim_at_once_unless_its_process_lives(board: Board) -> None:
+    task = board.add()
+    now = ahead(board)
+    run = board.take(task)
+    board.store.now = now
+    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 1e6, alive=[run])) == 0
+    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 1e6)) == 1
+    assert board.states(task) != ["in_progress"]
+
+
+def test_a_small_jump_of_the_clock_changes_nothing(board: Board) -> None:
+    task = board.add()
+    run = board.take(task)
+    lease_ms = board.raw.rows("select lease_ms from runs where id = ?", run)[0]["lease_ms"]
+    board.store.now -= lease_ms  # type: ignore[operator]
+    assert board.store.write(reap.bound) == 0
+    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 1e6)) == 0
+
+
+def test_a_back_off_begun_under_a_clock_that_ran_ahead_is_as_long_as_it_was_to_be(board: Board) -> None:
+    task = board.add()
+    now = ahead(board)
+    board.fail(board.take(task), code="network")
+    board.store.now = now
+    for _ in range(2):
+        board.store.write(reap.bound)
+        assert board.store.read(reap.next_timer) == now + MINUTE
+    board.pass_time(MINUTE)
+    assert board.reap() == 1
+    assert board.states(task) == ["ready"]
+
+
+def test_a_breaker_opened_under_a_clock_that_ran_ahead_is_open_for_as_long_as_any_may_be(board: Board) -> None:
+    now = ahead(board)
+    rules = breaker.Rules(failures=1)
+    board.store.write(lambda tx: breaker.failed(tx, "claude", "auth_failed", rules))
+    board.store.now = now
+    assert board.store.write(reap.bound) == 1
+    assert board.store.read(breaker.blocked) == {"claude"}
+    board.pass_time(int(breaker.LONGEST_ASKED_S * 1000))
+    assert board.store.read(breaker.blocked) == frozenset()
+
+
+def test_a_lease_of_the_house_taken_under_such_a_clock_is_over(board: Board) -> None:
+    now = ahead(board)
+    assert leases.take(board.store, "maintenance", "one", 60)
+    board.store.now = now
+    assert leases.take(board.store, "maintenance", "two", 60)
+    assert not leases.take(board.store, "maintenance", "three", 60)
+
+
+def test_a_run_that_began_in_the_future_took_no_time(board: Board) -> None:
+    task = board.add()
+    now = ahead(board)
+    run = board.take(task)
+    board.store.now = now
+    assert board.store.read(lambda tx: Run(tx.the("run", id=run))).as_json()["duration_s"] == 0

@@ -711,7 +711,7 @@ def test_a_server_that_cannot_be_reached_is_said_to_be_so_without_the_password(u
 def test_a_database_that_does_not_exist_is_said_to_be_so(postgres: Any) -> None:
     with pytest.raises(StoreProblem) as refused:
         open_store(postgres.url("no_such_database"))
-    assert refused.value.code == "store_unreachable"
+    assert refused.value.code == "store_missing"
     assert "no_such_database" in refused.value.message
 
 
@@ -720,13 +720,11 @@ def test_a_connection_that_the_server_ended_is_made_anew(postgres: Any) -> None:
     store = open_store(url)
     with psycopg.connect(url, autocommit=True) as server:
         server.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity"
+            "select pg_terminate_backend(pid, 5000) from pg_stat_activity"
             " where datname = current_database() and pid <> pg_backend_pid()"
         )
-    with pytest.raises(StoreProblem) as refused:
-        store.write(add("lost"))
-    assert refused.value.code == "store_unreachable"
     assert store.write(add("found")) > 0
+    assert store.read(lambda tx: tx.all("list_tasks", after=0, limit=9))
     store.close()
 
 

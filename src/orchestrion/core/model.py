@@ -227,8 +227,8 @@ class Run:
             "claimed_at": iso(row["claimed_at"]),
             "started_at": iso(row["started_at"]),
             "ended_at": iso(row["ended_at"]),
-            "duration_s": _seconds(began, row["ended_at"] or row["now"]),
-            "queue_wait_s": None if queued is None else _seconds(queued, row["claimed_at"]),
+            "duration_s": seconds_between(began, row["ended_at"] or row["now"]),
+            "queue_wait_s": None if queued is None else seconds_between(queued, row["claimed_at"]),
             "turns": row["turns"],
             "tokens": {
                 "input": row["tokens_input"],
@@ -247,7 +247,7 @@ class Run:
         }
 
 
-def _seconds(start: int, end: int) -> float:
+def seconds_between(start: int, end: int) -> float:
     """Between two moments in milliseconds; clocks of different machines may disagree, durations are never negative."""
     return round(max(0, end - start) / 1000, 3)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 #: A database that is away is waited for as long as a lease usually lasts, in seconds.
 PATIENCE_S = 60.0
-_PASSING = ("store_locked", "store_unreachable", "no_store")
 
 
 def main(arguments: list[str]) -> int:
@@ -23,7 +22,7 @@ def main(arguments: list[str]) -> int:
     from orchestrion.runs import launch, order
     from orchestrion.runs.supervise import supervise
     from orchestrion.store import open_store, prepare_store
-    from orchestrion.store.patience import after, patiently
+    from orchestrion.store.patience import MENDED, PASSING, after, patiently
 
     launch.leave_run()
     run = arguments[0] if arguments else ""
@@ -39,7 +38,9 @@ def main(arguments: list[str]) -> int:
         instruction = order.read(project.store_dir, one)
         # What is away for a moment must not cost the run: it was launched because there was a database.
         store = patiently(
-            lambda: open_store(url, project=instruction.project_name, create=False), after(PATIENCE_S), _PASSING
+            lambda: open_store(url, project=instruction.project_name, create=False),
+            after(PATIENCE_S),
+            (*PASSING, *MENDED, "no_store"),
         )
     except OrchestrionError as error:
         print(f"orchestrion supervise: {error.message}", file=sys.stderr)

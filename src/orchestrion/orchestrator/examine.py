@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import tracing
-from orchestrion.core.errors import AgentProblem, OrchestrionError
+from orchestrion.core.errors import AgentProblem, OrchestrionError, StoreProblem
 from orchestrion.core.model import iso, name
 from orchestrion.core.values import count
 from orchestrion.orchestrator.opening import FIRST_COMMIT
@@ -139,7 +139,15 @@ class ExamineCases(TalkCases):
         def look(tx: Any) -> int:
             return sum(row["total"] for row in tx.all("count_states"))
 
-        return _part("store", f"{self.store.dialect}, {count(self.store.read(look), 'task')}")
+        return _part("store", f"{self.store.dialect}, {count(self.store.read(look), 'task')}", self._cannot_write())
+
+    def _cannot_write(self) -> str:
+        """Why nothing can be written to the store, and what to do; empty: it can be. Nothing is."""
+        try:
+            self.store.rehearse(lambda tx: tx.put("write_probe", key="probe"))
+        except StoreProblem as problem:
+            return f"{problem.message}; {problem.hint}"
+        return ""
 
     def _disk(self) -> dict[str, Any]:
         free = shutil.disk_usage(self.project.store_dir).free

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.model import LAST_MOMENT, Run, iso, moment, name, number
+from orchestrion.core.model import LAST_MOMENT, Run, iso, moment, name, number, seconds_between
 from orchestrion.core.states import ACTIVE_RUN, RunState
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.landing import LandingCases
@@ -157,9 +157,11 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
         "states": {str(state): states[state] for state in RunState if states[state]},
         # Of those that ended by themselves: a run that a person stopped neither succeeded nor failed.
         "success_rate": round(states[RunState.SUCCEEDED] / judged, 4) if judged else None,
-        "duration_s": quantiles((row["ended_at"] - (row["started_at"] or row["claimed_at"])) / 1000 for row in ended),
+        "duration_s": quantiles(
+            seconds_between(row["started_at"] or row["claimed_at"], row["ended_at"]) for row in ended
+        ),
         "queue_wait_s": quantiles(
-            (row["claimed_at"] - row["queued_at"]) / 1000 for row in rows if row["queued_at"] is not None
+            seconds_between(row["queued_at"], row["claimed_at"]) for row in rows if row["queued_at"] is not None
         ),
         "turns": _sum(row["turns"] for row in rows),
         "tokens": {kind: _sum(row[f"tokens_{kind}"] for row in rows) for kind in _TOKENS},

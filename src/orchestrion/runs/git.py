@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import GitProblem
+from orchestrion.store import disk
 
 OLDEST_GIT = (2, 30)
 INSTALL_GIT = "install git 2.30 or newer"
@@ -69,6 +70,14 @@ _OURS_ALONE = {
 #: The inherited ``GIT_*`` variables that say how to reach others, not which repository is meant.
 _KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|LFS_|CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_|VALUE_))")
 
+#: What the system says of a full disk; git passes it on now and then, and else says one of the words below.
+_NO_SPACE = "No space left on device"
+_CANNOT_WRITE = re.compile(
+    "Could not reset index file|(?i:unable to|could not|cannot|failed to) (write|create|append|close|fsync|lock)"
+    "|write (error|failure)|file write error|sha1 file"
+)
+#: With less room than this, what git could not write did not fit, in bytes.
+_LITTLE_ROOM_BYTES = 16 * 1024 * 1024
 #: Words in git's own message -> our code and what to do.
 _KNOWN = (
     ("not a git repository", "not_a_repository", "run git init there, or name another folder"),
@@ -78,7 +87,8 @@ _KNOWN = (
     ("clean filter", "filter_failed", "git add of the same file by hand says more"),
     ("fsck error", "objects_refused", "git fsck in the workspace names them; nothing of them came into the project"),
     ("unable to read tree", "not_a_repository", "git fsck says what is missing"),
-    ("No space left on device", "disk_full", "free some space and try again"),
+    (_NO_SPACE, "disk_full", "free some space and try again"),
+    ("Disk quota exceeded", "disk_full", "free some space, or have the quota raised, and try again"),
     ("Permission denied", "not_permitted", "check who may write to the repository"),
     ("unable to create directory", "not_permitted", "check who may write to the repository"),
     ("index file", "broken_index", "git's index there is damaged: move it away, and `git reset` makes it anew"),
@@ -181,11 +191,17 @@ class Git:
             ) from problem
         except (OSError, ValueError) as problem:
             raise self._cannot_start(args, problem) from problem
-        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), _text(done.stderr))
+        said = _text(done.stderr)
+        if done.returncode and _CANNOT_WRITE.search(said) and self._has_no_room():
+            said = f"{said}\n{_NO_SPACE}"
+        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), said)
         # A git that was killed has not answered.
         if answer.returncode < 0 or (check and answer.returncode != 0):
             raise refusal(answer)
         return answer
+
+    def _has_no_room(self) -> bool:
+        return any(disk.is_full(place, _LITTLE_ROOM_BYTES) for place in (self.folder, self.git_dir) if place)
 
     def typed(self, *words: str) -> str:
         """``git WORDS`` as a person types it; it works from any folder."""

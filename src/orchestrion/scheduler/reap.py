@@ -10,10 +10,12 @@ from collections.abc import Collection
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.states import TaskState
-from orchestrion.scheduler import finish, slots
+from orchestrion.scheduler import breaker, finish, slots
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
+
+_LONGEST_BREAKER_MS = int(breaker.LONGEST_ASKED_S * 1000)
 
 
 def due(tx: Transaction) -> int:
@@ -29,6 +31,24 @@ def expired(tx: Transaction) -> list[Row]:
     return tx.all("expired_runs")
 
 
+def bound(tx: Transaction) -> int:
+    """Sets right what holds for years because it was set while the clock ran ahead. Returns how much it was.
+
+    A clock that jumps by less than a lease is left alone, and whoever lives renews its lease in time.
+    """
+    if not is_ahead(tx):
+        return 0
+    found = {"runs": tx.run("bound_leases"), "tasks": tx.run("bound_retries")}
+    found["breakers"] = tx.run("bound_breakers", breaker_ms=_LONGEST_BREAKER_MS)
+    tx.event("clock.set_back", data=found)
+    return sum(found.values())
+
+
+def is_ahead(tx: Transaction) -> bool:
+    """Whether ``bound`` has something to do."""
+    return bool(tx.the("set_ahead_of_time", breaker_ms=_LONGEST_BREAKER_MS)["found"])
+
+
 def next_timer(tx: Transaction) -> int | None:
     """When the next back-off or time gate ends, in milliseconds; None: there is none."""
     at = tx.the("next_timer")["at"]
@@ -36,7 +56,7 @@ def next_timer(tx: Transaction) -> int | None:
 
 
 def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
-    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over.
+    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over, or has not begun.
 
     ``alive`` are runs whose process is known to live: they stay. Slots and merge queues of
     runs that ended are freed. Returns how many locks were released.

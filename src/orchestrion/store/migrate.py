@@ -64,12 +64,18 @@ def scripts(dialect: str) -> list[Migration]:
 
 
 def sqlite(
-    connection: sqlite3.Connection, *, create: bool, file: Path | None = None, known: list[Migration] | None = None
+    connection: sqlite3.Connection,
+    *,
+    create: bool,
+    file: Path | None = None,
+    known: list[Migration] | None = None,
+    writes: bool = True,
 ) -> tuple[bool, Upgrade | None]:
     """Migrates a SQLite database under its write lock; two at once do it once.
 
     Returns whether there is a store (only ``create`` makes one), and what was done to an older one.
-    ``file`` is where it lies: an older store is copied beside it first.
+    ``file`` is where it lies: an older store is copied beside it first. Raises StoreProblem for an older one
+    that the connection only reads (not ``writes``).
     """
     known = known if known is not None else scripts("sqlite")
     newest = _sqlite_version(connection)
@@ -77,6 +83,8 @@ def sqlite(
         return False, None
     if _is_current(newest, known):
         return True, None
+    if newest and not writes:
+        raise _outdated(str(file), newest[0], known)
     connection.execute("begin immediate")
     try:
         connection.execute(_BOOK)
@@ -108,6 +116,8 @@ def postgres(
         return False, None
     if _is_current(newest, known):
         return True, None
+    if newest and _is_read_only(connection):
+        raise _outdated(f"{connection.info.host}/{connection.info.dbname}", newest[0], known)
     with connection.transaction():
         connection.execute(f"select pg_advisory_xact_lock({LOCK_KEY})")
         connection.execute(_BOOK)
@@ -121,6 +131,15 @@ def postgres(
             if migration.version == 1:
                 connection.execute("insert into meta (key, value) values ('uuid', %s)", (_new_uuid(),))
     return True, _upgrade(newest, missing, None)
+
+
+def _outdated(where: str, version: int, known: list[Migration]) -> StoreProblem:
+    """The error for an older store that may only be read here."""
+    return StoreProblem(
+        f"the store {where} has schema {version}, this program needs {known[-1].version}, and it may only be read here",
+        hint="call this once as a user who may write it: that brings it up to date; or read it with the older program",
+        code="store_read_only",
+    )
 
 
 def _refuse_in_use(connection: psycopg.Connection[Any], before: int, now: int) -> None:
@@ -241,6 +260,18 @@ def _postgres_version(connection: psycopg.Connection[Any]) -> tuple[int, int] | 
     with connection.cursor(row_factory=tuple_row) as cursor:
         known = cursor.execute("select to_regclass('migrations') is not null").fetchone()
         return cursor.execute(_NEWEST).fetchone() if known and known[0] else None
+
+
+def _is_read_only(connection: psycopg.Connection[Any]) -> bool:
+    """Whether this user may not change the schema there: a standby, a session that only reads, another's tables."""
+    from psycopg.rows import tuple_row
+
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        row = cursor.execute(
+            "select current_setting('transaction_read_only') = 'on'"
+            " or not pg_has_role((select relowner from pg_class where oid = to_regclass('migrations')), 'usage')"
+        ).fetchone()
+    return bool(row and row[0])
 
 
 def _read(file: Path) -> Migration:

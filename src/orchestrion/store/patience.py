@@ -11,7 +11,9 @@ from orchestrion.core.errors import OrchestrionError, StoreProblem
 Result = TypeVar("Result")
 
 #: Codes of errors that pass by themselves.
-PASSING = ("store_locked", "store_unreachable", "disk_full")
+PASSING = ("store_locked", "store_busy", "store_timeout", "store_unreachable", "disk_full")
+#: Codes of what somebody puts right at once or not at all: a store that is being moved or restored, a failover.
+MENDED = ("store_missing", "store_replaced", "store_read_only")
 #: How often it is asked, in seconds.
 PAUSE_S = 0.2
 

@@ -5,12 +5,17 @@ order by locking: a prerequisite's row (adding an edge against settling it), the
 dependants in order of id (two settlements), and one advisory lock for changes of the
 graph's shape (two edges that together would close a circle). A deadlock that remains is
 the database's to break and ours to try again.
+
+What a server may say, and whether it passes, is one table of its SQLSTATE codes. A new
+connection is used only if it leads to the database that was opened.
 """
 
 from __future__ import annotations
 
+import re
+import select
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -28,6 +33,7 @@ from orchestrion.store.store import (
     Transaction,
     missing_store,
     refuse_nested,
+    replaced_store,
     unstorable,
 )
 
@@ -45,12 +51,88 @@ _SPELLING = {
     "as_int": "::int",
     "now": "coalesce(:now::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)",
 }
-#: Somebody was first, between our look and our write: looking again shows it.
-_LOST_RACES = (
-    psycopg.errors.DeadlockDetected,
-    psycopg.errors.SerializationFailure,
-    psycopg.errors.UniqueViolation,
+
+
+class Refusal(NamedTuple):
+    """What it means that the server refuses, and what to do."""
+
+    code: str
+    said: str
+    hint: str
+    #: Whether nothing was written for certain, and beginning again at once may do.
+    again: bool = False
+
+
+_RUNS = "check that the server runs and the address is right"
+_AWAY = Refusal("store_unreachable", "cannot be reached", _RUNS)
+_RACE = Refusal(
+    "store_busy", "is so busy that this was begun several times in vain", "nothing was written; try again", again=True
 )
+_CUT = Refusal(
+    "store_timeout",
+    "ended our connection because it was idle",
+    "raise idle_in_transaction_session_timeout or idle_session_timeout for this database or user",
+    again=True,
+)
+_MISSING = Refusal(
+    "store_missing", "is not there", "restore it, and the work goes on; or make a new one with `createdb`"
+)
+_DAMAGED = Refusal("store_corrupt", "is damaged", "stop the workers, and look into the server's log")
+_READ_ONLY = Refusal(
+    "store_read_only",
+    "only reads",
+    "reading works; to change something name the server that takes changes, or end default_transaction_read_only",
+)
+#: A server's SQLSTATE, whole or the class of it (its first two characters) -> what it means.
+REFUSALS = {
+    # Somebody was first, between our look and our write: looking again shows it.
+    "40001": _RACE,
+    "40P01": _RACE,
+    "23505": _RACE,
+    "25P03": _CUT,
+    "57P05": _CUT,
+    "25P04": Refusal(
+        "store_timeout",
+        "ended a transaction that took too long",
+        "raise transaction_timeout for this database or user",
+    ),
+    "57014": Refusal(
+        "store_timeout",
+        "gave up a statement",
+        "raise statement_timeout for this database or user, or look who cancelled it",
+    ),
+    "55P03": Refusal("store_locked", "is held by another transaction", "look for one that hangs, then try again"),
+    "53100": Refusal("disk_full", "has no room left on the server's disk", "free some there; nothing was half-written"),
+    "53300": Refusal(
+        "store_busy",
+        "has all its connections in use",
+        "end some, raise max_connections of the server, or put a connection pooler before it",
+    ),
+    "53": Refusal("store_busy", "has not enough of something", "look into the server's log and at its machine"),
+    "25006": _READ_ONLY,
+    "42501": Refusal(
+        "store_read_only",
+        "does not allow this user to do that",
+        "give this database user the rights on its tables; to read, select is enough",
+    ),
+    "57P04": _MISSING,
+    "3D000": _MISSING,
+    "3F000": _MISSING,
+    "42P01": _MISSING,
+    "57": _AWAY,
+    "08": _AWAY,
+    "28": Refusal("store_unreachable", "does not let this user in", "check the user and the password in the address"),
+    "58": Refusal("store_unreachable", "cannot read or write its files", "look into the server's log and at its disk"),
+    "XX001": _DAMAGED,
+    "XX002": _DAMAGED,
+}
+#: While a connection is begun there is no SQLSTATE, only words -> the one they stand for.
+_WORDS = {
+    "too many connections": "53300",
+    "remaining connection slots": "53300",
+    "too many clients": "53300",
+    "database .* does not exist": "3D000",
+}
 
 
 class PostgresStore(Store):
@@ -69,6 +151,7 @@ class PostgresStore(Store):
         except BaseException:
             self.close()
             raise
+        self._is_known = True
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):
@@ -81,27 +164,38 @@ class PostgresStore(Store):
                     result = work(transaction)
                     transaction.finish()
                     connection.execute("commit")
-            except BaseException:
+            except BaseException as error:
                 _roll_back(connection)
+                if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+                    self.close()  # after a failover the same address may lead to the server that takes changes
                 raise
             return result
 
-    def read(self, work: Callable[[Transaction], Result]) -> Result:
+    def _read_once(self, work: Callable[[Transaction], Result]) -> Result:
         with _translated(self.url):
             connection = self._connection()
             refuse_nested(_in_transaction(connection))
-            with connection.transaction():
-                connection.execute("set transaction isolation level repeatable read read only")
-                return work(PostgresTransaction(connection, self._statements, self._constants(), self.origin))
+            try:
+                with connection.transaction():
+                    connection.execute("set transaction isolation level repeatable read read only")
+                    return work(PostgresTransaction(connection, self._statements, self._constants(), self.origin))
+            except psycopg.OperationalError as error:
+                if not connection.closed:
+                    raise
+                raise Again(_problem(error, self.url)) from error  # one that only reads may, whatever was the cause
 
     def wait_for_change(self, seconds: float) -> bool:
         with _translated(self.url):
             listener: psycopg.Connection[DictRow] | None = getattr(self._local, "listener", None)
             if listener is None or listener.closed:
-                self._local.listener = _connect(self.url)
+                self._local.listener = self._connected()
                 self._local.listener.execute("listen orchestrion")
                 return True
-            return bool(list(listener.notifies(timeout=seconds, stop_after=1)))
+            try:
+                return bool(list(listener.notifies(timeout=seconds, stop_after=1)))
+            except psycopg.OperationalError:
+                listener.close()
+                return True  # what was said when nobody listened is not known
 
     def tidy_up(self) -> None:
         with _translated(self.url):
@@ -118,8 +212,21 @@ class PostgresStore(Store):
 
     def _connection(self) -> psycopg.Connection[DictRow]:
         connection: psycopg.Connection[DictRow] | None = getattr(self._local, "connection", None)
-        if connection is None or connection.closed:
-            connection = self._local.connection = _connect(self.url)
+        if connection is None or _was_ended(connection):
+            connection = self._local.connection = self._connected()
+        return connection
+
+    def _connected(self) -> psycopg.Connection[DictRow]:
+        """A new connection. Raises StoreProblem unless it leads to the database that was opened."""
+        connection = _connect(self.url)
+        try:
+            if self.uuid:
+                row = connection.execute("select value from meta where key = 'uuid'").fetchone()
+                if row is None or row["value"] != self.uuid:
+                    raise replaced_store(_without_password(self.url))
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
 
@@ -191,6 +298,17 @@ def _connect(url: str) -> psycopg.Connection[DictRow]:
     return connection
 
 
+def _was_ended(connection: psycopg.Connection[DictRow]) -> bool:
+    """Whether the server ended it: to one who asks nothing it says nothing else."""
+    if connection.closed or _in_transaction(connection):
+        return bool(connection.closed)
+    looked = select.poll()
+    looked.register(connection.fileno(), select.POLLIN)
+    if ended := bool(looked.poll(0)):
+        connection.close()
+    return ended
+
+
 def _roll_back(connection: psycopg.Connection[DictRow]) -> None:
     if not connection.closed:
         connection.rollback()
@@ -225,35 +343,35 @@ class _translated:  # noqa: N801 - reads as a word: with _translated(url)
         if isinstance(error, psycopg.DataError | UnicodeEncodeError):
             raise unstorable(error) from error
         if isinstance(error, psycopg.Error):
-            _raise_ours(error, self._url)
+            ours = _ours(error, self._url)
+            if ours is not error:
+                raise ours from error
 
 
-def _raise_ours(error: psycopg.Error, url: str) -> NoReturn:
+def _ours(error: psycopg.Error, url: str) -> Exception:
     if "illegal_move" in str(error):
         said = str(error).splitlines()[0].partition("illegal_move: ")[2]
-        raise IllegalMove("the row", "as it is", said, []) from error
-    if isinstance(error, _LOST_RACES):
-        raise Again from error
-    where = _without_password(url)
-    if isinstance(error, psycopg.errors.LockNotAvailable):
-        raise StoreProblem(
-            f"the store {where} cannot be used: another transaction holds a lock",
-            hint="look for one that hangs, then try again",
-            code="store_locked",
-        ) from error
-    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction | psycopg.errors.InsufficientPrivilege):
-        raise StoreProblem(
-            f"the store {where} cannot be written: {_first_line(error)}",
-            hint="give this database user the right to write",
-            code="store_read_only",
-        ) from error
-    if isinstance(error, psycopg.OperationalError):
-        raise StoreProblem(
-            f"the store {where} cannot be reached: {_first_line(error)}",
-            hint="check that the server runs and the address is right",
-            code="store_unreachable",
-        ) from error
-    raise error
+        return IllegalMove("the row", "as it is", said, [])
+    refusal = _refusal(error)
+    if refusal is None:
+        return error
+    problem = _problem(error, url)
+    return Again(problem) if refusal.again else problem
+
+
+def _problem(error: psycopg.Error, url: str) -> StoreProblem:
+    refusal = _refusal(error) or _AWAY
+    return StoreProblem(
+        f"the store {_without_password(url)} {refusal.said}: {_first_line(error)}", hint=refusal.hint, code=refusal.code
+    )
+
+
+def _refusal(error: psycopg.Error) -> Refusal | None:
+    """What it means; None: nobody thought of it."""
+    words = str(error)
+    state = error.sqlstate or next((found for said, found in _WORDS.items() if re.search(said, words)), "")
+    known = REFUSALS.get(state) or REFUSALS.get(state[:2])
+    return known or (_AWAY if isinstance(error, psycopg.OperationalError) else None)
 
 
 def _without_password(url: str) -> str:

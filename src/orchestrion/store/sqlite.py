@@ -3,6 +3,9 @@
 WAL and ``synchronous=FULL``: a success that was reported survives a power cut. Writers
 queue on the file's one write lock; the built-in wait is unfair to patient writers, so
 after a short one we step back for a random moment and try again.
+
+The file that was opened is the store, and no other: where it vanished or was replaced
+nothing is written and nothing made, and when it is put back the work goes on.
 """
 
 from __future__ import annotations
@@ -14,12 +17,25 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.store import migrate
+from orchestrion.store import disk, migrate
+from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
 from orchestrion.store.statements import Statements
-from orchestrion.store.store import Answer, Origin, Row, Store, Transaction, missing_store, refuse_nested, unstorable
+from orchestrion.store.store import (
+    Answer,
+    Origin,
+    Row,
+    Store,
+    Transaction,
+    missing_store,
+    refuse_nested,
+    replaced_store,
+    unstorable,
+    vanished_store,
+)
 
 Result = TypeVar("Result")
 
@@ -46,11 +62,15 @@ _SPELLING = {
     # The file's machine is ours, and so is its clock; it is read once the write lock is held.
     "now": ":now",
 }
+READ_ONLY_HINT = "reading works; to change something, give write permission to the file and its folder"
+FULL_HINT = "free some disk space; nothing was half-written"
+#: What SQLite says where a file cannot grow or be made, for one reason or another.
+_PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
-    sqlite3.SQLITE_READONLY: ("store_read_only", "give write permission to the file and its folder"),
-    sqlite3.SQLITE_FULL: ("disk_full", "free some disk space; nothing was half-written"),
+    sqlite3.SQLITE_READONLY: ("store_read_only", READ_ONLY_HINT),
+    sqlite3.SQLITE_FULL: ("disk_full", FULL_HINT),
     sqlite3.SQLITE_CORRUPT: ("store_corrupt", "stop the workers and put a copy of it in its place that is whole"),
     sqlite3.SQLITE_NOTADB: ("store_corrupt", "this file is not a SQLite database; name another, or move it away"),
     sqlite3.SQLITE_CANTOPEN: ("store_unreachable", "check that the folder exists and may be written"),
@@ -74,28 +94,38 @@ class SqliteStore(Store):
             raise InvalidInput("a path cannot contain a NUL character", code="invalid_path")
         super().__init__(path, Statements("sqlite", _SPELLING, _spell_list, r":\1"), now=now)
         self._path = Path(path).absolute()
+        self._file = DatabaseFile(self._path)
         self._create = create
+        #: Connections of all threads: a log that was removed is left by all of them before it is begun anew.
+        self._open: WeakSet[Connected] = WeakSet()
         try:
-            with _translated(self.url):
-                connection = self._connection()
+            with self._translated():
+                held = self._held()
                 found, self.upgrade = _patiently(
-                    lambda: migrate.sqlite(connection, create=create, file=self._path), PATIENCE_S
+                    lambda: migrate.sqlite(
+                        held.connection, create=create and held.writes, file=self._path, writes=held.writes
+                    ),
+                    PATIENCE_S,
                 )
             if not found:
                 raise missing_store(path)
         except BaseException:
             self.close()
             raise
+        self._is_known = True
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
-        with _translated(self.url):
-            connection = self._connection()
+        with self._translated():
+            held = self._held_to_write()
+            connection = held.connection
             refuse_nested(connection.in_transaction)
             _patiently(lambda: connection.execute("begin immediate"), PATIENCE_S)
             try:
                 transaction = SqliteTransaction(connection, self._statements, self._constants(), origin)
                 result = work(transaction)
                 transaction.finish()
+                if held.marks != self._file.marks():
+                    raise vanished_store(self.url)
                 connection.execute("commit")
             except BaseException:
                 if connection.in_transaction:
@@ -103,12 +133,12 @@ class SqliteStore(Store):
                 raise
             return result
 
-    def read(self, work: Callable[[Transaction], Result]) -> Result:
-        with _translated(self.url):
-            # A process that closes the file last has all of it for a moment; work that only reads may begin again.
-            return _patiently(lambda: self._read_once(work), PATIENCE_S)
-
     def _read_once(self, work: Callable[[Transaction], Result]) -> Result:
+        with self._translated():
+            # A process that closes the file last has all of it for a moment; work that only reads may begin again.
+            return _patiently(lambda: self._looked(work), PATIENCE_S)
+
+    def _looked(self, work: Callable[[Transaction], Result]) -> Result:
         connection = self._connection()
         refuse_nested(connection.in_transaction)
         connection.execute("begin")
@@ -128,7 +158,7 @@ class SqliteStore(Store):
 
     def _has_changed(self) -> bool:
         """Whether another connection committed since this thread asked last; the number means nothing to others."""
-        with _translated(self.url):
+        with self._translated():
             look = self._connection().execute
             version = _patiently(lambda: look("pragma data_version").fetchone()[0], PATIENCE_S)
         before = getattr(self._local, "version", None)
@@ -136,8 +166,8 @@ class SqliteStore(Store):
         return bool(version != before)
 
     def tidy_up(self) -> None:
-        with _translated(self.url):
-            connection = self._connection()
+        with self._translated():
+            connection = self._held_to_write().connection
             refuse_nested(connection.in_transaction)
             _patiently(lambda: connection.execute("pragma optimize"), PATIENCE_S)
             unused, whole = (connection.execute(f"pragma {p}").fetchone()[0] for p in ("freelist_count", "page_count"))
@@ -148,32 +178,102 @@ class SqliteStore(Store):
         return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
 
     def close(self) -> None:
-        connection = getattr(self._local, "connection", None)
-        if connection is not None:
-            connection.close()
-            del self._local.connection
-            self._local.version = None
+        held: Connected | None = getattr(self._local, "held", None)
+        if held is not None:
+            self._local.held = self._local.version = None
+            self._open.discard(held)
+            held.connection.close()
 
     def _connection(self) -> sqlite3.Connection:
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = self._local.connection = self._connect()
-        return connection
+        return self._held().connection
 
-    def _connect(self) -> sqlite3.Connection:
-        if not self._create and not self._path.exists():
-            raise missing_store(self.url)
-        connection = sqlite3.connect(
-            self._path, timeout=GLANCE_S, isolation_level=None, cached_statements=400, check_same_thread=False
-        )
-        connection.row_factory = sqlite3.Row
+    def _held_to_write(self) -> Connected:
+        """This thread's connection. Raises StoreProblem where it can only read."""
+        held = self._held()
+        if not held.writes:
+            self.close()  # perhaps it may be written by now
+            held = self._held()
+        if not held.writes:
+            raise StoreProblem(
+                f"the store {self.url} may only be read here", hint=READ_ONLY_HINT, code="store_read_only"
+            )
+        return held
+
+    def _held(self) -> Connected:
+        """This thread's connection, to the file that was opened. Raises StoreProblem when that is not there."""
+        held: Connected | None = getattr(self._local, "held", None)
+        if held is not None and held.marks != (now := self._file.marks(follows=held.follows)):
+            if held.follows and held.marks.file == now.file and not held.connection.in_transaction:
+                self._leave_log(held, is_free=now.log is None)
+            self.close()
+            held = None
+        if held is None:
+            held = self._local.held = self._connect()
+            self._open.add(held)
+        return held
+
+    def _leave_log(self, held: Connected, *, is_free: bool) -> None:
+        """Leaves a log that was removed. Two of one process would share the index of one, and spoil the file."""
+        if is_free and held.writes:  # whoever began another has not seen what stands in this one
+            _patiently(lambda: held.connection.execute("pragma wal_checkpoint(full)"), PATIENCE_S)
+        self.close()
+        if len(self._open):
+            raise vanished_store(f"{self.url}-wal")
+
+    def _connect(self) -> Connected:
+        is_first = not self._is_known
+        found = self._file.marks()
+        if is_first:
+            self._refuse_to_begin(found.file is not None)
+        elif found.file is None:
+            raise vanished_store(self.url)
+        elif self._file.is_folder():
+            raise replaced_store(self.url)
+        if not self._file.may_be_written():
+            return self._connect_to_read()
         try:
-            _patiently(lambda: migrate.refuse_foreign(connection), PATIENCE_S)
+            return self._connect_to_write(found.file, create=is_first and self._create)
+        except sqlite3.OperationalError as error:
+            if not (is_refusal_to_write(error) and self._path.is_file()) or disk.is_full(self._path.parent):
+                raise
+            return self._connect_to_read()
+
+    def _refuse_to_begin(self, is_there: bool) -> None:
+        if not is_there and not self._create:
+            raise missing_store(self.url)
+        if self._file.has_only_a_log():
+            raise vanished_store(self.url)
+
+    def _connect_to_write(self, file: Mark | None, *, create: bool) -> Connected:
+        connection = self._file.connect(create=create)
+        try:
+            self._refuse_another(connection)
             _configure(connection)
         except BaseException:
             connection.close()
             raise
-        return connection
+        made = self._file.marks()
+        return Connected(connection, made._replace(file=file or made.file))
+
+    def _connect_to_read(self) -> Connected:
+        held = _patiently(self._file.connect_to_read, PATIENCE_S)
+        try:
+            self._refuse_another(held.connection)
+        except BaseException:
+            held.connection.close()
+            raise
+        return held
+
+    def _refuse_another(self, connection: sqlite3.Connection) -> None:
+        """Refuses what is not the store that was opened, before anything is set up in it."""
+        is_ours = _patiently(lambda: migrate.refuse_foreign(connection), PATIENCE_S)
+        if self._is_known and not is_ours:
+            raise replaced_store(self.url)
+        if self.uuid and connection.execute("select value from meta where key = 'uuid'").fetchone()[0] != self.uuid:
+            raise replaced_store(self.url)
+
+    def _translated(self) -> _Translated:
+        return _Translated(self.url, self._path.parent)
 
 
 class SqliteTransaction(Transaction):
@@ -254,26 +354,34 @@ def _patiently(act: Callable[[], Result], patience_s: float) -> Result:
             pause = min(pause * 1.5, 0.05)
 
 
-class _translated:  # noqa: N801 - reads as a word: with _translated(url)
-    """Turns SQLite's errors into ours: ``with _translated(url): ...``."""
+class _Translated:
+    """Turns SQLite's errors into ours for a block."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self._url = url
+        self._folder = folder
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.Error):
-            _raise_ours(error, self._url)
+            ours = self._ours(error)
+            if ours is not error:
+                raise ours from error
         if isinstance(error, UnicodeEncodeError | OverflowError):
             raise unstorable(error) from error
 
-
-def _raise_ours(error: sqlite3.Error, url: str) -> NoReturn:
-    if "illegal_move" in str(error):
-        raise IllegalMove("the row", "as it is", str(error).partition(": ")[2], []) from error
-    code, hint = _PROBLEMS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, ("", ""))
-    if not code:
-        raise error
-    raise StoreProblem(f"the store {url} cannot be used: {error}", hint=hint, code=code) from error
+    def _ours(self, error: sqlite3.Error) -> Exception:
+        if "illegal_move" in str(error):
+            return IllegalMove("the row", "as it is", str(error).partition(": ")[2], [])
+        whole = getattr(error, "sqlite_errorcode", 0)
+        if whole == sqlite3.SQLITE_READONLY_DBMOVED:
+            return vanished_store(self._url)
+        number = whole & 0xFF
+        if number in _PERHAPS_FULL and disk.is_full(self._folder):
+            number = sqlite3.SQLITE_FULL
+        code, hint = _PROBLEMS.get(number, ("", ""))
+        if not code:
+            return error
+        return StoreProblem(f"the store {self._url} cannot be used: {error}", hint=hint, code=code)

@@ -60,7 +60,11 @@ class Origin(NamedTuple):
 
 
 class Again(Exception):
-    """The database asks for the whole transaction once more."""
+    """The database asks for the whole transaction once more; ``problem`` says what it was if that does not help."""
+
+    def __init__(self, problem: StoreProblem | None = None) -> None:
+        super().__init__()
+        self.problem = problem
 
 
 class _Curtain(Exception):
@@ -213,6 +217,8 @@ class Store(ABC):
         self.is_copy = False
         self._statements = statements
         self._project = 0
+        #: Whether it was opened; from then on no other database is taken for it.
+        self._is_known = False
         self._local = threading.local()
 
     def write(self, work: Callable[[Transaction], Result], *, origin: Origin | None = None) -> Result:
@@ -221,18 +227,14 @@ class Store(ABC):
         Raises what ``work`` raises, after undoing everything, and StoreProblem when the
         database cannot do it (locked, read-only, full, gone).
         """
-        for left in reversed(range(TRIES)):
-            try:
-                return self._write_once(work, origin or self.origin)
-            except Again as again:
-                if not left:
-                    raise StoreProblem(
-                        f"the store is so busy that a change was begun {TRIES} times in vain",
-                        hint="nothing was written; try again",
-                        code="store_busy",
-                    ) from again
-            time.sleep(PAUSE_S * (TRIES - left) * random.random())
-        raise AssertionError("unreachable")
+        return _repeated(lambda: self._write_once(work, origin or self.origin))
+
+    def read(self, work: Callable[[Transaction], Result]) -> Result:
+        """Does ``work``, which only reads, on one consistent view of the database; perhaps more than once.
+
+        Raises what ``work`` raises, and StoreProblem when the database cannot do it.
+        """
+        return _repeated(lambda: self._read_once(work))
 
     def rehearse(self, work: Callable[[Transaction], Result]) -> Result:
         """Does ``work`` as ``write`` would, then undoes all of it. Returns and raises what ``write`` would."""
@@ -252,8 +254,7 @@ class Store(ABC):
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result: ...
 
     @abstractmethod
-    def read(self, work: Callable[[Transaction], Result]) -> Result:
-        """Does ``work``, which only reads, on one consistent view of the database."""
+    def _read_once(self, work: Callable[[Transaction], Result]) -> Result: ...
 
     @abstractmethod
     def wait_for_change(self, seconds: float) -> bool:
@@ -280,6 +281,22 @@ class Store(ABC):
         self._project = row["id"]
         self.project_name = row["name"]
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
+
+
+def _repeated(act: Callable[[], Result]) -> Result:
+    """What ``act`` returns, begun again when the database asks for it."""
+    for left in reversed(range(TRIES)):
+        try:
+            return act()
+        except Again as again:
+            if not left:
+                raise again.problem or StoreProblem(
+                    f"the store is so busy that this was begun {TRIES} times in vain",
+                    hint="nothing was written; try again",
+                    code="store_busy",
+                ) from again
+        time.sleep(PAUSE_S * (TRIES - left) * random.random())
+    raise AssertionError("unreachable")
 
 
 def _as_wanted(tx: Transaction, wanted: ProjectKey) -> Row | None:
@@ -349,3 +366,21 @@ def unstorable(error: Exception) -> InvalidInput:
 def missing_store(url: str) -> NotFound:
     """The error for a database that is not there."""
     return NotFound(f"there is no store at {url}", hint="run `orchestrion init` in your project first", code="no_store")
+
+
+def vanished_store(what: str) -> StoreProblem:
+    """The error for a database, or a part of it, that was there when it was opened."""
+    return StoreProblem(
+        f"{what} is gone since the store was opened; nothing was written and nothing made in its place",
+        hint="put it back, and the work goes on; if it is lost, restore a copy there and start the programs anew",
+        code="store_missing",
+    )
+
+
+def replaced_store(url: str) -> StoreProblem:
+    """The error for another database, or something else, in the place of the one that was opened."""
+    return StoreProblem(
+        f"{url} is not the store any more that was opened: something else was put in its place, which is left alone",
+        hint="put the store back, and the work goes on; or start the programs anew to work on what is there now",
+        code="store_replaced",
+    )

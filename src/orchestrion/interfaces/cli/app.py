@@ -97,26 +97,25 @@ def run(arguments: Sequence[str]) -> int:
     output.prepare_streams()
     try:
         code = _answered(arguments)
-        sys.stdout.flush()
-        sys.stderr.flush()
     except BrokenPipeError:
         # A reader that has read enough (`| head`) is no error.
+        code = errors.OK
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # of stdout it was said already, and nobody hears what stderr has
         output.drop()
-        return errors.OK
-    except OSError as error:
-        output.drop()
-        return errors.exit_code(errors.refused(error))
     return code
 
 
 def _answered(arguments: Sequence[str]) -> int:
     """The call itself, with every error but a reader's put into words."""
-    from orchestrion.interfaces.cli import errors
+    from orchestrion.interfaces.cli import errors, output
 
     wants_json = _wants_json(arguments)
     try:
         result = _run(list(arguments), os.environ.get(COMPLETE_VARIABLE))
-        sys.stdout.flush()
+        output.flush()
     except BrokenPipeError:
         raise
     except KeyboardInterrupt:

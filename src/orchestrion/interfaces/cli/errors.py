@@ -57,8 +57,8 @@ _REFUSED = {
     errno.EACCES: ("permission", "check the owner and the permissions"),
     errno.EPERM: ("permission", "check the owner and the permissions"),
     errno.EROFS: ("read_only", "the file system is read-only; name another place"),
-    errno.ENOSPC: ("disk_full", "free some disk space; nothing was half-written"),
-    errno.EDQUOT: ("disk_full", "free some disk space; nothing was half-written"),
+    errno.ENOSPC: ("disk_full", "free some disk space, then try again"),
+    errno.EDQUOT: ("disk_full", "free some disk space, or have the quota raised, then try again"),
     errno.EMFILE: ("host_exhausted", "raise the limit of open files (`ulimit -n`)"),
 }
 #: Lines of a failed command's output that people are shown.

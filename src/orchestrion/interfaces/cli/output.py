@@ -9,15 +9,17 @@ terminal, and not if ``NO_COLOR`` is set.
 from __future__ import annotations
 
 import codecs
+import errno
 import json
 import os
 import re
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
+from orchestrion.core.errors import EnvironmentProblem
 from orchestrion.core.values import as_it_stood
 from orchestrion.core.values import count as count
 
@@ -55,6 +57,18 @@ _RISKY_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u20
 _JOINERS = "\u200c\u200d"
 
 
+class Unwritten(EnvironmentProblem):
+    """What was asked for was done, and there is no room for the answer."""
+
+    def __init__(self, refused: OSError) -> None:
+        full = refused.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        super().__init__(
+            f"the answer cannot be written to where stdout leads: {refused.strerror}",
+            hint="only the answer is lost: what was asked for is done",
+            code="disk_full" if full else "os_error",
+        )
+
+
 def prepare_streams() -> None:
     """Makes stdout and stderr print anything: what they cannot show becomes plain."""
     codecs.register_error("orchestrion", _as_plain)
@@ -67,8 +81,17 @@ def prepare_streams() -> None:
 
 def drop() -> None:
     """Lets what is still to be printed go nowhere, so that the interpreter's last flush cannot fail."""
+    _lead_nowhere(sys.stdout, sys.stderr)
+
+
+def drop_answers() -> None:
+    """The same for stdout alone."""
+    _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(*streams: TextIO) -> None:
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
+    for stream in streams:
         # A replaced stream (a test's, a host program's) may not be a file.
         with suppress(OSError, ValueError):
             os.dup2(nowhere, stream.fileno())
@@ -99,7 +122,7 @@ def document(value: Any, stream: TextIO | None = None) -> None:
 def record(value: Any) -> None:
     """One JSON document on a line of its own, at once."""
     _put(as_json(value) + "\n", sys.stdout)
-    sys.stdout.flush()
+    flush()
 
 
 def as_json(value: Any, indent: int | None = None) -> str:
@@ -120,9 +143,10 @@ def lines(texts: Iterable[str]) -> None:
 
 def exactly(text: str) -> None:
     """Prints a text byte for byte, whatever the encoding of stdout; for pipes and files."""
-    sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
-    sys.stdout.buffer.flush()
+    flush()
+    with _answering():
+        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    flush()
 
 
 def note(text: str) -> None:
@@ -131,7 +155,28 @@ def note(text: str) -> None:
 
 
 def _put(text: str, stream: TextIO) -> None:
-    stream.write(text)
+    if stream is sys.stderr:
+        with suppress(OSError):  # what cannot be said beside the answer changes nothing
+            stream.write(text)
+        return
+    with _answering():
+        stream.write(text)
+
+
+def flush() -> None:
+    """Lets everything go out that was printed. Raises Unwritten, and BrokenPipeError when nobody reads it."""
+    with _answering():
+        sys.stdout.flush()
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as refused:
+        raise Unwritten(refused) from refused
 
 
 def plain(text: object) -> str:

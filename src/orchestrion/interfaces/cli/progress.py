@@ -79,7 +79,10 @@ def progress(orchestrion: Orchestrator, *, as_json: bool) -> Progress:
 
 
 class Told(Progress):
-    """One line per event: task, its new state, the run, and how long it took."""
+    """One line per event: task, its new state, the run, and how long it took.
+
+    The work goes on when nobody reads that any more, or there is no room for it.
+    """
 
     def __init__(self, orchestrion: Orchestrator) -> None:
         self._orchestrion = orchestrion
@@ -88,8 +91,15 @@ class Told(Progress):
     def look(self) -> None:
         while found := self._orchestrion.events(self._last, limit=500):
             self._last = found[-1]["id"]
-            output.lines(self._line(event) for event in found if _is_told(event))
-        sys.stdout.flush()
+            self._tell([self._line(event) for event in found if _is_told(event)])
+
+    def _tell(self, lines: Sequence[str]) -> None:
+        try:
+            output.lines(lines)
+            output.flush()
+        except (BrokenPipeError, output.Unwritten) as lost:
+            output.drop_answers()
+            output.note(f"nothing more is told on stdout ({lost}); the work goes on")
 
     def say(self, text: str) -> None:
         output.note(text)

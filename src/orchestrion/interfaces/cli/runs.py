@@ -172,7 +172,7 @@ def _changed(call: Call, run: Mapping[str, Any], now: Sequence[str]) -> None:
         output.record(run)
     else:
         output.lines([" ".join([run["id"], run["task"], *now])])
-        sys.stdout.flush()
+        output.flush()
 
 
 # -- for people -------------------------------------------------------------------------------
@@ -210,7 +210,7 @@ def _log_line(call: Call, line: Mapping[str, Any], at_once: bool) -> None:
         return
     output.lines([_EVENTS.get(line["stream"], _said)(line)])
     if at_once:
-        sys.stdout.flush()
+        output.flush()
 
 
 def _is_repeated(line: Mapping[str, Any]) -> bool:

@@ -122,6 +122,6 @@ def _hand_over_large_files(project: ProjectRepository, ours: TrustedRepository, 
         raise EnvironmentProblem(
             f"the large files of {ours.tree.name} cannot be put into the project: {problem.strerror or problem}",
             hint="free some space, or see who may write to the project's LFS folder",
-            code="disk_full",
+            code="workspace_disk",
         ) from problem
     return missing if "lfs" in project.handed_on.filters else []

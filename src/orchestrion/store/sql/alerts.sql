@@ -59,5 +59,5 @@ select state, count(*) as total from runs where project = :project and ended_at 
 -- name: run_totals
 -- What all runs together took, by agent and the way they ended.
 select agent, state, count(*) as total, coalesce(sum(cost_usd), 0) as usd, coalesce(sum(tokens_input), 0) as input,
-    coalesce(sum(tokens_output), 0) as output, coalesce(sum(ended_at - claimed_at), 0) as ms
+    coalesce(sum(tokens_output), 0) as output, coalesce(sum({greatest}(0, ended_at - claimed_at)), 0) as ms
 from runs where project = :project group by agent, state order by agent, state

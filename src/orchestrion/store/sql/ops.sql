@@ -38,10 +38,11 @@ where t.project = :project and t.archived_at is null
 group by l.role order by l.role
 
 -- name: overdue_runs
--- Active runs whose lease has run out: nobody gave a sign of life in time.
+-- Active runs whose lease has run out: nobody gave a sign of life in time; or it lasts longer than a lease can.
 select r.id, r.task, r.actor, r.agent, r.host, r.pid, r.pid_start, r.supervised, r.lease_until, r.lease_ms, {now} as now
 from runs r
-where r.project = :project and r.state in ('starting', 'running') and r.lease_until < {now}
+where r.project = :project and r.state in ('starting', 'running')
+  and (r.lease_until < {now} or r.lease_until > {now} + 2 * r.lease_ms)
   and r.task in {ids[]}  --? ids
 order by r.lease_until limit :limit
 
@@ -201,10 +202,10 @@ delete from maintenance where project = :project and at <= {now} - :age_ms
   and id < (select max(m.id) from maintenance m where m.project = :project)
 
 -- name: take_lease
--- Nobody else may do it for a time; no row: somebody has it.
+-- Nobody else may do it for a time; no row: somebody has it. One that was taken while the clock ran ahead is over.
 insert into leases (project, name, holder, until) values (:project, :name, :holder, {now} + :ms)
 on conflict (project, name) do update set holder = excluded.holder, until = excluded.until
-where leases.until <= {now} or leases.holder = excluded.holder
+where leases.until <= {now} or leases.until > {now} + 2 * :ms or leases.holder = excluded.holder
 returning until
 
 -- name: lease

@@ -1,0 +1,169 @@
+"""The file of a SQLite store: that it is the one that was opened, and how it is read where nothing may be written.
+
+The system lets a program go on writing into a file that was deleted or replaced, and nobody
+would ever see what it wrote. So each connection notes which file and which write-ahead log
+it has, and is used only as long as those two lie at their places.
+
+SQLite needs a place for its locks beside the file. Where it may not have one, there are
+three ways to read: with the locks of whoever writes there; without any, if no log holds
+news; else a copy of file and log, which nobody else sees.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrion.core.errors import StoreProblem
+
+#: How long SQLite itself waits for a lock, in seconds.
+LOCK_S = 0.02
+#: How often a file and its log are copied until nobody wrote meanwhile.
+_COPIES = 5
+#: What SQLite says where it may not have its files, or may not write.
+_NO_WRITING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+
+Mark = tuple[int, ...]
+
+
+class Marks(NamedTuple):
+    """What tells a file and its log from others at the same place; None: there is none."""
+
+    file: Mark | None
+    log: Mark | None
+
+
+@dataclass(eq=False)
+class Connected:
+    """One thread's connection."""
+
+    connection: sqlite3.Connection
+    #: What it was made for.
+    marks: Marks
+    #: Whether it can write.
+    writes: bool = True
+    #: Whether it sees what others write; else it is good for as long as nobody does.
+    follows: bool = True
+
+
+class DatabaseFile:
+    """A database's file with what SQLite keeps beside it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._log = path.with_name(f"{path.name}-wal")
+
+    def marks(self, *, follows: bool = True) -> Marks:
+        """Which file and log lie there now; without ``follows`` also how they were changed last."""
+        return Marks(_mark(self.path, follows), _mark(self._log, follows))
+
+    def is_folder(self) -> bool:
+        """Whether a folder lies in its place."""
+        return self.path.is_dir()
+
+    def has_only_a_log(self) -> bool:
+        """Whether the file is gone and its log is not: SQLite would delete that beside a new file."""
+        return not _size(self.path) and _size(self._log) > 0
+
+    def may_be_written(self) -> bool:
+        """Whether this user may write it, as far as that shows before it is tried."""
+        return not self.path.exists() or _may_write(self.path)
+
+    def connect(self, *, create: bool) -> sqlite3.Connection:
+        """A connection that writes; only with ``create`` a file that is not there is made."""
+        return self._connected(f"mode={'rwc' if create else 'rw'}")
+
+    def connect_to_read(self) -> Connected:
+        """A connection that changes nothing, not even beside the file. Raises StoreProblem, sqlite3.Error."""
+        if not _size(self._log):
+            seen = self.marks(follows=False)
+            return Connected(_tried(self._connected("mode=ro&immutable=1")), seen, writes=False, follows=False)
+        try:
+            reader = _tried(self._connected("mode=ro&readonly_shm=1"))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _NO_WRITING:
+                raise
+            return self._copied()
+        return Connected(reader, self.marks(), writes=False)
+
+    def _connected(self, how: str) -> sqlite3.Connection:
+        place = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        connection = sqlite3.connect(
+            f"file:{place}?{how}",
+            uri=True,
+            timeout=LOCK_S,
+            isolation_level=None,
+            cached_statements=400,
+            check_same_thread=False,
+        )
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def _copied(self) -> Connected:
+        """Reads a copy of file and log: what others wrote last stands in the log alone."""
+        import shutil  # what is beside it is needed here alone
+        import tempfile
+
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="orchestrion-read-"))
+            try:
+                for _ in range(_COPIES):
+                    seen = self.marks(follows=False)
+                    copy = DatabaseFile(folder / "copy.db")
+                    shutil.copyfile(self.path, copy.path)
+                    shutil.copyfile(self._log, copy._log)
+                    if seen == self.marks(follows=False):
+                        # Open files stay when their names go, so nothing is left behind, whatever ends this process.
+                        return Connected(_tried(copy.connect(create=False)), seen, writes=False, follows=False)
+            finally:
+                shutil.rmtree(folder)
+        except OSError as problem:
+            raise self._unreadable(str(problem)) from problem
+        raise self._unreadable("somebody writes to it all the time")
+
+    def _unreadable(self, why: str) -> StoreProblem:
+        return StoreProblem(
+            f"the store {self.path} may only be read here, its last changes stand in {self._log}, and these two "
+            f"cannot be copied to be read: {why}",
+            hint="give write permission to the folder, or set TMPDIR to a place with room",
+            code="store_read_only",
+        )
+
+
+def is_refusal_to_write(error: sqlite3.Error) -> bool:
+    """Whether SQLite says that it may not write there, or not even have its locks."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_WRITING
+
+
+def _tried(connection: sqlite3.Connection) -> sqlite3.Connection:
+    """The connection, once it has really opened the file and its log."""
+    try:
+        connection.execute("select count(*) from sqlite_master").fetchone()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _mark(path: Path, follows: bool) -> Mark | None:
+    try:
+        found = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    same = (found.st_dev, found.st_ino, stat.S_IFMT(found.st_mode))
+    return same if follows else (*same, found.st_size, found.st_mtime_ns)
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

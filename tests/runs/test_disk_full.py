@@ -1,0 +1,104 @@
+"""A disk without room, for the state folder and for the store: said as such, nothing spoilt, and on it goes."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from orchestrion.core.errors import StoreProblem
+from orchestrion.core.model import NewTask
+from orchestrion.ops import health
+from orchestrion.scheduler.create import create
+from orchestrion.store import open_store
+from stage import Stage
+from waiting import wait_for
+
+MB = 1024 * 1024
+
+
+@contextmanager
+def small_disk(place: Path, size: int) -> Iterator[None]:
+    """A file system of so many bytes at ``place``."""
+    place.mkdir(parents=True, exist_ok=True)
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, check=False
+    )
+    if made.returncode:
+        pytest.skip(f"mounting is not allowed here: {made.stderr.decode()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def fill(place: Path) -> Path:
+    """Takes all the room that is left."""
+    filler = place / "filler"
+    with filler.open("wb", buffering=0) as stream, suppress(OSError):
+        while stream.write(bytes(4096)):
+            pass
+    assert os.statvfs(place).f_bavail == 0
+    return filler
+
+
+@pytest.mark.users_repository_changes
+@pytest.mark.parametrize("sizes", [[30_000] * 20, [600_000]], ids=["many files", "a large one"])
+def test_a_full_state_folder_is_a_full_disk_and_the_run_is_tried_again(stage: Stage, sizes: list[int]) -> None:
+    """git says that it cannot reset its index, and nothing of the disk."""
+    with small_disk(stage.folder / "state", sum(sizes) // 2):
+        for number, size in enumerate(sizes):
+            (stage.root / f"{number}.bin").write_bytes(bytes(range(256)) * (size // 256))
+        stage.git("add", ".")
+        stage.git("commit", "-qm", "large")
+        stage.add("echo done > done.txt", max_retries=1, retry_delay_s=3)
+        with stage.worker(drain=False) as worker:
+            wait_for(lambda: stage.task()["state"] == "retrying", "it is to be tried again")
+            assert (stage.run()["state"], stage.run()["code"]) == ("failed", "disk_full")
+            subprocess.run(["mount", "-o", f"remount,size={50 * MB}", stage.folder / "state"], check=True)
+            wait_for(lambda: stage.task()["state"] == "completed", "it is done")
+            assert worker.poll() is None
+    assert stage.on_branch("done.txt", stage.runs()[-1]["id"]) == "done"
+
+
+def test_a_store_without_room_is_a_full_disk_until_there_is_some(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    with small_disk(place, 2 * MB):
+        path = str(place / "a.db")
+        with closing(open_store(path)) as store:
+            filler = fill(place)
+            written: list[int] = []
+
+            def go_on() -> None:
+                while len(written) < 500:
+                    written.append(store.write(lambda tx: create(tx, NewTask("x", description="x" * 9000))))
+
+            with pytest.raises(StoreProblem) as refused:
+                go_on()
+            assert refused.value.code == "disk_full"
+            assert [row["id"] for row in store.read(lambda tx: tx.all("list_tasks", after=0, limit=500))] == written
+            assert health.of_store(store).facts["code"] == "disk_full"
+            filler.unlink()
+            assert store.write(lambda tx: create(tx, NewTask("y"))) > 0
+            assert health.of_store(store).status != "unhealthy"
+        with closing(sqlite3.connect(path)) as look:
+            assert look.execute("pragma integrity_check").fetchone()[0] == "ok"
+
+
+def test_a_store_is_not_taken_for_a_read_only_one_where_its_log_finds_no_room(tmp_path: Path) -> None:
+    place = tmp_path / "small"
+    with small_disk(place, 2 * MB):
+        path = str(place / "a.db")
+        open_store(path).close()
+        filler = fill(place)
+        with pytest.raises(StoreProblem) as refused, closing(open_store(path)) as store:
+            store.write(lambda tx: create(tx, NewTask("x")))
+        assert refused.value.code == "disk_full"
+        filler.unlink()
+        with closing(open_store(path)) as store:
+            assert store.write(lambda tx: create(tx, NewTask("x"))) == 1
