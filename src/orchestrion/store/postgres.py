@@ -17,7 +17,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
+from orchestrion.core.settings import masked
 from orchestrion.store import migrate
+from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
     Again,
@@ -53,6 +55,10 @@ _LOST_RACES = (
 )
 
 
+_OUR_TABLES = """select oid::regclass::text as name from pg_class
+    where relkind = 'r' and relnamespace = current_schema()::regnamespace"""
+
+
 class PostgresStore(Store):
     """A store in the database that ``url`` names."""
 
@@ -62,13 +68,19 @@ class PostgresStore(Store):
         super().__init__(url, Statements("postgres", _SPELLING, _spell_list, r"%(\1)s"), now=now)
         _refuse_broken(url)
         try:
-            with _translated(url):
-                found, self.upgrade = migrate.postgres(self._connection(), create=create)
+            found, self.upgrade = self._until_won(lambda: self._migrate(create))
             if not found:
                 raise missing_store(_without_password(url))
         except BaseException:
             self.close()
             raise
+
+    def _migrate(self, create: bool) -> tuple[bool, Upgrade | None]:
+        with _translated(self.url):
+            try:
+                return migrate.postgres(self._connection(), create=create)
+            except psycopg.errors.AdminShutdown as ended:  # by who migrates it now
+                raise Again from ended
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):
@@ -109,6 +121,25 @@ class PostgresStore(Store):
             refuse_nested(_in_transaction(connection))
             for table in ("tasks", "edges", "runs", "events", "metrics"):
                 connection.execute(f"vacuum (analyze, skip_locked) {table}".encode())
+
+    def second_look(self) -> str:
+        with _translated(self.url):
+            connection = self._connection()
+            refuse_nested(_in_transaction(connection))
+            for row in connection.execute(_OUR_TABLES).fetchall():
+                try:
+                    connection.execute(f"select count(t::text) from {row['name']} t".encode())
+                except (psycopg.InternalError, psycopg.DataError) as problem:
+                    return f"table {row['name']} cannot be read: {_first_line(problem)}"
+        return ""
+
+    @property
+    def how_to_copy(self) -> str:
+        return f"copy it: `pg_dump --format=custom --file=orchestrion.dump '{masked(self.url)}'`"
+
+    @property
+    def how_to_reindex(self) -> str:
+        return f"`psql '{masked(self.url)}' -c 'reindex schema public'`"
 
     def close(self) -> None:
         for connection in (getattr(self._local, "connection", None), getattr(self._local, "listener", None)):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.store import migrate
+from orchestrion.store import migrate, proof
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import Answer, Origin, Row, Store, Transaction, missing_store, refuse_nested, unstorable
 
@@ -51,8 +51,15 @@ _PROBLEMS = {
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_READONLY: ("store_read_only", "give write permission to the file and its folder"),
     sqlite3.SQLITE_FULL: ("disk_full", "free some disk space; nothing was half-written"),
-    sqlite3.SQLITE_CORRUPT: ("store_corrupt", "stop the workers and put a copy of it in its place that is whole"),
-    sqlite3.SQLITE_NOTADB: ("store_corrupt", "this file is not a SQLite database; name another, or move it away"),
+    sqlite3.SQLITE_CORRUPT: (
+        "store_corrupt",
+        "{copy}; then try again: its content may be sound all the same, and "
+        "`orchestrion health` looks at it by two ways",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "store_corrupt",
+        "this file is not a SQLite database, or its first page is damaged: name another, or {copy}",
+    ),
     sqlite3.SQLITE_CANTOPEN: ("store_unreachable", "check that the folder exists and may be written"),
     sqlite3.SQLITE_IOERR: ("store_unreachable", "check the disk"),
 }
@@ -143,6 +150,17 @@ class SqliteStore(Store):
             unused, whole = (connection.execute(f"pragma {p}").fetchone()[0] for p in ("freelist_count", "page_count"))
             if WORTH_BYTES < unused * PAGE_BYTES < LONG_BYTES and unused > whole * WORTH_SHARE:
                 _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
+
+    def second_look(self) -> str:
+        return proof.of_file(self._path)
+
+    @property
+    def how_to_copy(self) -> str:
+        return _how_to_copy(self._path)
+
+    @property
+    def how_to_reindex(self) -> str:
+        return f"""`python3 -c 'import sqlite3; sqlite3.connect("{self._path}").execute("reindex")'`"""
 
     def _constants(self) -> dict[str, Any]:
         return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
@@ -276,4 +294,9 @@ def _raise_ours(error: sqlite3.Error, url: str) -> NoReturn:
     code, hint = _PROBLEMS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, ("", ""))
     if not code:
         raise error
+    hint = hint.format(copy=_how_to_copy(Path(url).absolute()))
     raise StoreProblem(f"the store {url} cannot be used: {error}", hint=hint, code=code) from error
+
+
+def _how_to_copy(file: Path) -> str:
+    return f"stop every program that has it open, and copy `{file}` and, if it is there, `{file}-wal` elsewhere"

@@ -221,9 +221,12 @@ class Store(ABC):
         Raises what ``work`` raises, after undoing everything, and StoreProblem when the
         database cannot do it (locked, read-only, full, gone).
         """
+        return self._until_won(lambda: self._write_once(work, origin or self.origin))
+
+    def _until_won(self, act: Callable[[], Result]) -> Result:
         for left in reversed(range(TRIES)):
             try:
-                return self._write_once(work, origin or self.origin)
+                return act()
             except Again as again:
                 if not left:
                     raise StoreProblem(
@@ -262,6 +265,22 @@ class Store(ABC):
     @abstractmethod
     def tidy_up(self) -> None:
         """Lets the database renew what it knows of its tables, and give space back that nobody uses, if it is much."""
+
+    @abstractmethod
+    def second_look(self) -> str:
+        """Reads every row, by another way than the database's own check: what cannot be read or does not fit its table,
+        in a line; empty: all is there. It takes as long as reading everything does.
+        """
+
+    @property
+    @abstractmethod
+    def how_to_copy(self) -> str:
+        """What a person does to keep the store as it is, in a sentence without its end."""
+
+    @property
+    @abstractmethod
+    def how_to_reindex(self) -> str:
+        """The command that makes all indexes anew from the rows."""
 
     @abstractmethod
     def close(self) -> None:
