@@ -11,8 +11,10 @@ older version may be at work meanwhile, where the newest script says that it ser
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +169,8 @@ def _copied(file: Path, version: int) -> Path:
     copy = _free_name(file.with_name(f"{file.name}.schema-{version}"))
     half = copy.with_name(f"{copy.name}.half-{os.getpid()}")
     try:
+        _drop_half_copies(file)
+        half.touch(mode=stat.S_IMODE(file.stat().st_mode))
         # Another connection: this one holds the write lock, and readers see what was committed.
         source, target = sqlite3.connect(file), sqlite3.connect(half)
         try:
@@ -185,6 +189,12 @@ def _copied(file: Path, version: int) -> Path:
             code="upgrade_refused",
         ) from problem
     return copy
+
+
+def _drop_half_copies(file: Path) -> None:
+    """Of those who were killed; nobody else copies it now, for we hold its write lock."""
+    for left in file.parent.glob(f"{glob.escape(file.name)}.schema-*.half-*"):
+        left.unlink()
 
 
 def _free_name(path: Path) -> Path:
