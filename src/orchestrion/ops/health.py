@@ -30,7 +30,7 @@ ORDER = (HEALTHY, DEGRADED, UNHEALTHY)
 PATIENCE_S = 5.0
 #: An answer of the store that takes longer is slow, in milliseconds.
 SLOW_MS = 500.0
-#: The pages of a larger database are not read for a health check; maintenance does that, in bytes.
+#: The pages of a larger SQLite file are not read for a health check; maintenance does that, in bytes.
 INTEGRITY_BYTES = 4 * 1024 * 1024
 #: So many broken rules are named.
 _NAMED = 10
@@ -70,6 +70,8 @@ def of_store(store: Store, patience_s: float = PATIENCE_S) -> Part:
         said = f"the store did not answer within {patience_s:g} s"
         return Part("store", UNHEALTHY, said, "look for a process that holds it", {"code": "store_slow"})
     except OrchestrionError as problem:
+        if problem.code == "store_corrupt" and (proof := store.second_look()):
+            return _doubted(store, {"code": problem.code, "problems": [problem.message], "proof": proof})
         return broken("store", problem)
     return _judged(store, facts)
 
@@ -114,7 +116,7 @@ def _measured(store: Store) -> dict[str, Any]:
     write_ms, _ = _timed(lambda: store.write(lambda tx: tx.put("write_probe", key="probe")))
     facts |= {"kind": store.dialect, "known_schema": migrate.scripts(store.dialect)[-1].version}
     facts |= {"read_ms": read_ms, "write_ms": write_ms}
-    if facts["bytes"] > INTEGRITY_BYTES:
+    if store.dialect == "sqlite" and facts["bytes"] > INTEGRITY_BYTES:
         return {**facts, "integrity": None, "problems": [], "proof": ""}
     problems, proof = structure.integrity(store)
     return {**facts, "integrity": not problems, "problems": problems, "proof": proof}

@@ -14,12 +14,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from orchestrion.core.errors import StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
 
 LEVELS = ("basic", "comprehensive", "full_audit")
+#: The rule that a damaged database breaks.
+WHOLE = "the_database_is_whole"
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
@@ -95,28 +98,29 @@ _OF_TASKS: dict[str, dict[str, str]] = {
 
 
 def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
-    """All rules of a level, over the tasks ``only`` if some are meant."""
+    """All rules of a level, over the tasks ``only`` if some are meant. The rows of a damaged database are not judged."""
     ids = None if only is None else list(only)
     rules = [rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known]]
     if ids is not None:
         rules = [rule for rule in rules if rule in _OF_TASKS]
+    doubts, damage = integrity(store) if level == "full_audit" and ids is None else ([], "")
+    if damage:
+        return Verdict([WHOLE], [Problem(WHOLE, "", f"{damage}; {one}") for one in doubts], [])
     problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
-    doubts: list[str] = []
     if level == "full_audit":
-        rules.append("results_are_as_they_were_stored")
+        rules += ["results_are_as_they_were_stored", *([WHOLE] if ids is None else [])]
         problems += _changed_results(store, ids)
-    if level == "full_audit" and ids is None:
-        rules.append("the_database_is_whole")
-        found, proof = integrity(store)
-        said = [f"{store.dialect} says: {one}" for one in found]
-        problems += [Problem(rules[-1], "", f"{one}; and {proof}") for one in said if proof]
-        doubts = [] if proof else said
     return Verdict(rules, problems, doubts)
 
 
 def integrity(store: Store) -> tuple[list[str], str]:
-    """What the database finds wrong with itself, and what a second, independent look says of that; empty: nothing."""
-    found = store.read(lambda tx: [str(row["problem"]) for row in tx.all("integrity")])
+    """What the database finds wrong with itself, and what a second, independent look finds then; empty: nothing."""
+    try:
+        found = store.read(lambda tx: [str(row["problem"]) for row in tx.all("integrity")])
+    except StoreProblem as problem:
+        if problem.code != "store_corrupt":
+            raise
+        found = [problem.message]
     return found, store.second_look() if found else ""
 
 

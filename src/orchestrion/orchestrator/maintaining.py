@@ -269,18 +269,20 @@ class MaintenanceCases(HealthCases):
 
     def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
         verdict = structure.examine(self.store, wanted.level, wanted.only)
+        broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
             "valid": not verdict.problems,
             "rules": verdict.rules,
             "problems_total": len(verdict.problems),
             "problems": [problem.as_json() for problem in verdict.problems[:NAMED]],
-            "tasks": len(wanted.only) if wanted.only is not None else self._count_tasks(),
         }
         if verdict.doubts:
             found["doubts"] = verdict.doubts
         advice = self._how_to_mend(verdict)
-        is_drawable = all(problem.rule != "nothing_waits_in_a_circle" for problem in verdict.problems)
-        if wanted.reaches("comprehensive") and wanted.only is None and is_drawable:
+        if structure.WHOLE in broken:
+            return found, [], advice
+        found["tasks"] = len(wanted.only) if wanted.only is not None else self._count_tasks()
+        if wanted.reaches("comprehensive") and wanted.only is None and "nothing_waits_in_a_circle" not in broken:
             drawn = self.graph(format="json")
             ends = drawn["dead_ends"] if isinstance(drawn, dict) else {}
             found["dead_ends"] = dict(list(ends.items())[:NAMED])
@@ -291,7 +293,7 @@ class MaintenanceCases(HealthCases):
     def _how_to_mend(self, verdict: structure.Verdict) -> list[str]:
         """Whatever it is, it begins with a copy; only what two looks say is damage."""
         first = f"before anything else: {self.store.how_to_copy}"
-        if any(problem.rule == "the_database_is_whole" for problem in verdict.problems):
+        if any(problem.rule == structure.WHOLE for problem in verdict.problems):
             return [first, "then put a whole copy of before in its place, and report what is damaged"]
         if verdict.problems:
             return [first, "something else than this program changed rows: report what is named"]

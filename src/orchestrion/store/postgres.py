@@ -77,10 +77,13 @@ class PostgresStore(Store):
 
     def _migrate(self, create: bool) -> tuple[bool, Upgrade | None]:
         with _translated(self.url):
+            connection = self._connection()
             try:
-                return migrate.postgres(self._connection(), create=create)
-            except psycopg.errors.AdminShutdown as ended:  # by who migrates it now
-                raise Again from ended
+                return migrate.postgres(connection, create=create)
+            except psycopg.OperationalError as lost:
+                if connection.closed:  # by who migrates it now
+                    raise Again from lost
+                raise
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):

@@ -53,8 +53,7 @@ _PROBLEMS = {
     sqlite3.SQLITE_FULL: ("disk_full", "free some disk space; nothing was half-written"),
     sqlite3.SQLITE_CORRUPT: (
         "store_corrupt",
-        "{copy}; then try again: its content may be sound all the same, and "
-        "`orchestrion health` looks at it by two ways",
+        "{copy}; then try again, for one reading alone does not prove that anything is lost",
     ),
     sqlite3.SQLITE_NOTADB: (
         "store_corrupt",
