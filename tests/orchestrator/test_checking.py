@@ -179,6 +179,64 @@ def test_a_store_that_cannot_be_opened_is_part_of_the_answer(
         Orchestrator.health_of(root, db=store_url, environ=environ)
 
 
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_what_the_database_alone_reports_is_no_damage(one: Orchestrator, raw: Any) -> None:
+    """An index without a row: SQLite's own check reports it, and every row can be read."""
+    one.add("a task")
+    raw.run("pragma writable_schema = on")
+    [index] = raw.rows("select * from sqlite_schema where name = 'tasks_by_plan'")
+    raw.run("delete from sqlite_schema where name = 'tasks_by_plan'")
+    with sqlite3.connect(one.store.url) as elsewhere:  # which reads the tables anew
+        elsewhere.execute("update tasks set plan = plan + 0, id = id")
+        elsewhere.execute("insert into tasks (project, plan, lane, title, created_at, updated_at)"
+                          " select project, plan, lane, 'another', 1, 1 from tasks")  # fmt: skip
+    elsewhere.close()
+    raw.run(
+        "insert into sqlite_schema values ('index', ?, 'tasks', ?, ?)", *(index[n] for n in ("name", "rootpage", "sql"))
+    )
+    found = one.health()
+    store = part(found, "store")
+    assert (store["status"], found["ready"]) == ("degraded", True)
+    assert "missing from index tasks_by_plan" in store["said"]
+    assert "nothing is lost" in store["said"]
+    assert store["advice"].startswith(one.store.how_to_copy)
+    audit = one.maintain("validate_structure", level="full_audit")
+    assert [problem for problem in audit["found"]["problems"] if problem["rule"] == "the_database_is_whole"] == []
+    assert "missing from index tasks_by_plan" in audit["found"]["doubts"][0]
+    assert not any("in its place" in line for line in [store["advice"], *audit["recommendations"]])
+    # What is said to be done helps.
+    command = one.store.how_to_reindex.strip("`")
+    subprocess.run(command.replace("python3", sys.executable, 1), shell=True, check=True)
+    assert part(one.health(), "store")["integrity"] is True
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_what_two_looks_agree_on_is_damage(one: Orchestrator, raw: Any) -> None:
+    one.add("a task")
+    run = one.claim("T1")["run"]
+    one.done(run, "done")
+    raw.run("update artifacts set content = ?", "needle" * 100) or raw.run(
+        "insert into artifacts (project, task, name, version, content, size, sha256, created_at)"
+        " values (1, 1, 'a', 1, ?, 1, '', 1)", "needle" * 100
+    )  # fmt: skip
+    one.store.close()
+    raw.rows("pragma wal_checkpoint(truncate)")
+    file = Path(one.store.url)
+    data = bytearray(file.read_bytes())
+    page = data.index(b"needle") // 2048 * 2048
+    data[page : page + 100] = b"\xff" * 100
+    file.write_bytes(data)
+    found = one.health()
+    store = part(found, "store")
+    assert (store["status"], found["ready"]) == ("unhealthy", False)
+    assert "table artifacts cannot be copied" in store["said"]
+    assert store["advice"].startswith(one.store.how_to_copy)
+    assert "in its place" in store["advice"]
+    audit = one.maintain("validate_structure", level="full_audit")
+    assert "table artifacts cannot be copied" in audit["found"]["problems"][0]["said"]
+    assert one.store.how_to_copy in audit["recommendations"][0]
+
+
 # -- with real workers and supervisors --------------------------------------------------------------
 
 

@@ -359,21 +359,84 @@ _RUN = (
 
 
 @pytest.mark.parametrize(("at_work", "who"), [(_WORKER, "worker h/7"), (_RUN, "R1")])
-def test_a_database_in_which_an_older_program_is_at_work_is_not_changed_under_it(
-    postgres: Any, at_work: str, who: str
+@pytest.mark.parametrize("is_anothers", [True, False], ids=["anothers", "not-served"])
+def test_a_database_is_not_changed_under_programs_that_cannot_go_on(
+    postgres: Any, at_work: str, who: str, is_anothers: bool
 ) -> None:
+    """Their sessions are another user's, who cannot be parted from it, or the newer schema does not serve them."""
     url, known = str(postgres.new()), migrate.scripts("postgres")
+    if not is_anothers:
+        known[-1] = known[-1]._replace(serves_from=known[-1].version)
     with psycopg.connect(url, autocommit=True) as server:
         migrate.postgres(server, create=True, known=known[:1])
         server.execute("set session_replication_role = replica")  # the rows that these belong to do not matter
         server.execute(at_work.format(now="(extract(epoch from now()) * 1000)::bigint").encode())
-        with pytest.raises(StoreProblem, match=f"still at work there: {who}") as refused:
-            migrate.postgres(server, create=True, known=known)
-        assert refused.value.code == "upgrade_refused"
+        server.execute(_LOGIN.encode())
+        with psycopg.connect(url, user="another" if is_anothers else None):
+            with pytest.raises(StoreProblem, match=f"still at work there.*: {who}") as refused:
+                migrate.postgres(server, create=True, known=known)
+            assert refused.value.code == "upgrade_refused"
+        assert _migrations(url) == [(1, 1)]
         server.execute("update workers set seen_at = 0")
         server.execute("update runs set lease_until = 0")
         migrate.postgres(server, create=True, known=known)
     assert len(_migrations(url)) == len(known)
+
+
+_LOGIN = "do $$ begin create role another login; exception when duplicate_object then null; end $$"
+
+
+def test_programs_of_an_older_version_go_on_after_they_connected_anew(postgres: Any) -> None:
+    """What they prepared would fail from now on, and what they have begun and hold would never let us begin."""
+    url, known = str(postgres.new()), migrate.scripts("postgres")
+    with psycopg.connect(url, autocommit=True) as server:
+        migrate.postgres(server, create=True, known=known[:1])
+    older, holder = psycopg.connect(url, autocommit=True), psycopg.connect(url)
+    for _ in range(7):
+        older.execute("select * from runs")
+    holder.execute("lock table runs, projects in row exclusive mode")
+    open_store(url).close()
+    for session in (older, holder):
+        with pytest.raises(psycopg.errors.AdminShutdown):
+            session.execute("select * from runs")
+        session.close()
+    assert len(_migrations(url)) == len(known)
+
+
+def test_threads_that_open_an_older_database_at_once_upgrade_it_once(postgres: Any) -> None:
+    url, known = str(postgres.new()), migrate.scripts("postgres")
+    with psycopg.connect(url, autocommit=True) as server:
+        migrate.postgres(server, create=True, known=known[:1])
+    upgrades: list[object] = []
+
+    def work() -> None:
+        opened = open_store(url)
+        upgrades.append(opened.upgrade)
+        opened.close()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(upgrades) == 8
+    assert len([one for one in upgrades if one]) == 1
+
+
+def test_keys_stand_first_in_tables_that_are_their_own_index(tmp_path: Path) -> None:
+    """SQLite before 3.41 calls every row of another such table damaged when it is asked."""
+    path = str(tmp_path / "a.db")
+    open_store(path).close()
+    with _sqlite(path) as connection:
+        tables = [
+            name for name, is_keyed in connection.execute("select name, wr from pragma_table_list where type = 'table'")
+            if is_keyed
+        ]  # fmt: skip
+        for table in tables:
+            columns = connection.execute(f"select name, pk from pragma_table_info('{table}')").fetchall()
+            keys = [name for name, place in sorted(columns, key=lambda column: column[1]) if place]
+            assert [name for name, _ in columns][: len(keys)] == keys, table
+    assert "holds" in tables
 
 
 def test_opening_again_changes_nothing(new_database: Callable[[], str]) -> None:
@@ -842,13 +905,13 @@ _NAMED_INDEXES = """
 
 
 def _sqlite_shape(path: str) -> dict[str, list[tuple[str, str, bool]]]:
-    """Table -> its columns: name, kind, may be missing. A primary key never is, whatever SQLite says of it."""
+    """Table -> its columns by name: kind, may be missing. A primary key never is, whatever SQLite says of it."""
     with _sqlite(path) as connection:
         return {
-            table: [
+            table: sorted(
                 (name, _KINDS[kind.lower()], not (required or key))
                 for _, name, kind, required, _, key in connection.execute(f"pragma table_info({table})")
-            ]
+            )
             for table in sorted(_tables(path))
         }
 
@@ -857,7 +920,7 @@ def _postgres_shape(url: str) -> dict[str, list[tuple[str, str, bool]]]:
     rows = _ask(
         url,
         "select table_name, column_name, data_type, is_nullable from information_schema.columns"
-        " where table_schema = 'public' order by table_name, ordinal_position",
+        " where table_schema = 'public' order by table_name, column_name collate \"C\"",
     )
     shape: dict[str, list[tuple[str, str, bool]]] = {}
     for table, column, kind, nullable in rows:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from orchestrion.core.errors import OrchestrionError
+from orchestrion.core.values import count
+from orchestrion.ops import structure
 from orchestrion.store import Store, Transaction, migrate
 
 Result = TypeVar("Result")
@@ -28,8 +30,10 @@ ORDER = (HEALTHY, DEGRADED, UNHEALTHY)
 PATIENCE_S = 5.0
 #: An answer of the store that takes longer is slow, in milliseconds.
 SLOW_MS = 500.0
-#: The pages of a larger database are not read for a health check; maintenance does that, in bytes.
-INTEGRITY_BYTES = 16 * 1024 * 1024
+#: The pages of a larger SQLite file are not read for a health check; maintenance does that, in bytes.
+INTEGRITY_BYTES = 4 * 1024 * 1024
+#: So many broken rules are named.
+_NAMED = 10
 #: Less free space asks for attention, and less makes work impossible, in bytes.
 LITTLE_BYTES, TOO_LITTLE_BYTES = 1_000_000_000, 50_000_000
 
@@ -66,6 +70,8 @@ def of_store(store: Store, patience_s: float = PATIENCE_S) -> Part:
         said = f"the store did not answer within {patience_s:g} s"
         return Part("store", UNHEALTHY, said, "look for a process that holds it", {"code": "store_slow"})
     except OrchestrionError as problem:
+        if problem.code == "store_corrupt" and (proof := store.second_look()):
+            return _doubted(store, {"code": problem.code, "problems": [problem.message], "proof": proof})
         return broken("store", problem)
     return _judged(store, facts)
 
@@ -110,10 +116,10 @@ def _measured(store: Store) -> dict[str, Any]:
     write_ms, _ = _timed(lambda: store.write(lambda tx: tx.put("write_probe", key="probe")))
     facts |= {"kind": store.dialect, "known_schema": migrate.scripts(store.dialect)[-1].version}
     facts |= {"read_ms": read_ms, "write_ms": write_ms}
-    if facts["bytes"] > INTEGRITY_BYTES:
-        return {**facts, "integrity": None, "problems": []}
-    problems = store.read(lambda tx: [str(row["problem"]) for row in tx.all("integrity")])
-    return {**facts, "integrity": not problems, "problems": problems}
+    if store.dialect == "sqlite" and facts["bytes"] > INTEGRITY_BYTES:
+        return {**facts, "integrity": None, "problems": [], "proof": ""}
+    problems, proof = structure.integrity(store)
+    return {**facts, "integrity": not problems, "problems": problems, "proof": proof}
 
 
 def _timed(act: Callable[[], Result]) -> tuple[float, Result]:
@@ -127,11 +133,46 @@ def _judged(store: Store, facts: dict[str, Any]) -> Part:
         f"{store.dialect}, read {facts['read_ms']:.1f} ms, write {facts['write_ms']:.1f} ms, schema {facts['schema']}"
     )
     if facts["problems"]:
-        advice = "stop the workers and put a copy of it in its place that is whole"
-        return Part("store", UNHEALTHY, f"damaged: {facts['problems'][0]}", advice, facts)
+        return _doubted(store, facts)
     if max(facts["read_ms"], facts["write_ms"]) > SLOW_MS:
         return Part("store", DEGRADED, f"slow: {said}", "look at the disk, and at who else writes", facts)
     return Part("store", HEALTHY, said, "", facts)
+
+
+def _doubted(store: Store, facts: dict[str, Any]) -> Part:
+    """Damaged is what two looks say that know nothing of each other; the database's own check alone may err."""
+    reported = f"{store.dialect}'s own check reports: {facts['problems'][0]}"
+    if facts["proof"]:
+        advice = f"{store.how_to_copy}; only then put a whole copy of before in its place"
+        return Part("store", UNHEALTHY, f"damaged: {facts['proof']}; {reported}", advice, facts)
+    said = f"{reported}; but every row can be read and fits its table, so nothing is lost"
+    advice = f"{store.how_to_copy}; then `orchestrion maintain validate --level full_audit` says more"
+    return Part("store", DEGRADED, said, advice, facts)
+
+
+def of_structure(store: Store) -> Part:
+    """Whether rows agree with each other, as far as a few milliseconds tell; each look goes on where the last ended.
+    Raises StoreProblem.
+    """
+
+    def look(tx: Transaction) -> tuple[int, structure.Glance]:
+        known = tx.one("meta", key=_looked(tx))
+        after = int(known["value"]) if known else 0
+        return after, structure.glance(tx, after)
+
+    after, found = store.read(look)
+    if found.until != after:
+        store.write(lambda tx: tx.put("looked_until", key=_looked(tx), value=str(found.until)))
+    facts = {"looked_at": found.tasks, "problems": [problem.as_json() for problem in found.problems[:_NAMED]]}
+    if not found.problems:
+        return Part("structure", HEALTHY, f"nothing wrong with the {count(found.tasks, 'task')} looked at", "", facts)
+    first = found.problems[0]
+    advice = f"{store.how_to_copy}; `orchestrion maintain validate --level comprehensive` names all that is wrong"
+    return Part("structure", DEGRADED, f"{first.rule}: {first.said}", advice, facts)
+
+
+def _looked(tx: Transaction) -> str:
+    return f"looked at project {tx.project}"
 
 
 def of_disk(places: Mapping[str, Path]) -> Part:

@@ -4,25 +4,32 @@ Nothing of this should ever be found: triggers and transactions see to it. It is
 all the same, because a database can be damaged, restored in part, or written by hand. What is
 looked at depends on the level: ``basic`` reads what decides about every task, ``comprehensive``
 also the graph as a whole, the journal and the limits, ``full_audit`` every stored result and
-every page of the database.
+every page of the database. A glance takes a few milliseconds however large the store is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+from orchestrion.core.errors import StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
 from orchestrion.store import Store, Transaction
+from orchestrion.store.store import Row
 
 LEVELS = ("basic", "comprehensive", "full_audit")
+#: The rule that a damaged database breaks.
+WHOLE = "the_database_is_whole"
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
 _AT_ONCE = 100
+#: A glance is at so many tasks, at so many of their stored results of at most so many bytes, and at so many lines of
+#: the journal.
+GLANCED_TASKS, _GLANCED_RESULTS, _GLANCED_BYTES, _GLANCED_LINES = 250, 50, 20_000, 1000
 
 
 class Problem(NamedTuple):
@@ -44,6 +51,17 @@ class Verdict(NamedTuple):
     #: Names of the rules, in order.
     rules: list[str]
     problems: list[Problem]
+    #: What the database says is wrong with itself, though all of it can be read and fits.
+    doubts: list[str]
+
+
+class Glance(NamedTuple):
+    """What a short look found."""
+
+    problems: list[Problem]
+    #: How many tasks were looked at, and the last of them; 0: all were, or the next look begins anew.
+    tasks: int
+    until: int
 
 
 Ids = list[int] | None
@@ -53,7 +71,10 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "edges_follow_their_prerequisites": {
         "wrong_edges": "waits for {prerequisite} ({kind}) as {state}, which does not follow from that task's state"
     },
-    "gates_are_followed": {"wrong_gate_edges": "waits for G{gate} as {state}, the gate says else"},
+    "gates_are_followed": {
+        "wrong_gate_edges": "waits for G{gate} ({kind}) as {state}, the gate says else",
+        "wrong_gates": "does not wait for its G{gate} ({kind})",
+    },
     "counters_equal_their_edges": {"wrong_counters": "counts other edges than it has"},
     "waiting_tasks_are_where_their_counters_say": {"wrong_waiting": "is {state} against its counters"},
     "tasks_in_progress_have_one_run": {"wrong_holders": "and its active run do not know each other"},
@@ -61,33 +82,77 @@ _OF_TASKS: dict[str, dict[str, str]] = {
         "wrong_parents": "is completed, its part {prerequisite} is not",
         "wrong_hierarchy": "and {parent} disagree on being part and whole",
     },
+    "parts_wait_as_their_parents_do": {
+        "wrong_inheritance": "and {ancestor} disagree on what it waits for because {ancestor} does ({kind})"
+    },
+    "ready_tasks_stand_where_their_priority_says": {"wrong_ranks": "has another place in the queue"},
+    "tasks_are_in_their_lane": {"wrong_lanes": "is in a lane or a plan that is not its own"},
+    "attempts_are_runs": {"wrong_attempts": "counts {attempts} attempts and has {runs} runs"},
+    "references_are_there": {"wrong_references": "{names}, which is not there"},
+    "what_runs_used_adds_up": {"wrong_sums": "has R{run}, which is said to have used something else than was told"},
     "the_journal_ends_where_tasks_are": {
-        "wrong_journal": "is {state}, the journal's last line about it says {to_state}"
+        "wrong_journal": "is {state}, the journal's last line about it says {to_state}",
+        "wrong_run_journal": "has R{run}, which is {state}; the journal's last line about it says {to_state}",
     },
 }
 
 
 def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
-    """All rules of a level, over the tasks ``only`` if some are meant."""
+    """All rules of a level, over the tasks ``only`` if some are meant. Rows of a damaged database are not judged."""
     ids = None if only is None else list(only)
     rules = [rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known]]
     if ids is not None:
         rules = [rule for rule in rules if rule in _OF_TASKS]
+    doubts, damage = integrity(store) if level == "full_audit" and ids is None else ([], "")
+    if damage:
+        return Verdict([WHOLE], [Problem(WHOLE, "", f"{damage}; {one}") for one in doubts], [])
     problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
     if level == "full_audit":
-        rules.append("results_are_as_they_were_stored")
+        rules += ["results_are_as_they_were_stored", *([WHOLE] if ids is None else [])]
         problems += _changed_results(store, ids)
-    return Verdict(rules, problems)
+    return Verdict(rules, problems, doubts)
 
 
-def _broken(tx: Transaction, rule: str, ids: Ids) -> list[Problem]:
+def integrity(store: Store) -> tuple[list[str], str]:
+    """What the database finds wrong with itself, and what a second, independent look finds then; empty: nothing."""
+    try:
+        found = store.read(lambda tx: [str(row["problem"]) for row in tx.all("integrity")])
+    except StoreProblem as problem:
+        if problem.code != "store_corrupt":
+            raise
+        found = [problem.message]
+    return found, store.second_look() if found else ""
+
+
+def glance(tx: Transaction, after: int) -> Glance:
+    """Looks at what is bounded: limits, plans, the journal's end, and the tasks that follow ``after``.
+
+    Whoever goes on each time where the last look ended has looked at every task in the end; where something is wrong
+    the next look is at the same tasks.
+    """
+    tasks = [row["id"] for row in tx.all("tasks_to_look_at", after=after, limit=GLANCED_TASKS)]
+    is_last = len(tasks) < GLANCED_TASKS
+    is_whole = is_last and not after
+    line = max(0, tx.the("newest_line")["id"] - _GLANCED_LINES)
+    problems = [
+        problem
+        for rule in [*_RULES["basic"], *_RULES["comprehensive"]]
+        if rule != "nothing_waits_in_a_circle" or is_whole
+        for problem in _broken(tx, rule, None if is_whole or rule in _OF_JOURNAL else tasks, line)
+    ]
+    results = tx.all("results_to_look_at", ids=tasks, most=_GLANCED_BYTES, limit=_GLANCED_RESULTS)
+    problems += _changed(results)
+    return Glance(problems, len(tasks), after if problems else 0 if is_last else tasks[-1])
+
+
+def _broken(tx: Transaction, rule: str, ids: Ids, after: int = 0) -> list[Problem]:
     if rule in _OF_ALL:
         return [Problem(rule, thing, said) for thing, said in _OF_ALL[rule](tx)]
     found = []
     for statement, says in _OF_TASKS[rule].items():
-        for row in tx.all(statement, ids=ids, limit=NAMED):
+        for row in tx.all(statement, ids=ids, limit=NAMED, after=after):
             task = _t(row["task"])
-            facts = {key: _t(value) if key in ("prerequisite", "parent") else value for key, value in dict(row).items()}
+            facts = {key: _t(value) if key in _TASKS else value for key, value in dict(row).items()}
             found.append(Problem(rule, task, f"{task} {says.format_map(facts)}"))
     return found
 
@@ -107,9 +172,20 @@ def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
         yield name("R", row["run"]), f"has ended and still holds {row['slot']}; `orchestrion cleanup` frees it"
 
 
-def _the_database_is_whole(tx: Transaction) -> Iterator[tuple[str, str]]:
-    for row in tx.all("integrity"):
-        yield "", str(row["problem"])
+def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("wrong_merges", limit=NAMED):
+        yield row["name"], f"the plan {row['name']} says that R{row['merge_run']} merges into it, which is not its own"
+
+
+def _decisions_give_way_to_others(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("wrong_decisions", limit=NAMED):
+        yield name("D", row["number"]), f"{name('D', row['number'])} is superseded, and by no other"
+
+
+def _every_reference_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+    if tx.knows("lost_references"):
+        for row in tx.all("lost_references", limit=NAMED):
+            yield "", str(row["problem"])
 
 
 def _changed_results(store: Store, ids: Ids) -> list[Problem]:
@@ -118,27 +194,38 @@ def _changed_results(store: Store, ids: Ids) -> list[Problem]:
     after = 0
     while True:
         rows = store.read(lambda tx, a=after: tx.all("artifacts_after", after=a, limit=_AT_ONCE))  # type: ignore[misc]
-        for row in rows:
-            data = row["content"].encode()
-            whole = len(data) == row["size"] and hashlib.sha256(data).hexdigest() == row["sha256"]
-            if not whole and (ids is None or row["task"] in ids):
-                said = f"{row['name']!r} of {_t(row['task'])} is not what was stored"
-                found.append(Problem("results_are_as_they_were_stored", name("A", row["id"]), said))
+        found += _changed(row for row in rows if ids is None or row["task"] in ids)
         if len(rows) < _AT_ONCE:
             return found[:NAMED]
         after = rows[-1]["id"]
+
+
+def _changed(rows: Iterable[Row]) -> list[Problem]:
+    found = []
+    for row in rows:
+        data = row["content"].encode()
+        if len(data) != row["size"] or hashlib.sha256(data).hexdigest() != row["sha256"]:
+            said = f"{row['name']!r} of {_t(row['task'])} is not what was stored"
+            found.append(Problem("results_are_as_they_were_stored", name("A", row["id"]), said))
+    return found
 
 
 def _t(task: int) -> str:
     return name("T", task)
 
 
+#: What statements call a task.
+_TASKS = ("prerequisite", "parent", "ancestor")
 #: Rules that are about everything together; they mean nothing for some tasks alone.
 _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
     "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
     "limits_count_their_holders": _limits_count_their_holders,
-    "the_database_is_whole": _the_database_is_whole,
+    "merge_queues_are_of_their_plan": _merge_queues_are_of_their_plan,
+    "decisions_give_way_to_others": _decisions_give_way_to_others,
+    "every_reference_is_there": _every_reference_is_there,
 }
+#: Rules that a glance bounds by lines of the journal.
+_OF_JOURNAL = ("the_journal_ends_where_tasks_are",)
 _RULES: dict[str, tuple[str, ...]] = {
     "basic": (
         "edges_follow_their_prerequisites",
@@ -147,11 +234,19 @@ _RULES: dict[str, tuple[str, ...]] = {
         "waiting_tasks_are_where_their_counters_say",
         "tasks_in_progress_have_one_run",
         "parents_wait_for_their_children",
+        "parts_wait_as_their_parents_do",
+        "references_are_there",
     ),
     "comprehensive": (
+        "ready_tasks_stand_where_their_priority_says",
+        "tasks_are_in_their_lane",
+        "attempts_are_runs",
+        "what_runs_used_adds_up",
         "nothing_waits_in_a_circle",
         "limits_count_their_holders",
+        "merge_queues_are_of_their_plan",
+        "decisions_give_way_to_others",
         "the_journal_ends_where_tasks_are",
     ),
-    "full_audit": ("the_database_is_whole",),
+    "full_audit": ("every_reference_is_there",),
 }

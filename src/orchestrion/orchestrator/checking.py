@@ -60,7 +60,7 @@ class HealthCases(ClientCases):
         alive = [row for row in look["workers"] if self._is_there(row)]
         runs = [self._stand(run, look) for run in look["runs"]]
         parts += [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
-        parts.append(self._maintenance(look))
+        parts += [self._maintenance(look), health.of_structure(self.store)]
         found = {
             "runs": _counted(runs),
             "waiting_tasks": {

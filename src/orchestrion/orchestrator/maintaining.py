@@ -269,25 +269,38 @@ class MaintenanceCases(HealthCases):
 
     def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
         verdict = structure.examine(self.store, wanted.level, wanted.only)
+        broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
             "valid": not verdict.problems,
             "rules": verdict.rules,
             "problems_total": len(verdict.problems),
             "problems": [problem.as_json() for problem in verdict.problems[:NAMED]],
-            "tasks": len(wanted.only) if wanted.only is not None else self._count_tasks(),
         }
-        advice = (
-            []
-            if found["valid"]
-            else ["keep a copy of the store, put a whole one in its place, and report what is damaged"]
-        )
-        if wanted.reaches("comprehensive") and wanted.only is None:
+        if verdict.doubts:
+            found["doubts"] = verdict.doubts
+        advice = self._how_to_mend(verdict)
+        if structure.WHOLE in broken:
+            return found, [], advice
+        found["tasks"] = len(wanted.only) if wanted.only is not None else self._count_tasks()
+        if wanted.reaches("comprehensive") and wanted.only is None and "nothing_waits_in_a_circle" not in broken:
             drawn = self.graph(format="json")
             ends = drawn["dead_ends"] if isinstance(drawn, dict) else {}
             found["dead_ends"] = dict(list(ends.items())[:NAMED])
             found["dead_ends_total"] = len(ends)
             advice += [f"{one} can never run: `orchestrion why {one}`" for one in list(ends)[:5]]
         return found, [], advice
+
+    def _how_to_mend(self, verdict: structure.Verdict) -> list[str]:
+        """Whatever it is, it begins with a copy; only what two looks say is damage."""
+        first = f"before anything else: {self.store.how_to_copy}"
+        if any(problem.rule == structure.WHOLE for problem in verdict.problems):
+            return [first, "then put a whole copy of before in its place, and report what is damaged"]
+        if verdict.problems:
+            return [first, "something else than this program changed rows: report what is named"]
+        if verdict.doubts:
+            said = "every row can be read and fits its table, so nothing is lost; an index may have to be made anew"
+            return [first, f"{said}: {self.store.how_to_reindex}"]
+        return []
 
     def _count_tasks(self) -> int:
         return int(self.store.read(lambda tx: tx.the("count_things"))["tasks"])

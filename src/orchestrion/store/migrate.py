@@ -5,13 +5,16 @@ refused, unless its newest script says that older programs may go on: a line
 ``-- serves programs from: N`` names the oldest one.
 
 A SQLite file is copied before it is changed, and only if that succeeds. PostgreSQL changes
-its schema in one transaction; copying it is the business of its own tools.
+its schema in one transaction; copying it is the business of its own tools. Programs of the
+older version may be at work meanwhile, where the newest script says that it serves them.
 """
 
 from __future__ import annotations
 
+import glob
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +39,13 @@ _WRITE = "insert into migrations (version, name, serves_from, applied_at) values
 _AT_WORK = """select 'worker ' || host || '/' || pid from workers where seen_at > {now} - 120000
     union all select 'R' || id from runs where state in ('starting', 'running') and lease_until > {now}
     order by 1 limit 10""".replace("{now}", "(extract(epoch from clock_timestamp()) * 1000)")
+#: Sessions of others, but for those that came to do the same.
+_SESSIONS = f"""from pg_stat_activity where datname = current_database() and backend_type = 'client backend'
+    and pid <> pg_backend_pid() and pid not in (select pid from pg_locks where locktype = 'advisory'
+        and database = (select oid from pg_database where datname = current_database()) and objid = {LOCK_KEY})"""
+#: Each is waited for, in milliseconds.
+_END_SESSIONS = f"select pg_terminate_backend(pid, 5000) {_SESSIONS} and usename = current_user"
+_OTHER_USERS = f"select distinct usename {_SESSIONS} and usename <> current_user order by 1"
 
 
 class Migration(NamedTuple):
@@ -124,12 +134,16 @@ def postgres(
         newest = _postgres_version(connection)
         missing = _missing(newest, known)
         if newest and missing:
-            _refuse_in_use(connection, newest[0], missing[-1].version)
+            # Nobody is in the middle of something, so that nobody waits for us while we wait for them.
+            _part_from_older_programs(connection, newest[0], missing[-1])
         for migration in missing:
             connection.execute(migration.script.encode())
             connection.execute(f"{_WRITE} (%s, %s, %s, %s)".encode(), _line(migration))
             if migration.version == 1:
                 connection.execute("insert into meta (key, value) values ('uuid', %s)", (_new_uuid(),))
+        if newest and missing:
+            # PostgreSQL fails what a session prepared before a table had other columns; who connects now will wait.
+            _part_from_older_programs(connection, newest[0], missing[-1])
     return True, _upgrade(newest, missing, None)
 
 
@@ -142,20 +156,25 @@ def _outdated(where: str, version: int, known: list[Migration]) -> StoreProblem:
     )
 
 
-def _refuse_in_use(connection: psycopg.Connection[Any], before: int, now: int) -> None:
-    """Raises StoreProblem while programs of the older version are at work: PostgreSQL fails what they ask from the
-    moment on in which a table has other columns.
+def _part_from_older_programs(connection: psycopg.Connection[Any], before: int, newest: Migration) -> None:
+    """Ends the other sessions of this database user. Programs of the older version take that for a short absence of
+    the server: they connect anew, and wait until this transaction has ended. Raises StoreProblem while programs are
+    at work whose sessions are another user's, or that could not go on.
     """
     from psycopg.rows import tuple_row
 
     with connection.cursor(row_factory=tuple_row) as cursor:
-        found = cursor.execute(_AT_WORK.encode()).fetchall()
+        cursor.execute(_END_SESSIONS.encode())
+        others = cursor.execute(_OTHER_USERS.encode()).fetchall()
+        is_served = not others and before >= newest.serves_from
+        found = [] if is_served else cursor.execute(_AT_WORK.encode()).fetchall()
     if found:
+        as_whom = f" as the database's user {others[0][0]}" if others else ""
         raise StoreProblem(
-            f"the store has schema {before}, this program needs {now}, and the older one is still at work there: "
-            + ", ".join(word for (word,) in found),
-            hint="stop these workers, let their runs end (who was killed counts for two minutes), copy the database: "
-            f"`pg_dump --format=custom --file=orchestrion.dump '{connection.info.dsn}'`; then call this again",
+            f"the store has schema {before}, this program needs {newest.version}, and the older one is still at work "
+            f"there{as_whom}: {', '.join(word for (word,) in found)}",
+            hint="stop these workers and let their runs end (who was killed counts for two minutes)"
+            f"{', or open it as that user' if others else ''}; then call this again",
             code="upgrade_refused",
         )
 
@@ -169,6 +188,8 @@ def _copied(file: Path, version: int) -> Path:
     copy = _free_name(file.with_name(f"{file.name}.schema-{version}"))
     half = copy.with_name(f"{copy.name}.half-{os.getpid()}")
     try:
+        _drop_half_copies(file)
+        half.touch(mode=stat.S_IMODE(file.stat().st_mode))
         # Another connection: this one holds the write lock, and readers see what was committed.
         source, target = sqlite3.connect(file), sqlite3.connect(half)
         try:
@@ -187,6 +208,12 @@ def _copied(file: Path, version: int) -> Path:
             code="upgrade_refused",
         ) from problem
     return copy
+
+
+def _drop_half_copies(file: Path) -> None:
+    """Of those who were killed; nobody else copies it now, for we hold its write lock."""
+    for left in file.parent.glob(f"{glob.escape(file.name)}.schema-*.half-*"):
+        left.unlink()
 
 
 def _free_name(path: Path) -> Path:

@@ -22,7 +22,9 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
+from orchestrion.core.settings import masked
 from orchestrion.store import migrate
+from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
     Again,
@@ -33,6 +35,7 @@ from orchestrion.store.store import (
     Transaction,
     missing_store,
     refuse_nested,
+    repeated,
     replaced_store,
     unstorable,
 )
@@ -135,6 +138,10 @@ _WORDS = {
 }
 
 
+_OUR_TABLES = """select oid::regclass::text as name from pg_class
+    where relkind = 'r' and relnamespace = current_schema()::regnamespace"""
+
+
 class PostgresStore(Store):
     """A store in the database that ``url`` names."""
 
@@ -144,14 +151,23 @@ class PostgresStore(Store):
         super().__init__(url, Statements("postgres", _SPELLING, _spell_list, r"%(\1)s"), now=now)
         _refuse_broken(url)
         try:
-            with _translated(url):
-                found, self.upgrade = migrate.postgres(self._connection(), create=create)
+            found, self.upgrade = repeated(lambda: self._migrate(create))
             if not found:
                 raise missing_store(_without_password(url))
         except BaseException:
             self.close()
             raise
         self._is_known = True
+
+    def _migrate(self, create: bool) -> tuple[bool, Upgrade | None]:
+        with _translated(self.url):
+            connection = self._connection()
+            try:
+                return migrate.postgres(connection, create=create)
+            except psycopg.OperationalError as lost:
+                if connection.closed:  # by who migrates it now
+                    raise Again from lost
+                raise
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):
@@ -203,6 +219,25 @@ class PostgresStore(Store):
             refuse_nested(_in_transaction(connection))
             for table in ("tasks", "edges", "runs", "events", "metrics"):
                 connection.execute(f"vacuum (analyze, skip_locked) {table}".encode())
+
+    def second_look(self) -> str:
+        with _translated(self.url):
+            connection = self._connection()
+            refuse_nested(_in_transaction(connection))
+            for row in connection.execute(_OUR_TABLES).fetchall():
+                try:
+                    connection.execute(f"select count(t::text) from {row['name']} t".encode())
+                except (psycopg.InternalError, psycopg.DataError) as problem:
+                    return f"table {row['name']} cannot be read: {_first_line(problem)}"
+        return ""
+
+    @property
+    def how_to_copy(self) -> str:
+        return f"copy it: `pg_dump --format=custom --file=orchestrion.dump '{masked(self.url)}'`"
+
+    @property
+    def how_to_reindex(self) -> str:
+        return f"`psql '{masked(self.url)}' -c 'reindex schema public'`"
 
     def close(self) -> None:
         for connection in (getattr(self._local, "connection", None), getattr(self._local, "listener", None)):

@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.store import disk, migrate
+from orchestrion.store import disk, migrate, proof
 from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
@@ -71,8 +71,14 @@ _PROBLEMS = {
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_READONLY: ("store_read_only", READ_ONLY_HINT),
     sqlite3.SQLITE_FULL: ("disk_full", FULL_HINT),
-    sqlite3.SQLITE_CORRUPT: ("store_corrupt", "stop the workers and put a copy of it in its place that is whole"),
-    sqlite3.SQLITE_NOTADB: ("store_corrupt", "this file is not a SQLite database; name another, or move it away"),
+    sqlite3.SQLITE_CORRUPT: (
+        "store_corrupt",
+        "{copy}; then try again, for one reading alone does not prove that anything is lost",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        "store_corrupt",
+        "this file is not a SQLite database, or its first page is damaged: name another, or {copy}",
+    ),
     sqlite3.SQLITE_CANTOPEN: ("store_unreachable", "check that the folder exists and may be written"),
     sqlite3.SQLITE_IOERR: ("store_unreachable", "check the disk"),
 }
@@ -173,6 +179,17 @@ class SqliteStore(Store):
             unused, whole = (connection.execute(f"pragma {p}").fetchone()[0] for p in ("freelist_count", "page_count"))
             if WORTH_BYTES < unused * PAGE_BYTES < LONG_BYTES and unused > whole * WORTH_SHARE:
                 _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
+
+    def second_look(self) -> str:
+        return proof.of_file(self._path)
+
+    @property
+    def how_to_copy(self) -> str:
+        return _how_to_copy(self._path)
+
+    @property
+    def how_to_reindex(self) -> str:
+        return f"""`python3 -c 'import sqlite3; sqlite3.connect("{self._path}").execute("reindex")'`"""
 
     def _constants(self) -> dict[str, Any]:
         return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
@@ -384,4 +401,9 @@ class _Translated:
         code, hint = _PROBLEMS.get(number, ("", ""))
         if not code:
             return error
+        hint = hint.format(copy=_how_to_copy(Path(self._url).absolute()))
         return StoreProblem(f"the store {self._url} cannot be used: {error}", hint=hint, code=code)
+
+
+def _how_to_copy(file: Path) -> str:
+    return f"stop every program that has it open, and copy `{file}` and, if it is there, `{file}-wal` elsewhere"

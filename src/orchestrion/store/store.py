@@ -227,14 +227,14 @@ class Store(ABC):
         Raises what ``work`` raises, after undoing everything, and StoreProblem when the
         database cannot do it (locked, read-only, full, gone).
         """
-        return _repeated(lambda: self._write_once(work, origin or self.origin))
+        return repeated(lambda: self._write_once(work, origin or self.origin))
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Does ``work``, which only reads, on one consistent view of the database; perhaps more than once.
 
         Raises what ``work`` raises, and StoreProblem when the database cannot do it.
         """
-        return _repeated(lambda: self._read_once(work))
+        return repeated(lambda: self._read_once(work))
 
     def rehearse(self, work: Callable[[Transaction], Result]) -> Result:
         """Does ``work`` as ``write`` would, then undoes all of it. Returns and raises what ``write`` would."""
@@ -265,6 +265,22 @@ class Store(ABC):
         """Lets the database renew what it knows of its tables, and give space back that nobody uses, if it is much."""
 
     @abstractmethod
+    def second_look(self) -> str:
+        """Reads every row, by another way than the database's own check: what cannot be read or does not fit its table,
+        in a line; empty: all is there. It takes as long as reading everything does.
+        """
+
+    @property
+    @abstractmethod
+    def how_to_copy(self) -> str:
+        """What a person does to keep the store as it is, in a sentence without its end."""
+
+    @property
+    @abstractmethod
+    def how_to_reindex(self) -> str:
+        """The command that makes all indexes anew from the rows."""
+
+    @abstractmethod
     def close(self) -> None:
         """Gives back the calling thread's connection."""
 
@@ -283,7 +299,7 @@ class Store(ABC):
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
 
 
-def _repeated(act: Callable[[], Result]) -> Result:
+def repeated(act: Callable[[], Result]) -> Result:
     """What ``act`` returns, begun again when the database asks for it."""
     for left in reversed(range(TRIES)):
         try:

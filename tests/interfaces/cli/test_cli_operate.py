@@ -34,7 +34,8 @@ def test_a_corrupt_store_is_an_answer_and_no_crash(project: Place) -> None:
     file.write_bytes(data)
     told = project("health", code=7)
     assert told.out.startswith("unhealthy, not ready\n")
-    assert "put a copy of it in its place" in told.out
+    assert f"copy `{file}`" in told.out
+    assert "in its place" not in told.out
     assert project("health", "--ready", "--json", code=7).json["not_ready"]
 
 

@@ -3,11 +3,3 @@
 -- name: store_size
 -- Bytes of the database; what is unused in it is the server's affair.
 select pg_database_size(current_database()) as bytes, 0 as unused
-
--- name: integrity
--- What the database itself found wrong: broken indexes, pages with wrong checksums. Rows are checked whenever they
--- are read.
-select 'index ' || indexrelid::regclass::text || ' is broken' as problem from pg_index where not indisvalid
-union all
-select checksum_failures || ' pages have wrong checksums' from pg_stat_database
-where datname = current_database() and checksum_failures > 0

@@ -1,0 +1,2 @@
+-- What the database says of itself is true; PostgreSQL has nothing of its own to mend.
+-- serves programs from: 1

@@ -1,0 +1,255 @@
+-- name: wrong_edges
+-- Edges whose state is not what their prerequisite's state makes of it.
+select e.task, e.prerequisite, e.kind, e.state from edges e join tasks p on p.id = e.prerequisite
+where p.project = :project and e.state <> 'waived' and e.state <> {edge_state}
+  and e.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_gate_edges
+-- Edges whose kind or state is not that of their gate.
+select e.task, e.gate, e.kind, e.state from edges e join gates g on g.id = e.gate
+where g.project = :project and (e.kind <> g.kind or (e.state <> 'waived' and e.state <> g.state))
+  and e.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_gates
+-- Gates that the task to which they belong does not wait for.
+select g.task, g.id as gate, g.kind from gates g
+where g.project = :project
+  and not exists (select 1 from edges e where e.task = g.task and e.gate = g.id and e.heir_of = g.task)
+  and g.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_inheritance
+-- What a task should wait for because its parent does, or an ancestor further up, and does not; and what it waits for
+-- because of one that has no such dependency, or is none.
+with recursive above(task, ancestor) as (
+    select t.id, t.parent from tasks t
+    where t.project = :project and t.parent is not null
+      and t.id in {ids[]}  --? ids
+    union
+    select a.task, p.parent from above a join tasks p on p.id = a.ancestor where p.parent is not null)
+select a.task, a.ancestor, e.kind from above a
+join edges e on e.task = a.ancestor and e.heir_of = a.ancestor and e.kind <> 'child'
+where not exists (select 1 from edges i where i.task = a.task and i.heir_of = a.ancestor and i.kind = e.kind
+                      and (i.prerequisite = e.prerequisite or i.gate = e.gate))
+union all
+select e.task, e.heir_of, e.kind from edges e join tasks t on t.id = e.task
+where t.project = :project and e.heir_of <> e.task and e.kind <> 'child'
+  and (not exists (select 1 from above a where a.task = e.task and a.ancestor = e.heir_of)
+    or not exists (select 1 from edges o where o.task = e.heir_of and o.heir_of = e.heir_of and o.kind = e.kind
+                       and (o.prerequisite = e.prerequisite or o.gate = e.gate)))
+  and e.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_counters
+-- Tasks whose counters are not what their edges say.
+select t.id as task from tasks t left join (
+    select e.task, sum(case when e.state in ('open', 'dead') then 1 else 0 end) as unmet,
+        sum(case when e.state = 'dead' then 1 else 0 end) as dead,
+        sum(case when e.state = 'open' and e.kind in ('approval', 'question') then 1 else 0 end) as held,
+        sum(case when e.kind = 'child' then 1 else 0 end) as children
+    from edges e where true
+      and e.task in {ids[]}  --? ids
+    group by e.task) c on c.task = t.id
+where t.project = :project and (t.unmet <> coalesce(c.unmet, 0) or t.dead <> coalesce(c.dead, 0)
+    or t.held <> coalesce(c.held, 0) or t.children <> coalesce(c.children, 0))
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_waiting
+-- Tasks that wait, or do not, against what their counters say.
+select t.id as task, t.state from tasks t
+where t.project = :project and t.state in ('pending', 'ready', 'blocked')
+  and t.state <> case when t.dead > 0 or t.held > 0 then 'blocked' when t.unmet > 0 then 'pending' else 'ready' end
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_ranks
+-- Ready tasks whose place in the queue is not that of their priority: one step is an hour. A minute is for a clock that
+-- a statement reads twice.
+select t.id as task from tasks t
+where t.project = :project and t.state = 'ready' and abs(t.rank - t.ready_at + 3600000 * {greatest}(1,
+    t.priority + 2 * t.urgent - case when t.retries > 0 then 1 else 0 end
+    + case when exists (select 1 from edges e where e.prerequisite = t.id and e.kind <> 'child' and e.state = 'open')
+        then 1 else 0 end)) > 60000
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_lanes
+-- Tasks in a lane or plan of another project, or in the lane of tasks with a command though they have none.
+select t.id as task from tasks t join lanes l on l.id = t.lane join plans p on p.id = t.plan
+where t.project = :project and (l.project <> t.project or p.project <> t.project
+    or l.command <> case when t.command is null then 0 else 1 end)
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_holders
+-- Tasks that are in progress without an active run of theirs, and active runs whose task does not know them.
+select * from (
+    select t.id as task, t.run from tasks t
+    where t.project = :project and t.state = 'in_progress'
+      and not exists (select 1 from runs r where r.id = t.run and r.task = t.id and r.state in ('starting', 'running'))
+    union all
+    select r.task, r.id from runs r join tasks t on t.id = r.task
+    where r.project = :project and r.state in ('starting', 'running') and (t.run is null or t.run <> r.id)) as wrong
+where wrong.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_attempts
+-- Tasks that count other attempts than they have runs.
+select t.id as task, t.attempts, (select count(*) from runs r where r.task = t.id) as runs from tasks t
+where t.project = :project and t.attempts <> (select count(*) from runs r where r.task = t.id)
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_sums
+-- Runs that are said to have used something else than what was told of them adds up to; a millionth
+-- of a dollar is for sums of fractions.
+select r.task, r.id as run from runs r left join (
+    select m.run, sum(m.turns) as turns, sum(m.tokens_input) as tokens_input, sum(m.tokens_output) as tokens_output,
+        sum(m.tokens_cache_read) as tokens_cache_read, sum(m.tokens_cache_write) as tokens_cache_write,
+        sum(m.cost_usd) as cost_usd
+    from metrics m where true
+      and m.run in (select s.id from runs s where s.task in {ids[]})  --? ids
+    group by m.run) u on u.run = r.id
+where r.project = :project and (coalesce(r.turns, 0) <> coalesce(u.turns, 0)
+    or coalesce(r.tokens_input, 0) <> coalesce(u.tokens_input, 0)
+    or coalesce(r.tokens_output, 0) <> coalesce(u.tokens_output, 0)
+    or coalesce(r.tokens_cache_read, 0) <> coalesce(u.tokens_cache_read, 0)
+    or coalesce(r.tokens_cache_write, 0) <> coalesce(u.tokens_cache_write, 0)
+    or abs(coalesce(r.cost_usd, 0) - coalesce(u.cost_usd, 0)) > 0.000001)
+  and r.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_parents
+-- Completed parents of which a child is still to be done.
+select e.task, e.prerequisite from edges e join tasks t on t.id = e.task
+where t.project = :project and t.state = 'completed' and e.kind = 'child' and e.state in ('open', 'dead')
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_hierarchy
+-- Children whose parent does not wait for them, and parents that wait for a child that is another's.
+select * from (
+    select t.id as task, t.parent from tasks t
+    where t.project = :project and t.parent is not null and not exists
+        (select 1 from edges e where e.task = t.parent and e.prerequisite = t.id and e.kind = 'child')
+    union all
+    select c.id, e.task from edges e join tasks c on c.id = e.prerequisite
+    where c.project = :project and e.kind = 'child' and (c.parent is null or c.parent <> e.task)) as wrong
+where wrong.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_references
+-- Rows that name a row that is not there, or a run that is another task's.
+select * from (
+    select e.task, 'waits for T' || e.prerequisite as names from edges e
+    where e.prerequisite is not null and not exists (select 1 from tasks p where p.id = e.prerequisite)
+    union all
+    select e.task, 'waits for G' || e.gate from edges e
+    where e.gate is not null and not exists (select 1 from gates g where g.id = e.gate)
+    union all
+    select e.task, 'has dependencies' from edges e where not exists (select 1 from tasks t where t.id = e.task)
+    union all
+    select t.id, 'is a part of T' || t.parent from tasks t
+    where t.parent is not null and not exists (select 1 from tasks p where p.id = t.parent)
+    union all
+    select t.id, 'is of plan ' || t.plan from tasks t where not exists (select 1 from plans p where p.id = t.plan)
+    union all
+    select t.id, 'is in lane ' || t.lane from tasks t where not exists (select 1 from lanes l where l.id = t.lane)
+    union all
+    select t.id, 'has the work of R' || t.work_run from tasks t
+    where t.work_run is not null and not exists (select 1 from runs r where r.id = t.work_run and r.task = t.id)
+    union all
+    select r.task, 'has R' || r.id from runs r where not exists (select 1 from tasks t where t.id = r.task)
+    union all
+    select a.task, 'has A' || a.id || ' of R' || a.run from artifacts a
+    where a.run is not null and not exists (select 1 from runs r where r.id = a.run)) as wrong
+where true
+  and wrong.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_slots
+-- Limits that count other than their holds.
+select s.name, s.used, (select count(*) from holds h where h.project = s.project and h.slot = s.name) as holds from slots s
+where s.project = :project
+  and s.used <> (select count(*) from holds h where h.project = s.project and h.slot = s.name)
+limit :limit
+
+-- name: wrong_holds
+-- Limits that runs hold that have ended, or are not there.
+select h.run, h.slot from holds h left join runs r on r.id = h.run
+where h.project = :project and (r.id is null or r.state not in ('starting', 'running')) limit :limit
+
+-- name: wrong_merges
+-- Plans whose merge queue a run has that is not of the plan.
+select p.name, p.merge_run from plans p
+where p.project = :project and p.merge_run is not null
+  and not exists (select 1 from runs r join tasks t on t.id = r.task where r.id = p.merge_run and t.plan = p.id)
+limit :limit
+
+-- name: wrong_decisions
+-- Decisions that another took the place of, and there is no other.
+select d.number from decisions d
+where d.project = :project and d.status = 'superseded'
+  and not exists (select 1 from decisions n where n.replaces = d.id and n.relation <> 'refines')
+limit :limit
+
+-- name: wrong_journal
+-- Tasks whose last line in the journal, of those after `after`, is not the state they are in.
+select t.id as task, t.state, e.to_state from (
+    select l.task, max(l.id) as last from events l
+    where l.id > :after and l.project = :project and l.task is not null and l.to_state is not null
+      and substr(l.kind, 1, 5) = 'task.'
+    group by l.task) n
+join events e on e.id = n.last join tasks t on t.id = n.task
+where t.project = :project and t.state <> e.to_state
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_run_journal
+-- Runs whose last line in the journal, of those after `after`, is not the state they are in.
+select r.task, r.id as run, r.state, e.to_state from (
+    select l.run, max(l.id) as last from events l
+    where l.id > :after and l.project = :project and l.run is not null and l.to_state is not null
+      and substr(l.kind, 1, 4) = 'run.'
+    group by l.run) n
+join events e on e.id = n.last join runs r on r.id = n.run
+where r.project = :project and r.state <> e.to_state
+  and r.task in {ids[]}  --? ids
+limit :limit
+
+-- name: open_edges
+-- Who waits for whom.
+select e.task, e.prerequisite from edges e join tasks t on t.id = e.task
+where t.project = :project and e.prerequisite is not null and e.state in ('open', 'dead')
+
+-- name: artifacts_after
+-- Stored results with their content, a bounded number at a time.
+select id, task, name, content, size, sha256 from artifacts where project = :project and id > :after
+order by id limit :limit
+
+-- name: integrity
+-- What the database itself finds wrong with its pages, indexes and constraints. SQLite's quick check will not do: some
+-- versions report sound tables that have no row numbers.
+select integrity_check as problem from pragma_integrity_check(10) where integrity_check <> 'ok'
+
+-- name: tasks_to_look_at
+-- The next tasks by number.
+select id from tasks where project = :project and id > :after order by id limit :limit
+
+-- name: newest_line
+-- Number of the journal's newest line.
+select coalesce(max(id), 0) as id from events
+
+-- name: results_to_look_at
+-- Stored results of tasks that are not large, bounded.
+select id, task, name, content, size, sha256 from artifacts
+where project = :project and size <= :most
+  and task in {ids[]}
+order by id desc limit :limit
+
+-- name: looked_until
+-- Up to which task was looked last.
+insert into meta (key, value) values (:key, :value) on conflict (key) do update set value = excluded.value

@@ -1,0 +1,196 @@
+"""Health is green while everything that must be true is, and red as soon as a hand has bent a row.
+
+The hand is one with the database's own shell: it has switched off whatever refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from direct import Raw
+from orchestrion import Orchestrator
+from orchestrion.core.model import NewGate, NewTask, Wait
+from orchestrion.core.states import EdgeKind
+from orchestrion.memory import artifacts, decisions
+from orchestrion.ops import structure
+from orchestrion.scheduler import claim, create, decide, finish, meter
+
+
+@pytest.fixture
+def store_url(new_database: Callable[[], str]) -> str:
+    """A database of its own for each test: what refuses is taken away."""
+    return new_database()
+
+
+class Bend(NamedTuple):
+    """What a hand does, and the rule that it breaks."""
+
+    rule: str
+    #: Statements; in braces the numbers of the scene.
+    sql: tuple[str, ...]
+
+
+EDGES, COUNTERS = "edges_follow_their_prerequisites", "counters_equal_their_edges"
+HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_children"
+JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
+BENDS = {
+    "an edge is met that is open": Bend(EDGES, ("update edges set state = 'met' where task = {second}",)),
+    "an edge is open that is met": Bend(EDGES, ("update edges set state = 'open' where prerequisite = {over}",)),
+    "a task is failed that others count as done": Bend(EDGES, ("update tasks set state = 'failed' where id = {over}",)),
+    "a gate is open in its edge alone": Bend(
+        "gates_are_followed", ("update gates set state = 'met' where id = {gate}",)
+    ),
+    "a gate nobody waits for": Bend("gates_are_followed", ("delete from edges where gate = {gate}",)),
+    "more is unmet": Bend(COUNTERS, ("update tasks set unmet = unmet + 1 where id = {second}",)),
+    "something is dead": Bend(COUNTERS, ("update tasks set dead = 1 where id = {second}",)),
+    "nothing is held": Bend(COUNTERS, ("update tasks set held = 0 where id = {asks}",)),
+    "another child": Bend(COUNTERS, ("update tasks set children = children + 1 where id = {parent}",)),
+    "ready though it waits": Bend(
+        WAITING, ("update tasks set state = 'ready', ready_at = 0, rank = -18000000 where id = {second}",)
+    ),
+    "pending though nothing is missing": Bend(WAITING, ("update tasks set state = 'pending' where id = {first}",)),
+    "in progress without a run": Bend(
+        HOLDERS, ("update runs set state = 'lost', ended_at = claimed_at where id = {run}",)
+    ),
+    "a run without a task": Bend(HOLDERS, ("update runs set state = 'running', ended_at = null where id = {ended}",)),
+    "two runs of one task": Bend(
+        HOLDERS,
+        (
+            "drop index runs_one_active",
+            "insert into runs (id, project, task, attempt, state, supervised, lease_ms, lease_until, claimed_at)"
+            " select 900, project, task, 2, 'running', 0, lease_ms, lease_until, claimed_at from runs where id = {run}",
+        ),
+    ),
+    "a parent before its part": Bend(PARENTS, ("update tasks set state = 'completed' where id = {parent}",)),
+    "a part of nothing": Bend(PARENTS, ("update tasks set parent = null where id = {part}",)),
+    "a part that waits for less": Bend(
+        "parts_wait_as_their_parents_do", ("delete from edges where task = {part} and heir_of = {parent}",)
+    ),
+    "a dependency on nothing": Bend(
+        "references_are_there", ("update edges set prerequisite = 900 where task = {second}",)
+    ),
+    "the work of another task's run": Bend(
+        "references_are_there", ("update tasks set work_run = {run} where id = {over}",)
+    ),
+    "first in the queue": Bend(
+        "ready_tasks_stand_where_their_priority_says", ("update tasks set rank = 0 where id = {first}",)
+    ),
+    "a lane of others": Bend("tasks_are_in_their_lane", ("update tasks set command = 'true' where id = {first}",)),
+    "one attempt less": Bend("attempts_are_runs", ("update tasks set attempts = 0 where id = {over}",)),
+    "a run that cost nothing": Bend("what_runs_used_adds_up", ("update runs set cost_usd = 0 where id = {ended}",)),
+    "tokens of nobody": Bend("what_runs_used_adds_up", ("update runs set tokens_input = 1 where id = {run}",)),
+    "a circle": Bend(
+        "nothing_waits_in_a_circle",
+        (
+            "insert into edges (task, prerequisite, kind, state, heir_of, created_at)"
+            " values ({first}, {second}, 'blocks', 'open', {first}, 0)",
+        ),
+    ),
+    "more is used": Bend("limits_count_their_holders", ("update slots set used = used + 1",)),
+    "a hold forgotten": Bend("limits_count_their_holders", ("delete from holds",)),
+    "a hold of the past": Bend(
+        "limits_count_their_holders",
+        (
+            "insert into holds (run, project, slot) select {ended}, project, name from slots",
+            "update slots set used = used + 1",
+        ),
+    ),
+    "a merge queue of others": Bend("merge_queues_are_of_their_plan", ("update plans set merge_run = 900",)),
+    "superseded by nothing": Bend(
+        "decisions_give_way_to_others", ("update decisions set replaces = null, relation = null",)
+    ),
+    "a line of the journal": Bend(
+        JOURNAL,
+        (
+            "insert into events (id, project, at, kind, task, to_state)"
+            " select 900, id, 0, 'task.failed', {first}, 'failed' from projects",
+        ),
+    ),
+    "a task cancelled in silence": Bend(JOURNAL, ("update tasks set state = 'cancelled' where id = {first}",)),
+    "a run failed in silence": Bend(JOURNAL, ("update runs set state = 'failed' where id = {ended}",)),
+    "another result": Bend("results_are_as_they_were_stored", ("update artifacts set content = 'better'",)),
+}
+
+
+@pytest.fixture
+def hand(raw: Raw, dialect: str) -> Raw:
+    """A connection to a database that refuses nothing any more."""
+    if dialect == "postgres":
+        raw.run("set session_replication_role = replica")
+        return raw
+    raw.run("pragma foreign_keys = off")
+    for trigger in raw.rows("select name from sqlite_schema where type = 'trigger'"):
+        raw.run(f"drop trigger {trigger['name']}")
+    return raw
+
+
+def ill(one: Orchestrator) -> dict[str, str]:
+    """Parts that are not healthy, and what is said of them."""
+    parts = one.health()["components"]
+    return {name: part["said"] for name, part in parts.items() if part["status"] != "healthy"}
+
+
+@pytest.mark.parametrize("bend", BENDS.values(), ids=[name.replace(" ", "-") for name in BENDS])
+def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str, int], hand: Raw, bend: Bend) -> None:
+    assert ill(one) == {}
+    assert one.maintain("validate_structure", level="full_audit")["found"]["valid"] is True
+    for statement in bend.sql:
+        hand.run(statement.format_map(scene))
+    found = one.health()
+    assert found["status"] == "degraded"
+    assert found["components"]["structure"]["said"]
+    assert bend.rule in {problem["rule"] for problem in found["components"]["structure"]["problems"]}
+    audit = one.maintain("validate_structure", level="full_audit")
+    assert audit["found"]["valid"] is False
+    assert bend.rule in {problem["rule"] for problem in audit["found"]["problems"]}
+    assert one.store.how_to_copy in audit["recommendations"][0]
+
+
+def test_in_a_large_store_each_look_goes_on_and_stays_where_something_is_wrong(
+    one: Orchestrator, scene: dict[str, int], hand: Raw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structure, "GLANCED_TASKS", 2)
+    total = len(hand.rows("select id from tasks"))
+    assert {one.health()["status"] for _ in range(total)} == {"healthy"}
+    hand.run("update tasks set unmet = unmet + 1 where id = ?", scene["asks"])
+    looks = [one.health()["components"]["structure"]["status"] for _ in range(total)]
+    assert looks == sorted(looks, reverse=True), "once seen it is said until it is mended"
+    assert looks[-1] == "degraded"
+    hand.run("update tasks set unmet = unmet - 1 where id = ?", scene["asks"])
+    assert ill(one) == {}
+
+
+@pytest.fixture
+def scene(one: Orchestrator) -> dict[str, int]:
+    """Something of everything, each in a transaction of its own."""
+
+    def do(act: Callable[..., Any], *values: Any, **given: Any) -> Any:
+        return one.store.write(lambda tx: act(tx, *values, **given))
+
+    def add(title: str, **given: Any) -> int:
+        return int(do(create.create, NewTask(title, **given)))
+
+    first = add("first")
+    second = add("second", waits=(Wait(first),))
+    over = add("over")
+    client = claim.Claimant(lease_ms=600_000, agent="me")
+    ended = do(claim.claim_task, over, client).run
+    add("after it", waits=(Wait(over),))
+    parent = add("parent", waits=(Wait(first, EdgeKind.SOFT),))
+    part = add("part", parent=parent)
+    asks = add("asks", gates=(NewGate(EdgeKind.APPROVAL, "so?"),))
+    run = do(claim.claim_task, add("running", needs=("gpu",)), client).run
+    do(artifacts.keep, over, ended, "a result", called="detail", kind="general")
+    do(meter.add, ended, turns=2, tokens_input=100, cost_usd=0.25)
+    do(finish.complete, ended, summary="done")
+    do(decide.cancel, add("not wanted"), "so")
+    do(decisions.record, decisions.NewDecision("this way"))
+    do(decisions.record, decisions.NewDecision("that way", changes=("supersedes", 1)))
+    gate = one.store.read(lambda tx: tx.all("open_gates_of", task=asks))[0]["id"]
+    return {
+        "first": first, "second": second, "over": over, "ended": ended, "parent": parent, "part": part, "asks": asks,
+        "run": run, "gate": gate,
+    }  # fmt: skip
