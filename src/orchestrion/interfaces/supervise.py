@@ -41,6 +41,7 @@ def main(arguments: list[str]) -> int:
         store = patiently(
             lambda: open_store(url, project=instruction.project_name, create=False), after(PATIENCE_S), _PASSING
         )
+        store.clone = instruction.clone
     except OrchestrionError as error:
         print(f"orchestrion supervise: {error.message}", file=sys.stderr)
         return 7

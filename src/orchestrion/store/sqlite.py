@@ -145,7 +145,7 @@ class SqliteStore(Store):
                 _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
 
     def _constants(self) -> dict[str, Any]:
-        return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
+        return {**super()._constants(), "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
 
     def close(self) -> None:
         connection = getattr(self._local, "connection", None)
