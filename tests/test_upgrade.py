@@ -108,13 +108,13 @@ def test_it_is_copied_and_everything_is_there(old: Old) -> None:
     before = tables(old.db)
     with old.open() as opened:
         copy = old.db.with_name("orchestrion.db.schema-1")
-        assert opened.store.upgrade == migrate.Upgrade(1, 2, copy)
+        assert opened.store.upgrade == migrate.Upgrade(1, 3, copy)
         assert tables(copy) == before
         states = {task.as_json()["id"]: str(task.state) for task in opened.list_tasks().items}
         assert states == {"T1": "completed", "T2": "in_progress", "T3": "in_progress", "T4": "in_progress"}
         assert opened.store.project_name == "project"
         (event,) = [one for one in opened.events(limit=100) if one["kind"] == "store.upgraded"]
-        assert event["data"] == {"before": 1, "now": 2, "copy": str(copy)}
+        assert event["data"] == {"before": 1, "now": 3, "copy": str(copy)}
     with old.open() as again:
         assert again.store.upgrade is None
     assert sqlite3.connect(copy).execute("pragma integrity_check").fetchone() == ("ok",)
