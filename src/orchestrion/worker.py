@@ -639,7 +639,7 @@ class Worker:
         numbers = {run: int(run[1:]) for run in carriers if re.fullmatch(r"R[1-9]\d{0,17}", run)}
         known = self.store.read(lambda tx: tx.all("runs_anywhere", ids=sorted(numbers.values()))) if numbers else []
         over = {row["id"] for row in known if self._is_over_here(row)}
-        supervised = self._supervised(carriers)
+        supervised = self._supervised(numbers)
         for run, number in numbers.items():
             if number in over and run not in supervised:
                 marker = f"{self.store.uuid}/{run}"

@@ -9,14 +9,16 @@ from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
-from orchestrion.core.host import Host, here
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
+
+if TYPE_CHECKING:
+    from orchestrion.core.host import Host
 
 #: Follows one request through every process that it starts.
 CORRELATION = "ORCHESTRION_CORRELATION"
@@ -54,6 +56,8 @@ class Opening:
     @cached_property
     def host(self) -> Host:
         """Where this process is."""
+        from orchestrion.core.host import here  # few commands ask
+
         return here(self.environ)
 
     def has_left(self, run: Mapping[str, Any]) -> bool:
