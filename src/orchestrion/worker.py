@@ -12,8 +12,8 @@ import json
 import logging
 import os
 import random
+import re
 import shlex
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from orchestrion.core import host
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
     AgentProblem,
@@ -30,6 +31,7 @@ from orchestrion.core.errors import (
     Backpressure,
     EnvironmentProblem,
     GitProblem,
+    NotFound,
     OrchestrionError,
     StaleRun,
     StoreProblem,
@@ -43,7 +45,9 @@ from orchestrion.runs import order, processes, reckoning, refs
 from orchestrion.runs.agents.known import agent_named, needs_no_command, self_sufficient
 from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
+from orchestrion.runs.git import Git
 from orchestrion.runs.launch import Launcher, is_supervised
+from orchestrion.runs.launch import places as places_of
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.points import reach
 from orchestrion.runs.workspace import removal, work
@@ -52,7 +56,7 @@ from orchestrion.runs.workspace.places import Workspace, former_home, workspaces
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
 from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import budget, explain, files, finish, meter, permissions, reap, slots, tally
+from orchestrion.scheduler import budget, clones, explain, files, finish, meter, permissions, reap, slots, tally
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
@@ -75,6 +79,8 @@ MEASURE_EVERY_S = 3600.0
 TELL_EVERY_S = 10.0
 #: It looks at so many of them.
 _LOOKED_AT = 20
+#: It names so many processes.
+_NAMED = 5
 #: How long it waits for a database that is away, in seconds.
 PATIENCE_S = 3600.0
 #: And for one that somebody may put back, or make writable again, once it has worked with it.
@@ -161,7 +167,7 @@ class Worker:
     _told_waiting: float = float("-inf")
 
     def __post_init__(self) -> None:
-        self._host = socket.gethostname()
+        self._host = host.here(self.environ)
         self._pid = os.getpid()
         self._start = processes.start_time(self._pid) or 0.0
         self._stands = _identity(self.project.store_dir)
@@ -220,8 +226,15 @@ class Worker:
             with suppress(GitProblem):  # its runs will say so
                 if said := refs.in_the_way(self._repository.git):
                     self.warn(said)
+                self._bind_plans(self._repository.git)
         self._mark = self.store.read(tally.mark)
         return self._provide_limits()
+
+    def _bind_plans(self, git: Git) -> None:
+        """Plans of older programs belong to the clone that has their work."""
+        for plan in self.store.read(lambda tx: tx.all("unbound_plans")):
+            if PlanTip(git, plan["name"]).read() is not None:
+                self.store.write(lambda tx, plan=plan: clones.bind(tx, plan, self._host.name))  # type: ignore[misc]
 
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
@@ -317,7 +330,8 @@ class Worker:
             plan=self.plan,
             supervised=True,
             self_sufficient=self_sufficient(self.config["agents"]),
-            host=self._host,
+            host=self._host.name,
+            host_id=self._host.id,
             worker_pid=self._pid,
             worker_start=self._start,
             budgets=budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"]),
@@ -372,6 +386,7 @@ class Worker:
             project=str(self.project.root),
             project_name=self.store.project_name,
             store=self.store.uuid,
+            clone=self.store.clone,
             timeout_s=task["timeout_s"] or (role.timeout_s if role else None) or self.config["run.timeout_s"],
             stall_s=self.config["run.stall_s"],
             feedback=self.config["run.feedback"],
@@ -416,7 +431,7 @@ class Worker:
         """What an attempt needs to go on with the agent session of an earlier one, if somebody asked for that."""
         before = tx.one("run_of_session", task=task["id"], session=task["session"]) if task["session"] else None
         # A session lies on the machine where the agent worked.
-        if before is None or before["agent"] != agent or before["host"] != self._host:
+        if before is None or before["agent"] != agent or not self._host.keeps(before):
             return {}
         used = meter.of_session(tx, task["session"], agent)
         return {"session": task["session"], "spent": used, "resume_from": before["head_commit"]}
@@ -437,14 +452,13 @@ class Worker:
                 orphaned.append(run)
         if orphaned:
             self.store.write(lambda tx: self._adopt(tx, orphaned))
-        for run in self.store.read(lambda tx: tx.all("unswept_runs", host=self._host)):
-            if self._is_dead(run):
+        for run in self.store.read(lambda tx: tx.all("unswept_runs")):
+            if self._has_left(run) and self._is_dead(run):
                 self._settle_dead(run["id"], "it was ended, and its supervisor died")
         if self.store.read(reap.is_ahead):
             self.store.write(reap.bound)
         for run in self.store.read(reap.expired):
-            # On this machine processes decide, not the clock: a suspended machine loses nothing.
-            if not (run["supervised"] and run["host"] == self._host):
+            if self._is_lost(run):
                 self._settle_dead(run["id"], "its lease ran out without a sign of life")
         if self.store.read(_is_anything_due):
             self.store.write(reap.due)
@@ -454,7 +468,27 @@ class Worker:
         for run in runs:
             tx.event("run.adopted", task=run["task"], run=run["id"])
 
+    def _is_lost(self, run: Row) -> bool:
+        """Whether a run whose lease is over is to be given up. Where processes can be seen they decide, not the clock:
+        a suspended machine loses nothing."""
+        if not run["supervised"]:
+            return True
+        if self._host.sees(run) and (self._is_of_clone(run) or _supervisor_lives(run)):
+            return False
+        # Whether the work is in the plan already can only be told where the plan is.
+        return self._is_of_clone(run) or run["phase"] != Phase.MERGING
+
+    def _is_of_clone(self, run: Row) -> bool:
+        """Whether a worker of this clone launched the run; an older program did not say."""
+        return run["clone"] in (None, self.store.clone)
+
+    def _has_left(self, run: Row) -> bool:
+        """Whether what a run left (its workspace, its log) is here and of this clone."""
+        return self._is_of_clone(run) and self._host.keeps(run)
+
     def _is_dead(self, run: Row) -> bool:
+        if not self._host.sees(run):
+            return bool(run["lease_until"] <= run["now"])
         if run["pid"] is not None:
             return not processes.is_alive(run["pid"], run["pid_start"])
         if is_supervised(self._place(run["id"])):
@@ -477,8 +511,10 @@ class Worker:
                 self.warn(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
 
     def _settle_alone(self, one: int, place: Path, reason: str) -> None:
-        if self._find(one)["host"] == self._host:
-            processes.sweep(f"{self.store.uuid}/{name('R', one)}", place / "processes")
+        run = self._find(one)
+        if self._has_left(run) and self._host.sees(run):
+            processes.sweep(f"{self.store.uuid}/{name('R', one)}", place / "processes", places=self._places_of(one))
+        if self._has_left(run):
             # What the dead did not tell stands in its log.
             reckoning.reconcile(self.store, one, place / "log.jsonl", reckoning.begin_again)
         reach("dead.swept")
@@ -520,13 +556,13 @@ class Worker:
 
         with suppress(StaleRun):
             self.store.write(settle)
-        if run["host"] == self._host:
+        if self._has_left(run):
             with suppress(EnvironmentProblem):  # the sweep removes it
                 removal.remove(self._repository, Path(run["workspace"]))
 
     def _save_work(self, run: Row) -> _Saved | None:
         """Commits and publishes what the run left in its workspace, if there is any."""
-        if self._repository is None or run["phase"] == Phase.PREPARING or run["host"] != self._host:
+        if self._repository is None or run["phase"] == Phase.PREPARING or not self._has_left(run):
             return None
         path = Path(run["workspace"])
         if not path.exists():
@@ -556,11 +592,18 @@ class Worker:
     def _place(self, run: int) -> Path:
         return order.folder(self.project.store_dir, run)
 
+    def _places_of(self, run: int) -> dict[str, str]:
+        """Where the processes of a run belong; by its order, for the project may have been moved since."""
+        with suppress(NotFound):
+            return {"ORCHESTRION_PROJECT": order.read(self.project.store_dir, run).project}
+        return places_of(self.project.root, self.store.url)
+
     def _find(self, run: int) -> Row:
         return self.store.read(lambda tx: tx.the("run", id=run))
 
     def _active_here(self) -> list[Row]:
-        return self.store.read(lambda tx: tx.all("active_runs", host=self._host, supervised=1))
+        runs = self.store.read(lambda tx: tx.all("active_runs", supervised=1))
+        return [run for run in runs if self._has_left(run) and self._host.sees(run)]
 
     def _own_runs(self) -> list[Row]:
         return [run for run in self._active_here() if self._is_mine(run)]
@@ -582,7 +625,7 @@ class Worker:
 
     def _provide_limits(self) -> bool:
         """Limits of the settings exist before the first claim; what ``orchestrion slots`` set since stays."""
-        wanted = {slots.GLOBAL: self.config["slots.global"], f"host:{self._host}": self.config["slots.host"]}
+        wanted = {slots.GLOBAL: self.config["slots.global"], f"host:{self._host.name}": self.config["slots.host"]}
         wanted |= {f"agent:{agent}": count for agent, count in self.config["slots.agents"].items()}
         wanted |= {f"role:{role}": count for role, count in self.config["slots.roles"].items()}
         wanted |= {f"resource:{resource}": count for resource, count in self.config["resources"].items()}
@@ -600,13 +643,10 @@ class Worker:
     def _sweep(self) -> None:
         """Ends processes of runs that are over, and removes old workspaces that hold nothing unsaved."""
         self._swept = time.monotonic()
-        carriers = processes.of_store(self.store.uuid)
-        active = {name("R", run["id"]) for run in self.store.read(lambda tx: tx.all("active_runs"))}
-        active |= self._supervised(carriers)
-        for run in carriers.keys() - active:
-            processes.end_tree(carriers[run], f"{self.store.uuid}/{run}", self.config["run.grace_s"])
+        self._sweep_processes()
         if self._repository is None:
             return
+        active = {name("R", run["id"]) for run in self.store.read(lambda tx: tx.all("active_runs"))}
         try:
             for home in {self._home, former_home(self.project.root, self.environ)}:
                 if home.exists():
@@ -614,6 +654,28 @@ class Worker:
             refs.retire(self._repository.git, self.store)
         except (OrchestrionError, OSError) as problem:
             self.warn(f"old workspaces and refs cannot be removed: {words_of(problem)}")
+
+    def _sweep_processes(self) -> None:
+        """Ends what runs left that the store, asked for all its projects, knows to be over, here; nothing else."""
+        places = places_of(self.project.root, self.store.url)
+        carriers = processes.of_store(self.store.uuid, places)
+        numbers = {run: int(run[1:]) for run in carriers if re.fullmatch(r"R[1-9]\d{0,17}", run)}
+        known = self.store.read(lambda tx: tx.all("runs_anywhere", ids=sorted(numbers.values()))) if numbers else []
+        over = {row["id"] for row in known if self._is_over_here(row)}
+        supervised = self._supervised(numbers)
+        for run, number in numbers.items():
+            if number in over and run not in supervised:
+                marker = f"{self.store.uuid}/{run}"
+                processes.end_tree(carriers[run], marker, self.config["run.grace_s"], places=places)
+        for run in sorted(carriers.keys() - {name("R", row["id"]) for row in known}):
+            pids = ", ".join(str(pid) for pid, _ in carriers[run][:_NAMED])
+            self.warn(
+                f"processes ({pids}) say that they belong to {run[:40]}, which this store does not know: left alone"
+            )
+
+    def _is_over_here(self, run: Row) -> bool:
+        """Whether a run of any project is over and its supervisor, which was here, gone."""
+        return run["state"] not in ACTIVE_RUN and self._host.sees(run) and not _supervisor_lives(run)
 
     def _supervised(self, runs: Iterable[str]) -> set[str]:
         """Those whose supervisor lives: a run that was killed a moment ago is over, but may still save its work."""
@@ -698,6 +760,9 @@ class Worker:
                 agent = claims.agent_of(task, claimant) or ""
                 for reason in explain.not_taken(tx, task, claimant.budgets, agent, claimant.self_sufficient):
                     by_reason.setdefault(reason.detail, []).append(name("T", task["id"]))
+        for task, detail in explain.elsewhere(tx, _LOOKED_AT, plan=self.plan):
+            if lanes is None or task["lane"] in lanes:
+                by_reason.setdefault(detail, []).append(name("T", task["id"]))
         return [Waiting(tasks, reason) for reason, tasks in by_reason.items()]
 
     def _tell_waiting(self) -> None:
@@ -705,6 +770,10 @@ class Worker:
             self._told_waiting = time.monotonic()
             for waiting in self.store.read(self._waiting):
                 self.warn(str(waiting))
+
+
+def _supervisor_lives(run: Row) -> bool:
+    return run["pid"] is not None and processes.is_alive(run["pid"], run["pid_start"])
 
 
 def _is_anything_due(tx: Transaction) -> bool:

@@ -196,8 +196,8 @@ def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(timed_store: 
 def test_a_round_is_made_by_one_worker_once_in_its_time(
     timed_store: Store, raw: Any, config: settings.Config, tmp_path: Path
 ) -> None:
-    def round_of(host: str, holder: str) -> bool:
-        record = maintenance.round_of(timed_store, config, DOERS, tmp_path, host, holder)
+    def round_of(clone: str, holder: str) -> bool:
+        record = maintenance.round_of(timed_store, config, DOERS, tmp_path / clone, holder)
         return record is not None
 
     task, _ = done(timed_store)
@@ -222,16 +222,16 @@ def test_a_round_whose_worker_died_is_begun_anew(
 
     monkeypatch.setattr(maintenance, "tidy", die)
     with pytest.raises(KeyboardInterrupt):
-        maintenance.round_of(timed_store, config, DOERS, tmp_path, "here", "w1")
+        maintenance.round_of(timed_store, config, DOERS, tmp_path, "w1")
     monkeypatch.undo()
-    assert maintenance.round_of(timed_store, config, DOERS, tmp_path, "here", "w2") is None
+    assert maintenance.round_of(timed_store, config, DOERS, tmp_path, "w2") is None
     later(timed_store, maintenance.LEASE_S / 86_400 + 0.001)
-    assert maintenance.round_of(timed_store, config, DOERS, tmp_path, "here", "w2") is not None
+    assert maintenance.round_of(timed_store, config, DOERS, tmp_path, "w2") is not None
 
 
 def test_no_round_is_made_where_none_is_wanted(timed_store: Store, tmp_path: Path) -> None:
     config = settings.load(None, {}, {"maintenance.every_h": 0})
-    assert maintenance.round_of(timed_store, config, DOERS, tmp_path, "here", "w1") is None
+    assert maintenance.round_of(timed_store, config, DOERS, tmp_path, "w1") is None
 
 
 def test_space_that_nobody_uses_is_given_back(store: Store, raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:

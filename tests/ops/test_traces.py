@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -152,7 +150,7 @@ def test_of_many_processes_one_sends(traced: Stage, collector: Collector) -> Non
     traced.add("true")
     traced.drain()
     store = traced.orchestrion.store
-    leases.keep(store, "traces", f"{socket.gethostname()}/{os.getpid()}", 0)
+    leases.keep(store, "traces", traced.orchestrion.host.process(), 0)
     assert leases.take(store, "traces", "elsewhere/1", 60)
     assert traced.orchestrion.send_traces() == 0
     assert collector.spans == []

@@ -294,7 +294,7 @@ def test_what_others_ended_is_seen_to(board: Board, end: str, supervised: bool) 
     board.store.write(lambda tx: ENDS[end](tx, run))
 
     def unswept() -> list[int]:
-        return board.store.read(lambda tx: [row["id"] for row in tx.all("unswept_runs", host="here")])
+        return board.store.read(lambda tx: [row["id"] for row in tx.all("unswept_runs")])
 
     assert unswept() == ([run] if supervised and end != "completed" else [])
     board.store.write(lambda tx: tx.run("run_swept", run=run))

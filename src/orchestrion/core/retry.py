@@ -124,6 +124,12 @@ _TAXONOMY = (
         "resolve it on the run's branch and `orchestrion approve TASK`, or `orchestrion reject TASK --reason TEXT`",
     ),
     Failure(
+        "other_clone",
+        False,
+        "the plan belongs to another clone of the repository, where its work is",
+        "let a worker of that clone do it: `orchestrion why TASK` says where it is; then `orchestrion retry TASK`",
+    ),
+    Failure(
         "open_merge",
         False,
         "the agent left a merge, a rebase or the like open",

@@ -6,8 +6,6 @@ its processes carry. The journal gets a line about it, so that the story can be 
 
 from __future__ import annotations
 
-import socket
-
 from orchestrion.core.model import Run
 from orchestrion.core.states import Phase, RunState
 from orchestrion.orchestrator import Orchestrator
@@ -38,7 +36,7 @@ class Accident:
 
     def _is_half_way(self, run: Run) -> bool:
         row = run.row
-        if row["phase"] != Phase.WORKING or not row["pid"] or row["host"] != socket.gethostname():
+        if row["phase"] != Phase.WORKING or not row["pid"] or not self._opened.host.sees(row):
             return False
         lines = [line["text"] for line in self._opened.log(run.as_json()["id"])]
         return any(self._half_way in line for line in lines)

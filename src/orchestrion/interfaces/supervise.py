@@ -42,6 +42,7 @@ def main(arguments: list[str]) -> int:
             after(PATIENCE_S),
             (*PASSING, *MENDED, "no_store"),
         )
+        store.clone = instruction.clone
     except OrchestrionError as error:
         print(f"orchestrion supervise: {error.message}", file=sys.stderr)
         return 7

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +22,8 @@ class Housekeeper:
     config: Config
     doers: Doers
     store_dir: Path
+    #: Who makes it, among the processes of all hosts.
+    holder: str
     #: Told what went wrong.
     tell: Callable[[str], None]
     _thread: threading.Thread | None = None
@@ -45,9 +45,7 @@ class Housekeeper:
             self.store.close()  # this thread's connection
 
     def _put_in_order(self) -> None:
-        host = socket.gethostname()
-        holder = f"worker:{host}/{os.getpid()}"
         try:
-            maintenance.round_of(self.store, self.config, self.doers, self.store_dir, host, holder)
+            maintenance.round_of(self.store, self.config, self.doers, self.store_dir, self.holder)
         except (OrchestrionError, OSError) as problem:
             self.tell(f"the project could not be put in order: {problem}")

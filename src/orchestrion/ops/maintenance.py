@@ -109,16 +109,17 @@ def _done(
     return done + ([{"did": "removed_logs", "total": logs["runs"], "bytes": logs["bytes"]}] if logs["runs"] else [])
 
 
-def round_of(store: Store, config: Config, doers: Doers, store_dir: Path, host: str, holder: str) -> Record | None:
+def round_of(store: Store, config: Config, doers: Doers, store_dir: Path, holder: str) -> Record | None:
     """A worker's regular round, if it is time and no other worker is at it; None: it is not.
 
-    Whoever begins one has it for a while only: if it dies another one begins anew. Logs lie on
-    each machine, so each machine sees to its own.
+    Whoever begins one has it for a while only: if it dies another one begins anew. Logs lie in
+    each clone, so each clone sees to its own.
     """
     period = config["maintenance.every_h"] * 3600
     # A holder may take its lease again; a round is not to be made twice even by the same worker.
     holder = f"{holder}/{uuid.uuid4().hex[:8]}"
-    if not period or not leases.take(store, f"{ROUND} of {host}", holder, min(LEASE_S, period)):
+    own = f"{ROUND} of {store.clone or store_dir}"
+    if not period or not leases.take(store, own, holder, min(LEASE_S, period)):
         return None
     record: Record | None = None
     if leases.take(store, ROUND, holder, min(LEASE_S, period)):
@@ -128,5 +129,5 @@ def round_of(store: Store, config: Config, doers: Doers, store_dir: Path, host: 
         leases.keep(store, ROUND, holder, period)
     else:
         retention.drop_logs(store, store_dir, config["retention.logs_days"], dry_run=False)
-    leases.keep(store, f"{ROUND} of {host}", holder, period)
+    leases.keep(store, own, holder, period)
     return record

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrion.core.errors import StoreProblem
+from orchestrion.core.errors import GitProblem, StoreProblem
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import Phase
 from orchestrion.core.values import count
@@ -28,6 +27,13 @@ NAMED = 50
 SILENT_S = 300.0
 #: A worker of another machine that was not heard for so long is not counted as there, in milliseconds.
 HEARD_MS = 90_000
+#: The commits of so many runs, the newest, are looked for.
+LOOKED_AT = 200
+#: What to do about commits that are not here.
+FETCH_WORK = (
+    "fetch what is missing from the clone that has it, or a backup: "
+    "`git fetch PLACE 'refs/orchestrion/*:refs/orchestrion/fetched/*'`"
+)
 #: A run that was claimed and not launched within this time will never be, in milliseconds.
 LAUNCH_MS = 60_000
 
@@ -61,6 +67,7 @@ class HealthCases(ClientCases):
         runs = [self._stand(run, look) for run in look["runs"]]
         parts += [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
         parts += [self._maintenance(look), health.of_structure(self.store)]
+        parts += [self._work()] if self.project.git_root is not None else []
         found = {
             "runs": _counted(runs),
             "waiting_tasks": {
@@ -95,18 +102,42 @@ class HealthCases(ClientCases):
             return Part("git", UNHEALTHY, said, "look at it with git itself", facts)
         return Part("git", HEALTHY, f"answers in {ms:.0f} ms", "", facts)
 
+    def work_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
+        """Runs with accepted work that is not landed yet and in no repository but another: their commits are not here.
+
+        Only of the tasks ``ids`` if some are meant; of the newest ``limit`` runs.
+        """
+        from orchestrion.runs.git import Git
+
+        if self.project.git_root is None:
+            return []
+        rows = self.store.read(lambda tx: tx.all("work_of_clone", ids=ids, limit=limit))
+        missing = Git(self.project.git_root).missing([row["head_commit"] for row in rows])
+        return [row for row in rows if row["head_commit"] in missing]
+
+    def _work(self) -> Part:
+        try:
+            lost = self.work_not_here(limit=LOOKED_AT)
+        except GitProblem:
+            return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
+        facts = {"not_here": [name("R", row["id"]) for row in lost[:NAMED]]}
+        if not lost:
+            return Part("work", HEALTHY, "what runs did is in the repository", "", facts)
+        named = ", ".join(name("R", row["id"]) for row in lost[:10])
+        return Part("work", UNHEALTHY, f"commits of {count(len(lost), 'run')} are not here: {named}", FETCH_WORK, facts)
+
     # -- workers and supervisors --------------------------------------------------------------
 
     def _is_there(self, row: Row) -> bool:
         """Whether a worker lives: on this machine its process is asked, elsewhere it must have been heard."""
         from orchestrion.runs import processes
 
-        if row["host"] == socket.gethostname():
+        if self.host.sees(row):
             return processes.is_alive(row["pid"], row["pid_start"])
         return bool(row["now"] - row["seen_at"] <= HEARD_MS)
 
     def _supervisors(self, look: Mapping[str, Any], alive: Sequence[Row]) -> Part:
-        here = [run for run in look["runs"] if run["supervised"] and run["host"] == socket.gethostname()]
+        here = [run for run in look["runs"] if run["supervised"] and self.host.sees(run)]
         dead = [name("R", run["id"]) for run in here if run["pid"] and not self._lives(run)]
         facts = {"here": len(here), "dead": dead}
         if not dead:
@@ -146,7 +177,7 @@ class HealthCases(ClientCases):
         expired = run["lease_until"] < run["now"]
         if not run["supervised"]:
             return ("stuck", "its client, whose lease ran out; `orchestrion cleanup`") if expired else ("working", None)
-        here = run["host"] == socket.gethostname()
+        here = self.host.sees(run)
         if here and run["pid"] and not self._lives(run):
             return "stuck", "a worker that settles it: its supervisor died"
         if not run["pid"] and run["now"] - run["claimed_at"] > LAUNCH_MS:
@@ -165,7 +196,7 @@ class HealthCases(ClientCases):
         """When the run's log grew last, in milliseconds; None: its log is not here."""
         from orchestrion.runs import order
 
-        if not run["supervised"] or run["host"] != socket.gethostname():
+        if not run["supervised"] or not self.has_left(run):
             return None
         try:
             seen = (order.folder(self.project.store_dir, run["id"]) / "log.jsonl").stat().st_mtime

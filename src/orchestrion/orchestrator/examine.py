@@ -58,7 +58,7 @@ class ExamineCases(TalkCases):
         ``order``: what its supervisor was told, without values of environments and headers; ``journal``,
         ``notes``, ``last_words``, ``processes`` that live, ``files`` of its folder in bytes. Raises NotFound.
         """
-        from orchestrion.runs import log, order, processes
+        from orchestrion.runs import launch, log, order, processes
 
         row = self.run(run).row
         place = order.folder(self.project.store_dir, row["id"])
@@ -66,7 +66,8 @@ class ExamineCases(TalkCases):
         end = file.stat().st_size if file.exists() else 0
         lines = [line for _, line in log.read(file, max(0, end - _TAIL))]
         told = json.loads((place / "order.json").read_text()) if (place / "order.json").exists() else None
-        alive = processes.of_store(self.store.uuid).get(name("R", row["id"]), [])
+        places = launch.places(self.project.root, self.store.url)
+        alive = processes.of_store(self.store.uuid, places).get(name("R", row["id"]), [])
         correlation = (told or {}).get("correlation") or name("R", row["id"])
         return {
             "run": self.run_detail(run),

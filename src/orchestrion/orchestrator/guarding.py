@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from typing import Any
 
 from orchestrion.ops import requests, tokens
@@ -39,8 +38,8 @@ class GuardingCases(MaintenanceCases):
         """
         requests.check_key(key)
         origin = self.store.origin
-        sent = Sent(origin.actor, key, fingerprint, _holder(), origin.correlation or "")
-        return sent, requests.begin(self.store, sent, _is_gone)
+        sent = Sent(origin.actor, key, fingerprint, self._holder(), origin.correlation or "")
+        return sent, requests.begin(self.store, sent, self._is_gone)
 
     def finish_request(self, sent: Sent, answer: Kept) -> None:
         """Keeps the answer of a request that succeeded."""
@@ -54,18 +53,16 @@ class GuardingCases(MaintenanceCases):
         """Drops answers that are older than a day; how many."""
         return requests.forget(self.store)
 
+    def _holder(self) -> str:
+        from orchestrion.runs import processes
 
-def _holder() -> str:
-    from orchestrion.runs import processes
+        return f"{self.host.id}/{os.getpid()}/{processes.start_time(os.getpid()) or 0}"
 
-    return f"{socket.gethostname()}/{os.getpid()}/{processes.start_time(os.getpid()) or 0}"
+    def _is_gone(self, holder: str, for_ms: int) -> bool:
+        """Whether the process that did a request will not answer it any more."""
+        from orchestrion.runs import processes
 
-
-def _is_gone(holder: str, for_ms: int) -> bool:
-    """Whether the process that did a request will not answer it any more."""
-    from orchestrion.runs import processes
-
-    host, pid, start = holder.rsplit("/", 2)
-    if host != socket.gethostname():
-        return for_ms > requests.GONE_MS
-    return not processes.is_alive(int(pid), float(start))
+        host, pid, start = holder.rsplit("/", 2)
+        if host != self.host.id:
+            return for_ms > requests.GONE_MS
+        return not processes.is_alive(int(pid), float(start))

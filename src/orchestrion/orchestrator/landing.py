@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from orchestrion.core import host
 from orchestrion.core.errors import (
     Conflict,
     EnvironmentProblem,
@@ -28,6 +29,7 @@ from orchestrion.core.model import check_plan_name, name
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.plans import PlanCases
 from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
+from orchestrion.scheduler import clones
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -63,7 +65,7 @@ class LandingCases(PlanCases):
         plan began; ``partial``: also if tasks of it are open; ``push`` sends the branch to its remote afterwards;
         ``pr`` moves nothing of the user's: the plan's branch is pushed and a pull request opened from it.
         Raises NothingReady (``nothing_to_land``), InvalidInput (``several_plans``), NotFound, MergeConflict,
-        Conflict (``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ``remote_moved``, ...),
+        Conflict (``other_clone``, ``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ...),
         EnvironmentProblem (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
         """
         from orchestrion.runs.plan_start import restored
@@ -82,6 +84,7 @@ class LandingCases(PlanCases):
         chosen = self._only_unlanded(with_push=push) if plan is None else plan
         check_plan_name(chosen)
         row = self.store.read(lambda tx: plan_named(tx, chosen))
+        self.store.read(lambda tx: clones.refuse_elsewhere(tx, row, "landing"))
         tip = self._tip_of(chosen)
         commit = restored(tip, row)
         if commit is None or commit == row["began_commit"]:
@@ -89,6 +92,24 @@ class LandingCases(PlanCases):
         if not partial:
             self._refuse_open(row)
         return self._propose(row, tip, onto) if pr else self._land(row, tip, onto, with_push=push)
+
+    def take_over(self, plan: str) -> dict[str, Any]:
+        """A plan whose clone is gone belongs to this one from now on, which must have its commits.
+
+        Raises NotFound (``no_plan``; ``plan_lost``: says what to fetch), Conflict (``run_active``, ``plan_diverged``).
+        """
+        from orchestrion.runs.plan_start import regained
+
+        row = self.store.read(lambda tx: plan_named(tx, plan))
+        self.store.read(lambda tx: _refuse_active(tx, row))
+        commit = regained(self._tip_of(plan), row)
+
+        def bound(tx: Transaction) -> bool:
+            _refuse_active(tx, row)
+            return clones.bind(tx, tx.the("plan_by_number", id=row["id"]), host.name(), str(self.project.root))
+
+        taken = self.store.write(bound)
+        return {"plan": plan, "commit": commit, "taken_over": taken, "from": clones.place_of(row) if taken else None}
 
     def unlanded_plans(self) -> list[str]:
         """Plans with accepted work that is on no branch of the user's yet, oldest first."""
@@ -407,6 +428,18 @@ class LandingCases(PlanCases):
     def _failed(self, row: Row) -> list[str]:
         tasks = self.store.read(lambda tx: tx.all("failed_tasks_of_plan", plan=row["id"], limit=_NAMED))
         return [f"{name('T', one['id'])} failed and is not part of it: {one['title']}" for one in tasks]
+
+
+def _refuse_active(tx: Transaction, plan: Row) -> None:
+    """Raises Conflict (``run_active``) while a run of a plan is at work in another clone."""
+    for run in tx.all("active_runs", supervised=1):
+        if run["plan_name"] == plan["name"] and run["clone"] != tx.clone:
+            raise Conflict(
+                f"{name('R', run['id'])} of plan {plan['name']} is active on {run['host']}",
+                hint=f"let it end, or end it: `orchestrion kill {name('R', run['id'])}`",
+                code="run_active",
+                run=name("R", run["id"]),
+            )
 
 
 def _nothing(message: str, hint: str) -> NothingReady:

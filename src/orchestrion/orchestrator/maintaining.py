@@ -9,8 +9,6 @@ for, is never touched: it is named, with what is recommended.
 
 from __future__ import annotations
 
-import os
-import socket
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -27,7 +25,7 @@ from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES, Record
 from orchestrion.ops.retention import Doers
 from orchestrion.ops.stale import Ages, Stale
 from orchestrion.orchestrator import documenting
-from orchestrion.orchestrator.checking import HealthCases
+from orchestrion.orchestrator.checking import FETCH_WORK, HealthCases
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.scheduler import decide, finish, meter, slots
 from orchestrion.store import Transaction
@@ -170,7 +168,7 @@ class MaintenanceCases(HealthCases):
         looks = wanted.dry_run or wanted.action in ("validate_structure", "prepare_handover")
         if looks or (wanted.action == "scan_cleanup" and not wanted.reaches("comprehensive")):
             return nullcontext()
-        holder = f"{self.store.origin.actor or 'somebody'} ({socket.gethostname()}/{os.getpid()})"
+        holder = f"{self.store.origin.actor or 'somebody'} ({self.host.process()})"
         return leases.held(self.store, maintenance.LEASE, holder, maintenance.LEASE_S)
 
     # -- scan and clean up ----------------------------------------------------------------------
@@ -269,16 +267,18 @@ class MaintenanceCases(HealthCases):
 
     def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
         verdict = structure.examine(self.store, wanted.level, wanted.only)
+        lost = [_lost_work(run) for run in self.work_not_here(ids=wanted.only)]
+        problems = [*verdict.problems, *lost]
         broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
-            "valid": not verdict.problems,
-            "rules": verdict.rules,
-            "problems_total": len(verdict.problems),
-            "problems": [problem.as_json() for problem in verdict.problems[:NAMED]],
+            "valid": not problems,
+            "rules": [*verdict.rules, _WORK_IS_HERE],
+            "problems_total": len(problems),
+            "problems": [problem.as_json() for problem in problems[:NAMED]],
         }
         if verdict.doubts:
             found["doubts"] = verdict.doubts
-        advice = self._how_to_mend(verdict)
+        advice = self._how_to_mend(verdict) + ([FETCH_WORK] if lost else [])
         if structure.WHOLE in broken:
             return found, [], advice
         found["tasks"] = len(wanted.only) if wanted.only is not None else self._count_tasks()
@@ -339,6 +339,15 @@ class MaintenanceCases(HealthCases):
 
 #: What maintenance does through the scheduler.
 DOERS = Doers(decide.archive, meter.sum_up)
+
+
+#: The rule that what runs did is in the repository.
+_WORK_IS_HERE = "work_is_in_the_repository"
+
+
+def _lost_work(run: Row) -> structure.Problem:
+    said = f"work of plan {run['plan_name']}, made on {run['host']}: its commit {run['head_commit'][:12]} is not here"
+    return structure.Problem(_WORK_IS_HERE, name("R", run["id"]), said)
 
 
 def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -95,7 +94,7 @@ class MetricCases(LandingCases):
         read, mended = 0, []
         for row in self._pages("runs_forward", asked):
             place = order.folder(self.project.store_dir, row["id"])
-            mine = row["supervised"] and row["host"] == socket.gethostname() and (place / "log.jsonl").exists()
+            mine = row["supervised"] and self.has_left(row) and (place / "log.jsonl").exists()
             over = row["state"] not in ACTIVE_RUN and not launch.is_supervised(place)
             found = False
             if mine and over:

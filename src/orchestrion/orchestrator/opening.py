@@ -6,15 +6,19 @@ import os
 import pwd
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
+
+if TYPE_CHECKING:
+    from orchestrion.core.host import Host
 
 #: Follows one request through every process that it starts.
 CORRELATION = "ORCHESTRION_CORRELATION"
@@ -48,6 +52,17 @@ class Opening:
         self.environ = environ
         #: Whether shell commands may come in through the door that has this; ``commands`` says what is refused.
         self.takes_commands = True
+
+    @cached_property
+    def host(self) -> Host:
+        """Where this process is."""
+        from orchestrion.core.host import here  # few commands ask
+
+        return here(self.environ)
+
+    def has_left(self, run: Mapping[str, Any]) -> bool:
+        """Whether what a run left (its workspace, its log) is on this host and of this clone."""
+        return run["clone"] in (None, self.store.clone) and self.host.keeps(run)
 
     @classmethod
     def open(

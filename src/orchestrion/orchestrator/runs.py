@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from orchestrion.core import host
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
 from orchestrion.core.states import RunState, TaskState
@@ -22,7 +22,7 @@ from orchestrion.orchestrator.finding import bounded, plan_named
 from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
-from orchestrion.scheduler import breaker, decide, finish, messages, overlap, reap, slots
+from orchestrion.scheduler import breaker, clones, decide, finish, messages, overlap, reap, slots
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
@@ -327,7 +327,7 @@ class RunCases(TaskCases):
         row = self.run(run).row
         if row["ended_at"] is None:
             raise Conflict(f"{run} is not over", hint=f"`orchestrion kill {run}` ends it", code="run_active")
-        if row["workspace"] and row["host"] != socket.gethostname():
+        if row["workspace"] and not self.has_left(row):
             raise Conflict(
                 f"the workspace of {run} is on {row['host']}",
                 hint="clean up there",
@@ -340,7 +340,7 @@ class RunCases(TaskCases):
     def diff(self, run: str, *, applies: bool = False) -> str:
         """What a run changed, as a unified diff; with ``applies`` one that has binary files too, for ``git apply``.
 
-        Raises NotFound when it has no commits.
+        Raises NotFound when it has no commits, or they are gone; Conflict (``other_clone``) when they are elsewhere.
         """
         from orchestrion.runs.git import Git
 
@@ -349,6 +349,7 @@ class RunCases(TaskCases):
             raise NotFound(f"{run} has no commits", hint=f"`orchestrion show {run}` shows the run", code="no_commits")
         git = Git(self.project.root)
         if git.tip(row["head_commit"]) is None or git.tip(row["base_commit"]) is None:
+            self.store.read(lambda tx: clones.refuse_elsewhere(tx, _plan_of(tx, row), f"a diff of {run}"))
             raise NotFound(
                 f"the commits of {run} are not in this repository any more",
                 hint=f"`orchestrion show {run}` tells which files it changed",
@@ -408,8 +409,10 @@ class RunCases(TaskCases):
     def _living_runs(self) -> set[int]:
         from orchestrion.runs import processes
 
-        runs = self.store.read(lambda tx: tx.all("active_runs", host=socket.gethostname(), supervised=1))
-        return {r["id"] for r in runs if r["pid"] and processes.is_alive(r["pid"], r["pid_start"])}
+        runs = self.store.read(lambda tx: tx.all("active_runs", supervised=1))
+        return {
+            r["id"] for r in runs if r["pid"] and self.host.sees(r) and processes.is_alive(r["pid"], r["pid_start"])
+        }
 
     def work(
         self,
@@ -437,7 +440,8 @@ class RunCases(TaskCases):
         self._refuse_unknown_agent(agent)
         only = self.store.read(lambda tx: plan_named(tx, plan))["id"] if plan else None
         one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen, plan=only)
-        one.put_in_order = Housekeeper(self.store, self.config, DOERS, self.project.store_dir, one.warn).keep
+        holder = f"worker:{self.host.process()}"
+        one.put_in_order = Housekeeper(self.store, self.config, DOERS, self.project.store_dir, holder, one.warn).keep
         self.store.origin = _as_worker(self.store.origin)
         worker(one)
         return one.work(drain=drain)
@@ -445,7 +449,8 @@ class RunCases(TaskCases):
     def approve(self, task: str) -> dict[str, Any]:
         """Accepts work in review: it is merged into the plan, then the task is completed.
 
-        Raises IllegalMove, MergeConflict (resolve it on the run's branch, then approve again).
+        Raises IllegalMove, MergeConflict (resolve it on the run's branch, then approve again), Conflict
+        (``other_clone``, ...).
         """
         one = number(task, "T")
         row = self.store.read(lambda tx: views.task(tx, one).row)
@@ -468,7 +473,11 @@ class RunCases(TaskCases):
         from orchestrion.runs.workspace.remarks import Remark
 
         run = self.store.read(lambda tx: tx.the("run", id=row["work_run"]))
-        if not run["head_commit"] or row["merge"] != "auto" or self.project.git_root is None:
+        if not run["head_commit"] or row["merge"] != "auto":
+            return
+        plan = self.store.read(lambda tx: plan_named(tx, run["plan_name"]))
+        self.store.read(lambda tx: clones.refuse_elsewhere(tx, plan, f"the merge of {name('T', row['id'])}"))
+        if self.project.git_root is None:
             return
         repository = repository_of(self)
         who = committer_of(self, repository)
@@ -484,7 +493,6 @@ class RunCases(TaskCases):
             who,
         )
         recheck = self._recheck_merged(row)
-        plan = self.store.read(lambda tx: plan_named(tx, run["plan_name"]))
         restored(PlanTip(repository.git, plan["name"]), plan)
         try:
             merged = Merger(repository, workspaces_home_of(self)).merge(plan["name"], incoming, recheck)
@@ -555,6 +563,10 @@ def _run(tx: Transaction, run: int) -> Run:
     return Run(row)
 
 
+def _plan_of(tx: Transaction, run: Row) -> Row:
+    return tx.the("plan_by_number", id=tx.the("task", id=run["task"])["plan"])
+
+
 def _outcome(tx: Transaction, task: int, run: int, ready: Sequence[int], *, recorded: bool = False) -> dict[str, Any]:
     outcome: dict[str, Any] = {
         "task": views.task(tx, task).as_json(),
@@ -585,4 +597,4 @@ def _keep_evidence(tx: Transaction, run: int, evidence: Any) -> None:
 
 
 def _as_worker(origin: Origin) -> Origin:
-    return origin._replace(actor=f"worker:{socket.gethostname()}/{os.getpid()}")
+    return origin._replace(actor=f"worker:{host.name()}/{os.getpid()}")

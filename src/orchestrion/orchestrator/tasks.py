@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from orchestrion.core import host
 from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound
 from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
@@ -79,7 +80,7 @@ class TaskCases(Finding):
         if head and (head.branch or "").startswith(_RUN_BRANCHES):
             # An agent calls from its workspace: a plan begins where its user stands.
             checkout, head = project.root, head_of(project.git_common_dir, project.git_common_dir)
-        return create.Began(head.branch, head.commit, str(checkout)) if head else None
+        return create.Began(head.branch, head.commit, str(checkout), host.name()) if head else None
 
     def _with_defaults(self, values: Mapping[str, Any]) -> dict[str, Any]:
         given = {field: value for field, value in values.items() if value is not None}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -39,8 +37,7 @@ class WatchingCases(GuardingCases):
 
     def look_for_alerts(self) -> list[Change]:
         """Looks at all rules, unless another process does; opens, closes and tells alerts. What changed."""
-        holder = f"{socket.gethostname()}/{os.getpid()}"
-        if not leases.take(self.store, alerts.LEASE, holder, _ROUNDS * self.config["alerts.every_s"]):
+        if not leases.take(self.store, alerts.LEASE, self.host.process(), _ROUNDS * self.config["alerts.every_s"]):
             return []
         changes = alerts.settle(self.store, self._findings())
         for change in changes:
@@ -149,7 +146,7 @@ class WatchingCases(GuardingCases):
         # A project in which nothing happens is read only.
         if collector is None or self._ended()[1] is None:
             return 0
-        if not leases.take(self.store, _TRACES, f"{socket.gethostname()}/{os.getpid()}", _TRACES_S):
+        if not leases.take(self.store, _TRACES, self.host.process(), _TRACES_S):
             return 0
         sent = 0
         while True:

@@ -263,6 +263,14 @@ class Git:
             raise refusal(found)
         return None
 
+    def missing(self, commits: Iterable[str]) -> set[str]:
+        """Those of some commits (by their whole ids) that the repository has not got; nothing is fetched for it."""
+        asked = "".join(f"{commit}\n" for commit in commits)
+        if not asked:
+            return set()
+        said = self.run("cat-file", "--batch-check", input=asked, env={"GIT_NO_LAZY_FETCH": "1"}).stdout
+        return {line.removesuffix(" missing") for line in said.splitlines() if line.endswith(" missing")}
+
     def is_ancestor(self, old: str, new: str) -> bool:
         """Whether ``new`` contains ``old``; a commit contains itself."""
         answer = self.run("merge-base", "--is-ancestor", old, new, check=False)

@@ -70,10 +70,7 @@ class Launcher:
             _dismiss(child)
 
     def _start(self, run: str, told_by: int, said: int | IO[bytes]) -> subprocess.Popen[bytes]:
-        environment = without_marker(self.environ) | {
-            "ORCHESTRION_DB": self.db,
-            "ORCHESTRION_PROJECT": str(self.project),
-        }
+        environment = without_marker(self.environ) | places(self.project, self.db)
         return subprocess.Popen(
             [*OURSELVES, "supervise", run],
             cwd=self.project,
@@ -83,6 +80,11 @@ class Launcher:
             stderr=said,
             start_new_session=True,
         )
+
+
+def places(project: Path, db: str) -> dict[str, str]:
+    """What tells the processes of a project's runs, in one store, from those of another's."""
+    return {"ORCHESTRION_PROJECT": str(project), "ORCHESTRION_DB": db}
 
 
 def _assign(child: subprocess.Popen[bytes], run: int, place: Path) -> bool:

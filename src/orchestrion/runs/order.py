@@ -51,6 +51,8 @@ class Order:
     grace_s: float
     retry_cap_s: float
     retry_jitter: float
+    #: Id of the clone whose worker wrote it; None: an older program.
+    clone: str | None = None
     #: The git directory that the project's worktrees share; None: the project is no git repository.
     git_dir: str | None = None
     #: The checkout in which the plan began, whose settings count; None: the main one.

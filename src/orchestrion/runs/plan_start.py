@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from orchestrion.core.errors import NotFound
+from orchestrion.core.errors import Conflict, NotFound
 from orchestrion.runs.git import Git
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace import publish
@@ -55,6 +55,14 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool
     return Start(begins, is_new=True, landed=found if is_news else None)
 
 
+def start_elsewhere(git: Git, plan: Mapping[str, Any]) -> Start:
+    """The commit from which a run starts whose work goes into no plan, where another clone has the plan: its tip if
+    that was fetched, else where its branch is here. Raises NotFound (``no_commit``).
+    """
+    known = git.tip(plan["tip"]) if plan["tip"] else None
+    return Start(known or _beginning(git, plan) or _refuse_nothing(plan), is_new=False)
+
+
 def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
     """Where a plan is, its ref put back if somebody deleted it; None: it has no work yet.
 
@@ -64,6 +72,27 @@ def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
     if found is not None or plan["tip"] is None:
         return found
     return tip.create(_known(tip, plan))
+
+
+def regained(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
+    """Where a plan is that this repository takes over from another, and its ref here from now on; None: it has no
+    work yet. Raises NotFound (``plan_lost``), Conflict (``plan_diverged``).
+    """
+    found, known = tip.read(), _known(tip, plan) if plan["tip"] is not None else None
+    if found is None:
+        return tip.create(known) if known else None
+    if known is None or tip.git.is_ancestor(known, found):
+        return found
+    if tip.git.is_ancestor(found, known) and tip.move(known, found):
+        tip.follow()
+        return known
+    raise Conflict(
+        f"plan {plan['name']} is at {known[:12]}, and {tip.ref} is at {found[:12]} here: neither has the other",
+        hint=f"keep what is here as a branch, `git branch NAME {found[:12]}`, then `git update-ref -d {tip.ref}`, "
+        "and call this again",
+        code="plan_diverged",
+        plan=plan["name"],
+    )
 
 
 def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:

@@ -16,9 +16,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 #: A process for good: its pid and the moment it started (clock ticks since boot on
 #: Linux, seconds since 1970 elsewhere). A pid alone may already mean somebody else.
@@ -26,6 +27,13 @@ Process = tuple[int, float]
 
 #: The variable that every process of a run inherits.
 MARKER = "ORCHESTRION_RUN"
+
+#: Where a process of a run belongs, beside that. A copied store may have the other's name and run numbers: who has
+#: another value is another's.
+PLACES = ("ORCHESTRION_PROJECT", "ORCHESTRION_DB")
+
+#: Wherever it is.
+NOWHERE: Mapping[str, str] = MappingProxyType({})
 
 #: Children of this process that a ``Popen`` waits for. ``reap_adopted`` leaves them
 #: alone: a status collected behind Popen's back would read as exit code 0.
@@ -101,13 +109,14 @@ def marked(value: str, name: str = MARKER) -> list[Process]:
     return sorted(_carriers(f"{name}={value}", _table()))
 
 
-def of_store(store: str) -> dict[str, list[Process]]:
-    """Everybody alive who carries a marker of the store, by the name of the run (``R31``)."""
+def of_store(store: str, places: Mapping[str, str] = NOWHERE) -> dict[str, list[Process]]:
+    """Everybody alive who carries a marker of the store and is of no other ``places``, by the run's name (``R31``)."""
     prefix = f"{MARKER}={store}/".encode()
     found: dict[str, list[Process]] = {}
     for pid, seen in _table().items():
-        for setting in _environment(pid):
-            if setting.startswith(prefix):
+        environment = _environment(pid)
+        for setting in environment:
+            if setting.startswith(prefix) and not _is_of_others(environment, places):
                 found.setdefault(setting[len(prefix) :].decode("utf-8", "replace"), []).append((pid, seen.started))
     return found
 
@@ -118,19 +127,20 @@ def end_tree(
     grace_s: float = 5.0,
     *,
     name: str = MARKER,
+    places: Mapping[str, str] = NOWHERE,
 ) -> list[Process]:
-    """End ``roots``, all who descend from them and all who carry the marker. Who survived.
+    """End ``roots``, all who descend from them, and who carries the marker and is of no other ``places``. Who survived.
 
     They get SIGTERM and ``grace_s`` seconds; whoever is left is frozen and killed. Never
     touches this process, its ancestors, or a pid that means somebody else by now. Roots
     and ``OWNED`` children are left for the caller to wait for, adopted ones are collected.
     """
-    return _end(_Quarry(roots, f"{name}={marker}" if marker else None), grace_s)
+    return _end(_Quarry(roots, f"{name}={marker}" if marker else None, places), grace_s)
 
 
-def sweep(marker: str | None, record_file: Path, grace_s: float = 2.0) -> int:
+def sweep(marker: str | None, record_file: Path, grace_s: float = 2.0, *, places: Mapping[str, str] = NOWHERE) -> int:
     """End what a supervisor that is gone left behind; how many processes that were."""
-    quarry = _Quarry(Record(record_file).read(), f"{MARKER}={marker}" if marker else None)
+    quarry = _Quarry(Record(record_file).read(), f"{MARKER}={marker}" if marker else None, places)
     survivors = _end(quarry, grace_s)
     return len(quarry.met) - len(survivors)
 
@@ -189,8 +199,9 @@ def _parsed(line: str) -> Process | None:
 class _Quarry:
     """Those to be ended: it grows as they fork, and forgets nobody who changed parents."""
 
-    def __init__(self, roots: Iterable[Process], marker: str | None) -> None:
+    def __init__(self, roots: Iterable[Process], marker: str | None, places: Mapping[str, str]) -> None:
         self.marker = marker
+        self.places = places
         #: Everybody who belongs to it, dead or alive.
         self.known: set[Process] = set(roots)
         #: The caller may wait for these with a Popen.
@@ -207,7 +218,7 @@ class _Quarry:
         newest, number = _newest(), len(self.known)
         table = _table()
         if self.marker:
-            self.known |= _carriers(self.marker, table)
+            self.known |= _carriers(self.marker, table, self.places)
         self.known |= _below({pid for pid, _ in _living(self.known, table)}, table)
         spared = _self_and_ancestors(table)
         alive = {process for process in _living(self.known, table) if process[0] not in spared}
@@ -336,9 +347,25 @@ def _below(roots: set[int], table: dict[int, _Seen]) -> set[Process]:
     return {(pid, table[pid].started) for pid in found}
 
 
-def _carriers(setting: str, table: dict[int, _Seen]) -> set[Process]:
+def _carriers(setting: str, table: dict[int, _Seen], places: Mapping[str, str] = NOWHERE) -> set[Process]:
     wanted = os.fsencode(setting)
-    return {(pid, seen.started) for pid, seen in table.items() if not seen.zombie and wanted in _environment(pid)}
+    return {
+        (pid, seen.started)
+        for pid, seen in table.items()
+        if not seen.zombie and wanted in (environment := _environment(pid)) and not _is_of_others(environment, places)
+    }
+
+
+def places_in(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where a process with this environment belongs."""
+    return {variable: environ[variable] for variable in PLACES if variable in environ}
+
+
+def _is_of_others(environment: Iterable[bytes], places: Mapping[str, str]) -> bool:
+    """Whether an environment says that its process belongs elsewhere."""
+    wanted = {os.fsencode(variable): os.fsencode(value) for variable, value in places.items()}
+    pairs = (setting.partition(b"=") for setting in environment)
+    return any(variable in wanted and wanted[variable] != value for variable, _, value in pairs)
 
 
 def _newest() -> bytes | None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from orchestrion.core.model import name
 from orchestrion.runs.git import Git
 from orchestrion.store import Store
+from orchestrion.store.store import Row
 
 _RUNS, _BRANCHES, _KEPT = "refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/"
 _PREFIXES = (_RUNS, _BRANCHES, _KEPT)
@@ -32,12 +33,19 @@ def retire(git: Git, store: Store) -> int:
             [
                 (ref, commit)
                 for row in rows
+                if _is_of(row, refs[row["id"]], store)
                 for ref, commit in refs[row["id"]].items()
                 if (row["archived"] or not ref.startswith(_KEPT))
                 and not _is_of_others(git, ref, commit, refs[row["id"]])
             ],
         )
     return count
+
+
+def _is_of(row: Row, refs: Mapping[str, str], store: Store) -> bool:
+    """Whether the refs of a run's name are this store's run's: a repository may be worked on from two stores."""
+    ref = f"{_RUNS}{name('R', row['id'])}"
+    return row["clone"] in (None, store.clone) and refs.get(ref) in (None, row["head_commit"])
 
 
 def in_the_way(git: Git) -> str | None:

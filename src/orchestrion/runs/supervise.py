@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrion.core import tracing
+from orchestrion.core import host, tracing
 from orchestrion.core.errors import (
     AlreadyTaken,
     Conflict,
@@ -60,7 +60,7 @@ from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
 from orchestrion.runs.workspace.remarks import Remark
 from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import breaker, files, finish
+from orchestrion.scheduler import breaker, clones, files, finish
 from orchestrion.store import Origin, Store, Transaction
 from orchestrion.store.patience import after, patiently
 from orchestrion.store.store import Row
@@ -169,8 +169,10 @@ class Supervisor:
         started = processes.start_time(pid) or 0.0
         row = self._read(lambda tx: finish.held(tx, self._order.run, write=False))
         self._lease_s = row["lease_ms"] / 1000
-        host = os.uname().nodename
-        self._write(lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=host))
+        at = host.here(self._environ)
+        self._write(
+            lambda tx: finish.start(tx, self._order.run, pid=pid, pid_start=started, host=at.name, host_id=at.id)
+        )
         self._deadline = time.monotonic() + self._order.timeout_s
         self._reach("supervise.started")
 
@@ -203,18 +205,37 @@ class Supervisor:
 
     def _base(self, project: ProjectRepository) -> str:
         """The commit that the run starts from."""
-        plan = self._read(lambda tx: tx.the("plan_by_name", name=self._order.plan))
-        start = plan_start.start_of(
-            PlanTip(project.git, self._order.plan),
-            plan,
-            lambda: self._read(lambda tx: tx.one("run_that_began", plan=plan["id"])) is not None,
-        )
+        tip = PlanTip(project.git, self._order.plan)
+        plan = self._bound_plan(tip)
+        if self._is_elsewhere(plan):
+            start = plan_start.start_elsewhere(tip.git, plan)
+        else:
+            start = plan_start.start_of(
+                tip, plan, lambda: self._read(lambda tx: tx.one("run_that_began", plan=plan["id"])) is not None
+            )
         if start.is_new:
             self._write(lambda tx: _begins(tx, plan, start))
         if not self._order.resume_from:
             return start.commit
         # The plan may have moved on; the work goes on where it was, and they are joined at the merge.
         return project.git.run("merge-base", start.commit, self._order.resume_from).stdout
+
+    def _bound_plan(self, tip: PlanTip) -> Row:
+        """The plan's row; it is this clone's, unless this work goes into no plan. Raises Conflict (``other_clone``),
+        NotFound (``plan_lost``).
+        """
+        plan = self._read(lambda tx: tx.the("plan_by_name", name=tip.plan))
+        if plan["began_clone"] is None and self._order.clone is not None:
+            plan_start.place_of(tip, plan)  # who has not got its work is not its clone
+            self._write(lambda tx: clones.bind(tx, plan, host.name()))
+            plan = self._read(lambda tx: tx.the("plan_by_name", name=tip.plan))
+        if self._order.merge and self._is_elsewhere(plan):
+            self._read(lambda tx: clones.refuse_elsewhere(tx, plan, f"the merge of {name('R', self._order.run)}"))
+        return plan
+
+    def _is_elsewhere(self, plan: Row) -> bool:
+        """Whether another clone has the plan's work; a worker of an older program knows of none."""
+        return self._order.clone is not None and plan["began_clone"] != self._order.clone
 
     def _set_up(self, command: str, folder: Path) -> None:
         evidence = self._check("setup", 1, command, folder)

@@ -2,8 +2,8 @@
 
 Tasks that the same limits can refuse share a *lane*; a lane's best task is found through
 an index. A claim looks at the heads of all lanes, best first, and takes the first one
-whose limits have room. The new run's number is the fence for all that is written about
-the task from then on.
+whose limits have room; tasks that only another clone may take are out of its sight. The new
+run's number is the fence for all that is written about the task from then on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.scheduler import breaker, budget, reap, slots
+from orchestrion.scheduler import breaker, budget, clones, reap, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -52,6 +52,8 @@ class Claimant:
     #: What may be spent, for a worker's claims; None: any sum.
     budgets: Budgets | None = None
     host: str = ""
+    #: Tells the host from others of its name; None: a client, whose process nobody asks after.
+    host_id: str | None = None
     worker_pid: int | None = None
     worker_start: float | None = None
 
@@ -112,7 +114,7 @@ def _claim_at_once(tx: Transaction, claimant: Claimant) -> Claim | None:
 
 def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     """Takes the named task. Raises NotFound, AlreadyTaken, NothingReady (not ready), Backpressure, or Conflict
-    (``budget_exhausted``).
+    (``budget_exhausted``, ``other_clone``).
     """
     if tx.the("claim_view")["due"]:
         reap.due(tx)
@@ -121,6 +123,8 @@ def claim_task(tx: Transaction, task: int, claimant: Claimant) -> Claim:
     row = tx.one("take_ready", id=task)
     if row is None:
         raise _refusal(tx, task)
+    if row["clone"]:
+        clones.refuse_elsewhere(tx, tx.the("plan_by_number", id=row["plan"]), name("T", task))
     _refuse_spent(tx, task, claimant)
     agent = agent_of(row, claimant) or claimant.only_agent or ""
     limits, missing = slots.room(tx, _limits(row, claimant, agent))
@@ -229,6 +233,7 @@ def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Se
         role=task["role"],
         actor=tx.origin.actor,
         host=claimant.host,
+        host_id=claimant.host_id,
         worker_pid=claimant.worker_pid,
         worker_start=claimant.worker_start,
         lease_ms=claimant.lease_ms,

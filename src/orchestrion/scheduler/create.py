@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from orchestrion.core.errors import Backpressure, Conflict, InvalidInput
 from orchestrion.core.model import NewTask, Wait, check_text, name
 from orchestrion.core.states import GATE_KINDS, TaskState
-from orchestrion.scheduler import shape, slots
+from orchestrion.scheduler import clones, shape, slots
 from orchestrion.scheduler.limits import Limits as Limits
 from orchestrion.scheduler.settle import settle
 from orchestrion.scheduler.unknown import unknown_task
@@ -33,6 +33,8 @@ class Began(NamedTuple):
     commit: str | None
     #: Folder of the checkout.
     checkout: str
+    #: Name of the host; its clone is the one from which the store was opened.
+    host: str
 
 
 def create(tx: Transaction, new: NewTask, limits: Limits | None = None, began: Began | None = None) -> int:
@@ -99,13 +101,14 @@ def plan_number(tx: Transaction, plan: str, title: str = "", *, began: Began | N
     row = row or made or tx.the("plan_by_name", name=plan)
     if began is not None and (made is not None or _begins_anew(tx, row)):
         tx.put("plan_begins", plan=row["id"], **began._asdict())
+        tx.put("tasks_go_with_plan", plan=row["id"])
     return int(row["id"])
 
 
 def _begins_anew(tx: Transaction, plan: Row) -> bool:
-    """Whether all of a plan is landed and nothing of it is left to do."""
+    """Whether all of a plan is landed and nothing of it is left to do. It stays with the clone that has its commits."""
     is_landed = plan["tip"] is not None and plan["landed_commit"] == plan["tip"]
-    return is_landed and tx.one("open_task_of_plan", plan=plan["id"]) is None
+    return is_landed and not clones.is_elsewhere(tx, plan) and tx.one("open_task_of_plan", plan=plan["id"]) is None
 
 
 def lane_number(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import DECISION_GATES, GATE_STANDINGS, SETTLED_TASK, EdgeKind, EdgeState, TaskState
 from orchestrion.core.values import count
-from orchestrion.scheduler import breaker, budget, slots
+from orchestrion.scheduler import breaker, budget, clones, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -22,8 +22,8 @@ SHOWN = 50
 class Reason(NamedTuple):
     """One thing that keeps a task where it is."""
 
-    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, budget, breaker, command, queue, review,
-    #: ended, stale
+    #: dependency, dead_dependency, child, gate, retry, run, limit, paused, budget, breaker, command, other_clone,
+    #: queue, review, ended, stale
     kind: str
     detail: str
     ids: list[str]
@@ -51,7 +51,7 @@ def why(
     reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
     if state is TaskState.READY:
         reasons += not_taken(tx, row, budgets, agent_of(row), self_sufficient)
-        if not any(reason.kind == "command" for reason in reasons):  # else no worker will ever take it
+        if not any(reason.kind in ("command", "other_clone") for reason in reasons):  # else no worker here takes it
             reasons.append(_place_in_queue(tx, row))
     return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
 
@@ -120,6 +120,8 @@ def not_taken(
 ) -> list[Reason]:
     """Why no worker takes a ready task that is for ``agent``; empty: nothing but others before it."""
     reasons = []
+    if row["clone"] not in ("", tx.clone):
+        reasons.append(_elsewhere(tx.the("plan_by_number", id=row["plan"])))
     if tx.the("paused")["paused_at"] is not None:
         reasons.append(Reason("paused", "the queue is paused: `orchestrion resume` lets it go on", []))
     if budgets is not None and (refusal := budget.refusal(tx, row["plan"], budgets)):
@@ -139,6 +141,15 @@ def not_taken(
     return reasons
 
 
+def _elsewhere(plan: Row) -> Reason:
+    return Reason("other_clone", f"{clones.reason(plan)}; a worker or client there can take it", [])
+
+
+def elsewhere(tx: Transaction, limit: int, *, plan: int | None = None) -> list[tuple[Row, str]]:
+    """The first ``limit`` ready tasks that only another clone may take, each with why."""
+    return [(row, _elsewhere(row).detail) for row in tx.all("ready_elsewhere", limit=limit, plan=plan)]
+
+
 def _place_in_queue(tx: Transaction, row: Row) -> Reason:
     ahead = tx.the("ready_before", rank=row["rank"], id=row["id"], limit=1000)["total"]
     more = (
@@ -151,12 +162,15 @@ def _place_in_queue(tx: Transaction, row: Row) -> Reason:
 
 
 def ready(tx: Transaction, limit: int, *, plan: int | None = None) -> list[Row]:
-    """The first ``limit`` ready tasks, of a plan or of all, in the order in which they will be claimed.
+    """The first ``limit`` ready tasks that this clone may take, of a plan or of all, in the order of their claims.
 
     Each lane gives its first ones through its index; so the length of the queue does not matter.
     """
     first = [
-        row for lane in tx.all("lanes") for row in tx.all("ready_of_lane", lane=lane["id"], limit=limit, plan=plan)
+        row
+        for lane in tx.all("lanes")
+        for home in dict.fromkeys(("", tx.clone or ""))
+        for row in tx.all("ready_of_lane", lane=lane["id"], home=home, limit=limit, plan=plan)
     ]
     first.sort(key=lambda row: (row["rank"], row["id"]))
     return first[:limit]

@@ -74,11 +74,11 @@ def stale(run: int, row: Row) -> StaleRun:
     )
 
 
-def start(tx: Transaction, run: int, *, pid: int, pid_start: float, host: str) -> None:
+def start(tx: Transaction, run: int, *, pid: int, pid_start: float, host: str, host_id: str | None = None) -> None:
     """The supervisor with this process id owns the run from now on."""
     row = held(tx, run)
     if row["run_state"] != RunState.STARTING or not tx.run(
-        "run_starts", run=run, pid=pid, pid_start=pid_start, host=host
+        "run_starts", run=run, pid=pid, pid_start=pid_start, host=host, host_id=host_id
     ):
         raise Conflict(f"{name('R', run)} has a supervisor already", hint="nothing to do", code="run_started")
     tx.event("run.running", task=row["task"], run=run, found=RunState.STARTING, to=RunState.RUNNING, data={"pid": pid})

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from orchestrion.core.errors import StoreProblem
+from orchestrion.core.host import Host
 from orchestrion.store import Store
 
 #: A worker says this often that it is there, in seconds.
@@ -18,7 +19,7 @@ class Presence:
     """A worker, for whoever asks how well all is."""
 
     store: Store
-    host: str
+    host: Host
     pid: int
     #: When its process started.
     pid_start: float
@@ -32,10 +33,11 @@ class Presence:
         if time.monotonic() - self._announced < ANNOUNCE_EVERY_S:
             return
         self._announced = time.monotonic()
-        given = {"pid_start": self.pid_start, "slots": self.slots, "agent": self.agent}
-        self.store.write(lambda tx: tx.put("add_worker", host=self.host, pid=self.pid, **given))
+        given: dict[str, object] = {"pid_start": self.pid_start, "slots": self.slots, "agent": self.agent}
+        given |= {"host": self.host.name, "host_id": self.host.id, "pid": self.pid}
+        self.store.write(lambda tx: tx.put("add_worker", **given))
 
     def leave(self) -> None:
         """It goes."""
         with suppress(StoreProblem):  # it is away: others see that this process is gone
-            self.store.write(lambda tx: tx.put("remove_worker", host=self.host, pid=self.pid))
+            self.store.write(lambda tx: tx.put("remove_worker", host_id=self.host.id, pid=self.pid))

@@ -192,7 +192,7 @@ class SqliteStore(Store):
         return f"""`python3 -c 'import sqlite3; sqlite3.connect("{self._path}").execute("reindex")'`"""
 
     def _constants(self) -> dict[str, Any]:
-        return {"project": self._project, "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
+        return {**super()._constants(), "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
 
     def close(self) -> None:
         held: Connected | None = getattr(self._local, "held", None)

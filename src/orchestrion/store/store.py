@@ -108,6 +108,12 @@ class Transaction(ABC):
         """Number of the project this store was opened for."""
         return int(self._constants["project"])
 
+    @property
+    def clone(self) -> str | None:
+        """Id of the clone of the project from which the store was opened; None: it has none."""
+        clone: str | None = self._constants["clone"]
+        return clone
+
     def knows(self, name: str) -> bool:
         """Whether this database has the statement ``name``: some do at once what others do step by step."""
         return self._statements.knows(name)
@@ -211,6 +217,8 @@ class Store(ABC):
         self.uuid = ""
         #: The project it was opened for.
         self.project_name = ""
+        #: Id of the clone of the project from which it was opened; None: it has none.
+        self.clone: str | None = None
         #: What opening did to a store of an older schema; None: it was up to date, or new.
         self.upgrade: Upgrade | None = None
         #: Whether the store was copied with its project, and is the copy's own since now.
@@ -285,10 +293,11 @@ class Store(ABC):
         """Gives back the calling thread's connection."""
 
     def _constants(self) -> dict[str, Any]:
-        return {"project": self._project, "now": self.now}
+        return {"project": self._project, "clone": self.clone, "now": self.now}
 
     def choose_project(self, wanted: ProjectKey) -> None:
         """Makes the project that ``wanted`` means the one this store works on; it is created on first use."""
+        self.clone = wanted.uid
         row = self.read(lambda tx: _as_wanted(tx, wanted))
         if row is None:
             before = self.read(lambda tx: [one["uid"] for one in tx.all("projects")])
@@ -338,6 +347,8 @@ def _brought_in(tx: Transaction, wanted: ProjectKey) -> Row:
         if mine["uid"] not in (None, wanted.uid):
             # A file that was copied: nobody may take its runs for those of the other.
             tx.run("store_is_another", uuid=_new_uuid())
+            tx.run("plans_of_copy", found=mine["uid"], to=wanted.uid)
+            tx.run("tasks_of_copy", found=mine["uid"], to=wanted.uid)
         tx.run("project_is_known_as", id=mine["id"], name=name, uid=wanted.uid)
         return tx.the("project_by_name", name=name)
     return tx.one("add_project", name=name, uid=wanted.uid) or tx.the("project_by_name", name=name)

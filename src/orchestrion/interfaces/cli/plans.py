@@ -95,7 +95,25 @@ def land(call: Call, plan: str | None, onto: str | None, partial: bool, push: bo
     call.answer(landed, lambda: _landed(landed))
 
 
-COMMANDS = {"apply": apply, "graph": graph, "status": status, "land": land}
+@command("take-over", "orchestrion take-over text-tools")
+@click.argument("plan", shell_complete=plans)
+def take_over(call: Call, plan: str) -> None:
+    """For a plan whose clone is gone for good: from now on this clone has its work. What was accepted of it must be
+    here (else it says what to fetch), and nothing of it may be at work elsewhere. Branches of its runs that were
+    not merged stay where they are.
+    """
+    with call.open() as orchestrion:
+        taken = orchestrion.take_over(plan)
+    call.answer(taken, lambda: _taken_over(taken))
+
+
+COMMANDS = {"apply": apply, "graph": graph, "status": status, "land": land, "take-over": take_over}
+
+
+def _taken_over(taken: Mapping[str, Any]) -> Iterator[str]:
+    at = f"at {taken['commit'][:12]}" if taken["commit"] else "without work yet"
+    came = f"taken over from {output.plain(taken['from'])}" if taken["taken_over"] else "belongs to this clone already"
+    yield f"plan {output.heading(taken['plan'])} {came}, {at}"
 
 
 def _applied(applied: Mapping[str, Any]) -> Iterator[str]:

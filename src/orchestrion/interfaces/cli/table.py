@@ -79,6 +79,7 @@ SECTIONS: tuple[Section, ...] = (
             Entry("resume", "runs", "let workers claim again"),
             Entry("slots", "runs", "show and set limits"),
             Entry("land", "plans", "bring a plan's work to your branch"),
+            Entry("take-over", "plans", "let this clone have a plan whose clone is gone"),
         ),
     ),
     Section(

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 import time
 import uuid
 from collections import OrderedDict
@@ -21,6 +20,7 @@ from urllib.parse import urlsplit
 
 from starlette.responses import RedirectResponse
 
+from orchestrion.core import host as hosts
 from orchestrion.core.errors import Backpressure, InvalidInput
 from orchestrion.interfaces.web import logs, problems
 from orchestrion.interfaces.web.callers import LOCAL, ROLES, Caller
@@ -182,7 +182,7 @@ def names_of(host: str, further: str | None) -> frozenset[str]:
     """The names of a server that listens on ``host``; ``further`` are those that the settings add."""
     own = {name.strip().lower() for name in (further or "").split(",") if name.strip()}
     if host in ("0.0.0.0", "::", ""):
-        return frozenset({*own, "*", socket.gethostname().lower()})
+        return frozenset({*own, "*", hosts.name().lower()})
     return frozenset({*own, host.lower().strip("[]")})
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrion.core.host import state_folder
+
 #: A clone of its own, or a linked worktree of the project.
 ISOLATIONS = ("clone", "worktree")
 #: The names of the workspaces in which merges are made; they hold nobody's work and are made anew at any time.
@@ -50,7 +52,7 @@ def workspaces_home(name: str, clone: str | None, project: Path, environ: Mappin
     """
     if clone is None:
         return former_home(project, environ)
-    return _state_folder(environ) / f"{_slug(name)}-{clone[:8]}" / "workspaces"
+    return state_folder(environ) / f"{_slug(name)}-{clone[:8]}" / "workspaces"
 
 
 def former_home(project: Path, environ: Mapping[str, str]) -> Path:
@@ -59,14 +61,7 @@ def former_home(project: Path, environ: Mapping[str, str]) -> Path:
 
     real = os.path.realpath(project)
     digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
-    return _state_folder(environ) / f"{_slug(Path(real).name)}-{digest}" / "workspaces"
-
-
-def _state_folder(environ: Mapping[str, str]) -> Path:
-    state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():
-        state = Path(environ.get("HOME") or Path.home()) / ".local" / "state"
-    return state / "orchestrion"
+    return state_folder(environ) / f"{_slug(Path(real).name)}-{digest}" / "workspaces"
 
 
 def _slug(name: str) -> str:

@@ -39,7 +39,7 @@ group by l.role order by l.role
 
 -- name: overdue_runs
 -- Active runs whose lease has run out: nobody gave a sign of life in time; or it lasts longer than a lease can.
-select r.id, r.task, r.actor, r.agent, r.host, r.pid, r.pid_start, r.supervised, r.lease_until, r.lease_ms, {now} as now
+select r.id, r.task, r.actor, r.agent, r.host, r.host_id, r.pid, r.pid_start, r.supervised, r.lease_until, r.lease_ms, {now} as now
 from runs r
 where r.project = :project and r.state in ('starting', 'running')
   and (r.lease_until < {now} or r.lease_until > {now} + 2 * r.lease_ms)
@@ -119,16 +119,16 @@ select holder, until, until - {now} as left_ms from leases where project = :proj
 update leases set until = {now} + :ms where project = :project and name = :name and holder = :holder
 
 -- name: add_worker
--- A worker is there.
-insert into workers (project, host, pid, pid_start, slots, agent, started_at, seen_at)
-values (:project, :host, :pid, :pid_start, :slots, :agent, {now}, {now})
+-- A worker is there. Its host goes by its id here: of two hosts of one name each has its own.
+insert into workers (project, host, host_name, pid, pid_start, slots, agent, started_at, seen_at)
+values (:project, :host_id, :host, :pid, :pid_start, :slots, :agent, {now}, {now})
 on conflict (project, host, pid) do update set pid_start = excluded.pid_start, slots = excluded.slots,
     agent = excluded.agent, started_at = case when workers.pid_start = excluded.pid_start then workers.started_at
         else excluded.started_at end, seen_at = excluded.seen_at
 
 -- name: remove_worker
 -- A worker went.
-delete from workers where project = :project and host = :host and pid = :pid
+delete from workers where project = :project and host = :host_id and pid = :pid
 
 -- name: remove_workers
 -- Workers that are known to be gone.
@@ -136,7 +136,9 @@ delete from workers where id in {ids[]}
 
 -- name: workers
 -- Workers that are there, or were when they were heard last.
-select w.*, {now} as now, (select count(*) from runs r where r.project = w.project and r.host = w.host
+select w.id, coalesce(w.host_name, w.host) as host, case when w.host_name is not null then w.host end as host_id, w.pid,
+    w.pid_start, w.slots, w.agent, w.started_at, w.seen_at, {now} as now,
+    (select count(*) from runs r where r.project = w.project and coalesce(r.host_id, r.host) = w.host
     and r.worker_pid = w.pid and r.state in ('starting', 'running')) as runs
 from workers w where w.project = :project order by w.id
 

@@ -51,6 +51,10 @@ select 1 as locked
 -- The plan of a name.
 select * from plans where project = :project and name = :name
 
+-- name: plan_by_number
+-- The plan of a number.
+select * from plans where id = :id
+
 -- name: add_plan
 -- A new plan, unless another process was first (then: no row).
 insert into plans (project, name, title, created_at) values (:project, :name, :title, {now})
@@ -58,7 +62,31 @@ on conflict (project, name) do nothing returning id
 
 -- name: plan_begins
 -- Where the first task of a plan came from.
-update plans set began_branch = :branch, began_commit = :commit, began_checkout = :checkout where id = :plan
+update plans set began_branch = :branch, began_commit = :commit, began_checkout = :checkout, began_clone = :clone,
+    began_host = :host where id = :plan
+
+-- name: plan_is_bound
+-- From now on the plan belongs to this clone; no row: it is bound already.
+update plans set began_clone = :clone, began_host = :host, began_checkout = coalesce(:checkout, began_checkout)
+where id = :plan and (began_clone is null or began_clone <> :clone) and coalesce(began_clone, '') = coalesce(:before, '')
+
+-- name: tasks_go_with_plan
+-- Which clone may take the tasks of a plan follows from the plan's.
+update tasks set clone = case when merge = 'auto'
+    then coalesce((select began_clone from plans where id = :plan), '') else '' end
+where plan = :plan
+
+-- name: unbound_plans
+-- Plans of which no clone is known; those of older programs, mostly.
+select * from plans where project = :project and began_clone is null order by id
+
+-- name: plans_of_copy
+-- In a copied store: what belonged to the clone that was copied belongs to the copy.
+update plans set began_clone = :to where began_clone = :found
+
+-- name: tasks_of_copy
+-- The same of the tasks.
+update tasks set clone = :to where clone = :found
 
 -- name: open_task_of_plan
 -- A task of a plan that is still to be done, or waits for a decision.

@@ -8,10 +8,11 @@ select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {no
     exists (select 1 from slots where project = :project and used >= capacity) as any_full
 
 -- name: take_best
--- The best ready task of the lanes that are open, and that nobody else is taking at this moment.
+-- The best ready task of the lanes that are open, and that nobody else is taking at this moment: of those for any
+-- clone, and of those for the claiming one.
 select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
-from lanes l join tasks t on t.id =
-    (select h.id from tasks h where h.lane = l.id and h.state = 'ready'
+from lanes l cross join (select '' as clone union all select :clone) c join tasks t on t.id =
+    (select h.id from tasks h where h.lane = l.id and h.clone = c.clone and h.state = 'ready'
         and h.plan not in {spent[]}  --? spent
         and h.plan = :plan  --? plan
         order by h.rank, h.id limit 1)
@@ -26,7 +27,7 @@ select id, lane, role, agent, needs, command from (
     select t.id, t.rank, l.id as lane, l.role, l.agent, l.needs, l.command,
         row_number() over (partition by l.id order by t.rank, t.id) as place
     from tags g join tasks t on t.id = g.task join lanes l on l.id = t.lane
-    where g.tag = :tag and t.state = 'ready' and t.project = :project
+    where g.tag = :tag and t.state = 'ready' and t.project = :project and t.clone in ('', :clone)
       and t.plan not in {spent[]}  --? spent
       and t.plan = :plan  --? plan
       and l.role in {roles[text]}  --? roles
@@ -35,16 +36,16 @@ where place <= 5 order by rank, id
 
 -- name: take_ready
 -- One named task, if it is ready and nobody else is taking it at this moment.
-select t.id, t.attempts, t.ready_at, l.id as lane, l.role, l.agent, l.needs, l.command
+select t.id, t.attempts, t.ready_at, t.plan, t.clone, l.id as lane, l.role, l.agent, l.needs, l.command
 from tasks t join lanes l on l.id = t.lane
 where t.id = :id and t.state = 'ready' and t.project = :project {for_update_of_t} {skip_locked}
 
 -- name: add_run
 -- A new attempt; it is the task's fence from now on.
-insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, worker_pid, worker_start,
-    lease_ms, lease_until, queued_at, claimed_at, started_at)
-values (:project, :task, :attempt, :state, :supervised, :agent, :role, :actor, :host, :worker_pid, :worker_start,
-    :lease_ms, {now} + :lease_ms, :queued_at, {now}, case when :state = 'running' then {now} end)
+insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, host_id, clone, worker_pid,
+    worker_start, lease_ms, lease_until, queued_at, claimed_at, started_at)
+values (:project, :task, :attempt, :state, :supervised, :agent, :role, :actor, :host, :host_id, :clone, :worker_pid,
+    :worker_start, :lease_ms, {now} + :lease_ms, :queued_at, {now}, case when :state = 'running' then {now} end)
 returning id, lease_until
 
 -- name: run
@@ -69,7 +70,7 @@ returning lease_until, state
 -- name: run_starts
 -- The supervisor owns the run from now on.
 update runs set state = 'running', started_at = coalesce(started_at, {now}), pid = :pid, pid_start = :pid_start,
-    host = :host, lease_until = {now} + lease_ms
+    host = :host, host_id = :host_id, lease_until = {now} + lease_ms
 where id = :run and state = 'starting'
 
 -- name: run_notes
@@ -108,9 +109,9 @@ update runs set unswept = supervised where id = :run and sealed_at is null
 update runs set unswept = 0 where id = :run and unswept = 1
 
 -- name: unswept_runs
--- Runs of a machine that others ended, and nobody saw to since.
-select r.*, t.title, p.name as plan_name from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
-where r.unswept = 1 and r.project = :project and r.host = :host order by r.id
+-- Runs that others ended, and nobody saw to since.
+select r.*, t.title, p.name as plan_name, {now} as now from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+where r.unswept = 1 and r.project = :project order by r.id
 
 -- name: run_ends
 -- The run reaches a final state; no row: it already had.
@@ -130,13 +131,12 @@ update runs set workspace = null, pid = null, unswept = 0 where project = :proje
 select r.*, t.title, p.name as plan_name, t.merge, {now} as now
 from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
 where r.state in ('starting', 'running') and r.project = :project
-  and r.host = :host  --? host
   and r.supervised = :supervised  --? supervised
 order by +r.id
 
 -- name: expired_runs
 -- Active runs whose lease has run out.
-select r.*, p.name as plan_name, t.merge from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
+select r.*, p.name as plan_name, t.merge, {now} as now from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
 where r.state in ('starting', 'running') and r.lease_until <= {now} and r.project = :project
 order by r.lease_until limit 100
 
@@ -147,6 +147,21 @@ where r.state in ('starting', 'running') and r.project = :project
   and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms
        or r.lease_until > {now} + 2 * r.lease_ms)
 order by +r.id
+
+-- name: work_of_clone
+-- Runs whose work is in a plan of this clone, or is to come into it, and not landed yet; the newest first.
+select r.id, r.head_commit, p.name as plan_name, r.host, r.clone
+from tasks t join runs r on r.id = t.work_run join plans p on p.id = t.plan
+where t.project = :project and t.merge = 'auto' and t.state in ('completed', 'review') and t.archived_at is null
+  and r.head_commit is not null and coalesce(p.began_clone, :clone) = :clone
+  and (p.landed_at is null or t.completed_at is null or t.completed_at > p.landed_at)
+  and t.id in {ids[]}  --? ids
+order by r.id desc
+limit :limit  --? limit
+
+-- name: runs_anywhere
+-- Runs of all projects of the store: whether they are over, and where their supervisors were.
+select id, state, unswept, host, host_id, pid, pid_start from runs where id in {ids[]}
 
 -- name: adopt_runs
 -- Runs of a worker that is gone belong to another from now on.
@@ -160,7 +175,7 @@ order by r.id desc limit 10
 
 -- name: runs_to_retire
 -- Of some runs, those whose refs may go: the plan has been landed since their task was done, or the task is archived.
-select r.id, t.archived_at is not null as archived
+select r.id, r.clone, r.head_commit, t.archived_at is not null as archived
 from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
 where r.id in {ids[]} and r.project = :project and r.ended_at is not null
   and (t.archived_at is not null
@@ -239,4 +254,4 @@ where id = :task
 
 -- name: run_of_session
 -- The newest run of a task that worked in an agent session.
-select id, agent, host, head_commit from runs where task = :task and session_id = :session order by id desc limit 1
+select id, agent, host, host_id, head_commit from runs where task = :task and session_id = :session order by id desc limit 1

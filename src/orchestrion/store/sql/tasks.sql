@@ -8,11 +8,12 @@ from (with recursive n(value) as (select 1 union all select value + 1 from n whe
 insert into tasks (
     id, project, plan, lane, parent, state, priority, due_at, max_retries, retry_delay_s, timeout_s, key, title,
     description, type, complexity, effort_min, command, checks, setup, merge, tags, context, metadata,
-    correlation, created_at, updated_at, completed_at)
+    correlation, clone, created_at, updated_at, completed_at)
 values (
     :id, :project, :plan, :lane, :parent, :state, :priority, :due_at, :max_retries, :retry_delay_s, :timeout_s, :key,
     :title, :description, :type, :complexity, :effort_min, :command, :checks, :setup, :merge, :tags, :context,
-    :metadata, :correlation, {now}, {now}, case when :state = 'completed' then {now} end)
+    :metadata, :correlation,
+    case when :merge = 'auto' then coalesce((select began_clone from plans where id = :plan), '') else '' end, {now}, {now}, case when :state = 'completed' then {now} end)
 
 -- name: add_tag
 -- A tag of a task, for finding it.
@@ -73,17 +74,25 @@ group by t.state
 select id, role, agent, needs from lanes where project = :project order by id
 
 -- name: ready_of_lane
--- The first ready tasks of a lane, in the order in which they will be claimed.
+-- The first ready tasks of a lane for a clone (empty: for any), in the order in which they will be claimed.
 select t.*, p.name as plan_name, l.role, l.agent, l.needs
-from (select * from tasks where lane = :lane and state = 'ready'
+from (select * from tasks where lane = :lane and clone = :home and state = 'ready'
         and plan = :plan  --? plan
       order by rank, id limit :limit) t
     join plans p on p.id = t.plan join lanes l on l.id = t.lane
 order by t.rank, t.id
 
+-- name: ready_elsewhere
+-- Ready tasks that only another clone may take, and where that is.
+select t.id, t.lane, p.name, p.began_clone, p.began_host, p.began_checkout
+from lanes l join tasks t on t.lane = l.id and t.state = 'ready' join plans p on p.id = t.plan
+where l.project = :project and t.clone <> '' and t.clone <> coalesce(:clone, '')
+  and t.plan = :plan  --? plan
+order by t.id limit :limit
+
 -- name: count_ready
--- Number of ready tasks, counted in the index for claims.
-select count(*) as total from lanes l join tasks t on t.lane = l.id and t.state = 'ready'
+-- Number of ready tasks that this clone may take, counted in the index for claims.
+select count(*) as total from lanes l join tasks t on t.lane = l.id and t.clone in ('', :clone) and t.state = 'ready'
 where l.project = :project
   and l.role = :role  --? role
   and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
@@ -213,7 +222,9 @@ select min(at) as at from (
 update tasks set updated_at = {now}, lane = :lane, title = :title, description = :description, priority = :priority,
     type = :type, complexity = :complexity, effort_min = :effort_min, due_at = :due_at, max_retries = :max_retries,
     retry_delay_s = :retry_delay_s, timeout_s = :timeout_s, command = :command, checks = :checks, setup = :setup,
-    merge = :merge, tags = :tags, context = :context, metadata = :metadata
+    merge = :merge, tags = :tags, context = :context, metadata = :metadata,
+    clone = case when :merge = 'auto'
+        then coalesce((select p.began_clone from plans p where p.id = tasks.plan), '') else '' end
 where id = :id
 
 -- name: set_parent
@@ -241,12 +252,12 @@ select count(*) as total from (
 -- name: comes_back
 -- Whether a task will be run by itself, though not now: its back-off has an end, or its agent's service wants to be
 -- asked later.
-select 1 as waits from tasks t where t.state = 'retrying' and t.project = :project
+select 1 as waits from tasks t where t.state = 'retrying' and t.project = :project and t.clone in ('', :clone)
   and t.plan = :plan  --? plan
   and t.lane in {lanes[]}  --? lanes
 union all
 select 1 from breakers where project = :project and code = 'rate_limited' and until > {now}
-    and exists (select 1 from tasks t where t.state = 'ready' and t.project = :project
+    and exists (select 1 from tasks t where t.state = 'ready' and t.project = :project and t.clone in ('', :clone)
         and t.plan = :plan  --? plan
         and t.lane in {lanes[]}  --? lanes
     )

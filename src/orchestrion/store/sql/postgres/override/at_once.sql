@@ -5,15 +5,16 @@
 -- A client takes the best task, if that needs no limit and nothing is due: run, task and journal.
 with clock as materialized (select {now} as now),
 best as materialized (
-    select b.id, b.agent, b.role, b.needs from lanes b cross join lateral
-        (select h.id as head, h.rank from tasks h where h.lane = b.id and h.state = 'ready'
+    select b.id, b.agent, b.role, b.needs, c.clone
+    from lanes b cross join (values (''), (:clone::text)) c (clone) cross join lateral
+        (select h.id as head, h.rank from tasks h where h.lane = b.id and h.clone = c.clone and h.state = 'ready'
             order by h.rank, h.id limit 1) h
     where b.project = :project
       and b.role in {roles[text]}  --? roles
     order by h.rank, h.head limit 1),
 head as materialized (
     select t.id, t.attempts + 1 as attempt, t.ready_at, b.agent, b.role from best b cross join lateral
-        (select f.id, f.attempts, f.ready_at from tasks f where f.lane = b.id and f.state = 'ready'
+        (select f.id, f.attempts, f.ready_at from tasks f where f.lane = b.id and f.clone = b.clone and f.state = 'ready'
             order by f.rank, f.id limit 1 for no key update skip locked) t, clock
     where b.needs = '[]'
       and not exists (select 1 from tasks where state = 'retrying' and retry_at <= now)
@@ -21,10 +22,10 @@ head as materialized (
       and not exists (select 1 from tasks where state = 'ready' and urgent = 0 and due_at is not null
                           and due_at <= now + 3600000)),
 born as (
-    insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, lease_ms, lease_until,
-        queued_at, claimed_at, started_at)
-    select :project, id, attempt, 'running', 0, coalesce(nullif(agent, ''), :agent), role, :actor, :host, :lease_ms,
-        now + :lease_ms, ready_at, now, now from head, clock
+    insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, clone, lease_ms,
+        lease_until, queued_at, claimed_at, started_at)
+    select :project, id, attempt, 'running', 0, coalesce(nullif(agent, ''), :agent), role, :actor, :host, :clone,
+        :lease_ms, now + :lease_ms, ready_at, now, now from head, clock
     returning id, task, attempt, agent, role, lease_until),
 held as (
     update tasks t set state = 'in_progress', run = born.id, attempts = born.attempt, updated_at = now,
