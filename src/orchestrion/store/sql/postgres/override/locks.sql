@@ -7,5 +7,5 @@ select pg_advisory_xact_lock(1869767528, :project::int) as locked
 select pg_try_advisory_xact_lock(1869767528, :project::int)::int as locked
 
 -- name: lock_runs
--- What a run's end deletes is what it saw when it began; a hold that is made meanwhile would stay.
-lock table runs in share row exclusive mode
+-- What a run's end deletes is what it saw when it took the run; a hold that is made meanwhile would stay.
+lock table runs in exclusive mode
