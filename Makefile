@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 RUN    := $(VENV)/bin
 OLDEST := .venv-oldest
+OLDEST_SQLITE := $(OLDEST)/sqlite/libsqlite3.so.0
 LOCK   := requirements/lock.txt
 
 # Root may lack this on its path; there is useradd, for PostgreSQL does not run as root.
@@ -46,12 +47,22 @@ test-all: venv lint   ## lint, types and all tests
 OLDEST_TESTS := $(addprefix tests/, \
 	core/test_documents.py plans/test_structured.py runs/test_processes.py demo/test_live.py \
 	$(addprefix interfaces/cli/test_cli_, app.py mcp.py stats.py) \
-	store/test_store.py \
+	store/test_store.py store/test_versions.py orchestrator/test_bending.py orchestrator/test_checking.py \
 	interfaces/mcp/test_connections.py interfaces/mcp/test_mcp_catalogue.py interfaces/mcp/test_mcp_reading.py \
 	interfaces/web/test_web_routes.py interfaces/web/test_web_serving.py interfaces/page/test_page_parts.py \
 	runs/agents/test_acp.py ops/test_traces.py)
-test-oldest: $(OLDEST)/ready   ## a part of the tests, with the oldest libraries that pyproject.toml allows
-	$(OLDEST)/bin/pytest -n auto --part $(PART) $(OLDEST_TESTS)
+test-oldest: $(OLDEST_SQLITE)   ## a part of the tests, with the oldest libraries that pyproject.toml allows, and SQLite
+	LD_LIBRARY_PATH=$(abspath $(dir $(OLDEST_SQLITE))) $(OLDEST)/bin/pytest -n auto --part $(PART) $(OLDEST_TESTS)
+
+# The oldest SQLite is built from its source, which an old package of npm has.
+$(OLDEST_SQLITE): $(OLDEST)/ready
+	mkdir -p $(@D)
+	cd $(@D) && npm pack --silent better-sqlite3@7.4.6 >/dev/null \
+	  && tar xzf better-sqlite3-7.4.6.tgz package/deps/sqlite3.tar.gz && tar xzf package/deps/sqlite3.tar.gz sqlite3.c
+	$(CC) -O1 -shared -fPIC -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_JSON1 -DSQLITE_ENABLE_MATH_FUNCTIONS \
+	  -DSQLITE_ENABLE_DESERIALIZE -DSQLITE_ENABLE_COLUMN_METADATA -Wl,-soname,libsqlite3.so.0 \
+	  -o $@ $(@D)/sqlite3.c -lm -lpthread -ldl
+	LD_LIBRARY_PATH=$(@D) $(OLDEST)/bin/python -c "import sqlite3 as s; assert s.sqlite_version == '3.37.0', s.sqlite_version"
 
 $(OLDEST)/ready: pyproject.toml requirements/oldest.txt
 	$(PYTHON) -m venv --clear $(OLDEST)

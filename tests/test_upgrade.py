@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,11 @@ class Old:
             connection.execute("insert into meta (key, value) values ('uuid', 'dde36a42-d6fd-4fd7-97b3-a0efd6c20980')")
             connection.execute(f"pragma application_id = {migrate.APPLICATION_ID}")
         connection.close()
+
+    def bring_to(self, schema: int) -> None:
+        """Opens it as a version between did."""
+        with closing(sqlite3.connect(self.db, isolation_level=None)) as connection:
+            migrate.sqlite(connection, create=False, known=migrate.scripts("sqlite")[:schema])
 
     def workspace(self, run: str) -> Path:
         """Makes the clone in which a run of that version worked."""
@@ -134,7 +140,11 @@ def test_who_opens_it_first_is_told_where_the_copy_is(
         assert "T4" in said.out
 
 
-def test_runs_that_live_are_adopted_and_the_dead_are_settled(old: Old, living: subprocess.Popen[bytes]) -> None:
+@pytest.mark.parametrize("schema", range(1, NEWEST))
+def test_runs_that_live_are_adopted_and_the_dead_are_settled(
+    old: Old, living: subprocess.Popen[bytes], schema: int
+) -> None:
+    old.bring_to(schema)
     workspace = old.workspace("R3")
     (workspace / "d.txt").write_text("half\n")
     with old.open() as opened, ThreadPoolExecutor(1) as pool:

@@ -24,7 +24,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from invariants import Watch, look, violations
 
 from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
-from orchestrion.scheduler import slots
 from orchestrion.store import open_store
 
 pytestmark = pytest.mark.long
@@ -45,8 +44,6 @@ def test_random_operations_by_twenty_actors_leave_nothing_wrong(store_url: str, 
     # A slow machine gets the time that it needs, up to a limit.
     while (now := time.monotonic()) < end or (crowd.never_did() and now < end + 60):
         crowd.act(ROUND_S)
-        # A limit that is made in the moment in which a run ends may count it; the reaper counts again.
-        store.write(slots.recount)
         seen = look(raw)
         wrong = [*crowd.errors, *violations(seen), *watch.compare(seen)]
         assert not wrong, f"seed {seed}:\n" + "\n".join(wrong[:20])

@@ -424,7 +424,7 @@ def test_threads_that_open_an_older_database_at_once_upgrade_it_once(postgres: A
 
 
 def test_keys_stand_first_in_tables_that_are_their_own_index(tmp_path: Path) -> None:
-    """SQLite before 3.41 calls every row of another such table damaged when it is asked."""
+    """SQLite 3.40 calls every row of another such table damaged when it is asked."""
     path = str(tmp_path / "a.db")
     open_store(path).close()
     with _sqlite(path) as connection:

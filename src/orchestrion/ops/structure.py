@@ -98,7 +98,7 @@ _OF_TASKS: dict[str, dict[str, str]] = {
 
 
 def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
-    """All rules of a level, over the tasks ``only`` if some are meant. Rows of a damaged database are not judged."""
+    """All rules of a level, over the tasks ``only`` if some are meant; a damaged database's rows are not judged."""
     ids = None if only is None else list(only)
     rules = [rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known]]
     if ids is not None:

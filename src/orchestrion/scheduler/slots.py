@@ -40,6 +40,7 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
             f"a limit is a whole number from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot"
         )
     if not _exists(tx, slot):
+        tx.put("lock_runs")
         provide(tx, slot, capacity)
         _count_active(tx, slot)
     tx.run("set_slot", name=slot, capacity=capacity)

@@ -1,7 +1,7 @@
 """The second proof: whether every row of a SQLite store can be read, and fits its table.
 
-What SQLite's own check reports need not be so: releases before 3.41 call rows damaged that are
-not, and what is wrong with an index alone has cost nobody a row. So all rows are copied, read
+What SQLite's own check reports need not be so: release 3.40 calls rows damaged that are not,
+and what is wrong with an index alone has cost nobody a row. So all rows are copied, read
 without any index, into new tables with the same constraints, which no such check has looked at.
 """
 

@@ -11,6 +11,10 @@ select name from slots where project = :project and used >= capacity
 select name, used < capacity as room from slots
 where project = :project and name in {names[text]} order by name {for_update}
 
+-- name: lock_runs
+-- No run begins or ends while a limit is made that counts those that are active. SQLite's write lock sees to it already.
+select 1 as locked
+
 -- name: add_slot
 -- A limit, unless it exists.
 insert into slots (project, name, capacity) values (:project, :name, :capacity) on conflict (project, name) do nothing

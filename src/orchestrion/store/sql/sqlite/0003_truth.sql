@@ -2,7 +2,7 @@
 -- names, and plans are bound to the clone in which they began.
 -- serves programs from: 1
 
--- SQLite before 3.41 calls each row of `holds` damaged, for its columns do not stand as in its key (see `tags`).
+-- SQLite 3.40 calls each row of `holds` damaged, for its columns do not stand as in its key (see `tags`).
 -- The triggers come after the rows, which are counted already.
 create table holds_in_order (
     run     integer not null references runs (id),

@@ -5,3 +5,7 @@ select pg_advisory_xact_lock(1869767528, :project::int) as locked
 -- name: try_lock_shape
 -- PostgreSQL's lock for changes of the shape, without waiting for it.
 select pg_try_advisory_xact_lock(1869767528, :project::int)::int as locked
+
+-- name: lock_runs
+-- What a run's end deletes is what it saw when it took the run; a hold that is made meanwhile would stay.
+lock table runs in exclusive mode
