@@ -18,6 +18,7 @@ _PASSING = ("store_locked", "store_unreachable", "no_store")
 def main(arguments: list[str]) -> int:
     """Opens the project, reads the run's order and carries it out."""
     from orchestrion.core.errors import OrchestrionError
+    from orchestrion.core.masking import masked
     from orchestrion.core.model import number
     from orchestrion.core.project import find_project
     from orchestrion.runs import launch, order
@@ -42,6 +43,6 @@ def main(arguments: list[str]) -> int:
             lambda: open_store(url, project=instruction.project_name, create=False), after(PATIENCE_S), _PASSING
         )
     except OrchestrionError as error:
-        print(f"orchestrion supervise: {error.message}", file=sys.stderr)
+        print(masked(f"orchestrion supervise: {error.message}"), file=sys.stderr)
         return 7
     return supervise(store, instruction, order.folder(project.store_dir, one), os.environ)

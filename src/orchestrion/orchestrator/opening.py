@@ -13,6 +13,7 @@ from typing import Any, Self
 from orchestrion.core import config as settings
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
+from orchestrion.core.masking import masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
 
@@ -118,7 +119,7 @@ class Opening:
         with cls.open(project.root, db=db, environ=environ) as opened:
             return {
                 "project": str(project.root),
-                "db": settings.masked(opened.store.url),
+                "db": masked_address(opened.store.url),
                 "agents": _installed(environ),
                 "created": created,
                 "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
@@ -128,7 +129,7 @@ class Opening:
     def schema(self) -> dict[str, Any]:
         """The store's address and the number of its schema, which opening brought up to date."""
         row = self.store.read(lambda tx: tx.the("schema"))
-        return {"db": settings.masked(self.store.url), "schema": row["version"], "name": row["name"]}
+        return {"db": masked_address(self.store.url), "schema": row["version"], "name": row["name"]}
 
     def close(self) -> None:
         """Gives the store's connections back."""

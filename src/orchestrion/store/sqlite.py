@@ -190,7 +190,7 @@ class SqliteTransaction(Transaction):
         return _Answer(cursor.fetchall(), cursor.rowcount)
 
     def put(self, name: str, /, **given: Any) -> None:
-        self._connection.execute(self._statements.text(name, given), _bindable({**self._constants, **given}))
+        self._connection.execute(self._statements.text(name, given), _bindable(self._bound(given)))
 
     def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return self._connection.execute(text, _bindable(given)).fetchall()

@@ -56,13 +56,14 @@ def _tell_upgrade(store: Store) -> None:
     """Says that the store of an older version was brought up to date, and where it is as it was."""
     if store.upgrade is None:
         return
-    from orchestrion.core.config import masked
+    from orchestrion.core.masking import masked_address
     from orchestrion.interfaces.cli import output
 
     if store.upgrade.copy is not None:
         before = f"as it was: {output.plain(str(store.upgrade.copy))}"
     else:
-        before = f"no copy was made; `pg_dump --format=custom --file=orchestrion.dump '{masked(store.url)}'` makes one"
+        dump = f"pg_dump --format=custom --file=orchestrion.dump '{masked_address(store.url)}'"
+        before = f"no copy was made; `{dump}` makes one"
     output.note(f"the store was brought from schema {store.upgrade.before} to {store.upgrade.now}; {before}")
 
 
