@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from orchestrion.core import config as settings
+from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
 from orchestrion.core.masking import masked_address
-from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
+from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
 
 #: Follows one request through every process that it starts.
@@ -75,12 +76,13 @@ class Opening:
         if old := _left_outside(project, url):
             raise _begun_outside(project, old)
         if "://" not in url:
-            _provide_folder(Path(url), create)
+            _provide_folder(project, Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
         store = open_store(url, project=_project_key(project, config, url), create=create)
         store.origin = Origin(
             actor or _actor(environ), environ.get("ORCHESTRION_SESSION"), environ.get(CORRELATION) or None
         )
+        _tighten(project)
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)
         if store.is_copy:
@@ -142,6 +144,13 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _tighten(project: Project) -> None:
+    """What an earlier version made for everybody to read; in the tree, a team reads the rest of the folder."""
+    if project.git_common_dir is not None:
+        private.tighten(project.store_dir)
+    private.tighten(project.store_dir / "runs")
 
 
 def _note_upgrade(store: Store, upgrade: Upgrade) -> None:
@@ -240,10 +249,12 @@ def _here(folder: Path | str | None) -> Path:
     return Path("/") if folder is not None and Path(folder).is_absolute() else Path.cwd()
 
 
-def _provide_folder(file: Path, create: bool) -> None:
+def _provide_folder(project: Project, file: Path, create: bool) -> None:
     if not create and not file.exists():
         raise NotFound(f"there is no store at {file}", hint="run `orchestrion init` first", code="no_store")
-    if create and file.parent.parent.exists():
+    if create and file.parent == project.store_dir:
+        make_store_dir(project)
+    elif create and file.parent.parent.exists():
         file.parent.mkdir(exist_ok=True)
 
 

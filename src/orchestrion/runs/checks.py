@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import EnvironmentProblem
 from orchestrion.core.masking import MaskedStream, Masker
 from orchestrion.runs import processes
@@ -217,8 +218,8 @@ class _Output:
     def __enter__(self) -> _Output:
         if self._path:
             with self._writing():
-                self._path.parent.mkdir(exist_ok=True)
-                self._log = FileIO(self._path, "a")
+                self._path.parent.mkdir(mode=private.FOLDER_MODE, exist_ok=True)
+                self._log = FileIO(self._path, "a", opener=private.opener)
         return self
 
     def __exit__(self, *_: object) -> None:

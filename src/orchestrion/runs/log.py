@@ -22,6 +22,7 @@ from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any
 
+from orchestrion.core import private
 from orchestrion.core.masking import MaskedStream, Masker
 
 #: A longer line is kept in pieces of this many characters.
@@ -37,6 +38,7 @@ class RunLog:
 
     def __init__(self, file: Path, environ: Mapping[str, str] | None = None) -> None:
         # Names of files may come in as bytes that are no text; they are shown, not refused.
+        private.make_file(file)
         self._file = file.open("a", encoding="utf-8", errors="backslashreplace")
         self._size = file.stat().st_size
         self._dropped = 0

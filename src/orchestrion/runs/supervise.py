@@ -25,7 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrion.core import tracing
+from orchestrion.core import private, tracing
 from orchestrion.core.errors import (
     AlreadyTaken,
     Conflict,
@@ -442,7 +442,7 @@ class Supervisor:
 
     def _check(self, stage: str, go: int, command: str, folder: Path) -> checks.Evidence:
         log = self._place / "evidence" / f"{stage}-{go}-{time.monotonic_ns()}.log"
-        log.parent.mkdir(exist_ok=True)
+        private.make_folder(log.parent)
         left = max(1.0, self._deadline - time.monotonic())
         environment = self._environment(go, shell_environment(self._environ))
         evidence = checks.run_check(command, folder, environment, left, log, pulse=self._beat)
@@ -671,7 +671,7 @@ class Supervisor:
 
     def _reach(self, point: str) -> None:
         """A step of the sequence; when it was is written down, if that can be."""
-        with suppress(OSError), (self._place / STEPS).open("a", encoding="utf-8") as steps:
+        with suppress(OSError), open(self._place / STEPS, "a", encoding="utf-8", opener=private.opener) as steps:
             steps.write(f"{time.time_ns() // 1_000_000} {point}\n")
         reach(point)
 

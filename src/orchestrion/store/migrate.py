@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orchestrion.core import private
 from orchestrion.core.errors import StoreProblem
 
 if TYPE_CHECKING:
@@ -151,6 +152,7 @@ def _copied(file: Path, version: int) -> Path:
     half = copy.with_name(f"{copy.name}.half-{os.getpid()}")
     try:
         # Another connection: this one holds the write lock, and readers see what was committed.
+        private.make_file(half)
         source, target = sqlite3.connect(file), sqlite3.connect(half)
         try:
             source.backup(target, pages=-1)

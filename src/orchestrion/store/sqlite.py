@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from orchestrion.core import private
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.store import migrate
 from orchestrion.store.statements import Statements
@@ -36,6 +37,8 @@ WORTH_BYTES, WORTH_SHARE = 16 * 1024 * 1024, 0.25
 LONG_BYTES = 1024 * 1024 * 1024
 #: Pages in the write-ahead log after which they are copied into the file (8 MB): a page changed often is copied once.
 CHECKPOINT_PAGES = 4096
+#: Ends of the names of a store's files: the database, its log, and what processes share of that.
+_FILES = ("", "-wal", "-shm")
 
 _SPELLING = {
     "greatest": "max",
@@ -83,9 +86,16 @@ class SqliteStore(Store):
                 )
             if not found:
                 raise missing_store(path)
+            self._tighten()
         except BaseException:
             self.close()
             raise
+
+    def _tighten(self) -> None:
+        """The files of a store belong to one user, also those that an earlier version made for everybody to read."""
+        copies = self._path.parent.glob(f"{self._path.name}.schema-*") if self.upgrade else ()
+        for file in (*(self._path.with_name(f"{self._path.name}{end}") for end in _FILES), *copies):
+            private.tighten(file)
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with _translated(self.url):
@@ -163,6 +173,8 @@ class SqliteStore(Store):
     def _connect(self) -> sqlite3.Connection:
         if not self._create and not self._path.exists():
             raise missing_store(self.url)
+        if self._create:
+            private.make_file(self._path)
         connection = sqlite3.connect(
             self._path, timeout=GLANCE_S, isolation_level=None, cached_statements=400, check_same_thread=False
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from orchestrion.core import private
 from orchestrion.core.errors import (
     Conflict,
     EnvironmentProblem,
@@ -170,7 +171,7 @@ def _keep(error: Exception, environ: Mapping[str, str]) -> Path | None:
     file = Path(environ.get("XDG_STATE_HOME") or home, "orchestrion", "errors.log")
     text = masked_value("".join(traceback.format_exception(error)))
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(file.parent, parents=True)
         fresh = not file.exists() or file.stat().st_size > _MOST_KEPT
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if fresh else os.O_APPEND)
         with os.fdopen(os.open(file, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace") as kept:
