@@ -6,8 +6,14 @@ import json
 import os
 import re
 import secrets
+import stat
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,6 +42,9 @@ SHOWN = {
     ],
     "A10": ["runs/agents/test_claude.py:test_its_environment_is_an_allow_list"],
     "A11": [":test_commands_checks_and_setup_see_all_variables"],
+    "K1": [":test_inside_a_run_the_program_refuses"],
+    "K2": [":test_acting_on_this_machine_needs_the_key"],
+    "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],
     "G1": ["runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved"],
     "G2": [
         "runs/workspace/test_traps.py:test_no_setting_of_the_agent_makes_us_run_anything",
@@ -213,6 +222,78 @@ def test_what_claude_may_is_told_to_it(tmp_path: Path, permissions: Permissions)
     assert mode == {"read": "default", "edit": "acceptEdits", "all": "bypassPermissions"}[str(permissions)]
     assert ("--disallowedTools" in argv) is (permissions is Permissions.READ)
     assert "--allowedTools" not in argv
+
+
+# -- what the program refuses -----------------------------------------------------------------------
+
+FORBIDDEN = (
+    "approve T2",
+    "cancel T2",
+    "gate open T2",
+    "land",
+    "permissions --allow 1",
+    "slots global=9",
+    "token create mine",
+)
+
+
+@pytest.mark.long
+def test_inside_a_run_the_program_refuses(stage: Stage) -> None:
+    stage.open()
+    stage.add("\n".join([*(f"orchestrion --json {command}" for command in FORBIDDEN), "true"]))
+    stage.add("true", after=["T1"])
+    stage.orchestrion.add_gate("T2", "approval")
+    stage.drain()
+    refused = re.findall(r'^ *"code": "(\w+)"', "\n".join(stage.lines(stream="err")), re.MULTILINE)
+    assert refused == ["not_for_runs"] * len(FORBIDDEN)
+    assert stage.task("T2")["state"] not in ("ready", "completed", "cancelled")
+    assert stage.orchestrion.tokens() == []
+
+
+@pytest.fixture
+def server(stage: Stage) -> Iterator[str]:
+    """The address of a server of the project."""
+    stage.open()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "orchestrion", "serve", "--port", "0"],
+        cwd=stage.root,
+        env=stage.environ,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    with process:
+        said = next(line for line in process.stderr if "listening on " in line)
+        yield re.search(r"http://([0-9.]+:[0-9]+)", said)[1]  # type: ignore[index]
+        process.terminate()
+        process.stderr.read()
+
+
+def post(address: str, **headers: str) -> tuple[int, dict[str, Any]]:
+    """What a server answers to whoever adds a task."""
+    with closing(HTTPConnection(address, timeout=60)) as connection:
+        told = {"Content-Type": "application/json", **headers}
+        connection.request("POST", "/api/v1/tasks", json.dumps({"title": "x"}), told)
+        answer = connection.getresponse()
+        return answer.status, json.loads(answer.read())
+
+
+@pytest.mark.long
+def test_acting_on_this_machine_needs_the_key(stage: Stage, server: str) -> None:
+    assert post(server)[1]["code"] == "key_needed"
+    assert post(server, Authorization="Bearer guessed")[0] == 401
+    assert stage.orchestrion.list_tasks().total == 0
+    key = stage.orchestrion.project.store_dir / "key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert post(server, Authorization=f"Bearer {key.read_text().strip()}")[0] == 201
+
+
+@pytest.mark.long
+def test_a_command_reads_the_key(stage: Stage, server: str) -> None:
+    curl = 'curl -s -H "Authorization: Bearer $(cat $(dirname $ORCHESTRION_DB)/key)" -d \'{"title": "x"}\''
+    stage.add(f"{curl} -H 'Content-Type: application/json' http://{server}/api/v1/tasks > made")
+    stage.drain()
+    assert json.loads(stage.merged("made") or "")["id"] == "T2"
 
 
 # -- its workspace ----------------------------------------------------------------------------------
