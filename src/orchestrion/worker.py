@@ -36,6 +36,7 @@ from orchestrion.core.errors import (
     StaleRun,
     StoreProblem,
 )
+from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.project import Project, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
@@ -587,7 +588,7 @@ class Worker:
         """Logs something; the same only once."""
         if warning not in self._told:
             self._told.add(warning)
-            _log.warning(warning)
+            _log.warning(masked(warning))
 
     def _place(self, run: int) -> Path:
         return order.folder(self.project.store_dir, run)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.masking import Masker
 from orchestrion.runs import checks, processes
 from orchestrion.runs.checks import run_check
 
@@ -69,13 +70,15 @@ def test_long_output_keeps_both_ends_and_says_what_is_left_out(tmp_path: Path) -
 
 
 def test_output_in_tiny_pieces_adds_up(tmp_path: Path) -> None:
-    output = checks._Output(None)
+    output = checks._Output(None, Masker())
     whole = bytes(65 + n % 26 for n in range(checks.KEPT_BYTES + 1))
     for n in range(len(whole) - 1):
         output.add(whole[n : n + 1])
+    output.finish()
     assert output.text() == whole[:-1].decode()
 
     output.add(whole[-1:])
+    output.finish()
     assert "[... 1 bytes left out ...]" in output.text()
 
 

@@ -19,9 +19,10 @@ from typing import Any, NamedTuple
 
 from orchestrion.core.documents import Document, read_yaml
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.settings import BY_NAME, SETTINGS, Setting, WrongValue, described, masked, valid
+from orchestrion.core.masking import masked_address
+from orchestrion.core.settings import BY_NAME, SETTINGS, Setting, WrongValue, described, valid
 
-__all__ = ["SETTINGS", "Config", "Row", "Setting", "load", "masked", "nearest", "project_file", "user_file"]
+__all__ = ["SETTINGS", "Config", "Row", "Setting", "load", "nearest", "project_file", "user_file"]
 
 #: Code of every error here.
 CODE = "invalid_config"
@@ -78,7 +79,7 @@ class Config:
 
     def _row(self, setting: Setting) -> Row:
         value = self[setting.name]
-        shown = masked(value) if isinstance(value, str) else value
+        shown = masked_address(value) if isinstance(value, str) else value
         return Row(setting.name, shown, self.origin(setting.name), setting.unit, setting.meaning, setting.variable)
 
 

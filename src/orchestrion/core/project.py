@@ -22,6 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrion.core import private
 from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput, NotFound
 
 #: Folder in the tree that a team shares, and outside git the home of everything.
@@ -123,6 +124,14 @@ def _refuse_git_dir(environ: Mapping[str, str]) -> None:
         )
 
 
+def make_store_dir(project: Project) -> None:
+    """Makes the folder of the store; in git it is the user's alone, outside it is the one that a team shares."""
+    if project.git_common_dir is None:
+        project.store_dir.mkdir(exist_ok=True)
+    else:
+        private.make_folder(project.store_dir)
+
+
 def clone_id(project: Project, *, create: bool) -> str | None:
     """The id of this clone of the project, which stays when its folder is renamed or moved.
 
@@ -134,7 +143,7 @@ def clone_id(project: Project, *, create: bool) -> str | None:
     if not create or (found and found.place == here):
         return found.id if found else None
     try:
-        project.store_dir.mkdir(exist_ok=True)
+        make_store_dir(project)
         if found is None:
             return _made_id(file, _Id(os.urandom(16).hex(), here))
         mine = _Id(_id_of_copy(found.id, here) if _is_copied(found, file) else found.id, here)
@@ -177,7 +186,7 @@ def _made_id(file: Path, mine: _Id) -> str | None:
 
 def _draft_of(file: Path, content: _Id) -> Path:
     draft = file.with_name(f"{_ID_FILE}.{os.getpid()}-{threading.get_ident()}")
-    draft.write_text(f"{content.id}\n{content.place}\n", encoding="utf-8", errors="surrogateescape")
+    private.write(draft, f"{content.id}\n{content.place}\n", errors="surrogateescape")
     return draft
 
 

@@ -13,6 +13,8 @@ import shlex
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from orchestrion.core.masking import masked_address
+
 #: Names of agents, roles, resources, checks and the project: some become file names.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 #: Names of plans: they become branches.
@@ -221,14 +223,8 @@ def described(value: Any) -> str:
     elif value is None or isinstance(value, bool):
         text = "nothing" if value is None else str(value).lower()
     else:
-        text = repr(masked(value)) if isinstance(value, str) else str(value)
+        text = repr(masked_address(value)) if isinstance(value, str) else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def masked(text: str) -> str:
-    """``text`` without the password of a database's address."""
-    text = re.sub(r"(://[^:/?#\s]*):\S*@", r"\1:***@", text)
-    return re.sub(r"((?:^|[?&\s])(?:ssl)?password=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
 
 
 def _text(setting: Setting, value: Any, as_text: bool) -> str:

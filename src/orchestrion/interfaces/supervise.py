@@ -17,6 +17,7 @@ PATIENCE_S = 60.0
 def main(arguments: list[str]) -> int:
     """Opens the project, reads the run's order and carries it out."""
     from orchestrion.core.errors import OrchestrionError
+    from orchestrion.core.masking import masked
     from orchestrion.core.model import number
     from orchestrion.core.project import find_project
     from orchestrion.runs import launch, order
@@ -44,6 +45,6 @@ def main(arguments: list[str]) -> int:
         )
         store.clone = instruction.clone
     except OrchestrionError as error:
-        print(f"orchestrion supervise: {error.message}", file=sys.stderr)
+        print(masked(f"orchestrion supervise: {error.message}"), file=sys.stderr)
         return 7
     return supervise(store, instruction, order.folder(project.store_dir, one), os.environ)

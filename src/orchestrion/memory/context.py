@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from orchestrion.core.errors import NotFound
+from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.memory import search
@@ -57,7 +58,7 @@ def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tu
     above = [tx.the("task", id=one["id"]) for one in tx.all("ancestors", id=task)]
     before = [edge["prerequisite"] for edge in edges if edge["prerequisite"] is not None][:NAMED]
     decided = _decisions(tx, row, [task, *before, *(parent["id"] for parent in above)])
-    return compose(
+    text = compose(
         BriefParts(
             run=name("R", run),
             attempt=attempt["attempt"],
@@ -77,6 +78,7 @@ def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tu
             feedback=_feedback(row),
         )
     )
+    return masked(text)
 
 
 def _role(root: Path | None, role: str) -> Role | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import EnvironmentProblem
 from orchestrion.core.extras import extra
+from orchestrion.core.masking import masked, masked_value
 from orchestrion.ops.traces import Span
 
 if TYPE_CHECKING:
@@ -50,13 +51,13 @@ class Exporter:
         from opentelemetry.trace import SpanKind, Status, StatusCode
 
         return ReadableSpan(
-            span.name,
+            masked(span.name),
             context=_context(span.trace, span.id),
             parent=_context(span.trace, span.parent) if span.parent else None,
             resource=self._resource,
-            attributes=span.attributes,
+            attributes=masked_value(dict(span.attributes)),
             kind=SpanKind.INTERNAL,
-            status=Status(StatusCode.OK) if span.error is None else Status(StatusCode.ERROR, span.error),
+            status=Status(StatusCode.OK) if span.error is None else Status(StatusCode.ERROR, masked(span.error)),
             start_time=span.began * 1_000_000,
             end_time=max(span.began, span.ended) * 1_000_000,
             instrumentation_scope=InstrumentationScope("orchestrion"),

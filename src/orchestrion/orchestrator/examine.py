@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError, StoreProblem
+from orchestrion.core.masking import masked_value
 from orchestrion.core.model import iso, name
 from orchestrion.core.values import count
 from orchestrion.orchestrator.opening import FIRST_COMMIT
@@ -69,7 +70,7 @@ class ExamineCases(TalkCases):
         places = launch.places(self.project.root, self.store.url)
         alive = processes.of_store(self.store.uuid, places).get(name("R", row["id"]), [])
         correlation = (told or {}).get("correlation") or name("R", row["id"])
-        return {
+        known = {
             "run": self.run_detail(run),
             "correlation": correlation,
             "trace": tracing.place_of(self.store.uuid, name("T", row["task"]), name("R", row["id"])),
@@ -83,6 +84,7 @@ class ExamineCases(TalkCases):
             "folder": str(place),
             "files": {str(file.relative_to(place)): file.stat().st_size for file in _files(place)},
         }
+        return dict(masked_value(known))
 
     def _examined(self, agent: str) -> dict[str, Any]:
         from orchestrion.runs.agents.known import agent_named

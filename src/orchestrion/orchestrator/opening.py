@@ -12,9 +12,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrion.core import config as settings
+from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
-from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, project_at
+from orchestrion.core.masking import masked_address
+from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
 
 if TYPE_CHECKING:
@@ -89,12 +91,13 @@ class Opening:
         if old := _left_outside(project, url):
             raise _begun_outside(project, old)
         if "://" not in url:
-            _provide_folder(Path(url), create)
+            _provide_folder(project, Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
         store = open_store(url, project=_project_key(project, config, url), create=create)
         store.origin = Origin(
             actor or _actor(environ), environ.get("ORCHESTRION_SESSION"), environ.get(CORRELATION) or None
         )
+        _tighten(project)
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)
         if store.is_copy:
@@ -133,7 +136,7 @@ class Opening:
         with cls.open(project.root, db=db, environ=environ) as opened:
             return {
                 "project": str(project.root),
-                "db": settings.masked(opened.store.url),
+                "db": masked_address(opened.store.url),
                 "agents": _installed(environ),
                 "created": created,
                 "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
@@ -143,7 +146,7 @@ class Opening:
     def schema(self) -> dict[str, Any]:
         """The store's address and the number of its schema, which opening brought up to date."""
         row = self.store.read(lambda tx: tx.the("schema"))
-        return {"db": settings.masked(self.store.url), "schema": row["version"], "name": row["name"]}
+        return {"db": masked_address(self.store.url), "schema": row["version"], "name": row["name"]}
 
     def close(self) -> None:
         """Gives the store's connections back."""
@@ -156,6 +159,13 @@ class Opening:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _tighten(project: Project) -> None:
+    """What an earlier version made for everybody to read; in the tree, a team reads the rest of the folder."""
+    if project.git_common_dir is not None:
+        private.tighten(project.store_dir)
+    private.tighten(project.store_dir / "runs")
 
 
 def _note_upgrade(store: Store, upgrade: Upgrade) -> None:
@@ -254,10 +264,12 @@ def _here(folder: Path | str | None) -> Path:
     return Path("/") if folder is not None and Path(folder).is_absolute() else Path.cwd()
 
 
-def _provide_folder(file: Path, create: bool) -> None:
+def _provide_folder(project: Project, file: Path, create: bool) -> None:
     if not create and not file.exists():
         raise NotFound(f"there is no store at {file}", hint="run `orchestrion init` first", code="no_store")
-    if create and file.parent.parent.exists():
+    if create and file.parent == project.store_dir:
+        make_store_dir(project)
+    elif create and file.parent.parent.exists():
         file.parent.mkdir(exist_ok=True)
 
 

@@ -12,8 +12,10 @@ import threading
 import time
 from typing import Any
 
+from orchestrion.core import private
 from orchestrion.core.errors import Conflict
 from orchestrion.core.model import number
+from orchestrion.core.project import make_store_dir
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator.opening import CORRELATION
 from orchestrion.orchestrator.taking import TakingCases
@@ -50,12 +52,12 @@ class StartingCases(TakingCases):
     def _worker(self, task: str) -> subprocess.Popen[bytes]:
         log = self.project.store_dir / "worker.log"
         # Nothing lies there yet when the database is somewhere else.
-        log.parent.mkdir(parents=True, exist_ok=True)
+        make_store_dir(self.project)
         environ = {key: value for key, value in self.environ.items() if key != "ORCHESTRION_RUN"}
         # Not as an argument: an address may hold a password, and everybody sees arguments.
         environ["ORCHESTRION_DB"] = self.store.url
         environ[CORRELATION] = self.store.origin.correlation or ""
-        with log.open("ab") as said:
+        with open(log, "ab", opener=private.opener) as said:
             worker = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM, str(self.project.root), task, self.store.origin.actor],
                 cwd=self.project.root,

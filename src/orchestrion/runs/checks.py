@@ -1,12 +1,13 @@
 """Commands whose exit code decides: run one, keep the evidence, leave nothing behind.
 
 A check gets its own session, no input and a time limit. What it prints goes to its log
-and, shortened in the middle, into the evidence. When it ends, however it ends, every
+and, shortened in the middle, into the evidence, both without secrets. When it ends, however it ends, every
 process it started ends with it: a server left on a port would spoil the next check.
 """
 
 from __future__ import annotations
 
+import codecs
 import os
 import select
 import subprocess
@@ -18,7 +19,9 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import EnvironmentProblem
+from orchestrion.core.masking import MaskedStream, Masker
 from orchestrion.runs import processes
 
 #: Bytes of output that the evidence keeps: one half from the start, one from the end.
@@ -36,6 +39,8 @@ _GRACE_S = 2.0
 _PULSE_S = 0.25
 _PIECE_BYTES = 64 * 1024
 _PIECES = 64
+#: A line without its end waits up to so many characters: what it says is looked at whole.
+_LINE = 32_768
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def run_check(
     """
     started_at, begun = now(), time.monotonic()
     deadline = None if timeout_s is None else begun + timeout_s
-    with _Output(log) as output, _started(command, folder, environ, output) as process:
+    with _Output(log, Masker(environ)) as output, _started(command, folder, environ, output) as process:
         timed_out = not _follow(process, output, deadline, pulse)
         code = TIMED_OUT if timed_out else _exit_code(process)
         duration = time.monotonic() - begun
@@ -199,8 +204,10 @@ def _exit_code(process: subprocess.Popen[bytes]) -> int:
 class _Output:
     """What a command printed: all of it in the log up to a limit, both ends of it in memory."""
 
-    def __init__(self, log: Path | None) -> None:
+    def __init__(self, log: Path | None, masker: Masker) -> None:
         self._path = log
+        self._decoder = codecs.getincrementaldecoder("utf-8")("surrogateescape")
+        self._masked = MaskedStream(masker)
         self._log: FileIO | None = None
         self._logged = 0
         self._head = bytearray()
@@ -211,15 +218,27 @@ class _Output:
     def __enter__(self) -> _Output:
         if self._path:
             with self._writing():
-                self._path.parent.mkdir(exist_ok=True)
-                self._log = FileIO(self._path, "a")
+                self._path.parent.mkdir(mode=private.FOLDER_MODE, exist_ok=True)
+                self._log = FileIO(self._path, "a", opener=private.opener)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._log:
-            self._log.close()
+        try:
+            self.finish()
+        finally:
+            if self._log:
+                self._log.close()
 
     def add(self, piece: bytes) -> None:
+        self._keep(self._masked.add(self._decoder.decode(piece), _LINE))
+
+    def finish(self) -> None:
+        """Nothing more comes."""
+        self._keep(self._masked.add(self._decoder.decode(b"", final=True), _LINE))
+        self._keep(self._masked.finish())
+
+    def _keep(self, text: str) -> None:
+        piece = text.encode("utf-8", "surrogateescape")
         self._total += len(piece)
         self._write(piece)
         room = KEPT_BYTES // 2 - len(self._head)

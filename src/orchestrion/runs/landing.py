@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, NotFound
 from orchestrion.runs.fast_forward import above_of, fast_forward, is_interrupted
 from orchestrion.runs.git import WITHOUT_INDEX, Git, refusal
@@ -250,7 +251,7 @@ def _one_at_a_time(project: ProjectRepository) -> Iterator[Path]:
     Gives a folder in which nobody else is.
     """
     folder = project.common_dir / "orchestrion"
-    with (folder / "land.lock").open("a") as file:
+    with open(folder / "land.lock", "a", opener=private.opener) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield folder
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from orchestrion.core import private
 from orchestrion.core.model import name
 from orchestrion.runs import processes
 from orchestrion.runs.points import reach
@@ -51,7 +52,7 @@ class Launcher:
         """Starts the supervisor of a run whose order is in the folder ``place``."""
         child, self._ready = self._ready, None
         if child is None or not _assign(child, run, place):
-            with (place / SAID).open("ab") as said:
+            with open(place / SAID, "ab", opener=private.opener) as said:
                 child = self._start(name("R", run), subprocess.DEVNULL, said)
             _introduce(child, place)
         return child
@@ -117,7 +118,7 @@ def await_run() -> str:
 
 def speak_to(place: Path) -> None:
     """What this process says from now on goes to a file in the run's folder ``place``."""
-    said = os.open(place / SAID, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    said = os.open(place / SAID, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, private.FILE_MODE)
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for number, meant in ((nothing, 0), (said, 1), (said, 2)):
         os.dup2(number, meant)

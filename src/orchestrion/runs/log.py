@@ -7,21 +7,23 @@ again; and ``note``, our own words. A long line is kept in pieces, all but the l
 which carry ``"more": true``. The log is a file of the run's folder, not rows of the
 database.
 
-What looks like a secret of the environment is masked before it is written.
+What looks like a secret, or is one of the environment, is masked before it is written.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
 from typing import Any
+
+from orchestrion.core import private
+from orchestrion.core.masking import MaskedStream, Masker
 
 #: A longer line is kept in pieces of this many characters.
 PIECE = 32_768
@@ -36,11 +38,13 @@ class RunLog:
 
     def __init__(self, file: Path, environ: Mapping[str, str] | None = None) -> None:
         # Names of files may come in as bytes that are no text; they are shown, not refused.
+        private.make_file(file)
         self._file = file.open("a", encoding="utf-8", errors="backslashreplace")
         self._size = file.stat().st_size
         self._dropped = 0
         self._last: deque[str] = deque(maxlen=LAST_WORDS)
-        self._secrets = _secrets(environ or {})
+        self._masker = Masker(environ)
+        self._streams: defaultdict[str, MaskedStream] = defaultdict(lambda: MaskedStream(self._masker))
 
     def add(self, stream: str, text: str, *, more: bool = False) -> None:
         """Writes one line, or with ``more`` the beginning of one; it can be read after ``flush``."""
@@ -49,7 +53,7 @@ class RunLog:
     def event(self, kind: str, text: str, **facts: object) -> None:
         """Writes what a line of the agent meant; it can be read after ``flush``."""
         if self._size <= MOST_BYTES:
-            fields = {"at": _now(), "stream": "event", "kind": kind, "text": self._masked(text), **facts}
+            fields = {"at": _now(), "stream": "event", "kind": kind, "text": self._masker(text), **facts}
             self._size += self._file.write(json.dumps(fields, ensure_ascii=False) + "\n")
 
     def add_all(self, stream: str, lines: Sequence[str]) -> None:
@@ -57,8 +61,8 @@ class RunLog:
         self._put_all(stream, lines, more=False)
 
     def _put_all(self, stream: str, lines: Sequence[str], *, more: bool) -> None:
-        if self._secrets:
-            lines = [self._masked(line) for line in lines]
+        text = self._streams[stream].whole("\n".join(lines))
+        lines = text.split("\n") if len(lines) > 1 else [text]
         if self._size > MOST_BYTES:
             self._dropped += len(lines)
         else:
@@ -66,6 +70,10 @@ class RunLog:
         if stream not in ("note", "go"):
             words = (line[:2000] for line in reversed(lines) if line.strip())
             self._last.extend(reversed(list(islice(words, LAST_WORDS))))
+
+    def decided(self, beginning: str) -> int:
+        """How much of the beginning of a line can be added before the rest is there: no secret is cut in two."""
+        return self._masker.decided(beginning)
 
     def note(self, text: str) -> None:
         """Writes a line of our own, if it can be written: a full disk must not keep a run from being settled."""
@@ -103,23 +111,8 @@ class RunLog:
             parts.append(f"{head}{quoted(line)}{_MORE if more else ''}}}\n")
         self._size += self._file.write("".join(parts))
 
-    def _masked(self, text: str) -> str:
-        return self._secrets.sub("***", text) if self._secrets else text
-
 
 _MORE = ', "more": true'
-#: Names of variables whose values are nobody's business.
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH", re.IGNORECASE)
-#: Shorter values are words that may stand anywhere.
-_LEAST_SECRET = 8
-
-
-def _secrets(environ: Mapping[str, str]) -> re.Pattern[str] | None:
-    """Finds the values of secret variables, longest first; None when there are none."""
-    found = {value for name, value in environ.items() if _SECRET_NAME.search(name) and len(value) >= _LEAST_SECRET}
-    # A path to a key file, or a number, is no secret.
-    values = sorted((value for value in found if not value.startswith("/") and not value.isdigit()), key=len)
-    return re.compile("|".join(map(re.escape, reversed(values)))) if values else None
 
 
 def _now() -> int:

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import AlreadyTaken, GitProblem, MergeConflict
 from orchestrion.runs import checks
 from orchestrion.runs.commits import Committer
@@ -138,7 +139,7 @@ class Merger:
     @contextmanager
     def _workspace(self, plan: str, tip: str) -> Iterator[TrustedRepository]:
         """A clean checkout of ``tip`` that nobody else uses; it is kept for the next merge."""
-        self._home.mkdir(parents=True, exist_ok=True)
+        private.make_folder(self._home, parents=True)
         number = 1
         while True:
             path = self._home.absolute() / f"{MERGE_PREFIX}{plan}{f'-{number}' if number > 1 else ''}"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from orchestrion.core import private
 from orchestrion.core.errors import NotFound
 from orchestrion.core.model import name
 
@@ -117,15 +118,15 @@ def folder_named(store_dir: Path, run: str) -> Path:
 def made_folder(store_dir: Path, run: int) -> Path:
     """The same, which is there now. Raises OSError where the store's own folder is gone: it is not made anew."""
     place = folder(store_dir, run)
-    place.parent.mkdir(exist_ok=True)
-    place.mkdir(exist_ok=True)
+    private.make_folder(place.parent)
+    private.make_folder(place)
     return place
 
 
 def write(order: Order, brief: str, store_dir: Path) -> Path:
     """Makes the run's folder with its order and brief. Returns it."""
     place = made_folder(store_dir, order.run)
-    (place / "brief.md").write_text(brief, encoding="utf-8")
+    private.write(place / "brief.md", brief)
     _replace(place / "order.json", json.dumps(asdict(order), ensure_ascii=False, indent=1))
     return place
 
@@ -149,5 +150,5 @@ def read(store_dir: Path, run: int) -> Order:
 
 def _replace(file: Path, text: str) -> None:
     half = file.with_suffix(".half")
-    half.write_text(text, encoding="utf-8")
+    private.write(half, text)
     half.replace(file)

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from orchestrion.core import private
+
 #: A process for good: its pid and the moment it started (clock ticks since boot on
 #: Linux, seconds since 1970 elsewhere). A pid alone may already mean somebody else.
 Process = tuple[int, float]
@@ -175,7 +177,7 @@ class Record:
         new = [process for process in processes if process not in self._written]
         if not new:
             return
-        with self.file.open("a", encoding="ascii") as lines:
+        with open(self.file, "a", encoding="ascii", opener=private.opener) as lines:
             lines.write("".join(f"{pid} {started!r}\n" for pid, started in new))
         self._written.update(new)
 

@@ -18,13 +18,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from orchestrion.core import host, tracing
+from orchestrion.core import host, private, tracing
 from orchestrion.core.errors import (
     AlreadyTaken,
     Conflict,
@@ -34,6 +35,7 @@ from orchestrion.core.errors import (
     StaleRun,
     StoreProblem,
 )
+from orchestrion.core.masking import Masker
 from orchestrion.core.model import name
 from orchestrion.core.retry import FAILURES, is_transient
 from orchestrion.core.states import Phase, RunState
@@ -104,6 +106,7 @@ class Supervisor:
         self._spent = Usage(**order.spent)
         self._go: Go | None = None
         self._record = processes.Record(place / "processes")
+        self._masker = Masker(environ)
         self._log = RunLog(place / "log.jsonl", environ)
         self._stop_reason: str | None = None
         self._renewed = self._looked = self._recorded = time.monotonic()
@@ -157,7 +160,7 @@ class Supervisor:
         except Exception as problem:  # noqa: BLE001 - whatever it is, the task must not hang on it
             import traceback
 
-            traceback.print_exc()
+            print(self._masker(traceback.format_exc()), file=sys.stderr, flush=True)
             self._save_what_there_is()
             transient = False if is_hopeless(problem) else None
             self._fail(Failed(code_of(problem), words_of(problem), transient=transient))
@@ -352,7 +355,7 @@ class Supervisor:
         if said["next_action"] == "blocked":
             self._insist(lambda tx: finish.ask(tx, self._order.run, said["summary"] or "the agent is blocked"))
             raise Over("the agent asked a question")
-        self._summary = printable(said["summary"] or go.words()[-4000:])
+        self._summary = printable(said["summary"] or self._masker(go.words())[-4000:])
 
     def _unheard(self) -> str | None:
         """What people said while the agent could not hear, for one more turn of its session."""
@@ -460,7 +463,7 @@ class Supervisor:
 
     def _check(self, stage: str, go: int, command: str, folder: Path) -> checks.Evidence:
         log = self._place / "evidence" / f"{stage}-{go}-{time.monotonic_ns()}.log"
-        log.parent.mkdir(exist_ok=True)
+        private.make_folder(log.parent)
         left = max(1.0, self._deadline - time.monotonic())
         environment = self._environment(go, shell_environment(self._environ))
         evidence = checks.run_check(command, folder, environment, left, log, pulse=self._beat)
@@ -572,7 +575,7 @@ class Supervisor:
         return environment
 
     def _hand_in(self, work: HandedIn) -> None:
-        reason, summary = printable(work.text), self._summary or None
+        reason, summary = printable(self._masker(work.text)), self._summary or None
         run, code = self._order.run, work.code
         self._insist(
             lambda tx: self._finish(tx, lambda: finish.hand_in(tx, run, code=code, reason=reason, summary=summary))
@@ -587,7 +590,7 @@ class Supervisor:
                 tx,
                 self._order.run,
                 code=failure.code,
-                error=printable(failure.text[-8000:]),
+                error=printable(self._masker(failure.text)[-8000:]),
                 state=failure.state,
                 back_off=back_off,
                 transient=failure.transient,
@@ -689,7 +692,7 @@ class Supervisor:
 
     def _reach(self, point: str) -> None:
         """A step of the sequence; when it was is written down, if that can be."""
-        with suppress(OSError), (self._place / STEPS).open("a", encoding="utf-8") as steps:
+        with suppress(OSError), open(self._place / STEPS, "a", encoding="utf-8", opener=private.opener) as steps:
             steps.write(f"{time.time_ns() // 1_000_000} {point}\n")
         reach(point)
 

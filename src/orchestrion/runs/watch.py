@@ -265,7 +265,11 @@ class _Lines:
             self._size[stream] += len(half)
         most = MOST_HEARD if self._talk and self._talk.understands and stream == "out" else PIECE
         if self._size[stream] > most:
-            self._log.add(stream, self._whole(stream, ""), more=True)
+            whole = self._whole(stream, "")
+            end = self._log.decided(whole)
+            self._log.add(stream, whole[:end], more=True)
+            self._half[stream].append(whole[end:])
+            self._size[stream] = len(whole) - end
 
     def _whole(self, stream: str, end: str) -> str:
         line = "".join([*self._half[stream], end])

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orchestrion.core import private
 from orchestrion.core.errors import StoreProblem
 
 if TYPE_CHECKING:
@@ -191,6 +192,7 @@ def _copied(file: Path, version: int) -> Path:
         _drop_half_copies(file)
         half.touch(mode=stat.S_IMODE(file.stat().st_mode))
         # Another connection: this one holds the write lock, and readers see what was committed.
+        private.make_file(half)
         source, target = sqlite3.connect(file), sqlite3.connect(half)
         try:
             source.backup(target, pages=-1)

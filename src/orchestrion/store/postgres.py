@@ -22,7 +22,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.core.settings import masked
+from orchestrion.core.masking import masked_address
 from orchestrion.store import migrate
 from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
@@ -233,11 +233,11 @@ class PostgresStore(Store):
 
     @property
     def how_to_copy(self) -> str:
-        return f"copy it: `pg_dump --format=custom --file=orchestrion.dump '{masked(self.url)}'`"
+        return f"copy it: `pg_dump --format=custom --file=orchestrion.dump '{masked_address(self.url)}'`"
 
     @property
     def how_to_reindex(self) -> str:
-        return f"`psql '{masked(self.url)}' -c 'reindex schema public'`"
+        return f"`psql '{masked_address(self.url)}' -c 'reindex schema public'`"
 
     def close(self) -> None:
         for connection in (getattr(self._local, "connection", None), getattr(self._local, "listener", None)):

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import Conflict, StoreProblem
 from orchestrion.core.model import name
 from orchestrion.store.migrate import refuse_foreign
@@ -90,7 +91,7 @@ def _in_use(file: Path) -> Conflict:
 
 
 def _moved(connection: sqlite3.Connection, old: Path, new: Path, beside: Sequence[str]) -> list[_Move]:
-    new.parent.mkdir(exist_ok=True)
+    private.make_folder(new.parent)
     half = new.with_name(f"{new.name}.half")
     moves: list[_Move] = []
     try:
@@ -112,6 +113,7 @@ def _moved(connection: sqlite3.Connection, old: Path, new: Path, beside: Sequenc
 def _write(connection: sqlite3.Connection, half: Path) -> None:
     """A whole copy, safe on the disk."""
     half.unlink(missing_ok=True)
+    private.make_file(half)
     target = sqlite3.connect(half)
     try:
         connection.backup(target, pages=-1)

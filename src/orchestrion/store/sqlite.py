@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
 
+from orchestrion.core import private
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.store import disk, migrate, proof
 from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
@@ -52,6 +53,8 @@ WORTH_BYTES, WORTH_SHARE = 16 * 1024 * 1024, 0.25
 LONG_BYTES = 1024 * 1024 * 1024
 #: Pages in the write-ahead log after which they are copied into the file (8 MB): a page changed often is copied once.
 CHECKPOINT_PAGES = 4096
+#: Ends of the names of a store's files: the database, its log, and what processes share of that.
+_FILES = ("", "-wal", "-shm")
 
 _SPELLING = {
     "greatest": "max",
@@ -115,10 +118,17 @@ class SqliteStore(Store):
                 )
             if not found:
                 raise missing_store(path)
+            self._tighten()
         except BaseException:
             self.close()
             raise
         self._is_known = True
+
+    def _tighten(self) -> None:
+        """The files of a store belong to one user, also those that an earlier version made for everybody to read."""
+        copies = self._path.parent.glob(f"{self._path.name}.schema-*") if self.upgrade else ()
+        for file in (*(self._path.with_name(f"{self._path.name}{end}") for end in _FILES), *copies):
+            private.tighten(file)
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
         with self._translated():
@@ -262,6 +272,8 @@ class SqliteStore(Store):
             raise vanished_store(self.url)
 
     def _connect_to_write(self, file: Mark | None, *, create: bool) -> Connected:
+        if create:
+            private.make_file(self._path)
         connection = self._file.connect(create=create)
         try:
             self._refuse_another(connection)
@@ -307,7 +319,7 @@ class SqliteTransaction(Transaction):
         return _Answer(cursor.fetchall(), cursor.rowcount)
 
     def put(self, name: str, /, **given: Any) -> None:
-        self._connection.execute(self._statements.text(name, given), _bindable({**self._constants, **given}))
+        self._connection.execute(self._statements.text(name, given), _bindable(self._bound(given)))
 
     def _query(self, text: str, given: dict[str, Any]) -> list[Row]:
         return self._connection.execute(text, _bindable(given)).fetchall()

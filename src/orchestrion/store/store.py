@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
+from orchestrion.core.masking import masked
 from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
 
@@ -29,6 +30,9 @@ Row = Mapping[str, Any]
 TRIES = 8
 #: After a refusal it waits a random share of this, longer each time, so that rivals do not meet again; in seconds.
 PAUSE_S = 0.02
+#: The statements' names for what agents, checks and people say on the way; what a task is, and its results, are
+#: somebody's work and stay as they are.
+_SAID = frozenset({"answer", "detail", "error", "feedback", "output", "reason", "remarks", "said", "summary", "text"})
 
 
 class ProjectKey(NamedTuple):
@@ -120,7 +124,7 @@ class Transaction(ABC):
 
     def one(self, name: str, /, **given: Any) -> Row | None:
         """First row of the statement ``name``, or None."""
-        rows = self._query(self._statements.text(name, given), {**self._constants, **given})
+        rows = self._query(self._statements.text(name, given), self._bound(given))
         return rows[0] if rows else None
 
     def the(self, name: str, /, **given: Any) -> Row:
@@ -132,15 +136,15 @@ class Transaction(ABC):
 
     def all(self, name: str, /, **given: Any) -> list[Row]:
         """All rows of the statement ``name``."""
-        return self._query(self._statements.text(name, given), {**self._constants, **given})
+        return self._query(self._statements.text(name, given), self._bound(given))
 
     def run(self, name: str, /, **given: Any) -> int:
         """Executes the statement ``name``; number of rows it changed."""
-        return self._execute(self._statements.text(name, given), {**self._constants, **given})
+        return self._execute(self._statements.text(name, given), self._bound(given))
 
     def ask(self, name: str, /, **given: Any) -> Answer:
         """Executes the statement ``name``; its answer is read later, or never."""
-        return self._ask(self._statements.text(name, given), {**self._constants, **given})
+        return self._ask(self._statements.text(name, given), self._bound(given))
 
     def put(self, name: str, /, **given: Any) -> None:
         """Executes the statement ``name``, however many rows it changes."""
@@ -154,7 +158,7 @@ class Transaction(ABC):
         """Executes the statement ``name`` once for each of ``rows``; all rows have the same keys."""
         if rows:
             text = self._statements.text(name, rows[0])
-            self._execute_each(text, [{**self._constants, **row} for row in rows])
+            self._execute_each(text, [self._bound(row) for row in rows])
 
     def event(
         self,
@@ -175,9 +179,17 @@ class Transaction(ABC):
                 "run": run,
                 "from_state": found,
                 "to_state": to,
-                "data": json.dumps(data) if data else None,
+                "data": masked(json.dumps(data)) if data else None,
             }
         )
+
+    def _bound(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What a statement gets: the constants, and what it was given; secrets in what somebody said are replaced."""
+        bound = {**self._constants, **given}
+        for word in _SAID & given.keys():
+            if isinstance(bound[word], str):
+                bound[word] = masked(bound[word])
+        return bound
 
     def finish(self) -> None:
         """Writes the collected events and sees to promises; the store calls it before it commits."""

@@ -79,7 +79,7 @@ def test_an_unforeseen_error_is_kept_not_shown(project: Place, monkeypatch: pyte
     assert str(kept) in hint
     text = kept.read_text()
     assert "Traceback" in text
-    assert "secret" not in text
+    assert ":secret@" not in text
     assert kept.stat().st_mode & 0o777 == 0o600
     error = project("ready", "--json", code=1).error
     assert error["code"] == "unexpected"

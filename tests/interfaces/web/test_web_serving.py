@@ -7,13 +7,15 @@ import os
 import signal
 import socket
 import subprocess
+from functools import partial
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
-from visitors import PROGRAM, Site
+from visitors import PROGRAM, Served, Site
 
 from orchestrion.runs import processes
-from waiting import wait_for
+from waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -63,6 +65,37 @@ def test_the_log_is_json_with_the_journals_correlation(site: Site) -> None:
     assert {"method": "POST", "status": 201, "actor": "web:local", "correlation": "trace-1"}.items() <= line.items()
     with site.open() as orchestrion:
         assert orchestrion.events()[0]["correlation"] == "trace-1"
+
+
+def test_who_asks_without_a_token_is_counted_by_address_and_health_never(site: Site) -> None:
+    site.environ["ORCHESTRION_SERVE_RATE"] = "2"
+    with site.served("--tokens") as served:
+        assert [status(served, "127.0.0.1", "/livez") for _ in range(50)] == [200] * 50
+        assert {status(served, "127.0.0.1", "/login") for _ in range(50)} == {200, 429}
+        assert {status(served, "127.0.0.1", "/readyz") for _ in range(50)} == {200}
+        assert status(served, "127.0.0.9", "/login") == 200
+        assert status(served, "127.0.0.9", "/assets/page.css") == 200
+        assert status(served, "127.0.0.9", "/livez") == 200
+
+
+def status(served: Served, source: str, path: str) -> int:
+    """The answer to somebody at the address ``source``."""
+    connection = HTTPConnection(served.address, timeout=PATIENCE_S, source_address=(source, 0))
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_half_a_request_and_one_with_two_lengths_end_the_connection(site: Site) -> None:
+    with site.served() as served:
+        host, _, port = served.address.rpartition(":")
+        both = b"content-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"
+        for begun, answer in ((b"GET /livez HTTP/1.1\r\nhost: ", b"408"), (b"POST / HTTP/1.1\r\n" + both, b"400")):
+            with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
+                client.sendall(begun)
+                assert b"".join(iter(partial(client.recv, 65536), b"")).startswith(b"HTTP/1.1 " + answer)
 
 
 def test_tokens_are_made_listed_and_revoked(site: Site) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import click
 
+from orchestrion.core import private
 from orchestrion.core.errors import (
     Conflict,
     EnvironmentProblem,
@@ -24,6 +25,7 @@ from orchestrion.core.errors import (
     NothingReady,
     OrchestrionError,
 )
+from orchestrion.core.masking import masked_value
 
 OK, UNEXPECTED, USAGE, ENVIRONMENT, NOT_ALL_COMPLETED, INTERRUPTED = 0, 1, 2, 7, 8, 130
 
@@ -94,7 +96,7 @@ def _path(name: str | bytes | int) -> str:
 
 def show(error: OrchestrionError | click.ClickException, as_json: bool) -> int:
     """Says what went wrong and what to do, on stderr. Returns the exit code."""
-    facts = _masked(as_facts(error))
+    facts = masked_value(as_facts(error))
     facts["message"] = _bounded(facts["message"])
     _show(facts, as_json)
     return exit_code(error)
@@ -126,10 +128,8 @@ def as_facts(error: OrchestrionError | click.ClickException) -> dict[str, Any]:
 
 def show_unforeseen(error: Exception, as_json: bool, environ: Mapping[str, str]) -> int:
     """Keeps the traceback in a file, and says in one line that there is one."""
-    from orchestrion.core.config import masked
-
     file = _keep(error, environ)
-    said = masked(str(error)).partition("\n")[0][:200]
+    said = masked_value(str(error)).partition("\n")[0][:200]
     facts = {
         "code": "unexpected",
         "message": f"unexpected {type(error).__name__}{f': {said}' if said else ''}",
@@ -162,31 +162,16 @@ def _for_people(facts: dict[str, Any]) -> Sequence[str]:
     return said
 
 
-def _masked(value: Any) -> Any:
-    """``value`` without the passwords of databases' addresses, wherever in it they stand."""
-    from orchestrion.core.config import masked
-
-    if isinstance(value, str):
-        return masked(value) if "://" in value or "password" in value else value
-    if isinstance(value, dict):
-        return {key: _masked(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_masked(one) for one in value]
-    return value
-
-
 def _keep(error: Exception, environ: Mapping[str, str]) -> Path | None:
     """Writes the traceback where only this user reads it; None where that is not possible."""
     import traceback
     from datetime import UTC, datetime
 
-    from orchestrion.core.config import masked
-
     home = Path(environ.get("HOME", "/nonexistent"), ".local", "state")
     file = Path(environ.get("XDG_STATE_HOME") or home, "orchestrion", "errors.log")
-    text = masked("".join(traceback.format_exception(error)))
+    text = masked_value("".join(traceback.format_exception(error)))
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(file.parent, parents=True)
         fresh = not file.exists() or file.stat().st_size > _MOST_KEPT
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if fresh else os.O_APPEND)
         with os.fdopen(os.open(file, flags, 0o600), "w", encoding="utf-8", errors="backslashreplace") as kept:

@@ -18,7 +18,8 @@ from typing import Any, cast
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from orchestrion.interfaces.http_connection import TimedConnection
 
 #: Told to a client whose call is cut off by a restart that does not wait.
 _BODY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"the server restarts; ask again in a second"}}'
@@ -74,7 +75,7 @@ class Connections:
                 connection.data_received((one["request"] + one["unused"]).encode("latin-1"))
 
 
-class Connection(H11Protocol):
+class Connection(TimedConnection):
     """One connection."""
 
     def __init__(self, *, of: Connections, headless: bool = False, **given: Any) -> None:
@@ -132,6 +133,7 @@ class Connection(H11Protocol):
         """Reads nothing more."""
         self._frozen = True
         self._unset_keepalive_if_required()
+        self.stop_waiting()
         if self.transport.is_closing():
             return
         self.transport.pause_reading()
@@ -145,6 +147,7 @@ class Connection(H11Protocol):
         if not self.transport.is_closing():
             self.transport.resume_reading()
             self.data_received(kept)
+            self.wait_for_more()
 
     def carry(self) -> dict[str, Any]:
         """What the next process must know of it."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
+from orchestrion.core.masking import masked_value
 
 #: Bytes of a reply at most.
 LIMIT = 4096
@@ -110,7 +111,7 @@ def fitted(reply: dict[str, Any], lists: Sequence[str], texts: Sequence[str] = (
 
 def error(problem: OrchestrionError) -> dict[str, Any]:
     """An error as a reply."""
-    facts = without_passwords(problem.as_dict())
+    facts = masked_value(problem.as_dict())
     half = MESSAGE_LIMIT // 2
     if len(facts["message"]) > MESSAGE_LIMIT:
         facts["message"] = f"{facts['message'][:half]} … {facts['message'][-half:]}"
@@ -150,16 +151,3 @@ def unforeseen(problem: Exception, keep: Callable[[Exception], object]) -> Orche
         hint="the traceback is in orchestrion's errors.log on the server's machine; please report it",
         code="unexpected",
     )
-
-
-def without_passwords(value: Any) -> Any:
-    """``value`` without the passwords of databases' addresses."""
-    from orchestrion.core.config import masked
-
-    if isinstance(value, str):
-        return masked(value) if "://" in value or "password" in value else value
-    if isinstance(value, dict):
-        return {key: without_passwords(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_passwords(one) for one in value]
-    return value

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 if TYPE_CHECKING:
     from orchestrion.core.config import Config
@@ -71,6 +71,7 @@ class House:
         self.stopping: list[Callable[[], None]] = []
         #: What is to end before the server does.
         self.leaving: list[Callable[[], Awaitable[None]]] = []
+        self._being_done: dict[str, asyncio.Future[Any]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
 
     @classmethod
@@ -83,6 +84,14 @@ class House:
     async def do(self, work: Callable[[], Result]) -> Result:
         """Does ``work`` in a thread; the event loop goes on meanwhile."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    async def do_once(self, name: str, work: Callable[[], Result]) -> Result:
+        """The same, but whoever asks for ``name`` while it is being done gets that very result."""
+        if name not in self._being_done:
+            doing = self._being_done[name] = asyncio.ensure_future(self.do(work))
+            doing.add_done_callback(lambda _: self._being_done.pop(name))
+        # Who goes away must not take it from the others.
+        return await asyncio.shield(self._being_done[name])
 
     def on_behalf_of(self, caller: Caller) -> Orchestrator:
         """The use cases, signed for ``caller``. Shell commands are taken only if a setting says so."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrion.core.masking import masked
+
 log = logging.getLogger("orchestrion.web")
 #: Asked all the time, and of no interest unless they fail.
 _QUIET = ("/livez", "/readyz", "/metrics", "/assets/")
@@ -26,7 +28,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             facts["error"] = self.formatException(record.exc_info)[-4000:]
-        return json.dumps(facts, ensure_ascii=False, default=str)
+        return masked(json.dumps(facts, ensure_ascii=False, default=str))
 
 
 def begin(level: str) -> None:

@@ -33,7 +33,7 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """Whether work can be done; 503 with why not."""
     house: House = request.app.state.house
-    found = await house.do(lambda: house.cases.health(closing=house.closing))
+    found = await house.do_once("health", lambda: house.cases.health(closing=house.closing))
     return Json({"ready": found["ready"], "not_ready": found["not_ready"]}, 200 if found["ready"] else 503)
 
 

@@ -25,6 +25,7 @@ from orchestrion.core.errors import (
     NothingReady,
     OrchestrionError,
 )
+from orchestrion.core.masking import masked_value
 
 MEDIA = "application/problem+json"
 
@@ -65,18 +66,16 @@ def status_of(problem: OrchestrionError) -> int:
 
 def as_problem(problem: OrchestrionError, status: int, correlation: str) -> dict[str, Any]:
     """An error as problem details."""
-    from orchestrion.interfaces.mcp.replies import without_passwords
-
     message = problem.message
     half = _LONGEST // 2
     return {
         "type": f"urn:orchestrion:problem:{problem.code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
-        "detail": without_passwords(message if len(message) <= _LONGEST else f"{message[:half]} … {message[-half:]}"),
+        "detail": masked_value(message if len(message) <= _LONGEST else f"{message[:half]} … {message[-half:]}"),
         "code": problem.code,
-        "hint": without_passwords(problem.hint),
-        "details": without_passwords(problem.details),
+        "hint": masked_value(problem.hint),
+        "details": masked_value(problem.details),
         "correlation": correlation,
     }
 

@@ -48,6 +48,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _PROXIED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 #: Reachable without a token: whether the server lives, and how to come in.
 _OPEN = ("/livez", "/readyz", "/login")
+#: Asked by those who would take a server away that does not answer: never refused for being asked often.
+_UNCOUNTED = ("/livez", "/readyz")
+#: Signs what is asked without a token where none is needed; such callers are told apart by their address.
+NOBODY = "web:nobody"
 
 #: What every answer tells a browser.
 HEADERS = {
@@ -108,7 +112,8 @@ class Guard:
             # Who tries tokens out is counted, too.
             self._rates.count(f"at {address}")
             raise
-        self._rates.count(caller.actor if caller.actor != LOCAL.actor else f"at {address}")
+        if scope["path"] not in _UNCOUNTED:
+            self._rates.count(f"at {address}" if caller.actor in (LOCAL.actor, NOBODY) else caller.actor)
         if scope["method"] not in _SAFE and not caller.may("operate") and scope["path"] not in _OPEN:
             raise forbidden(caller, "operate")
         return caller
@@ -129,7 +134,7 @@ class Guard:
             known = await self._house.do(partial(self._house.cases.holder_of, token))
             return Caller(f"token:{known['name']}", known["role"], correlation)
         if scope["path"] in _OPEN or scope["path"].startswith("/assets/"):
-            return Caller("web:nobody", "read", correlation)
+            return Caller(NOBODY, "read", correlation)
         if self._house.tokens_needed:
             raise InvalidInput(
                 "this server wants a token",

@@ -22,6 +22,7 @@ def serve(house: House, listener: socket.socket, host: str, said: Callable[[str]
     """Serves ``house``; ``said`` is told the address."""
     import uvicorn
 
+    from orchestrion.interfaces.http_connection import IDLE_S, TimedConnection
     from orchestrion.interfaces.web.app import create_app
 
     house.names = names_of(host, house.config["serve.names"])
@@ -44,7 +45,9 @@ def serve(house: House, listener: socket.socket, host: str, said: Callable[[str]
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_S,
-        timeout_keep_alive=30,
+        timeout_keep_alive=IDLE_S,
+        http=TimedConnection,
+        ws="none",
         backlog=BACKLOG,
     )
     bound = listener.getsockname()

@@ -15,6 +15,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.project import WORKSPACE_MARK
 from orchestrion.runs.git import Git
@@ -54,7 +55,7 @@ def prepare(
     drivers.refuse_missing(project, base)
     with removal.disk_problems(workspace.path):
         removal.make_room(project, workspace)
-        workspace.path.parent.mkdir(parents=True, exist_ok=True)
+        private.make_folder(workspace.path.parent, parents=True)
         if isolation == "clone":
             ours = _make_clone(project, workspace, may_push, signs)
             _show_earlier(project.git, workspace.path / ".git", earlier)

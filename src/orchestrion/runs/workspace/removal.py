@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.errors import EnvironmentProblem, GitProblem
 from orchestrion.runs.commits import CommitStyle, committer
 from orchestrion.runs.git import Git
@@ -119,7 +120,7 @@ def holds_work(project: ProjectRepository, path: Path, anew: Workspace | None = 
 @contextlib.contextmanager
 def exclusive(lock: Path) -> Iterator[bool]:
     """Hold ``lock`` for the block, or find that somebody else does; a kill frees it."""
-    with lock.open("a") as file:
+    with open(lock, "a", opener=private.opener) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

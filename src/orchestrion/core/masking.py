@@ -1,0 +1,267 @@
+"""Secrets in text that comes from outside: found by their shape, and replaced before the text is kept or shown.
+
+Agents, checks and git print what they read, so a token of the user's stands in a log sooner or later. What a
+secret of each kind looks like stands in one table. A shape says by which few letters it is found: text is
+searched for those first, which is quick, and only around them for the rest. What tells the kind of a secret
+(``ghp_``, ``Bearer``, the user in an address) stays, the rest becomes ``***``; no quote and no backslash is
+ever taken away, so JSON stays JSON.
+
+A private key has many lines, and the end of it may come with the next read: ``MaskedStream`` remembers that
+one is open. Secrets without a shape are known by the variable that holds them: ``Masker`` takes an environment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+#: Stands in the place of a secret.
+MASK = "***"
+
+
+class Shape(NamedTuple):
+    """What a secret of one kind looks like: a prefix that tells the kind, then the secret."""
+
+    name: str
+    #: Each of them of the same length.
+    prefixes: tuple[str, ...]
+    #: The pattern of what is replaced.
+    secret: str
+    #: The pattern of what stands between the two, and stays.
+    shown: str = ""
+    #: Whether the prefix begins a word; ``sk-`` does not in ``task-``.
+    begins: bool = True
+
+
+_WORD = "[A-Za-z0-9_-]"
+#: A digit and a capital letter, as chance has them, and names of variables seldom.
+_MIXED = f"(?={_WORD}{{0,60}}[0-9])(?={_WORD}{{0,60}}[A-Z])"
+_CREDENTIALS = "[A-Za-z0-9._~+/=-]"
+_QUOTE = r"""(?:\\{0,8}["'])?"""
+
+SHAPES = (
+    Shape("token of ours", ("orch_",), f"{_MIXED}{_WORD}{{40,200}}"),
+    Shape("GitHub token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), "[A-Za-z0-9]{30,300}"),
+    Shape("GitHub fine-grained token", ("github_pat_",), "[A-Za-z0-9_]{40,300}"),
+    Shape("GitLab token", ("glpat-",), f"{_WORD}{{20,300}}"),
+    Shape("npm token", ("npm_",), "[A-Za-z0-9]{36,100}"),
+    Shape("PyPI token", ("pypi-",), f"{_WORD}{{40,400}}"),
+    Shape("Hugging Face token", ("hf_",), "[A-Za-z0-9]{30,100}"),
+    Shape("Anthropic key", ("sk-ant-",), f"{_WORD}{{20,300}}"),
+    Shape("OpenAI project key", ("sk-proj-",), f"{_WORD}{{20,300}}"),
+    Shape("OpenAI service key", ("sk-svcacct-",), f"{_WORD}{{20,300}}"),
+    Shape("OpenAI admin key", ("sk-admin-",), f"{_WORD}{{20,300}}"),
+    Shape("OpenRouter key", ("sk-or-v1-",), "[a-f0-9]{40,100}"),
+    Shape("key of a model service", ("sk-",), f"[A-Za-z0-9]{{32,100}}(?!{_WORD})"),
+    Shape("Stripe key", ("sk_live_", "rk_live_", "sk_test_", "rk_test_"), "[A-Za-z0-9]{20,300}"),
+    Shape("Slack token", ("xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-"), "[A-Za-z0-9-]{12,300}"),
+    Shape("Slack app token", ("xapp-",), "[0-9]-[A-Za-z0-9-]{10,300}"),
+    Shape("AWS access key", ("AKIA", "ASIA"), "[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    Shape("Google API key", ("AIza",), f"{_WORD}{{35}}(?!{_WORD})"),
+    Shape("Google access token", ("ya29.",), "[A-Za-z0-9_.-]{20,1000}"),
+    Shape("SendGrid key", ("SG.",), f"{_WORD}{{16,64}}[.]{_WORD}{{16,64}}"),
+    Shape("DigitalOcean token", ("dop_v1_", "doo_v1_", "dor_v1_"), "[a-f0-9]{40,100}"),
+    Shape("JSON web token", ("eyJ",), f"{_WORD}{{8,1000}}[.]eyJ{_WORD}{{4,4000}}(?:[.]{_WORD}{{0,1500}})?"),
+    Shape(
+        "authorization header",
+        ("uthorization",),
+        f"{_CREDENTIALS}{{6,4000}}",
+        shown=rf"{_QUOTE}\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}(?:[Bb]earer|[Bb]asic|[Tt]oken)\s{{1,4}}",
+        begins=False,
+    ),
+    Shape(
+        "bearer token",
+        ("earer ",),
+        f"(?=[A-Za-z._~+/=-]{{0,60}}[0-9]){_CREDENTIALS}{{16,4000}}",
+        begins=False,
+    ),
+    Shape(
+        "password in an address",
+        ("://",),
+        r"""(?![$<{*])[^\s/@"'<>\\]{1,256}(?=@[^\s@"'\\])""",
+        shown=r"""[^\s:/?#@"'<>\\]{0,256}:""",
+        begins=False,
+    ),
+)
+
+#: So much of a text that goes on may belong to a secret that is not recognised yet.
+UNDECIDED = 1024
+#: A word begins here: after no letter or digit, unless the letter is that of an escaped line end.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+#: Signs that are frequent, and what is around them at a secret: it is looked at before all prefixes are.
+_LIKELY = {mark: f"(?<=[a-z0-9]{mark})(?={_WORD}{{12}})" for mark in "_-"}
+#: In a shorter text it is quicker to look for all prefixes first than to have the patterns made.
+_SHORT = 4096
+#: So far before what is searched for does a prefix begin, at most.
+_LONGEST_PREFIX = 64
+#: A key is no longer than this.
+_LONGEST_KEY = 24_000
+_KEY = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+_KEY_BEGIN, _KEY_END = "-----BEGIN ", "-----END"
+_ESCAPE = r"\\{1,8}[nrt]"
+#: Lines of a key, as they are or as one line with escaped line ends.
+_KEY_BODY = rf"(?:\s|{_ESCAPE}|(?:Proc-Type|DEK-Info|Version|Comment):[^\n\\]*|[A-Za-z0-9+/]{{16,}}={{0,2}})*"
+_KEY_LINE = rf"({_ESCAPE})?[A-Za-z0-9+/]{{16,}}={{0,2}}"
+_KEY_LAST_LINE = rf"(^|\n|{_ESCAPE})([^\S\n]*)[A-Za-z0-9+/]{{1,15}}={{0,2}}(?=(?:\s|{_ESCAPE})*$)"
+
+#: Names of variables whose values are nobody's business.
+_SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH"
+#: Shorter values are words that may stand anywhere.
+_LEAST_SECRET = 8
+#: Shorter texts are none of the shapes.
+_LEAST_TEXT = 12
+
+
+def masked(text: str) -> str:
+    """``text`` with every secret of a known shape replaced."""
+    if len(text) < _LEAST_TEXT:
+        return text
+    return _without_keys(_without_tokens(text), False)[0]
+
+
+def masked_address(text: str) -> str:
+    """``text`` without the password of a database's address."""
+    text = re.sub(r"(://[^:/?#\s]*):\S*@", r"\1:***@", text)
+    return re.sub(r"((?:^|[?&\s])(?:ssl)?password=)[^&\s]*", r"\1***", text, flags=re.IGNORECASE)
+
+
+def masked_value(value: Any) -> Any:
+    """A value of JSON without secrets and passwords, wherever in it they stand; keys of mappings stay."""
+    if isinstance(value, str):
+        return masked(masked_address(value) if "://" in value or "password" in value else value)
+    if isinstance(value, dict):
+        return {key: masked_value(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked_value(one) for one in value]
+    return value
+
+
+class Masker:
+    """Knows the shapes, and the values of an environment's secret variables."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._values = _values(environ or {})
+
+    def __call__(self, text: str) -> str:
+        """``text`` without its secrets."""
+        return masked(self.without_values(text))
+
+    def without_values(self, text: str) -> str:
+        """``text`` without the values of secret variables."""
+        return self._values.sub(MASK, text) if self._values else text
+
+    def decided(self, text: str) -> int:
+        """How many characters of a text that goes on hold no part of a secret whose rest may come."""
+        patterns = [*_patterns(), re.compile(_KEY), *([self._values] if self._values else [])]
+        end = max(0, len(text) - UNDECIDED)
+        near = max(0, end - 8 * UNDECIDED)
+        found = [match.span() for pattern in patterns for match in pattern.finditer(text, near)]
+        for start, stop in sorted(found, reverse=True):
+            if start - _LONGEST_PREFIX < end < stop:
+                end = max(0, start - _LONGEST_PREFIX)
+        return end
+
+
+class MaskedStream:
+    """Text that comes in pieces: a key that is open at the end of one goes on in the next."""
+
+    def __init__(self, masker: Masker) -> None:
+        self._masker = masker
+        self._is_in_key = False
+        self._held = ""
+
+    def whole(self, text: str) -> str:
+        """The next lines, all of them whole, without their secrets."""
+        text, self._is_in_key = _without_keys(_without_tokens(self._masker.without_values(text)), self._is_in_key)
+        return text
+
+    def add(self, text: str, most: int) -> str:
+        """What may be kept of all that came until now; a line without its end waits up to ``most`` characters."""
+        self._held += text
+        end = self._held.rfind("\n") + 1
+        if not end and len(self._held) > most:
+            end = self._masker.decided(self._held)
+        ready, self._held = self._held[:end], self._held[end:]
+        return self.whole(ready)
+
+    def finish(self) -> str:
+        """The rest."""
+        rest, self._held = self._held, ""
+        return self.whole(rest)
+
+
+def _without_tokens(text: str) -> str:
+    if len(text) < _SHORT and not any(prefix in text for shape in SHAPES for prefix in shape.prefixes):
+        return text
+    for pattern in _patterns():
+        text = pattern.sub(_as_shown, text)
+    return text
+
+
+def _as_shown(match: re.Match[str]) -> str:
+    return f"{match[0][: match.start(match.lastindex or 0) - match.start()]}{MASK}"
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], ...]:
+    """All shapes that have the same mark in one pattern: it begins with the mark, for which it is quick to search."""
+    by_mark: dict[str, list[str]] = {}
+    for shape in SHAPES:
+        for mark in dict.fromkeys(map(_mark, shape.prefixes)):
+            prefixes = "|".join(re.escape(prefix) for prefix in shape.prefixes if prefix.endswith(mark))
+            start = _START if shape.begins else ""
+            by_mark.setdefault(mark, []).append(f"(?<={start}(?:{prefixes})){shape.shown}({shape.secret})")
+    return tuple(
+        re.compile(f"{re.escape(mark)}{_LIKELY.get(mark, '')}(?:{'|'.join(rest)})") for mark, rest in by_mark.items()
+    )
+
+
+def _mark(prefix: str) -> str:
+    """What is searched for: the sign at which many prefixes end, or the last two of a short one, which are rare."""
+    if prefix[-1] in _LIKELY:
+        return prefix[-1]
+    return prefix[-2:] if len(prefix) <= 5 else prefix
+
+
+def _without_keys(text: str, is_in_key: bool) -> tuple[str, bool]:
+    """``text`` without private keys, and whether one is still open at its end; ``is_in_key``: at its beginning."""
+    if not is_in_key and _KEY_BEGIN not in text:
+        return text, False
+    key = re.compile(_KEY)
+    parts: list[str] = []
+    at = 0
+    while is_in_key or (begin := key.search(text, at)):
+        if not is_in_key and begin:
+            parts.append(text[at : begin.end()])
+            at = begin.end()
+        end = _end_of_key(text, at)
+        parts.append(_masked_lines(text[at:end]))
+        at = end
+        is_in_key = end == len(text)
+        if is_in_key:
+            break
+    return "".join([*parts, text[at:]]), is_in_key
+
+
+def _end_of_key(text: str, begin: int) -> int:
+    """Where the key that has begun ends: at its last line, else where something stands that no key contains."""
+    end = text.find(_KEY_END, begin, begin + _LONGEST_KEY)
+    if end >= 0 and _KEY_BEGIN not in text[begin:end]:
+        return end
+    body = re.compile(_KEY_BODY).match(text, begin)
+    return body.end() if body else begin
+
+
+def _masked_lines(body: str) -> str:
+    long = re.sub(_KEY_LINE, lambda line: f"{line[1] or ''}{MASK}", body)
+    return re.sub(_KEY_LAST_LINE, rf"\1\2{MASK}", long)
+
+
+def _values(environ: Mapping[str, str]) -> re.Pattern[str] | None:
+    """Finds the values of secret variables, longest first; None when there are none."""
+    found = {value for name, value in environ.items() if re.search(_SECRET_NAME, name) and len(value) >= _LEAST_SECRET}
+    # A path to a key file, or a number, is no secret.
+    values = sorted((value for value in found if not value.startswith("/") and not value.isdigit()), key=len)
+    return re.compile("|".join(map(re.escape, reversed(values)))) if values else None

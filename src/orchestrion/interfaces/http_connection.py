@@ -1,0 +1,102 @@
+"""A client's connection that has to say in time what it wants, and in one way only.
+
+The web server's library waits for ever for the head of a request and for its body: who opens connections and sends
+half a request on each keeps them all. It also takes a request that gives its length in two ways, of which whoever
+stands before the server may have believed the other. Both ends the connection here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: So long the head of a request may take from its first byte on, or from the moment of connecting, in seconds.
+HEAD_S = 10.0
+#: So long a client may pause within the body of a request, in seconds.
+BODY_S = 30.0
+#: A connection on which nothing is asked any more is closed after this time, in seconds.
+IDLE_S = 30
+
+#: Bytes of a head at most.
+_HEAD_BYTES = 64 * 1024
+_TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+
+
+class TimedConnection(H11Protocol):
+    """One connection of the library's, with an end to its patience."""
+
+    def __init__(self, *given: Any, **further: Any) -> None:
+        super().__init__(*given, **further)
+        self.conn = _OneLength(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
+        self._end: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client is there, and should say what it wants."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._wait(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It went."""
+        self.stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """It said something."""
+        super().data_received(data)
+        self.wait_for_more()
+
+    def on_response_complete(self) -> None:
+        """It was answered; the beginning of the next request may be there."""
+        super().on_response_complete()
+        self.wait_for_more()
+
+    def wait_for_more(self) -> None:
+        """Begins to wait for the rest of what has begun, if something has."""
+        state = self.conn.their_state
+        if state is h11.SEND_BODY:
+            self._wait(BODY_S)
+        elif state is not h11.IDLE or not self.conn.trailing_data[0]:
+            self.stop_waiting()
+        elif self._end is None:
+            # Each further byte of a head gives no further time.
+            self._wait(HEAD_S)
+
+    def stop_waiting(self) -> None:
+        """Nothing is owed."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+    def _wait(self, seconds: float) -> None:
+        self.stop_waiting()
+        self._end = self.loop.call_later(seconds, self._is_too_slow)
+
+    def _is_too_slow(self) -> None:
+        self._end = None
+        if self.conn.their_state is h11.SEND_BODY and self.flow.read_paused:
+            # It is we who do not read.
+            self._wait(BODY_S)
+            return
+        if not self.transport.is_closing():
+            if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and self._has_begun():
+                self.transport.write(_TOO_SLOW)
+            self.transport.close()
+
+    def _has_begun(self) -> bool:
+        return self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
+
+
+class _OneLength(h11.Connection):
+    """Reads requests, but none that gives its length twice."""
+
+    def next_event(self) -> Any:
+        """What was read last. Raises RemoteProtocolError."""
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            names = {name for name, _ in event.headers}
+            if {b"content-length", b"transfer-encoding"} <= names:
+                raise h11.RemoteProtocolError("a length and an encoding that has its own", error_status_hint=400)
+        return event

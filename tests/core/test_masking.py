@@ -1,0 +1,176 @@
+"""Secrets are found by their shape, wherever a text is cut; what only looks a little like one stays."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import random
+import re
+import secrets
+import string
+import uuid
+
+import pytest
+
+from orchestrion.core import masking
+from orchestrion.core.masking import MASK, MaskedStream, Masker, masked, masked_value
+from orchestrion.ops.tokens import PREFIX
+
+ALNUM = string.ascii_letters + string.digits
+
+
+def letters(count: int, of: str = ALNUM) -> str:
+    return "".join(random.Random(count).choice(of) for _ in range(count - 2)) + "Z7"[: min(2, count)]
+
+
+#: name of the shape -> a secret of it: what stays of it, and what may not.
+SECRETS = {
+    "token of ours": ("orch_", secrets.token_urlsafe(32) + "A1"),
+    "GitHub token": ("ghs_", letters(36)),
+    "GitHub fine-grained token": ("github_pat_", f"11{letters(20)}_{letters(59)}"),
+    "GitLab token": ("glpat-", letters(20)),
+    "npm token": ("npm_", letters(36)),
+    "PyPI token": ("pypi-", f"AgEIcHlwaS5vcmcC{letters(120)}"),
+    "Hugging Face token": ("hf_", letters(34)),
+    "Anthropic key": ("sk-ant-", f"api03-{letters(90)}-{letters(8)}AA"),
+    "OpenAI project key": ("sk-proj-", f"{letters(70)}_{letters(70)}"),
+    "OpenAI service key": ("sk-svcacct-", letters(90)),
+    "OpenAI admin key": ("sk-admin-", letters(90)),
+    "OpenRouter key": ("sk-or-v1-", hashlib.sha256(b"x").hexdigest()),
+    "key of a model service": ("sk-", letters(48)),
+    "Stripe key": ("rk_live_", letters(24)),
+    "Slack token": ("xoxb-", f"123456789012-1234567890123-{letters(24)}"),
+    "Slack app token": ("xapp-", f"1-A012345-1234567890-{letters(40)}"),
+    "AWS access key": ("AKIA", "IOSFODNN7EXAMPLE"),
+    "Google API key": ("AIza", f"Sy{letters(33)}"),
+    "Google access token": ("ya29.", f"a0Af{letters(120)}"),
+    "SendGrid key": ("SG.", f"{letters(22)}.{letters(43)}"),
+    "DigitalOcean token": ("dop_v1_", hashlib.sha256(b"y").hexdigest()),
+    "JSON web token": ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
+    "authorization header": ("Authorization: Basic ", base64.b64encode(b"user:pass").decode()),
+    "bearer token": ("bearer ", letters(40)),
+    "password in an address": ("postgres://ada:", "hunter2"),
+}
+KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join([letters(64)] * 20) + "\nab+/c==\n-----END RSA PRIVATE KEY-----"
+KEY_OF_SSH = KEY.replace("RSA", "OPENSSH")
+AROUND = ("{}", "token={}", "x {} y", '"{}"', "'{}',", "line\n{}\nline", "({})", "export A={}; run", "a/{} b")
+
+
+def whole(shape: str) -> str:
+    kept, secret = SECRETS[shape]
+    return f"{kept}{secret}{'@db.example/app' if shape == 'password in an address' else ''}"
+
+
+def test_there_is_a_secret_of_every_shape() -> None:
+    assert set(SECRETS) == {shape.name for shape in masking.SHAPES}
+    assert any(PREFIX in shape.prefixes for shape in masking.SHAPES)
+
+
+@pytest.mark.parametrize("around", AROUND)
+@pytest.mark.parametrize("shape", SECRETS)
+def test_a_secret_is_replaced_and_its_kind_stays(shape: str, around: str) -> None:
+    kept, secret = SECRETS[shape]
+    text = around.format(whole(shape))
+    assert masked(text) == text.replace(f"{kept}{secret}", f"{kept}{MASK}")
+    assert masked(masked(text)) == masked(text)
+
+
+@pytest.mark.parametrize("shape", SECRETS)
+def test_a_secret_in_json_is_replaced_and_json_it_stays(shape: str) -> None:
+    document = {"text": f'first\n{whole(shape)}\n"quoted" \t{whole(shape)}\\', "more": json.dumps({"a": whole(shape)})}
+    for ascii_only in (True, False):
+        said = json.dumps(document, ensure_ascii=ascii_only)
+        assert SECRETS[shape][1] not in masked(said)
+        assert json.loads(masked(said)).keys() == document.keys()
+        assert masked(said).count(f"{SECRETS[shape][0]}{MASK}") == 3
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "risk-assessment-of-the-new-payment-provider-2026 task-1234567890abcdef1234567890abcdef",
+        "disk-abcdefghijklmnopqrstuvwxyz0123456789ABCD",
+        "sk-loading-indicator-with-a-long-class-name-v2",
+        hashlib.sha1(b"commit").hexdigest() + " " + hashlib.sha256(b"x").hexdigest(),
+        str(uuid.UUID(int=2**100 + 12345)),
+        f"data:image/png;base64,{base64.b64encode(random.Random(7).randbytes(60_000)).decode()}",
+        base64.urlsafe_b64encode(random.Random(8).randbytes(60_000)).decode(),
+        f"integrity sha512-{base64.b64encode(hashlib.sha512(b'x').digest()).decode()}",
+        "orch_a_function_name_that_is_quite_long_and_has_no_digit_in_it()",
+        "the bearer of this letter, a bearer token, Bearer authentication, Basic understanding",
+        "Authorization: Bearer $TOKEN and Authorization: Bearer <token>",
+        "https://example.org:8080/a@b git@github.com:a/b.git ssh://git@host/x http://[::1]:80/",
+        "postgres://ada:$PASSWORD@db/app postgres://ada:***@db/app postgres://ada:<password>@db/app",
+        "npm_config_registry=https://registry.npmjs.org npm_lifecycle_event=test",
+        "ghp_short github_pat_ hf_transfer hf_hub_download_and_a_bit_more",
+        "the header is -----BEGIN PRIVATE KEY----- and so on, see RFC 7468 for more",
+        "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END PUBLIC KEY-----",
+        "-----BEGIN CERTIFICATE-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END CERTIFICATE-----",
+        "CHAKIAIOSFODNN7EXAMPLES AKIA AKIAshort 1.SG.2",
+        "eyJhbGciOiJIUzI1NiJ9 alone is only an object",
+        "",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert masked(text) == text
+
+
+@pytest.mark.parametrize("key", [KEY, KEY_OF_SSH, KEY.replace("RSA ", ""), KEY.replace("\n", "\r\n")])
+def test_of_a_private_key_only_the_first_and_the_last_line_stay(key: str) -> None:
+    for text in (f"before\n{key}\nbehind", json.dumps({"key": f"before\n{key}\nbehind"}), json.dumps(json.dumps(key))):
+        clean = masked(text)
+        assert not re.search("[A-Za-z0-9+/=]{16,}", clean), clean
+        assert "ab+/c==" not in clean
+        assert clean.count("\n") == text.count("\n")
+        assert ("behind" in clean) == ("behind" in text)
+        if not text.startswith("before"):
+            json.loads(clean)
+
+
+@pytest.mark.parametrize("size", [1, 7, 40, 64, 200, 1000])
+def test_a_key_that_comes_line_by_line_or_in_pieces_is_replaced(size: int) -> None:
+    text = f"before\n{KEY}\nbehind {hashlib.sha1(b'commit').hexdigest()}\n"
+    by_line, in_pieces = MaskedStream(Masker()), MaskedStream(Masker())
+    lines = "\n".join(by_line.whole(line) for line in text.split("\n"))
+    pieces = [in_pieces.add(text[at : at + size], 32_768) for at in range(0, len(text), size)]
+    for clean in (lines, "".join([*pieces, in_pieces.finish()])):
+        assert letters(64)[:16] not in clean
+        assert clean.startswith("before\n-----BEGIN")
+        assert clean.endswith(f"behind {hashlib.sha1(b'commit').hexdigest()}\n")
+
+
+def test_what_follows_a_key_without_an_end_stays() -> None:
+    stream = MaskedStream(Masker())
+    assert stream.whole("-----BEGIN PRIVATE KEY-----") == "-----BEGIN PRIVATE KEY-----"
+    assert letters(64) not in stream.whole(letters(64))
+    assert stream.whole("Error: that was all") == "Error: that was all"
+    assert stream.whole(letters(64)) == letters(64)
+
+
+@pytest.mark.parametrize("shape", SECRETS)
+def test_a_secret_in_an_endless_line_is_replaced_wherever_it_is_cut(shape: str) -> None:
+    kept, secret = SECRETS[shape]
+    most = 8192
+    for before in (most - len(kept) - 3, most - 1, most + 5, 3 * most - 2):
+        stream = MaskedStream(Masker())
+        text = "." * before + " " + whole(shape) + " " + "." * 20_000
+        clean = "".join(stream.add(text[at : at + 1500], most) for at in range(0, len(text), 1500)) + stream.finish()
+        assert clean == text.replace(kept + secret, kept + MASK)
+
+
+def test_values_of_secret_variables_are_replaced_also_where_a_line_is_cut() -> None:
+    masker = Masker({"API_KEY": "a plain value", "KEY_FILE": "/a/path/to/it", "PAGE_TOKEN": "12345678", "AUTH": "no"})
+    assert masker("a plain value, /a/path/to/it 12345678 no") == f"{MASK}, /a/path/to/it 12345678 no"
+    stream = MaskedStream(masker)
+    clean = "".join(stream.add(part, 4096) for part in ("x" * 4090 + "a pla", "in value", "y" * 9000)) + stream.finish()
+    assert clean == f"{'x' * 4090}{MASK}{'y' * 9000}"
+
+
+def test_values_of_json_are_masked_wherever_they_stand() -> None:
+    kept, secret = SECRETS["GitHub token"]
+    told = {"a": [kept + secret, 3, None, ("postgres://u:p/w@h/d",)], "b": {"password": "x password=secret y"}}
+    assert masked_value(told) == {
+        "a": [kept + MASK, 3, None, ["postgres://u:***@h/d"]],
+        "b": {"password": "x password=*** y"},
+    }

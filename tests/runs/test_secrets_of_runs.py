@@ -1,0 +1,83 @@
+"""A run reads secrets and prints them: none of them is in the store's folder, the database included, when it ends."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from pathlib import Path
+
+import pytest
+
+from orchestrion.core.masking import MASK
+from orchestrion.store import Store
+from stage import Stage
+
+pytestmark = pytest.mark.long
+
+OURS = "orch_" + secrets.token_urlsafe(32) + "A1"
+THEIRS = "ghp_" + "".join(secrets.choice(string.ascii_letters) for _ in range(36))
+VALUE = "a password of the environment"
+KEY_LINES = ["".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(64)) for _ in range(40)]
+KEY = "\n".join(["-----BEGIN OPENSSH PRIVATE KEY-----", *KEY_LINES, "-----END OPENSSH PRIVATE KEY-----"])
+ALL = (OURS, THEIRS, VALUE, *KEY_LINES)
+
+
+@pytest.fixture
+def found(stage: Stage) -> Path:
+    """A file of the user's with secrets in it; it is nobody's work."""
+    stage.environ["SOME_PASSWORD"] = VALUE
+    file = stage.folder / "home" / "found"
+    file.write_text(f"first {OURS}\n{THEIRS} {VALUE}\n{KEY}\n{json.dumps({'key': KEY})}\nlast {'x' * 70_000} {OURS}\n")
+    return file
+
+
+def test_what_a_run_prints_is_kept_without_secrets(stage: Stage, found: Path) -> None:
+    stage.open(run__feedback=1)
+    stage.add(f"cat {found}; cat {found} >&2; echo b > b.txt", checks=(f"cat {found}; exit 1",), max_retries=0)
+    stage.drain()
+    run = stage.run()
+    assert run["code"] == "check_failed"
+    assert any(f"ghp_{MASK}" in line for line in stage.lines())
+    assert any(f"ghp_{MASK}" in line for line in stage.lines(stream="err"))
+    assert all(f"ghp_{MASK} {MASK}" in check["output"] for check in run["checks"])
+    assert f"orch_{MASK}" in (stage.run_folder() / "brief.md").read_text()
+    assert kept_anywhere(stage) == []
+
+
+def test_what_an_agent_says_of_its_work_is_kept_without_secrets(stage: Stage, found: Path) -> None:
+    stage.open()
+    stage.add(f'echo b > b.txt; orchestrion done --summary "done with $(head -1 {found})"')
+    stage.add(f'orchestrion fail --error "$(head -2 {found})"', max_retries=0)
+    stage.add(f'orchestrion done --next blocked --summary "may I use $(head -1 {found})?"')
+    stage.drain()
+    assert f"orch_{MASK}" in str(stage.task("T1")["summary"])
+    assert f"orch_{MASK}" in str(stage.task("T2")["error"])
+    assert [one for one in kept_anywhere(stage) if one[1] != VALUE] == []
+
+
+def test_debug_shows_no_secret_also_of_an_older_log(stage: Stage, found: Path) -> None:
+    stage.open()
+    stage.add("echo b > b.txt")
+    stage.drain()
+    with (stage.run_folder() / "log.jsonl").open("a") as log:
+        log.write(json.dumps({"at": 1, "stream": "err", "text": found.read_text()}) + "\n")
+    shown = json.dumps(stage.orchestrion.debug("R1"))
+    assert f"ghp_{MASK}" in shown
+    assert not any(secret in shown for secret in (OURS, THEIRS, *KEY_LINES))
+
+
+def kept_anywhere(stage: Stage) -> list[tuple[str, str]]:
+    """Files of the store with a secret in them, and which."""
+    files = [file for file in stage.orchestrion.project.store_dir.rglob("*") if file.is_file()]
+    assert any(file.name == "orchestrion.db" for file in files)
+    assert any(file.name == "log.jsonl" for file in files)
+    return [(str(file), secret) for file in files for secret in ALL if secret.encode() in file.read_bytes()]
+
+
+def test_both_databases_keep_what_was_said_without_secrets(store: Store) -> None:
+    store.write(lambda tx: tx.event("note", data={"said": f"see {OURS}", "more": [THEIRS]}))
+    [kept] = [
+        row["data"] for row in store.read(lambda tx: tx.all("events", since=0, limit=10)) if row["kind"] == "note"
+    ]
+    assert json.loads(kept) == {"said": f"see orch_{MASK}", "more": [f"ghp_{MASK}"]}
