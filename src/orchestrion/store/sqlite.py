@@ -242,7 +242,11 @@ class SqliteStore(Store):
         if not is_there and not self._create:
             raise missing_store(self.url)
         if self._file.has_only_a_log():
-            raise vanished_store(self.url)
+            raise StoreProblem(
+                f"there is no {self.url}, and its log {self.url}-wal is there: it was moved or deleted while in use",
+                hint="put it back beside its log; to begin anew without it, move the log away too",
+                code="store_missing",
+            )
 
     def _connect_to_write(self, file: Mark | None, *, create: bool) -> Connected:
         connection = self._file.connect(create=create)

@@ -67,7 +67,7 @@ class DatabaseFile:
 
     def has_only_a_log(self) -> bool:
         """Whether the file is gone and its log is not: SQLite would delete that beside a new file."""
-        return not _size(self.path) and _size(self._log) > 0
+        return self._log.exists() and not _size(self.path)  # in this order: who makes a store makes its log last
 
     def may_be_written(self) -> bool:
         """Whether this user may write it, as far as that shows before it is tried."""
