@@ -87,7 +87,7 @@ def test_the_same_store_may_be_put_back_as_a_copy(file: Path, opened: Store) -> 
     with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(backup)) as target:
         source.backup(target)
     file.unlink()
-    assert refused(lambda: titles(opened)) == "store_missing"
+    assert refused(lambda: opened.write(add("lost"))) == "store_missing"
     Path(f"{file}-wal").unlink()
     Path(f"{file}-shm").unlink()
     shutil.copyfile(backup, file)

@@ -26,6 +26,7 @@ from orchestrion.store import disk, migrate, proof
 from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
+    Again,
     Answer,
     Origin,
     Row,
@@ -141,7 +142,8 @@ class SqliteStore(Store):
                 result = work(transaction)
                 transaction.finish()
                 if held.marks != self._file.marks():
-                    raise vanished_store(self.url)
+                    held.sure_until = 0.0
+                    raise Again(vanished_store(self.url))  # who begins again looks what there is
                 connection.execute("commit")
             except BaseException:
                 if connection.in_transaction:
@@ -229,15 +231,28 @@ class SqliteStore(Store):
     def _held(self) -> Connected:
         """This thread's connection, to the file that was opened. Raises StoreProblem when that is not there."""
         held: Connected | None = getattr(self._local, "held", None)
-        if held is not None and held.marks != (now := self._file.marks(follows=held.follows)):
-            if held.follows and held.marks.file == now.file and not held.connection.in_transaction:
-                self._leave_log(held, is_free=now.log is None)
-            self.close()
+        if held is not None and self._was_left(held):
             held = None
         if held is None:
             held = self._local.held = self._connect()
             self._open.add(held)
         return held
+
+    def _was_left(self, held: Connected) -> bool:
+        """Whether it led to another file or log than those that are there now, and was closed. Not asked each time:
+        a commit makes sure by itself.
+        """
+        moment = time.monotonic()
+        if moment < held.sure_until:
+            return False
+        found = self._file.marks(follows=held.follows)
+        if held.marks == found:
+            held.sure_until = moment + GLANCE_S
+            return False
+        if held.follows and held.marks.file == found.file and not held.connection.in_transaction:
+            self._leave_log(held, is_free=found.log is None)
+        self.close()
+        return True
 
     def _leave_log(self, held: Connected, *, is_free: bool) -> None:
         """Leaves a log that was removed. Two of one process would share the index of one, and spoil the file."""
@@ -269,7 +284,11 @@ class SqliteStore(Store):
         if not is_there and not self._create:
             raise missing_store(self.url)
         if self._file.has_only_a_log():
-            raise vanished_store(self.url)
+            raise StoreProblem(
+                f"there is no {self.url}, and its log {self.url}-wal is there: it was moved or deleted while in use",
+                hint="put it back beside its log; to begin anew without it, move the log away too",
+                code="store_missing",
+            )
 
     def _connect_to_write(self, file: Mark | None, *, create: bool) -> Connected:
         if create:

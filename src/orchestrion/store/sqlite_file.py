@@ -48,6 +48,8 @@ class Connected:
     writes: bool = True
     #: Whether it sees what others write; else it is good for as long as nobody does.
     follows: bool = True
+    #: Until then nobody looks again, by the monotonic clock in seconds.
+    sure_until: float = 0.0
 
 
 class DatabaseFile:
@@ -56,10 +58,12 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log = path.with_name(f"{path.name}-wal")
+        self._names = str(path), f"{path}-wal"
 
     def marks(self, *, follows: bool = True) -> Marks:
         """Which file and log lie there now; without ``follows`` also how they were changed last."""
-        return Marks(_mark(self.path, follows), _mark(self._log, follows))
+        file, log = self._names
+        return Marks(_mark(file, follows), _mark(log, follows))
 
     def is_folder(self) -> bool:
         """Whether a folder lies in its place."""
@@ -67,7 +71,7 @@ class DatabaseFile:
 
     def has_only_a_log(self) -> bool:
         """Whether the file is gone and its log is not: SQLite would delete that beside a new file."""
-        return not _size(self.path) and _size(self._log) > 0
+        return self._log.exists() and not _size(self.path)  # in this order: who makes a store makes its log last
 
     def may_be_written(self) -> bool:
         """Whether this user may write it, as far as that shows before it is tried."""
@@ -149,9 +153,9 @@ def _tried(connection: sqlite3.Connection) -> sqlite3.Connection:
     return connection
 
 
-def _mark(path: Path, follows: bool) -> Mark | None:
+def _mark(path: str, follows: bool) -> Mark | None:
     try:
-        found = path.stat()
+        found = os.stat(path)  # noqa: PTH116 - asked at every transaction
     except (FileNotFoundError, NotADirectoryError):
         return None
     same = (found.st_dev, found.st_ino, stat.S_IFMT(found.st_mode))

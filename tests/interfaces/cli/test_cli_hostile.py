@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -182,3 +183,52 @@ def test_a_locked_database_is_said(project: Place, monkeypatch: pytest.MonkeyPat
         assert project.json("list")["total"] == 0
     finally:
         holder.close()
+
+
+READS = (
+    *("list", "show T1", "show R1", "status", "log R1", "why T2", "graph", "events", "runs", "ready", "diff R1"),
+    *("prime", "stats", "doctor", "config show", "init"),
+)
+CHANGES = ("add x", "claim", "pause", "cancel T2", "update T2 --title x", "work --drain")
+
+
+def test_a_project_on_a_read_only_file_system_is_read(project: Place, tmp_path: Path) -> None:
+    project("add", "one", "--run", "echo a > b.txt")
+    project("work", "--drain", "--json")
+    project("add", "two", "--run", "true")
+    place = tmp_path / "mounted"
+    place.mkdir()
+    mounted = subprocess.run(["mount", "--bind", project.root, place], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.decode()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", place], check=True)
+        there = Place(place, project.environ)
+        for command in READS:
+            answer = there.process(*command.split())
+            assert answer.code == (7 if command == "doctor" else 0), (command, answer)
+        assert [task["title"] for task in there.process("list", "--json").json["tasks"]] == ["one", "two"]
+        assert "may only be read here" in there.process("doctor").out
+        assert "may only be read here" in there.process("health").out
+        for command in CHANGES:
+            answer = there.process(*command.split(), "--json")
+            assert (answer.code, answer.error["code"]) == (7, "store_read_only"), (command, answer)
+            assert "give write permission" in answer.error["hint"]
+    finally:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_file_that_vanished_is_not_made_anew_beside_its_log(project: Place) -> None:
+    project("add", "kept")
+    file = project.root / ".git" / "orchestrion" / "orchestrion.db"
+    reader = sqlite3.connect(file)
+    reader.execute("select * from tasks").fetchall()
+    try:
+        file.rename(file.with_name("away.db"))
+        assert project("add", "lost", "--json", code=7).error["code"] == "store_missing"
+        assert not file.exists()
+        assert project("list", "--json", code=None).error["code"] in ("store_missing", "no_store")
+    finally:
+        file.with_name("away.db").rename(file)
+        reader.close()
+    assert project.json("list")["total"] == 1

@@ -195,3 +195,22 @@ def test_a_store_that_is_broken_is_unhealthy_and_no_error(site: Site, store_url:
         assert (found["healthy"], found["ready"], found["live"]) == (False, False, True)
         assert found["checks"]["database"]["code"] == "store_corrupt"
         assert "the store is away" in found["checks"]["reboot_readiness"]["issues"][-1]
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_store_that_vanished_is_missed_and_not_made_anew(site: Site, store_url: str) -> None:
+    file = Path(store_url)
+    with Pipe(site) as client:
+        client.open()
+        client.call("initialize_session")
+        client.call("plan_task", title="Kept", description="-")
+        away = file.with_name("away.db")
+        file.rename(away)
+        assert client.refused("plan_task", title="Lost", description="-")["code"] == "store_missing"
+        assert client.refused("query_tasks")["code"] == "store_missing"
+        found = client.call("health_check")
+        assert (found["healthy"], found["checks"]["database"]["code"]) == (False, "store_missing")
+        assert not file.exists()
+        away.rename(file)
+        client.call("plan_task", title="Second", description="-")
+        assert [task["title"] for task in client.call("query_tasks")["tasks"]] == ["Kept", "Second"]
