@@ -97,7 +97,7 @@ def test_files_of_a_run(project: Place) -> None:
     project("add", "first")
     project("claim")
     assert project.json("files", "R1") == {"run": "R1", "files": []}
-    assert project("files", "R1").out == "R1 has changed no file, as far as was seen\n"
+    assert project("files", "R1").out == "R1 has changed no file, as far as is known\n"
     assert project.json("files", "--overlaps") == {"overlaps": []}
     assert project("files", "R9", "--json", code=4).error["code"] == "no_run"
 

@@ -183,6 +183,10 @@ def _do_second(peer: Peer, goal: str, second: str) -> None:
     assert partial["synthesis_complete"] is False
     assert [part["task_id"] for part in partial["missing"]] == [second]
     peer.call("update_task", task_id=second, remove_dependencies=[], add_dependencies=[], title="Second!")
+    peer.call("update_task", task_id=second, due_date="2099-01-01", estimated_effort="30 min")
+    cleared = peer.call("update_task", task_id=second, clear=["due_date", "estimated_effort"])
+    assert (cleared["due_date"], cleared["estimated_effort"]) == (None, None)
+    assert cleared["changes_applied"] == ["due_date", "estimated_effort"]
     taken = peer.call("claim_task", specialist_type="tester", agent="tester-7")
     assert taken["task_id"] == second
     assert [one["summary"] for one in taken["dependencies"]] == ["The parser is written"] * len(taken["dependencies"])

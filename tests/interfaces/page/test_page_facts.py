@@ -1,0 +1,78 @@
+"""What the page says of work that was done, against what git and the store have."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+from orchestrion.interfaces.page import contents
+from orchestrion.interfaces.web.app import create_app
+from orchestrion.interfaces.web.house import House
+from stage import Stage, python
+
+#: More than the page names.
+_FILES = contents.FILES + 20
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    made = Stage(tmp_path / "stage", os.environ)
+    made.open(retry__delay_s=0, run__grace_s=1)
+    yield made
+    made.close()
+
+
+def test_files_of_a_run_are_those_of_its_diff_and_all_are_counted(stage: Stage) -> None:
+    write = f"import pathlib\nfor n in range({_FILES}): pathlib.Path(f'f{{n}}').write_text('x\\n')"
+    write += "\npathlib.Path('a.txt').unlink()"
+    task = stage.add(python(write))
+    stage.drain(1)
+    cases = stage.orchestrion
+    files = cases.files_of("R1")
+    assert len(files) == stage.run()["files_changed"] == _FILES + 1
+    assert files[0] == {
+        "path": "a.txt", "kind": "deleted", "lines_added": 0, "lines_removed": 10, "seen_at": stage.run()["ended_at"],
+    }  # fmt: skip
+    page = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117").get("/runs/R1").text
+    told = re.search(r'id="files">Files <span class="total">(\S+)</span>', page)
+    assert told
+    assert told[1] == str(_FILES + 1)
+    assert "and 21 more" in page
+    assert "changed none" not in page
+    assert cases.task(task).as_json()["completed_at"] == cases.task(task).as_json()["ended_at"] is not None
+
+
+def test_what_failed_or_was_cancelled_ended_and_was_not_completed(stage: Stage) -> None:
+    failed = stage.add("exit 3", max_retries=0)
+    stage.drain(1)
+    cancelled = stage.add("true")
+    cases = stage.orchestrion
+    cases.cancel(cancelled, "not wanted")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117")
+    for task in (failed, cancelled):
+        shown = client.get(f"/api/v1/tasks/{task}").json()
+        assert shown["completed_at"] is None
+        assert shown["ended_at"]
+        page = client.get(f"/tasks/{task}").text
+        assert "<dt>Ended</dt>" in page
+        assert "<dt>Completed</dt>" not in page
+
+
+def test_a_gate_waits_until_it_is_opened_or_refused(stage: Stage) -> None:
+    cases = stage.orchestrion
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117")
+    headers = {"X-Orchestrion": "1", "HX-Request": "true"}
+    for act, said in (("open", "opened"), ("refuse", "refused")):
+        task = stage.add("true")
+        cases.add_gate(task, "approval", called="Ship it?")
+        gate = cases.show(task)["gates"][0]["id"]
+        page = client.get(f"/tasks/{task}").text
+        assert f"approval {gate} is waiting: Ship it?<" in page.replace("</li>", "<")
+        note = client.post(f"/gates/{gate}/{act}", headers=headers, data={"answer": "so be it"})
+        assert f"{gate} is {said}" in note.text
+        assert f'<span class="meta">{said}</span>' in client.get(f"/tasks/{task}").text
