@@ -217,8 +217,8 @@ def test_a_role_of_the_project_is_listed_and_taken(peer: InProcess, site: Site) 
 
 def test_no_shell_command_comes_in_through_this_door(peer: InProcess) -> None:
     refused = peer.refused("plan_task", title="x", description="y", checks=["rm -rf /"])
-    assert refused["code"] == "unknown_check"
-    assert peer.refused("plan_task", title="x", description="y", run_command="rm -rf /")["code"] == "no_commands"
+    assert refused["code"] == "commands_refused"
+    assert peer.refused("plan_task", title="x", description="y", run_command="rm -rf /")["code"] == "commands_refused"
     for name in ("command", "setup", "check"):
         assert (
             peer.refused("plan_task", title="x", description="y", **{name: "rm -rf /"})["code"] == "invalid_parameters"

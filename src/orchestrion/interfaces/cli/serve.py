@@ -43,9 +43,8 @@ def serve(call: Call, host: str, port: int, tokens: bool, log: str) -> int:
     --tokens asks for one. It ends on Ctrl-C or SIGTERM; no run ends with it.
     """
     from orchestrion.interfaces.web import starting
-    from orchestrion.runs.launch import leave_run
 
-    leave_run()
+    call.leave_run("serve")
     starting.serve(call.folder, call.db, dict(os.environ), host, port, tokens=tokens, log=log)
     return 0
 
@@ -59,9 +58,8 @@ def up(call: Call, slots: int | None, agent: str | None, host: str, port: int, t
     takes them over.
     """
     from orchestrion.interfaces.web import starting
-    from orchestrion.runs.launch import leave_run
 
-    leave_run()
+    call.leave_run("serve")
     work = starting.Work(slots, agent)
     starting.serve(call.folder, call.db, dict(os.environ), host, port, tokens=tokens, log=log, work=work)
     return 0

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core.errors import Conflict, InvalidInput
+from orchestrion.core.rights import Caller
+from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
     from orchestrion.interfaces.mcp.catalogue import Tool
@@ -217,19 +219,23 @@ class ToolCall:
     report: Callable[[float, float | None, str], None] = lambda done, total, said: None
     #: Follows the call into the journal.
     correlation: str = ""
+    #: Who calls, where the transport knows; None: whoever started this server.
+    caller: Caller | None = None
 
     @cached_property
     def cases(self) -> Orchestrator:
         """The project's use cases, on behalf of the caller."""
         project = self.desk.project(self.seat.folder)
-        session = self._session(project)
-        return project.on_behalf_of(self._actor(session), session, self.correlation or None)
+        caller = (self.caller or project.caller)._replace(
+            correlation=self.correlation or None,
+            may_run_commands=taken_by_servers(project.config) and project.caller.run is None,
+        )
+        session = self._session(project.as_(caller))
+        return project.as_(caller._replace(actor=self._actor(project.caller.actor, session), session=session))
 
-    def _actor(self, session: str | None) -> str:
-        own = self.desk.environ.get("ORCHESTRION_RUN", "").rpartition("/")
-        if own[2] and own[0] in ("", self.desk.project(self.seat.folder).store.uuid):
-            return f"run:{own[2]}"
-        return Seat(self.seat.external, self.seat.client, session).actor()
+    def _actor(self, own: str, session: str | None) -> str:
+        """How the journal names the caller: a run by itself, everybody else by the conversation."""
+        return own if own.startswith("run:") else Seat(self.seat.external, self.seat.client, session).actor()
 
     def _session(self, project: Orchestrator) -> str | None:
         """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""

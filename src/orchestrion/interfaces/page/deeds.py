@@ -233,7 +233,7 @@ def routes(house: House) -> APIRouter:
     @router.get("/new")
     async def ask_task(request: Request) -> Response:
         # A server that takes no shell commands does not ask for one.
-        fields = [field for field in NEW_TASK if field.name != "command" or house.config["serve.commands"]]
+        fields = [field for field in NEW_TASK if field.name != "command" or caller_of(request).may_run_commands]
         given = {field.name: request.query_params.get(field.name, field.value) for field in fields}
         return sheet.filled(
             request, "ask.html", heading="New task", path="/tasks", submit="Add", fields=fields, given=given, tone=""

@@ -16,9 +16,9 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from orchestrion.core.errors import InvalidInput, OrchestrionError
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.page import sheet
 from orchestrion.interfaces.web import problems
-from orchestrion.interfaces.web.callers import Caller
 
 #: A form has at most so many fields.
 _MOST_FIELDS = 40
@@ -43,7 +43,7 @@ class PageRoute(APIRoute):
 def refusal(request: Request, problem: OrchestrionError) -> Response:
     """What was refused and what to do: a note for an action, a page for a view."""
     status = problems.status_of(problem)
-    told = problems.as_problem(problem, status, caller_of(request).correlation)
+    told = problems.as_problem(problem, status, caller_of(request).correlation or "")
     if request.method == "POST":
         return sheet.filled(request, "note.html", status=status, problem=told, said="")
     return sheet.filled(request, "refused.html", status=status, problem=told, view="")

@@ -49,7 +49,7 @@ def filled(request: Request, template: str, *, status: int = 200, **values: Any)
         .render(
             frame="part.html" if part else "frame.html",
             here=request.url.path,
-            may_act=request.state.caller.may("operate"),
+            may_act=request.state.caller.has("operate"),
             **values,
         )
     )

@@ -144,7 +144,7 @@ def _records(router: APIRouter, house: House) -> None:
 
 
 def _may_act(request: Request) -> bool:
-    return caller_of(request).may("operate")
+    return caller_of(request).has("operate")
 
 
 def _asked(request: Request, *names: str, since: str = "") -> dict[str, str]:

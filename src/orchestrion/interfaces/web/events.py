@@ -22,8 +22,8 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
 from orchestrion.core.errors import Backpressure, OrchestrionError
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web import logs
-from orchestrion.interfaces.web.callers import Caller
 from orchestrion.interfaces.web.house import House
 from orchestrion.orchestrator.following import Journal
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 if TYPE_CHECKING:
     from orchestrion.core.config import Config
-    from orchestrion.interfaces.web.callers import Caller
+    from orchestrion.core.rights import Caller
     from orchestrion.orchestrator import Orchestrator
 
 Result = TypeVar("Result")
@@ -85,10 +85,8 @@ class House:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
     def on_behalf_of(self, caller: Caller) -> Orchestrator:
-        """The use cases, signed for ``caller``. Shell commands are taken only if a setting says so."""
-        one = self.cases.on_behalf_of(caller.actor, correlation=caller.correlation or None)
-        one.takes_commands = bool(self.config["serve.commands"])
-        return one
+        """The use cases, for ``caller``."""
+        return self.cases.as_(caller)
 
     def close(self) -> None:
         """Waits for what is being done, ends the threads, and gives the database back."""

@@ -22,9 +22,10 @@ from urllib.parse import urlsplit
 from starlette.responses import RedirectResponse
 
 from orchestrion.core.errors import Backpressure, InvalidInput
+from orchestrion.core.rights import Caller, Role, refuse_less
 from orchestrion.interfaces.web import logs, problems
-from orchestrion.interfaces.web.callers import LOCAL, ROLES, Caller
 from orchestrion.interfaces.web.house import House
+from orchestrion.orchestrator.commands import taken_by_servers
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,6 +37,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_LIMIT = 8 * 1024 * 1024
 #: A script of the page's own must say that it is one, where a browser names no origin.
 MARK = b"x-orchestrion"
+#: The actor of whoever is at this machine.
+LOCAL = "web:local"
 #: The page's login keeps its token here.
 COOKIE = "orchestrion_token"
 REQUEST_ID = b"x-request-id"
@@ -108,9 +111,10 @@ class Guard:
             # Who tries tokens out is counted, too.
             self._rates.count(f"at {address}")
             raise
-        self._rates.count(caller.actor if caller.actor != LOCAL.actor else f"at {address}")
-        if scope["method"] not in _SAFE and not caller.may("operate") and scope["path"] not in _OPEN:
-            raise forbidden(caller, "operate")
+        self._rates.count(caller.actor if caller.actor != LOCAL else f"at {address}")
+        if scope["method"] not in _SAFE and scope["path"] not in _OPEN:
+            # Whoever may only read is told so before anything is read of the body.
+            refuse_less(caller, "operate")
         return caller
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
@@ -127,9 +131,9 @@ class Guard:
         # Whoever is at the login may have a token that has ended.
         if token is not None and scope["path"] not in _OPEN:
             known = await self._house.do(partial(self._house.cases.holder_of, token))
-            return Caller(f"token:{known['name']}", known["role"], correlation)
+            return self._signed(f"token:{known['name']}", known["role"], correlation)
         if scope["path"] in _OPEN or scope["path"].startswith("/assets/"):
-            return Caller("web:nobody", "read", correlation)
+            return self._signed("web:nobody", "read", correlation)
         if self._house.tokens_needed:
             raise InvalidInput(
                 "this server wants a token",
@@ -142,22 +146,16 @@ class Guard:
                 hint="behind a proxy start it with --tokens",
                 code="proxied",
             )
-        return Caller(LOCAL.actor, LOCAL.role, correlation)
+        return self._signed(LOCAL, "admin", correlation)
+
+    def _signed(self, actor: str, role: Role, correlation: str) -> Caller:
+        return Caller(actor, None, correlation, role=role, may_run_commands=taken_by_servers(self._house.config))
 
 
 def _wants_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser asks for something to show, and can be led to the login."""
     is_page = not scope["path"].startswith(("/api/", "/mcp", "/metrics"))
     return is_page and scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b"")
-
-
-def forbidden(caller: Caller, role: str) -> InvalidInput:
-    """The error for a caller who may not."""
-    return InvalidInput(
-        f"{caller.actor} has the role {caller.role}, and this needs {role}",
-        hint=f"use a token of the role {role}; roles are {', '.join(ROLES)}",
-        code="forbidden",
-    )
 
 
 def is_own_name(host: str, names: frozenset[str]) -> bool:
