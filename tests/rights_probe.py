@@ -14,7 +14,7 @@ from orchestrion.core.rights import RIGHTS, Caller
 
 #: Use cases that doors call to find out who and what there is; they do what they always do.
 _REAL = frozenset(
-    {"holder_of", "visitor_of", "log_in", "log_out", "enter", "last_event", "role_name", "roles", "health"}
+    {"follow_link", "holder_of", "is_key", "last_event", "log_in", "log_out", "make_link", "provide_key", "visitor_of"}
 )
 
 

@@ -17,7 +17,9 @@ RUN_VARIABLE = "ORCHESTRION_RUN"
 Role = Literal["read", "operate", "admin"]
 #: From least to most; each may do what those before it may.
 ROLES: tuple[Role, ...] = ("read", "operate", "admin")
-#: The actor of requests on the loopback interface without the key.
+#: The actor of requests on the loopback interface with the key of this machine.
+LOCAL = "web:local"
+#: The actor of those without it.
 KEYLESS = "web:keyless"
 #: What a person without the key is to do.
 HOW_TO_ACT = (
@@ -83,9 +85,10 @@ _TABLE: dict[tuple[Role, InRun], str] = {
         reject remove_dependency reopen retry run_role start_run take_next update waive_dependency written
     """,
     ("admin", "closed"): """
-        cleanup_stale_locks correct create_token delete forget_alerts forget_requests holder_of init land
-        look_for_alerts migrate pause recheck reconcile restart_server resume revoke_token send_traces serve set_slots
-        set_up set_up_client tokens work work_on
+        cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts forget_requests
+        holder_of init is_key land log_in log_out look_for_alerts make_link migrate note_address page_address
+        pause provide_key recheck reconcile restart_server resume revoke_token send_traces serve set_slots
+        set_up set_up_client tokens visitor_of work work_on
     """,
 }
 

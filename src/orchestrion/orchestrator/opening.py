@@ -41,7 +41,7 @@ _CONFIG = """\
 #   test: make test
 """
 #: What lies beside a store of ours, and goes where it goes.
-_BESIDE = ("runs", "id", "worker.log", "server")
+_BESIDE = ("runs", "id", "key", "worker.log", "server")
 #: What a repository needs in which no run can begin.
 FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 
@@ -307,7 +307,7 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
     A run without its store is a name that a client gave itself; one of another store is nothing to us.
     """
     place, _, run = environ.get(RUN_VARIABLE, "").rpartition("/")
-    named = f"run:{run}" if run and place in ("", store) else _user(environ)
+    named = f"run:{run}" if run and place in ("", store) else user_of(environ)
     inside = run if run and place == store else None
     return Caller(
         actor or named,
@@ -318,7 +318,8 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
     )
 
 
-def _user(environ: Mapping[str, str]) -> str:
+def user_of(environ: Mapping[str, str]) -> str:
+    """The user of this machine, as the journal names them."""
     try:
         return f"user:{environ.get('LOGNAME') or environ.get('USER') or pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:

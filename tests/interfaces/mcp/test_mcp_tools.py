@@ -53,7 +53,7 @@ def test_the_official_client_works_over_stdio(site: Site, mode: str) -> None:
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_the_official_client_works_over_http(site: Site) -> None:
-    with site.http() as house, official(house.url, mode="legacy") as client:
+    with site.http() as house, official(house, mode="legacy") as client:
         tour.work(client, site)
         tour.runs(client, site)
 
@@ -61,7 +61,7 @@ def test_the_official_client_works_over_http(site: Site) -> None:
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_a_client_without_sessions_works_over_http(site: Site) -> None:
     """The newest revision has no session: whoever took a task proves it by naming the run."""
-    with site.http() as house, official(house.url, mode="2026-07-28") as client:
+    with site.http() as house, official(house, mode="2026-07-28") as client:
         begun = client.call("initialize_session")
         session = begun["session_id"]
         assert f"session={session}" in begun["next_steps"][0]

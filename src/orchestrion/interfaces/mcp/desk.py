@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core.errors import Conflict, InvalidInput
-from orchestrion.core.rights import Caller
+from orchestrion.core.rights import KEYLESS, Caller
 from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
@@ -222,20 +222,23 @@ class ToolCall:
     #: Who calls, where the transport knows; None: whoever started this server.
     caller: Caller | None = None
 
+    @property
+    def project(self) -> Orchestrator:
+        """The project, with the caller's rights."""
+        project = self.desk.project(self.seat.folder)
+        caller = self.caller or project.caller
+        may_run_commands = taken_by_servers(project.config) and caller.run is None
+        return project.as_(caller._replace(correlation=self.correlation or None, may_run_commands=may_run_commands))
+
     @cached_property
     def cases(self) -> Orchestrator:
-        """The project's use cases, on behalf of the caller."""
-        project = self.desk.project(self.seat.folder)
-        caller = (self.caller or project.caller)._replace(
-            correlation=self.correlation or None,
-            may_run_commands=taken_by_servers(project.config) and project.caller.run is None,
-        )
-        session = self._session(project.as_(caller))
-        return project.as_(caller._replace(actor=self._actor(project.caller.actor, session), session=session))
-
-    def _actor(self, own: str, session: str | None) -> str:
-        """How the journal names the caller: a run by itself, everybody else by the conversation."""
-        return own if own.startswith("run:") else Seat(self.seat.external, self.seat.client, session).actor()
+        """The project's use cases, on behalf of the caller in its session."""
+        project = self.project
+        session = self._session(project)
+        # A run goes by its own name, as does who has no key; everybody else by that of the conversation.
+        own = project.caller.actor.startswith(("run:", KEYLESS))
+        actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
+        return project.as_(project.caller._replace(actor=actor, session=session))
 
     def _session(self, project: Orchestrator) -> str | None:
         """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""

@@ -8,6 +8,7 @@ request's correlation id.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -15,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeVar
+
+from orchestrion.orchestrator.opening import user_of
 
 if TYPE_CHECKING:
     from orchestrion.core.config import Config
@@ -49,6 +52,10 @@ class Answers:
         self.total += 1
 
 
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
 class House:
     """The project that a server is for."""
 
@@ -71,6 +78,11 @@ class House:
         self.stopping: list[Callable[[], None]] = []
         #: What is to end before the server does.
         self.leaving: list[Callable[[], Awaitable[None]]] = []
+        #: The page's session is kept by browsers under this name; ports of one machine share their cookies.
+        self.cookie = f"orchestrion_{_short(f'{cases.store.uuid}/{cases.store.project_name}')}"
+        #: Whose key it is.
+        self.user = user_of(cases.environ).partition(":")[2]
+        cases.provide_key()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
 
     @classmethod
