@@ -54,7 +54,8 @@ def measure(databases: Databases, folder: Path, *, quick: bool = False) -> list[
     seconds = QUICK_S if quick else FULL_S
     with _server(project) as (address, process):
         rest = process.memory_info().rss / 1e6
-        seen, sizes = asyncio.run(_crowd(address, process, seconds))
+        key = (project.tree / ".orchestrion" / "key").read_text(encoding="utf-8").strip()
+        seen, sizes = asyncio.run(_crowd(address, key, process, seconds))
     project.drop()
     asked = len(seen.answers) / seconds
     for task, at in seen.arrived:
@@ -95,7 +96,7 @@ def _server(project: BenchProject) -> Iterator[tuple[str, psutil.Process]]:
         child.wait(PATIENCE_S)
 
 
-async def _crowd(address: str, process: psutil.Process, seconds: float) -> tuple[Seen, list[float]]:
+async def _crowd(address: str, key: str, process: psutil.Process, seconds: float) -> tuple[Seen, list[float]]:
     host, _, port = address.rpartition(":")
     seen = Seen()
     readers = [asyncio.create_task(_read(host, int(port), seen)) for _ in range(READERS)]
@@ -105,7 +106,7 @@ async def _crowd(address: str, process: psutil.Process, seconds: float) -> tuple
     asking: set[asyncio.Task[None]] = set()
     begun = time.perf_counter()
     while time.perf_counter() < end:
-        asking.add(asyncio.create_task(_ask(host, int(port), place, seen)))
+        asking.add(asyncio.create_task(_ask(host, int(port), key, place, seen)))
         place += 1
         if place % PER_SECOND == 0:
             sizes.append(process.memory_info().rss / 1e6)
@@ -156,8 +157,8 @@ async def _read(host: str, port: int, seen: Seen) -> None:
         writer.close()
 
 
-async def _ask(host: str, port: int, place: int, seen: Seen) -> None:
-    """One request on a connection of its own. Raises if it is not answered with success."""
+async def _ask(host: str, port: int, key: str, place: int, seen: Seen) -> None:
+    """One request on a connection of its own, with the key. Raises if it is not answered with success."""
     body = json.dumps({"title": f"task {place}"}) if place % MAKES == 0 else ""
     path = "/api/v1/tasks" if body else _READS[place % len(_READS)]
     method = "POST" if body else "GET"
@@ -165,7 +166,8 @@ async def _ask(host: str, port: int, place: int, seen: Seen) -> None:
     reader, writer = await asyncio.open_connection(host, port)
     writer.write(
         f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n{body}".encode()
     )
     answer = await reader.read()
     writer.close()

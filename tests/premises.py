@@ -26,6 +26,11 @@ def clean_environ(folder: Path) -> dict[str, str]:
     return kept | {"HOME": str(home), "XDG_STATE_HOME": str(folder / "state"), "GIT_CONFIG_NOSYSTEM": "1"}
 
 
+def key_of(root: Path) -> str:
+    """The key of a project's servers."""
+    return (root / ".git" / "orchestrion" / "key").read_text().strip()
+
+
 class Premises:
     """A folder with a project."""
 

@@ -88,7 +88,7 @@ def test_every_limit_holds_over_two_workers(stage: Stage, settings: Any, values:
 def test_a_limit_that_was_set_by_hand_outlives_the_settings(stage: Stage) -> None:
     stage.close()
     stage.open(slots__global=4)
-    stage.orchestrion.slots({"global": 1})
+    stage.orchestrion.set_slots({"global": 1})
     for _ in range(3):
         stage.add(counting(stage))
     assert stage.drain(slots=3).all_completed

@@ -233,9 +233,9 @@ def test_the_queue_can_be_paused_and_limited(orchestrion: Orchestrator) -> None:
     assert orchestrion.work(slots=1, drain=True).runs == 0
     assert {"paused"} <= {reason["kind"] for reason in orchestrion.why("T1")["reasons"]}
     orchestrion.resume()
-    assert {slot["name"]: slot["free"] for slot in orchestrion.slots({"resource:gpu": 0})} == {"resource:gpu": 0}
+    assert {slot["name"]: slot["free"] for slot in orchestrion.set_slots({"resource:gpu": 0})} == {"resource:gpu": 0}
     assert orchestrion.work(slots=1, drain=True).runs == 0
-    orchestrion.slots({"resource:gpu": 1})
+    orchestrion.set_slots({"resource:gpu": 1})
     assert orchestrion.work(slots=1, drain=True).completed == 1
     assert orchestrion.slots()[0]["used"] == 0
 

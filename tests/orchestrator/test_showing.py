@@ -131,7 +131,7 @@ def test_files_at_which_runs_are_and_were(cases: Orchestrator) -> None:
 
 
 def test_limits_and_what_may_be_spent(cases: Orchestrator) -> None:
-    cases.slots({"global": 3})
+    cases.set_slots({"global": 3})
     found = cases.limits_in_force()
     assert [(one["name"], one["capacity"]) for one in found["slots"]] == [("global", 3)]
     assert found["breakers"] == []

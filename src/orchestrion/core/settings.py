@@ -137,7 +137,7 @@ SETTINGS: tuple[Setting, ...] = (
         "git.message", "text", None, "subject of these commits, with {title}, {task}, {run}, {plan}; none: {title}"
     ),
     Setting("checks", "commands", {}, "named checks: commands that a task may name from any door"),
-    Setting("doors.commands", "switch", False, "whether clients of MCP and A2A may set shell commands of tasks"),
+    Setting("doors.commands", "switch", False, "whether MCP, REST and the page take shell commands in tasks and plans"),
     Setting("maintenance.every_h", "number", 24, "how often a worker puts the project in order; 0: never", "h"),
     Setting("maintenance.docs", "text", ".orchestrion/docs", "folder for the documents that maintenance writes"),
     Setting("stale.hours", "number", 24, "how long an open task may be untouched before it is stale", "h", least=0.01),
@@ -154,7 +154,14 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "retention.metrics_days", "number", 90, "age at which what a run used is kept as one sum; 0: never", "days"
     ),
-    Setting("serve.commands", "switch", False, "whether the server takes shell commands in tasks and plans"),
+    Setting("serve.commands", "switch", False, "an older name of doors.commands; either allows them"),
+    Setting(
+        "serve.key",
+        "choice",
+        "act",
+        "what the server asks its key for on this machine: to act, or for all but /livez and /readyz",
+        choices=("act", "all"),
+    ),
     Setting(
         "serve.names", "text", None, "further names of the server, with commas between; none: those of this machine"
     ),

@@ -53,6 +53,7 @@ FIELDS: dict[str, Setting] = {
         Setting("max_turns", "integer", None, "turns of a run at most", "turns", least=1),
         Setting("timeout_s", "number", None, "time of a run at most", "s", least=0.1),
         Setting("budget_usd", "number", None, "cost of a run at most", "USD"),
+        Setting("may_add_tasks", "switch", False, "whether its agent may add tasks, without commands, from its run"),
     )
 }
 _SPELLINGS = {"timeout": "timeout_s", "budget": "budget_usd"}
@@ -86,6 +87,8 @@ class Role:
     timeout_s: float | None = None
     #: Cost of a run at most, in USD.
     budget_usd: float | None = None
+    #: Whether its agent may add tasks, without commands, from inside a run.
+    may_add_tasks: bool = False
     #: ``packaged``, or the project's file.
     origin: str = "packaged"
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrion.core.config import Config
-from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
+from orchestrion.core.errors import Conflict, IllegalMove
 from orchestrion.core.model import name, number
 from orchestrion.core.states import SETTLED_TASK, TASK_MOVES, TaskState
 from orchestrion.orchestrator import synthesis
@@ -127,6 +125,7 @@ class ClientCases(StartingCases):
         waiting = self.store.read(lambda tx: _open_dependents(tx, one))
         self._refuse_loss(self.task(task).row, waiting, force)
         if not archive_instead and not self._has_history(one):
+            self.judge("delete")
             self.store.write(lambda tx: _delete(tx, one, waiting))
             return {"action": "deleted", "dependents": [name("T", other) for other in waiting], "warnings": []}
         warnings = [] if archive_instead else ["it has children or runs: their history stays, so it was archived"]
@@ -198,31 +197,3 @@ def _delete(tx: Transaction, task: int, waiting: Sequence[int]) -> None:
     for other in waiting:
         shape.remove_dependency(tx, other, task)
     decide.delete(tx, task)
-
-
-def allowed_checks(given: Sequence[str], config: Config) -> tuple[str, ...]:
-    """Checks that any door may ask for: those that the settings name. Raises InvalidInput for a bare command.
-
-    The setting ``doors.commands`` allows any command.
-    """
-    named = config["checks"]
-    for check in given:
-        if check not in named and not config["doors.commands"]:
-            raise InvalidInput(
-                f"{json.dumps(check)[:80]} is not a check of this project; this door takes no shell commands",
-                hint=f"the config names: {', '.join(sorted(named)) or 'none'}; add it there (checks:)",
-                code="unknown_check",
-                allowed=sorted(named),
-            )
-    return tuple(given)
-
-
-def allowed_command(given: str | None, config: Config) -> str | None:
-    """What the agent "command" is to run, from any door. Raises Conflict unless ``doors.commands`` allows it."""
-    if given and not config["doors.commands"]:
-        raise Conflict(
-            "this door takes no shell commands",
-            hint="add the task with `orchestrion add TITLE --run COMMAND`, or allow it: doors.commands in the config",
-            code="no_commands",
-        )
-    return given

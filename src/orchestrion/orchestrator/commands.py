@@ -1,32 +1,45 @@
-"""Which shell commands may come in through a door that is not trusted: those that the settings name, and no other.
+"""Which shell commands of tasks a caller may bring in who may not bring any: those that the settings name.
 
 Whoever may write a command into a task may run it as the user of this machine. The command
-line may: it is that user's own shell. A server may only if a setting says so.
+line may: it is that user's own shell. Other doors may only if a setting says so, runs never.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from orchestrion.core.config import Config
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.rights import Caller, not_for_runs
 
 #: Fields of a task that hold one command.
 _SINGLE = ("command", "setup")
 
 
-def refuse(values: Mapping[str, Any], named: Collection[str]) -> None:
-    """Raises InvalidInput (``commands_refused``) for a command among a task's ``values`` that no setting names."""
-    commands: list[str] = [values[field] for field in _SINGLE if values.get(field)]
-    refuse_all([*commands, *(check for check in values.get("checks") or () if check not in named)], named)
+def taken_by_servers(config: Config) -> bool:
+    """Whether MCP, REST and the page take any command. Both names of the setting count."""
+    return bool(config["doors.commands"] or config["serve.commands"])
 
 
-def refuse_all(commands: Iterable[str], named: Collection[str]) -> None:
-    """Raises InvalidInput if there is any command."""
-    for command in commands:
-        known = f"; named checks: {', '.join(sorted(named))}" if named else ""
-        raise InvalidInput(
-            f"this door takes no shell commands, and {command[:100]!r} is one{known}",
-            hint="name it under `checks` in the configuration, add it with the command line, or set serve.commands",
-            code="commands_refused",
-        )
+def refuse(values: Mapping[str, Any], config: Config, caller: Caller) -> None:
+    """Raises InvalidInput (``commands_refused``, ``not_for_runs``) for a command among a task's ``values``.
+
+    Checks that the settings name may come from anybody.
+    """
+    if caller.may_run_commands:
+        return
+    named = sorted(config["checks"])
+    commands = [values[field] for field in _SINGLE if values.get(field)]
+    commands += [check for check in values.get("checks") or () if check not in named]
+    if not commands:
+        return
+    if caller.run:
+        raise not_for_runs(caller.run, f"a task with the shell command {commands[0][:100]!r}", allowed=named)
+    known = f"; named checks: {', '.join(named)}" if named else ""
+    raise InvalidInput(
+        f"this door takes no shell commands, and {commands[0][:100]!r} is one{known}",
+        hint="name it under `checks` in the configuration, add it with the command line, or set doors.commands",
+        code="commands_refused",
+        allowed=named,
+    )

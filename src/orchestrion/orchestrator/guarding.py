@@ -1,13 +1,18 @@
-"""Use cases about the server's callers: their tokens, and requests that are sent twice."""
+"""Use cases about the server's callers: its key, their tokens and sessions, and requests that are sent twice."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
-from orchestrion.ops import requests, tokens
+from orchestrion.core.errors import EnvironmentProblem, NotFound
+from orchestrion.ops import key, logins, requests, tokens
 from orchestrion.ops.requests import Kept, Sent
 from orchestrion.orchestrator.maintaining import MaintenanceCases
+
+#: A server of this machine answers within so long, in seconds.
+_PATIENCE_S = 3.0
 
 
 class GuardingCases(MaintenanceCases):
@@ -28,6 +33,66 @@ class GuardingCases(MaintenanceCases):
     def holder_of(self, token: str) -> dict[str, Any]:
         """Name and role of a token that a caller showed. Raises InvalidInput (``unauthenticated``)."""
         return tokens.holder_of(self.store, token)
+
+    # -- the server of this machine, and its page ----------------------------------------------
+
+    def provide_key(self) -> Path:
+        """The file with the key to servers of this machine, made if it is not there. Raises EnvironmentProblem."""
+        try:
+            return key.provide(self.project.store_dir)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the key of the server cannot be kept in {self.project.store_dir}: {error.strerror}",
+                hint="check the folder's owner, permissions and space",
+                code="no_key",
+            ) from error
+
+    def is_key(self, shown: str) -> bool:
+        """Whether a caller showed the key."""
+        return key.is_key(self.project.store_dir, shown)
+
+    def note_address(self, address: str) -> None:
+        """Writes down where the server of this machine listens."""
+        self._address_file.write_text(address, encoding="utf-8")
+
+    def forget_address(self, address: str) -> None:
+        """The server of this machine no longer listens there."""
+        if self._address() == address:
+            self._address_file.unlink(missing_ok=True)
+
+    def page_address(self) -> str:
+        """Where the server of this machine listens. Raises NotFound (``no_server``)."""
+        address = self._address()
+        if not address or not _answers(address):
+            raise NotFound("no server of this project listens here", hint="`orchestrion serve`", code="no_server")
+        return address
+
+    def make_link(self, address: str) -> str:
+        """The page at ``address``, as an address that lets a browser in once, within an hour."""
+        return f"{address}enter?link={logins.link(self.store)}"
+
+    def follow_link(self, link: str) -> str:
+        """The browser's session that a link opens. Raises InvalidInput (``link_used``)."""
+        return logins.follow(self.store, link)
+
+    def log_in(self, token: str) -> str:
+        """The browser's session of whoever shows a token. Raises InvalidInput (``unauthenticated``)."""
+        return logins.begin(self.store, token)
+
+    def visitor_of(self, session: str) -> dict[str, Any] | None:
+        """Name and role of the token that a browser's session is of, None both if of the key; None: it is over."""
+        return logins.visitor(self.store, session)
+
+    def log_out(self, session: str) -> None:
+        """A browser's session opens nothing any more."""
+        logins.end(self.store, session)
+
+    def _address(self) -> str:
+        return self._address_file.read_text(encoding="utf-8") if self._address_file.exists() else ""
+
+    @property
+    def _address_file(self) -> Path:
+        return self.project.store_dir / "address"
 
     # -- requests that are sent twice -------------------------------------------------------------
 
@@ -66,3 +131,14 @@ class GuardingCases(MaintenanceCases):
         if host != self.host.id:
             return for_ms > requests.GONE_MS
         return not processes.is_alive(int(pid), float(start))
+
+
+def _answers(address: str) -> bool:
+    """Whether a server lives there."""
+    from urllib.request import urlopen  # only who opens the page needs it
+
+    try:
+        with urlopen(f"{address}livez", timeout=_PATIENCE_S) as answer:
+            return bool(answer.status == 200)
+    except OSError:
+        return False

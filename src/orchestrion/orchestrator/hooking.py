@@ -91,7 +91,7 @@ class SessionHooks:
         from orchestrion.orchestrator.whole import Orchestrator
 
         opened = self._opened
-        return Orchestrator(opened.project, opened.config, opened.store, opened.environ)
+        return Orchestrator(opened.project, opened.config, opened.store, opened.environ, opened.caller)
 
     def begins(self, sitting: Sitting, how: str) -> tuple[str, str | None]:
         """Our name of the session, and what it should know; None if it was told at this very start.

@@ -1,14 +1,20 @@
-"""Finding a project and opening its store: where every use case begins."""
+"""Finding a project and opening its store: where every use case begins, and is judged.
+
+Each public method of the classes that stand on ``Opening`` is a use case with a line in
+``core.rights``; it is judged by its caller before it begins. What one use case asks of another
+is not judged again.
+"""
 
 from __future__ import annotations
 
+import copy
 import os
 import pwd
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrion.core import config as settings
@@ -17,6 +23,8 @@ from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
 from orchestrion.core.masking import masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
+from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller
+from orchestrion.orchestrator.judging import judge, judged
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
 
 if TYPE_CHECKING:
@@ -39,7 +47,7 @@ _CONFIG = """\
 #   test: make test
 """
 #: What lies beside a store of ours, and goes where it goes.
-_BESIDE = ("runs", "id", "worker.log", "server")
+_BESIDE = ("runs", "id", "key", "worker.log", "server")
 #: What a repository needs in which no run can begin.
 FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 
@@ -47,13 +55,24 @@ FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 class Opening:
     """A project with its settings and its open store."""
 
-    def __init__(self, project: Project, config: Config, store: Store, environ: Mapping[str, str]) -> None:
+    def __init_subclass__(cls) -> None:
+        """Has every use case judged. Raises LookupError for one without a line in the table of rights."""
+        super().__init_subclass__()
+        for action, member in list(vars(cls).items()):
+            if isinstance(member, FunctionType) and not action.startswith("_"):
+                if action not in RIGHTS:
+                    raise LookupError(f"{cls.__name__}.{action} has no line in core/rights.py")
+                setattr(cls, action, judged(member))
+
+    def __init__(
+        self, project: Project, config: Config, store: Store, environ: Mapping[str, str], caller: Caller
+    ) -> None:
         self.project = project
         self.config = config
         self.store = store
         self.environ = environ
-        #: Whether shell commands may come in through the door that has this; ``commands`` says what is refused.
-        self.takes_commands = True
+        #: Who calls; decides what may be done.
+        self.caller = caller
 
     @cached_property
     def host(self) -> Host:
@@ -94,15 +113,14 @@ class Opening:
             _provide_folder(project, Path(url), create)
             create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
         store = open_store(url, project=_project_key(project, config, url), create=create)
-        store.origin = Origin(
-            actor or _actor(environ), environ.get("ORCHESTRION_SESSION"), environ.get(CORRELATION) or None
-        )
+        caller = _caller(environ, store.uuid, actor)
+        store.origin = _origin(caller)
         _tighten(project)
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)
         if store.is_copy:
             _leave_runs_to_the_original(store)
-        return cls(project, config, store, environ)
+        return cls(project, config, store, environ, caller)
 
     @classmethod
     def settings_in_force(
@@ -120,12 +138,13 @@ class Opening:
         """Makes a folder a project: its store and ``.orchestrion/config.yaml``. Doing it again changes nothing.
 
         The store of a project that is in git only since then moves into the git directory. Raises what
-        ``open`` raises, and what ``relocate`` does.
+        ``open`` raises, what ``relocate`` does, and InvalidInput (``not_for_runs``).
         """
         environ = os.environ if environ is None else environ
         project = project_at(_here(folder), Path(folder) if folder is not None else None, environ)
         url = _address(project, settings.load(project.root, environ, {} if db is None else {"db": db}))
         prepare_store(url)
+        cls._refuse_run("init", str(_left_outside(project, url) or url), project, environ)
         moved = _take_along(project, url)
         shared = project.root / SHARED_FOLDER
         shared.mkdir(exist_ok=True)
@@ -142,6 +161,30 @@ class Opening:
                 "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
                 "notes": [*_aside(moved), *_notes(opened)],
             }
+
+    @classmethod
+    def _refuse_run(cls, action: str, url: str, project: Project, environ: Mapping[str, str]) -> None:
+        """Raises InvalidInput (``not_for_runs``) from inside a run of the store at ``url``, if one is there."""
+        if "/" not in environ.get(RUN_VARIABLE, "") or not ("://" in url or Path(url).exists()):
+            return
+        with cls.open(project.root, db=url, environ=environ, create=False) as opened:
+            opened.judge(action)
+
+    def judge(self, action: str) -> None:
+        """Raises InvalidInput (``forbidden``, ``key_needed``, ``not_for_runs``) if the caller may not do ``action``."""
+        judge(self, action, {})
+
+    def as_(self, caller: Caller) -> Self:
+        """The same project for another caller, by whose name changes are signed. Shares connections with this one."""
+        one = copy.copy(self)
+        one.caller = caller
+        one.store = copy.copy(self.store)
+        one.store.origin = _origin(caller)
+        return one
+
+    def on_behalf_of(self, actor: str, session: str | None = None, correlation: str | None = None) -> Self:
+        """The same project with the same rights, under another name."""
+        return self.as_(self.caller._replace(actor=actor, session=session, correlation=correlation))
 
     def schema(self) -> dict[str, Any]:
         """The store's address and the number of its schema, which opening brought up to date."""
@@ -285,11 +328,30 @@ def _slug(text: str) -> str:
     return kept[:64] or "project"
 
 
-def _actor(environ: Mapping[str, str]) -> str:
-    run = environ.get("ORCHESTRION_RUN", "")
-    if run:
-        return f"run:{run.rpartition('/')[2]}"
+def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller:
+    """Whoever has this environment: its user, or from inside a run of this store that run.
+
+    A run without its store is a name that a client gave itself; one of another store is nothing to us.
+    """
+    place, _, run = environ.get(RUN_VARIABLE, "").rpartition("/")
+    named = f"run:{run}" if run and place in ("", store) else user_of(environ)
+    inside = run if run and place == store else None
+    return Caller(
+        actor or named,
+        environ.get("ORCHESTRION_SESSION"),
+        environ.get(CORRELATION) or None,
+        inside,
+        may_run_commands=inside is None,
+    )
+
+
+def user_of(environ: Mapping[str, str]) -> str:
+    """The user of this machine, as the journal names them."""
     try:
         return f"user:{environ.get('LOGNAME') or environ.get('USER') or pwd.getpwuid(os.getuid()).pw_name}"
     except KeyError:
         return f"user:{os.getuid()}"
+
+
+def _origin(caller: Caller) -> Origin:
+    return Origin(caller.actor, caller.session, caller.correlation)

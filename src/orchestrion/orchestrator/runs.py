@@ -388,15 +388,19 @@ class RunCases(TaskCases):
 
         self.store.write(set_paused)
 
-    def slots(self, changes: dict[str, int] | None = None) -> list[dict[str, Any]]:
-        """All limits with their use; ``changes`` sets some first."""
+    def slots(self) -> list[dict[str, Any]]:
+        """All limits with their use."""
+        return self.store.read(lambda tx: [dict(slot) for slot in slots.all_slots(tx)])
+
+    def set_slots(self, changes: dict[str, int]) -> list[dict[str, Any]]:
+        """Sets limits by their names; all of them with their use then. Raises InvalidInput."""
 
         def set_and_list(tx: Transaction) -> list[dict[str, Any]]:
-            for slot, capacity in (changes or {}).items():
+            for slot, capacity in changes.items():
                 slots.set_capacity(tx, slot, capacity)
             return [dict(slot) for slot in slots.all_slots(tx)]
 
-        return self.store.write(set_and_list) if changes else self.store.read(set_and_list)
+        return self.store.write(set_and_list)
 
     def cleanup_stale_locks(self, max_age_seconds: float = 3600) -> int:
         """Ends claims without a sign of life for so long, and frees what ended runs still hold. Returns how many.

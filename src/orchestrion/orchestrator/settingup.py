@@ -14,6 +14,7 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.extras import require
 from orchestrion.core.model import check_choice
 from orchestrion.core.project import find_project
+from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, not_for_runs
 from orchestrion.ops.setup import change, records
 from orchestrion.ops.setup.clients import SCOPES, client_named
 from orchestrion.ops.setup.files import Content
@@ -38,10 +39,11 @@ def set_up(
 
     ``files`` says of each file what became of it, where its backup is, and the difference.
     Scope ``project`` needs a project, ``user`` works without one. Opens no store.
-    Raises InvalidInput (no such client, scope or tools; a broken file), NotFound, EnvironmentProblem
-    (``extra_missing``: the server could not start).
+    Raises InvalidInput (no such client, scope or tools; a broken file; ``not_for_runs``), NotFound,
+    EnvironmentProblem (``extra_missing``: the server could not start).
     """
     environ = os.environ if environ is None else environ
+    _refuse_runs(environ)
     check_choice("scope", scope, SCOPES)
     if tools is not None:
         check_choice("tools", tools, TOOLS)
@@ -71,6 +73,13 @@ def set_up(
         "files": [_shown(one, backups) for one in changes],
         "then": _then(request),
     }
+
+
+def _refuse_runs(environ: Mapping[str, str]) -> None:
+    """Clients are their user's, whichever store the run is of."""
+    store, _, run = environ.get(RUN_VARIABLE, "").rpartition("/")
+    if store and RIGHTS["set_up_client"].in_run == "closed":
+        raise not_for_runs(run, "setup")
 
 
 def our_program() -> tuple[str, ...]:

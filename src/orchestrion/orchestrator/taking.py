@@ -8,10 +8,9 @@ a run that is named outright is always believed.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Self
+from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound, NothingReady
 from orchestrion.core.model import Run, iso, name, number
@@ -21,7 +20,7 @@ from orchestrion.orchestrator import views
 from orchestrion.orchestrator.asking import AskingCases
 from orchestrion.orchestrator.runs import claims_next
 from orchestrion.scheduler import finish
-from orchestrion.store import Origin, Transaction
+from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 #: The artifact that holds a report's detailed work.
@@ -40,13 +39,6 @@ _HOW_TO_REPORT = {
 
 class TakingCases(AskingCases):
     """How a client holds a task, from taking it up to reporting it."""
-
-    def on_behalf_of(self, actor: str, session: str | None = None, correlation: str | None = None) -> Self:
-        """The same project for one caller: what it changes is signed so. Shares connections with the original."""
-        one = copy.copy(self)
-        one.store = copy.copy(self.store)
-        one.store.origin = Origin(actor, session, correlation)
-        return one
 
     # -- taking up ----------------------------------------------------------------------------
 

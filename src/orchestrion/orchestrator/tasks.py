@@ -94,8 +94,7 @@ class TaskCases(Finding):
         return given
 
     def _check_commands(self, values: Mapping[str, Any]) -> None:
-        if not self.takes_commands:
-            commands.refuse(values, self.config["checks"])
+        commands.refuse(values, self.config, self.caller)
 
     def _refuse_unknown_agent(self, agent: str | None) -> None:
         from orchestrion.runs.agents.known import refuse_unknown

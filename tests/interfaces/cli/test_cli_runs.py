@@ -92,6 +92,7 @@ def test_the_run_comes_from_the_environment(project: Place, monkeypatch: pytest.
     monkeypatch.setenv("ORCHESTRION_RUN", f"{uuid}/R1")
     assert project("release").out == "R1 gave T1 back\n"
     # A run that is named goes before the environment's.
+    monkeypatch.setenv("ORCHESTRION_RUN", "R1")
     assert project("heartbeat", "R7", "--json", code=4).error["code"] == "no_run"
 
 

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from orchestrion.interfaces.mcp import catalogue
 from orchestrion.interfaces.mcp.desk import Desk, Seat
-from premises import PROGRAM, Premises
+from premises import PROGRAM, Premises, key_of
 
 #: So long anything may take, in seconds.
 PATIENCE_S = 60.0
@@ -37,7 +37,7 @@ class Site(Premises):
             assert process.stderr
             line = process.stderr.readline().decode()
             assert line.startswith("listening on "), line + process.stderr.read().decode()
-            yield House(line.split()[-1], process)
+            yield House(line.split()[-1], process, key_of(self.root))
         finally:
             _end(process)
 
@@ -45,9 +45,11 @@ class Site(Premises):
 class House:
     """A server that listens."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, url: str, process: subprocess.Popen[bytes], key: str) -> None:
         self.url = url
         self.process = process
+        #: What shows that a client is its user's.
+        self.headers = {"Authorization": f"Bearer {key}"}
 
 
 class Peer:
@@ -244,11 +246,15 @@ class Official(Peer):
 
 @contextmanager
 def official(server: Any, **given: Any) -> Iterator[Official]:
-    """The official client, connected for a block; ``server`` is an address or a Site to start one for."""
+    """The official client, connected for a block; ``server`` is one that listens, or a Site to start one for."""
     from anyio.from_thread import start_blocking_portal
     from mcp.client.client import Client
     from mcp.client.stdio import StdioServerParameters
+    from mcp.client.streamable_http import streamable_http_client
+    from mcp.shared._httpx_utils import create_mcp_http_client
 
+    if isinstance(server, House):
+        server = streamable_http_client(server.url, http_client=create_mcp_http_client(server.headers))
     if isinstance(server, Site):
         command = [*PROGRAM, "mcp"]
         server = StdioServerParameters(command=command[0], args=command[1:], cwd=server.root, env=dict(server.environ))

@@ -119,7 +119,7 @@ JUDGED = [
     ("plan_task", {"title": "x", "description": "", "parent_task_id": "T99"}, "no_task", "T99"),
     ("plan_task", {"title": "x", "description": "", "dependencies": ["T99"]}, "no_task", "T99"),
     ("plan_task", {"title": "x", "description": "", "dependencies": ["one"]}, "invalid_id", "one"),
-    ("plan_task", {"title": "x", "description": "", "checks": ["ls"]}, "unknown_check", "ls"),
+    ("plan_task", {"title": "x", "description": "", "checks": ["ls"]}, "commands_refused", "ls"),
     ("plan_task", {"title": "x", "description": "", "plan": "run"}, None, "run"),
     ("plan_task", {"description": "x", "subtasks_json": "{"}, "invalid_parameters", "subtasks_json"),
     ("plan_task", {"description": "x", "subtasks_json": "[]"}, "invalid_parameters", "subtasks_json"),

@@ -66,6 +66,6 @@ def test_nobody_is_asked_who_cannot_be(site: Site, mode: str) -> None:
 
 def test_over_http_too(site: Site) -> None:
     person = Person("accept", {"confirm": True})
-    with site.http() as house, official(house.url, mode="legacy", elicitation_callback=person) as client:
+    with site.http() as house, official(house, mode="legacy", elicitation_callback=person) as client:
         assert client.call("delete_task", task_id=awaited_task(client))["action"] == "archived"
     assert len(person.asked) == 1

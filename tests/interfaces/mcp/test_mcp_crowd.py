@@ -115,7 +115,7 @@ def test_many_clients_on_one_address(site: Site) -> None:
     with site.http() as house:
 
         def visit(number: int) -> None:
-            with official(house.url, mode="legacy" if number % 2 else "2026-07-28") as client:
+            with official(house, mode="legacy" if number % 2 else "2026-07-28") as client:
                 task = client.call("plan_task", title=f"c{number}", description="d")["task_id"]
                 run = client.call("execute_task", task_id=task)["run"]
                 client.call(
@@ -123,5 +123,5 @@ def test_many_clients_on_one_address(site: Site) -> None:
                 )
 
         at_once([lambda number=number: visit(number) for number in range(10)])
-        with official(house.url) as client:
+        with official(house) as client:
             assert client.call("get_status")["task_status"]["tasks_by_status"] == {"completed": 10}

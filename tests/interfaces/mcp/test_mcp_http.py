@@ -127,7 +127,7 @@ def test_a_session_ends_when_its_client_says_so(house: House) -> None:
 
 
 def test_two_clients_hold_tasks_of_their_own(house: House) -> None:
-    with official(house.url, mode="legacy") as first, official(house.url, mode="legacy") as second:
+    with official(house, mode="legacy") as first, official(house, mode="legacy") as second:
         task = first.call("plan_task", title="x", description="y")["task_id"]
         run = first.call("execute_task", task_id=task)["run"]
         assert first.call("execute_task", task_id=task)["run"] == run
@@ -140,7 +140,7 @@ def test_two_clients_hold_tasks_of_their_own(house: House) -> None:
 def test_no_other_project_can_be_chosen_from_here(house: House, site: Site) -> None:
     other = site.root.parent / "other"
     other.mkdir()
-    with official(house.url) as client:
+    with official(house) as client:
         for folder in (str(other), "/", "..", "~"):
             assert client.refused("initialize_session", working_directory=folder)["code"] == "other_project"
         assert client.call("initialize_session", working_directory=str(site.root))["session_id"]

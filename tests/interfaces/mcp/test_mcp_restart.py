@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from peers import InProcess, Peer, Pipe, Reply, Site, official
+from peers import House, InProcess, Peer, Pipe, Reply, Site, official
 
 from waiting import wait_for
 
@@ -189,7 +189,7 @@ def test_a_server_that_is_killed_while_it_restarts_leaves_all_to_the_next_one(si
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 def test_over_http_the_official_client_notices_nothing(site: Site, mode: str) -> None:
-    with site.http() as house, official(house.url, mode=mode) as client:
+    with site.http() as house, official(house, mode=mode) as client:
         session = client.call("initialize_session")["session_id"]
         task = client.call("plan_task", title="Long", description="-")["task_id"]
         run = client.call("execute_task", task_id=task)["run"]
@@ -204,14 +204,14 @@ def test_over_http_the_official_client_notices_nothing(site: Site, mode: str) ->
 
 
 def test_over_http_many_clients_call_through_a_restart(site: Site) -> None:
-    with site.http() as house, official(house.url, mode="legacy") as first:
+    with site.http() as house, official(house, mode="legacy") as first:
         problems: list[BaseException] = []
         over = threading.Event()
         made: list[int] = []
 
         def keep_calling(place: int) -> None:
             try:
-                with official(house.url, mode="legacy" if place % 2 else "2026-07-28") as client:
+                with official(house, mode="legacy" if place % 2 else "2026-07-28") as client:
                     number = 0
                     while not over.is_set() or number < 5:
                         client.call("plan_task", title=f"{place}-{number}", description="-")
@@ -248,12 +248,12 @@ def stream(url: str, session: str) -> Iterator[socket.socket]:
         yield wire
 
 
-def post(url: str, message: Reply, session: str | None = None) -> tuple[dict[str, str], bytes]:
+def post(house: House, message: Reply, session: str | None = None) -> tuple[dict[str, str], bytes]:
     import urllib.request
 
-    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream"}
+    headers = {"content-type": "application/json", "accept": "application/json, text/event-stream", **house.headers}
     headers |= {"mcp-session-id": session, "mcp-protocol-version": "2025-11-25"} if session else {}
-    request = urllib.request.Request(url, json.dumps(message).encode(), headers)
+    request = urllib.request.Request(house.url, json.dumps(message).encode(), headers)
     with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
         return {key.lower(): value for key, value in answer.headers.items()}, answer.read()
 
@@ -261,17 +261,17 @@ def post(url: str, message: Reply, session: str | None = None) -> tuple[dict[str
 def test_over_http_a_stream_stays_open_through_a_restart(site: Site) -> None:
     with site.http() as house:
         opening = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
-        found, _ = post(house.url, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": opening})
+        found, _ = post(house, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": opening})
         session = found["mcp-session-id"]
-        post(house.url, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
+        post(house, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
         with stream(house.url, session) as wire:
             head = wire.recv(65536)
             assert head.startswith(b"HTTP/1.1 200")
             call = {"name": "orchestrator_restart_server", "arguments": {}}
-            post(house.url, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}, session)
+            post(house, {"jsonrpc": "2.0", "id": 2, "method": "tools/call", "params": call}, session)
             wait_for(lambda: "ORCHESTRION_RESTART" in started(house.process.pid), "the process is a new one")
             ask = {"name": "orchestrator_get_status", "arguments": {}}
-            _, body = post(house.url, {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": ask}, session)
+            _, body = post(house, {"jsonrpc": "2.0", "id": 3, "method": "tools/call", "params": ask}, session)
             assert b'"success":true' in body.replace(b'\\"', b'"')
             wire.settimeout(0.5)
             with pytest.raises(TimeoutError):
@@ -280,7 +280,7 @@ def test_over_http_a_stream_stays_open_through_a_restart(site: Site) -> None:
 
 
 def test_over_http_a_request_that_was_half_sent_is_read_whole(site: Site) -> None:
-    with site.http() as house, official(house.url, mode="legacy") as client:
+    with site.http() as house, official(house, mode="legacy") as client:
         host, port = house.url.split("/")[2].split(":")
         meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
         ping = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}})
@@ -298,13 +298,13 @@ def test_over_http_a_request_that_was_half_sent_is_read_whole(site: Site) -> Non
 
 
 def test_a_server_over_http_that_is_killed_comes_back_on_the_same_store(site: Site) -> None:
-    with site.http() as house, official(house.url, mode="2026-07-28") as client:
+    with site.http() as house, official(house, mode="2026-07-28") as client:
         task = client.call("plan_task", title="Kept", description="-")["task_id"]
         run = client.call("execute_task", task_id=task)["run"]
         client.call("restart_server")
         house.process.send_signal(signal.SIGKILL)
         house.process.wait(PATIENCE_S)
-    with site.http() as house, official(house.url, mode="2026-07-28") as client:
+    with site.http() as house, official(house, mode="2026-07-28") as client:
         assert client.call("execute_task", task_id=task, run=run)["again"] is True
         assert client.call("health_check")["healthy"] is True
 

@@ -65,6 +65,6 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def looker(chromium: Any, served: Served) -> Iterator[Looker]:
     """A browser with an empty past; at the end its console must be silent."""
-    with looking(chromium, served.url) as one:
+    with looking(chromium, served.url, link=served.link) as one:
         yield one
         assert one.said == []

@@ -49,6 +49,11 @@ class Served:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}"
 
+    @property
+    def link(self) -> str:
+        """What lets one browser in, as this machine's user."""
+        return self.cases.make_link(f"{self.url}/")
+
 
 #: What htmx says of requests whose view is left.
 _CUT_SHORT = ("htmx:afterRequest", "htmx:sendError", "htmx:sendAbort")
@@ -57,7 +62,7 @@ _CUT_SHORT = ("htmx:afterRequest", "htmx:sendError", "htmx:sendAbort")
 class Looker:
     """Somebody with a browser; what the console says is kept."""
 
-    def __init__(self, browser: Any, url: str, **options: Any) -> None:
+    def __init__(self, browser: Any, url: str, link: str | None = None, **options: Any) -> None:
         self.context = browser.new_context(viewport={"width": 1360, "height": 850}, **options)
         self.context.set_default_timeout(8_000)
         self.page = self.context.new_page()
@@ -65,6 +70,9 @@ class Looker:
         self.said: list[str] = []
         self.page.on("console", lambda m: self.said.append(m.text) if m.type in ("error", "warning") else None)
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        if link:
+            self.page.goto(link)
+            self.page.wait_for_selector("#live.on")
 
     def go(self, path: str) -> Any:
         """Opens a view and waits until it follows the journal."""
@@ -93,7 +101,7 @@ class Looker:
 
 @contextmanager
 def looking(browser: Any, url: str, **options: Any) -> Iterator[Looker]:
-    """A window of the browser, for a block."""
+    """A window of the browser, for a block; with a ``link`` it is let in first."""
     one = Looker(browser, url, **options)
     try:
         yield one

@@ -138,7 +138,7 @@ def test_an_alert_is_shown_on_the_board_and_with_the_health(served: Any, looker:
 
 
 def test_light_and_dark(chromium: Any, served: Any) -> None:
-    with looking(chromium, served.url, color_scheme="dark") as one:
+    with looking(chromium, served.url, link=served.link, color_scheme="dark") as one:
         page = one.go("/")
         ground = "getComputedStyle(document.documentElement).backgroundColor"
         dark = page.evaluate(ground)
@@ -150,7 +150,7 @@ def test_light_and_dark(chromium: Any, served: Any) -> None:
 
 @pytest.mark.parametrize("path", VIEWS)
 def test_nothing_is_wider_than_a_phone(chromium: Any, served: Any, path: str) -> None:
-    with looking(chromium, served.url) as one:
+    with looking(chromium, served.url, link=served.link) as one:
         one.page.set_viewport_size({"width": 375, "height": 740})
         page = one.go(path)
         page.wait_for_selector(".htmx-request", state="detached")
@@ -160,14 +160,14 @@ def test_nothing_is_wider_than_a_phone(chromium: Any, served: Any, path: str) ->
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", ["/", "/tasks/T4", "/runs/R4", "/health"])
 def test_everything_has_a_name_and_enough_contrast(chromium: Any, served: Any, path: str, scheme: str) -> None:
-    with looking(chromium, served.url, color_scheme=scheme) as one:
+    with looking(chromium, served.url, link=served.link, color_scheme=scheme) as one:
         page = one.go(path)
         assert page.evaluate(_NAMELESS) == []
         assert page.evaluate(_FAINT) == []
 
 
 def test_the_page_survives_a_restart_of_the_server(chromium: Any, served: Any) -> None:
-    with looking(chromium, served.url) as one:
+    with looking(chromium, served.url, link=served.link) as one:
         page = one.go("/")
         served.stop()
         page.wait_for_selector("#live:not(.on)")

@@ -32,7 +32,7 @@ LARGEST = 150_000
 def test_a_picture_of_a_view(chromium: Any, calm: Any, tmp_path: Path, name: str) -> None:
     path, scheme, width, height = PICTURES[name]
     folder = Path(WANTED or tmp_path)
-    with looking(chromium, calm.url, color_scheme=scheme) as one:
+    with looking(chromium, calm.url, link=calm.link, color_scheme=scheme) as one:
         one.page.set_viewport_size({"width": width, "height": height})
         page = one.go(path)
         if path in ("/graph", "/stats"):

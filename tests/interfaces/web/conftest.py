@@ -28,7 +28,14 @@ def house(site: Site) -> Iterator[House]:
 
 
 @pytest.fixture
-def visitor(house: House) -> Iterator[Visitor]:
-    """Somebody on this machine who asks the server."""
+def visitor(house: House, site: Site) -> Iterator[Visitor]:
+    """The user of this machine, who has the key."""
+    with Visitor(house, site.key) as one:
+        yield one
+
+
+@pytest.fixture
+def stranger(house: House) -> Iterator[Visitor]:
+    """Somebody on this machine without the key."""
     with Visitor(house) as one:
         yield one

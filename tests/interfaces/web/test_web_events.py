@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 from visitors import Served, Site
 
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web import events
-from orchestrion.interfaces.web.callers import Caller
 from orchestrion.interfaces.web.house import House
 from waiting import wait_for
 

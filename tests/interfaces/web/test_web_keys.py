@@ -11,7 +11,7 @@ import pytest
 from visitors import Visitor
 
 from orchestrion.core.errors import Conflict
-from orchestrion.interfaces.web.callers import Caller
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web.house import House
 
 pytestmark = pytest.mark.long
@@ -70,7 +70,7 @@ def test_of_many_at_once_one_is_done(visitor: Visitor) -> None:
 
 def test_a_request_whose_server_died_is_done_or_said_to_be_done(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     def cases() -> Any:
-        return house.on_behalf_of(Caller("web:local", "admin", uuid.uuid4().hex))
+        return house.on_behalf_of(Caller("web:local", correlation=uuid.uuid4().hex))
 
     with monkeypatch.context() as patch:
         # No process has this number and began at that time.

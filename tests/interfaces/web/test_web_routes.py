@@ -154,7 +154,7 @@ def test_commands_come_from_trusted_doors_alone(visitor: Visitor) -> None:
 def test_named_checks_come_from_every_door(site: Site) -> None:
     site.configure({"checks": {"unit": "true"}})
     house = House.open(str(site.root), None, site.environ)
-    with Visitor(house) as visitor:
+    with Visitor(house, site.key) as visitor:
         assert visitor.post("tasks", {"title": "x", "checks": ["unit"]})["checks"] == ["unit"]
     house.close()
 
@@ -162,7 +162,7 @@ def test_named_checks_come_from_every_door(site: Site) -> None:
 def test_commands_come_if_a_setting_says_so(site: Site) -> None:
     site.configure({"serve": {"commands": True}})
     house = House.open(str(site.root), None, site.environ)
-    with Visitor(house) as visitor:
+    with Visitor(house, site.key) as visitor:
         assert visitor.post("tasks", {"title": "x", "run": "true"})["run_command"] == "true"
     house.close()
 

@@ -58,11 +58,11 @@ def test_a_page_of_another_site_is_refused(visitor: Visitor) -> None:
 
 
 @pytest.mark.parametrize("media", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain"])
-def test_a_form_cannot_act(visitor: Visitor, media: str) -> None:
+def test_a_form_cannot_act(stranger: Visitor, media: str) -> None:
     body = '{"title": "x"}'
-    visitor.refused("POST", "tasks", 403, "foreign_origin", content=body, headers={"Content-Type": media})
-    visitor.refused("POST", "/tasks/T1/approve", 403, "foreign_origin")
-    assert visitor.get("tasks")["total"] == 0
+    stranger.refused("POST", "tasks", 403, "foreign_origin", content=body, headers={"Content-Type": media})
+    stranger.refused("POST", "/tasks/T1/approve", 403, "foreign_origin")
+    assert stranger.get("tasks")["total"] == 0
 
 
 def test_our_own_page_acts(visitor: Visitor) -> None:
@@ -110,7 +110,6 @@ def test_a_read_token_cannot_act(visitor: Visitor, house: House) -> None:
         filled = path.replace("{task}", "T1").replace("{run}", "R1").replace("{gate}", "G1").replace("{on}", "T1")
         problem = visitor.refused(method.upper(), filled, 403, "forbidden", headers=headers, json={})
         assert "token:watcher" in problem["detail"]
-    visitor.refused("POST", "/mcp", 403, "forbidden", headers=headers, json={})
 
 
 def test_an_operator_cannot_do_what_admins_do(visitor: Visitor, house: House) -> None:
@@ -142,11 +141,12 @@ def test_a_token_is_kept_as_a_hash(house: House, site: Site) -> None:
         assert made["token"].encode() not in file.read()
 
 
-def test_behind_a_proxy_nobody_is_from_this_machine(visitor: Visitor, house: House) -> None:
+def test_behind_a_proxy_nobody_is_from_this_machine(stranger: Visitor, house: House, site: Site) -> None:
     for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
-        visitor.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
+        stranger.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
+        stranger.refused("GET", "tasks", 401, "unauthenticated", headers={header: "::1", **bearer(site.key)})
     token = house.cases.create_token("ci")["token"]
-    assert visitor.ask("GET", "tasks", headers={"X-Forwarded-For": "1", **bearer(token)}).status_code == 200
+    assert stranger.ask("GET", "tasks", headers={"X-Forwarded-For": "1", **bearer(token)}).status_code == 200
 
 
 def test_a_browser_logs_in_once(asked: Visitor, house: House) -> None:
@@ -163,7 +163,117 @@ def test_a_browser_logs_in_once(asked: Visitor, house: House) -> None:
     cookie = came.headers["set-cookie"].lower()
     assert "httponly" in cookie
     assert "samesite=strict" in cookie
+    assert token.lower() not in cookie
     assert asked.ask("GET", "tasks").status_code == 200
+    house.cases.revoke_token("me")
+    assert asked.ask("GET", "tasks").status_code == 401
+
+
+# -- the key of this machine ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def host(house: House) -> Iterator[Visitor]:
+    """A browser of this machine, which shows nothing yet; it sends its origin with what it asks."""
+    with Visitor(house) as one:
+        one.client.headers["Origin"] = "http://127.0.0.1:7117"
+        yield one
+
+
+def test_without_the_key_one_reads_and_does_nothing(stranger: Visitor, house: House) -> None:
+    house.cases.add("one")
+    house.cases.add_gate("T1", "approval", called="ship it?")
+    assert stranger.get("tasks")["total"] == 1
+    problem = stranger.refused("POST", "gates/G1/open", 401, "key_needed", json={})
+    assert "orchestrion open" in problem["hint"]
+    page = stranger.ask("POST", "/gates/G1/open", headers={"X-Orchestrion": "1"})
+    assert page.status_code == 401
+    assert "orchestrion open" in page.text
+    assert house.cases.show("T1")["gates"][0]["state"] == "open"
+
+
+def test_the_key_is_a_file_of_this_user_alone(visitor: Visitor, site: Site, house: House) -> None:
+    file = site.root / ".git" / "orchestrion" / "key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert visitor.post("tasks", {"title": "x"})["id"] == "T1"
+    assert visitor.get("journal?task=T1")["events"][0]["actor"] == "web:local"
+    file.write_text("another\n")
+    visitor.refused("GET", "tasks", 401, "unauthenticated")
+    file.unlink()
+    file.touch(0o644)
+    visitor.refused("GET", "tasks", 401, "unauthenticated", headers=bearer(""))
+    file.unlink()
+    house.cases.provide_key()
+    assert len(site.key) > 40
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_key_opens_nothing_from_elsewhere(house: House, site: Site) -> None:
+    house.tokens_needed = True
+    link = house.cases.make_link("http://x/").rpartition("=")[2]
+    for address, status in (("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.9", 401)):
+        with Visitor(house, site.key, address=address) as one:
+            assert one.ask("GET", "tasks").status_code == status
+    with Visitor(house, address="10.0.0.9") as far:
+        far.ask("GET", f"/enter?link={link}")
+        assert far.client.cookies
+        far.refused("GET", "tasks", 401, "unauthenticated")
+
+
+def test_a_link_lets_one_browser_in_once(host: Visitor, house: House, site: Site) -> None:
+    path = house.cases.make_link("http://127.0.0.1:7117/").removeprefix("http://127.0.0.1:7117")
+    came = host.ask("GET", path)
+    cookie = came.headers["set-cookie"].lower()
+    assert (came.status_code, came.headers["cache-control"]) == (200, "no-store")
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert site.key.lower() not in cookie
+    assert path.rpartition("=")[2].lower() not in cookie
+    assert host.post("tasks", {"title": "x"})["id"] == "T1"
+    with Visitor(house) as thief:
+        stolen = thief.ask("GET", path)
+        assert stolen.status_code == 403
+        assert "set-cookie" not in stolen.headers
+        thief.refused("POST", "tasks", 401, "key_needed", json={"title": "x"})
+    # A session outlives the server.
+    with Visitor(house) as later:
+        later.client.cookies = host.client.cookies
+        assert later.post("tasks", {"title": "y"}, headers={"X-Orchestrion": "1"})["id"] == "T2"
+
+
+def test_a_link_has_an_hour(host: Visitor, house: House) -> None:
+    path = house.cases.make_link("/")
+    house.cases.store.now = 10**13
+    assert host.ask("GET", path).status_code == 403
+
+
+def test_who_leaves_is_out_at_the_server(host: Visitor, house: House) -> None:
+    for come_in, code in (
+        (lambda: host.ask("GET", house.cases.make_link("/")), "key_needed"),
+        (lambda: host.ask("POST", "/login", data={"token": house.cases.create_token("w")["token"]}), "key_needed"),
+    ):
+        come_in()
+        kept = dict(host.client.cookies)
+        assert kept
+        left = host.ask("POST", "/logout", follow_redirects=False)
+        assert (left.status_code, left.headers["location"]) == (303, "/")
+        assert not host.client.cookies
+        host.client.cookies.update(kept)
+        host.refused("POST", "tasks", 401, code, json={"title": "x"})
+        host.client.cookies.clear()
+
+
+def test_the_key_may_be_asked_for_all(site: Site) -> None:
+    site.configure({"serve": {"key": "all"}})
+    house = House.open(str(site.root), None, site.environ)
+    with Visitor(house) as stranger, Visitor(house, site.key) as user:
+        for path in ("tasks", "/", "/metrics", "/mcp", "events", "openapi.json"):
+            stranger.refused("GET", path, 401, "key_needed")
+        browser = stranger.ask("GET", "/", headers={"Accept": "text/html"})
+        assert "orchestrion open" in browser.text
+        assert stranger.ask("GET", "/livez").status_code == 200
+        assert user.get("tasks")["total"] == 0
+    house.close()
 
 
 # -- sizes, rates, headers ------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPResponse
 from types import TracebackType
@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
-from premises import PROGRAM, Premises
+from premises import PROGRAM, Premises, key_of
 
 #: So long anything may take, in seconds.
 PATIENCE_S = 60.0
@@ -25,12 +25,16 @@ PATIENCE_S = 60.0
 class Visitor:
     """Asks a server in this process."""
 
-    def __init__(self, house: House, token: str | None = None) -> None:
+    def __init__(self, house: House, token: str | None = None, *, address: str = "127.0.0.1") -> None:
         self.house = house
         self.app = create_app(house)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.client = TestClient(
-            self.app, base_url="http://127.0.0.1:7117", headers=headers, raise_server_exceptions=False
+            self.app,
+            base_url="http://127.0.0.1:7117",
+            headers=headers,
+            raise_server_exceptions=False,
+            client=(address, 50000),
         )
 
     def __enter__(self) -> Self:
@@ -73,6 +77,11 @@ class Visitor:
 class Site(Premises):
     """A folder with a project, and servers for it."""
 
+    @property
+    def key(self) -> str:
+        """The key of its servers, which the first of them made."""
+        return key_of(self.root)
+
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """One call of the command line."""
         return subprocess.run(
@@ -91,7 +100,7 @@ class Site(Premises):
             stderr=subprocess.PIPE,
         )
         try:
-            yield Served(process)
+            yield Served(process, lambda: self.key)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -103,8 +112,9 @@ class Site(Premises):
 class Served:
     """A server that listens."""
 
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, process: subprocess.Popen[bytes], key: Callable[[], str]) -> None:
         self.process = process
+        self._key = key
         #: What it said, line by line.
         self.said: list[str] = []
         assert process.stderr
@@ -128,10 +138,11 @@ class Served:
             return
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, Any]:
-        """Status and content of the answer to a request."""
+        """Status and content of the answer to a request, with the key unless it shows something else."""
         connection = HTTPConnection(self.address, timeout=PATIENCE_S)
         try:
-            sent = {key.replace("_", "-"): value for key, value in headers.items()}
+            sent = {"Authorization": f"Bearer {self._key()}"}
+            sent |= {key.replace("_", "-"): value for key, value in headers.items()}
             if body is not None:
                 sent.setdefault("Content-Type", "application/json")
             connection.request(method, path, None if body is None else json.dumps(body), sent)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from orchestrion.core.rights import RUN_VARIABLE
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
     from orchestrion.orchestrator.finding import Finding
     from orchestrion.store import Store
-
-#: An agent's environment names its run here, as ``<store-uuid>/R31``.
-RUN_VARIABLE = "ORCHESTRION_RUN"
 
 
 class Call:
@@ -41,6 +41,20 @@ class Call:
         opened = Finding.open(self.folder, db=self.db, create=False)
         _tell_upgrade(opened.store)
         return opened
+
+    def leave_run(self, action: str) -> None:
+        """Goes on outside of the run from inside which it was called, if any: what it starts is not that run's.
+
+        Raises InvalidInput (``not_for_runs``) where that is a run of this very project.
+        """
+        if RUN_VARIABLE not in os.environ:
+            return
+        from orchestrion.core.errors import NotFound
+        from orchestrion.runs.launch import leave_run
+
+        with suppress(NotFound), self.open_to_find() as opened:  # where no store is, no run is
+            opened.judge(action)
+        leave_run()
 
     def answer(self, document: Any, draw: Callable[[], Iterable[str]]) -> None:
         """Prints ``document`` for a program, or the lines that ``draw`` makes of it for people."""

@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from orchestrion.interfaces.cli.call import RUN_VARIABLE, Call
+from orchestrion.core.rights import RUN_VARIABLE
+from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.table import BY_NAME
 
 #: Help is set to this width at most; longer lines are hard to read.

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from orchestrion.core.rights import RUN_VARIABLE
 from orchestrion.interfaces.cli import output
-from orchestrion.interfaces.cli.call import RUN_VARIABLE, Call, own_run
+from orchestrion.interfaces.cli.call import Call, own_run
 from orchestrion.interfaces.cli.command import FOLDER, command, tasks, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 

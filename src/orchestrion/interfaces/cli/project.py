@@ -102,6 +102,7 @@ def migrate(call: Call) -> None:
     is refused.
     """
     with call.open() as orchestrion:
+        orchestrion.judge("migrate")
         found = orchestrion.schema()
     call.answer(found, lambda: [f"schema {found['schema']} ({found['name']}): {output.plain(found['db'])}"])
 

@@ -117,7 +117,7 @@ def slots(call: Call, changes: tuple[str, ...]) -> None:
     """
     wanted = dict(_change(change) for change in changes)
     with call.open() as orchestrion:
-        found = orchestrion.slots(wanted)
+        found = orchestrion.set_slots(wanted) if wanted else orchestrion.slots()
     call.answer({"slots": found}, lambda: _slots(found))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import webbrowser
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -38,14 +40,14 @@ def _served(function: Any) -> Any:
 @command("serve", "orchestrion serve", "orchestrion serve --port 8000", "orchestrion serve --host 0.0.0.0")
 @_served
 def serve(call: Call, host: str, port: int, tokens: bool, log: str) -> int:
-    """The page, REST under /api/v1, events, /metrics and /mcp. On this machine alone nobody logs in;
-    at any other address everybody needs a token (`orchestrion token create`), and behind a proxy
-    --tokens asks for one. It ends on Ctrl-C or SIGTERM; no run ends with it.
+    """The page, REST under /api/v1, events, /metrics and /mcp. On this machine everybody may read; to act
+    takes the key, a file that only you can read: open the address that is printed, it lets your browser
+    in once. At any other address everybody needs a token (`orchestrion token create`), and behind a
+    proxy --tokens asks for one. It ends on Ctrl-C or SIGTERM; no run ends with it.
     """
     from orchestrion.interfaces.web import starting
-    from orchestrion.runs.launch import leave_run
 
-    leave_run()
+    call.leave_run("serve")
     starting.serve(call.folder, call.db, dict(os.environ), host, port, tokens=tokens, log=log)
     return 0
 
@@ -59,9 +61,8 @@ def up(call: Call, slots: int | None, agent: str | None, host: str, port: int, t
     takes them over.
     """
     from orchestrion.interfaces.web import starting
-    from orchestrion.runs.launch import leave_run
 
-    leave_run()
+    call.leave_run("serve")
     work = starting.Work(slots, agent)
     starting.serve(call.folder, call.db, dict(os.environ), host, port, tokens=tokens, log=log, work=work)
     return 0
@@ -104,7 +105,20 @@ def revoke(call: Call, name: str) -> None:
     call.answer(gone, lambda: [f"{gone['name']} opens nothing any more"])
 
 
-COMMANDS = {"serve": serve, "up": up, "token": token}
+@command("open", "orchestrion open", "orchestrion open --json")
+def open_page(call: Call) -> None:
+    """Prints an address of the server of this machine that lets a browser in once, within an hour, and opens it
+    where there is a desktop. The browser then has a session, until somebody logs out there.
+    """
+    with call.open() as orchestrion:
+        url = orchestrion.make_link(orchestrion.page_address())
+    call.answer({"url": url}, lambda: [url])
+    has_desktop = sys.platform == "darwin" or any(key in os.environ for key in ("DISPLAY", "WAYLAND_DISPLAY"))
+    if not call.json and sys.stdout.isatty() and has_desktop:
+        webbrowser.open(url)
+
+
+COMMANDS = {"serve": serve, "up": up, "open": open_page, "token": token}
 
 
 def _tokens(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -115,6 +115,7 @@ SECTIONS: tuple[Section, ...] = (
             Entry("completion", "project", "print the completion script of a shell"),
             Entry("serve", "serve", "serve the page, REST and events"),
             Entry("up", "serve", "serve, and keep agents busy"),
+            Entry("open", "serve", "let your browser into the server of this machine"),
             Entry("token", "serve", "make, list and revoke keys to the server"),
             Entry("mcp", "mcp", "serve tasks and memory to agents"),
             Entry("demo", "project", "watch a plan become merged work"),

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from orchestrion.core.rights import RUN_VARIABLE
 from orchestrion.interfaces.cli import output
-from orchestrion.interfaces.cli.call import RUN_VARIABLE, Call, own_run
+from orchestrion.interfaces.cli.call import Call, own_run
 from orchestrion.interfaces.cli.command import command, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 
@@ -96,9 +97,8 @@ def run(
     """
     from orchestrion.interfaces.cli.progress import progress
     from orchestrion.interfaces.cli.work import Stop
-    from orchestrion.runs.launch import leave_run
 
-    leave_run()
+    call.leave_run("run_role")
     with call.open(create=True) as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
         found = orchestrion.run_role(
             role,

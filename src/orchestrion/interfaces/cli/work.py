@@ -44,9 +44,8 @@ def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: st
     a task of that failed or is left. What had failed before it began, or was in review, does not count.
     """
     from orchestrion.interfaces.cli.progress import progress
-    from orchestrion.runs.launch import leave_run
 
-    leave_run()
+    call.leave_run("work")
     with call.open() as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
         summary = orchestrion.work(slots=slots, drain=drain, agent=agent, plan=plan, seen=shown.look, worker=stop.watch)
         shown.look()

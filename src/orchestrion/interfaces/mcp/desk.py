@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core.errors import Conflict, InvalidInput
+from orchestrion.core.rights import KEYLESS, Caller
+from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
     from orchestrion.interfaces.mcp.catalogue import Tool
@@ -217,19 +219,26 @@ class ToolCall:
     report: Callable[[float, float | None, str], None] = lambda done, total, said: None
     #: Follows the call into the journal.
     correlation: str = ""
+    #: Who calls, where the transport knows; None: whoever started this server.
+    caller: Caller | None = None
+
+    @property
+    def project(self) -> Orchestrator:
+        """The project, with the caller's rights."""
+        project = self.desk.project(self.seat.folder)
+        caller = self.caller or project.caller
+        may_run_commands = taken_by_servers(project.config) and caller.run is None
+        return project.as_(caller._replace(correlation=self.correlation or None, may_run_commands=may_run_commands))
 
     @cached_property
     def cases(self) -> Orchestrator:
-        """The project's use cases, on behalf of the caller."""
-        project = self.desk.project(self.seat.folder)
+        """The project's use cases, on behalf of the caller in its session."""
+        project = self.project
         session = self._session(project)
-        return project.on_behalf_of(self._actor(session), session, self.correlation or None)
-
-    def _actor(self, session: str | None) -> str:
-        own = self.desk.environ.get("ORCHESTRION_RUN", "").rpartition("/")
-        if own[2] and own[0] in ("", self.desk.project(self.seat.folder).store.uuid):
-            return f"run:{own[2]}"
-        return Seat(self.seat.external, self.seat.client, session).actor()
+        # A run goes by its own name, as does who has no key; everybody else by that of the conversation.
+        own = project.caller.actor.startswith(("run:", KEYLESS))
+        actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
+        return project.as_(project.caller._replace(actor=actor, session=session))
 
     def _session(self, project: Orchestrator) -> str | None:
         """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""

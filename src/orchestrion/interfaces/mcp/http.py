@@ -4,7 +4,8 @@ The library keeps a protocol session for each client of the older revisions. Tho
 end with the process; so that a restart does not end them for the clients, the handshake that
 opened each is remembered and played again, under the id that the client knows, when it comes
 back; ``connections`` sees to the sockets themselves. A request whose ``Host`` or ``Origin``
-is not this machine is refused.
+is not this machine is refused. Who has the key of this machine's servers may do all, everybody
+else reads.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.rights import KEYLESS, Caller, key_needed
 from orchestrion.interfaces import listening
 from orchestrion.interfaces.mcp import renewal, server
 from orchestrion.interfaces.mcp.desk import Desk
@@ -95,7 +97,8 @@ async def serve(
     connections = Connections()
     protocol = partial(Connection, of=connections)
     settings: dict[str, Any] = {"http": protocol, "ws": "none", "log_level": "error", "timeout_graceful_shutdown": 5}
-    one = Server(uvicorn.Config(sessions, lifespan="on", **settings), connections, listener.dup())
+    keyed = _Keyed(sessions, desk)
+    one = Server(uvicorn.Config(keyed, lifespan="on", **settings), connections, listener.dup())
     house = desk.line = _House(sessions, one, connections, listener.dup())
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
@@ -264,6 +267,36 @@ class Sessions:
 
         await self._inner({**scope, "method": "POST", "headers": headers}, receive, send)
         return status, found
+
+
+class _Keyed:
+    """In front of the sessions: says who calls, by the key that a request shows."""
+
+    def __init__(self, inner: App, desk: Desk) -> None:
+        self._inner = inner
+        self._desk = desk
+        desk.project().provide_key()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] == "http":
+            project = self._desk.project()
+            kind, _, shown = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+            has_key = kind.lower() == "bearer" and await self._desk.do(partial(project.is_key, shown.strip()))
+            if not has_key and project.config["serve.key"] == "all":
+                await _refused(scope, receive, send)
+                return
+            caller = project.caller if has_key else Caller(KEYLESS, role="read")
+            scope.setdefault("state", {})["caller"] = caller
+        await self._inner(scope, receive, send)
+
+
+async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
+    from starlette.responses import JSONResponse  # comes with the library, which is loaded by now
+
+    problem = key_needed("this server is for who has its key")
+    answer = JSONResponse({"error": problem.as_dict()}, 401, {"WWW-Authenticate": 'Bearer realm="orchestrion"'})
+    await answer(scope, receive, send)
 
 
 class _House:

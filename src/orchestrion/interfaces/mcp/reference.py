@@ -12,7 +12,8 @@ _INTRO = """\
 
 `orchestrion mcp` serves these on stdio, `orchestrion mcp --http` at `http://127.0.0.1:7117/mcp`, in every revision of
 the Model Context Protocol from 2025-06-18 to 2026-07-28. The profile `core` (the default) lists the tools and
-parameters marked *core*, `--tools full` lists all; what is not listed may be used all the same.
+parameters marked *core*, `--tools full` lists all; what is not listed may be used all the same. Over HTTP a client
+reads; to act it sends `Authorization: Bearer KEY` with the content of the file `key` in the store's folder.
 
 Each reply is one JSON object with `success`, as structured content and as text, of at most 4 KB: a list ends with
 `has_more` and `next_offset`, a long text with the resource that has all of it. A refused call has `isError` and

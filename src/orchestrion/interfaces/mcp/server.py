@@ -21,6 +21,7 @@ from mcp.server.lowlevel.server import Server
 from mcp.shared.exceptions import MCPError
 
 from orchestrion import __version__
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.mcp import catalogue, consent, replies
 from orchestrion.interfaces.mcp.desk import Desk, Seat, ToolCall
 
@@ -85,7 +86,7 @@ async def _call_tool(
     if tool is None:
         raise _unknown_tool(params.name)
     seat = _seat(desk, context)
-    work = partial(answer, desk, seat, tool, report=_reporter(context), request=str(context.request_id or ""))
+    work = partial(answer, desk, seat, tool, report=_reporter(context), caller=_caller(context))
     with desk.serving(seat):
         reply, failed = await desk.do(partial(work, params.arguments))
         said = consent.question(tool, reply) if failed else None
@@ -104,7 +105,7 @@ def answer(
     tool: catalogue.Tool,
     sent: Mapping[str, Any] | None,
     report: Callable[[float, float | None, str], None] = lambda done, total, said: None,
-    request: str = "",
+    caller: Caller | None = None,
 ) -> tuple[dict[str, Any], bool]:
     """The reply to one call, and whether it is an error. Never raises."""
     from orchestrion.interfaces.mcp import arguments
@@ -115,7 +116,7 @@ def answer(
         given = arguments.read(tool, sent)
         module, _, name = tool.function.partition(".")
         function = getattr(importlib.import_module(f"orchestrion.interfaces.mcp.tools.{module}"), name)
-        call = ToolCall(tool, given, desk, seat, report, f"mcp-{uuid.uuid4().hex[:12]}")
+        call = ToolCall(tool, given, desk, seat, report, f"mcp-{uuid.uuid4().hex[:12]}", caller)
         return {"success": True, **function(call)}, False
     except Exception as problem:  # noqa: BLE001 - the last place where an error can still be put into words
         known = replies.foreseen(problem) or replies.unforeseen(problem, partial(_keep, desk, tool))
@@ -149,6 +150,12 @@ def _seat(desk: Desk, context: Context) -> Seat:
     """Where the caller sits: by its conversation's id, if it or its transport has one."""
     who = context.session.client_params
     return desk.seat(_conversation(context), who.client_info.name if who else "", context.protocol_version)
+
+
+def _caller(context: Context) -> Caller | None:
+    """Who calls, as the server found it before the call came here; None on stdio."""
+    request = context.request
+    return request.scope["state"]["caller"] if request is not None else None
 
 
 def _conversation(context: Context) -> str | None:

@@ -268,7 +268,7 @@ def routes(house: House) -> APIRouter:
     @router.get("/new")
     async def ask_task(request: Request) -> Response:
         given = {field.name: request.query_params.get(field.name, field.value) for field in _NEW.fields}
-        return _dialog(request, _new(house), "New task", "/tasks", given)
+        return _dialog(request, _new(request), "New task", "/tasks", given)
 
     @router.post("/tasks")
     async def add_task(request: Request) -> Response:
@@ -277,7 +277,7 @@ def routes(house: House) -> APIRouter:
         try:
             made = (await house.do(lambda: _add(cases, given))).as_json()["id"]
         except OrchestrionError as problem:
-            return _dialog(request, _new(house), "New task", "/tasks", given, problem)
+            return _dialog(request, _new(request), "New task", "/tasks", given, problem)
         return done(request, f"{made} is added", link=f"/tasks/{made}")
 
     for noun, verbs in DEEDS.items():
@@ -286,9 +286,10 @@ def routes(house: House) -> APIRouter:
     return router
 
 
-def _new(house: House) -> Deed:
-    """A server that takes no shell commands does not ask for one."""
-    fields = tuple(field for field in NEW_TASK if field.name != "command" or house.config["serve.commands"])
+def _new(request: Request) -> Deed:
+    """Whoever may give no shell commands is not asked for one."""
+    takes_commands = caller_of(request).may_run_commands
+    fields = tuple(field for field in NEW_TASK if field.name != "command" or takes_commands)
     return replace(_NEW, fields=fields)
 
 

@@ -16,10 +16,10 @@ from fastapi.responses import Response
 from fastapi.routing import APIRoute
 
 from orchestrion.core.errors import InvalidInput, OrchestrionError
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.page import sheet
 from orchestrion.interfaces.page.wording import here
 from orchestrion.interfaces.web import problems
-from orchestrion.interfaces.web.callers import Caller
 
 #: A form has at most so many fields.
 _MOST_FIELDS = 40
@@ -51,7 +51,7 @@ def refusal(request: Request, problem: OrchestrionError) -> Response:
 
 def told_of(request: Request, problem: OrchestrionError) -> dict[str, Any]:
     """An error as problem details, in the page's words."""
-    told = problems.as_problem(problem, problems.status_of(problem), caller_of(request).correlation)
+    told = problems.as_problem(problem, problems.status_of(problem), caller_of(request).correlation or "")
     return told | {"detail": here(told["detail"]), "hint": here(told["hint"])}
 
 

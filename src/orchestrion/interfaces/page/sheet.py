@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from orchestrion import __version__
+from orchestrion.core.rights import KEYLESS, LOCAL
 from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
@@ -53,11 +54,21 @@ def filled(request: Request, template: str, *, status: int = 200, **values: Any)
         .render(
             frame="part.html" if part else "frame.html",
             here=request.url.path,
-            may_act=request.state.caller.may("operate"),
+            may=request.state.caller.may,
+            who=_who(request),
             **values,
         )
     )
     return HTMLResponse(text, status_code=status, headers={"Vary": "HX-Request", "Cache-Control": "no-store"})
+
+
+def _who(request: Request) -> str:
+    """Who looks at the page, in words; empty: nobody who may do more than that."""
+    caller = request.state.caller
+    if caller.actor == KEYLESS:
+        return ""
+    name = request.app.state.house.user if caller.actor == LOCAL else caller.actor.partition(":")[2]
+    return f"{name}, {caller.role}"
 
 
 @cache

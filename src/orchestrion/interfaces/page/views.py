@@ -33,9 +33,11 @@ async def _show(
 ) -> Response:
     """A view: ``find`` asks the use cases, in a thread; where the journal ends is asked first, so nothing is missed."""
 
+    cases = house.on_behalf_of(caller_of(request))
+
     def look() -> dict[str, Any]:
-        last = house.cases.last_event()
-        return {"last_event": last, "project": house.cases.store.project_name, **find(house.cases)}
+        last = cases.last_event()
+        return {"last_event": last, "project": cases.store.project_name, **find(cases)}
 
     found = await house.do(look)
     return filled(request, template, view=view, **found)
@@ -144,7 +146,7 @@ def _records(router: APIRouter, house: House) -> None:
 
 
 def _may_act(request: Request) -> bool:
-    return caller_of(request).may("operate")
+    return caller_of(request).may("update")
 
 
 def _asked(request: Request, *names: str, since: str = "") -> dict[str, str]:

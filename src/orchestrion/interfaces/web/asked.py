@@ -45,7 +45,7 @@ class TaskFields(Asked):
     description: Text | None = None
     role: str | None = Field(None, max_length=128)
     agent: str | None = Field(None, max_length=128)
-    run: Text | None = Field(None, description="What the agent `command` runs; refused unless serve.commands is set.")
+    run: Text | None = Field(None, description="What the agent `command` runs; refused unless doors.commands is set.")
     checks: Words | None = Field(None, description="Names of checks in the configuration.")
     setup: Text | None = None
     priority: int | None = Field(None, ge=1, le=10)

@@ -8,6 +8,7 @@ request's correlation id.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -16,9 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from orchestrion.orchestrator.opening import user_of
+
 if TYPE_CHECKING:
     from orchestrion.core.config import Config
-    from orchestrion.interfaces.web.callers import Caller
+    from orchestrion.core.rights import Caller
     from orchestrion.orchestrator import Orchestrator
 
 Result = TypeVar("Result")
@@ -49,6 +52,10 @@ class Answers:
         self.total += 1
 
 
+def _short(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]
+
+
 class House:
     """The project that a server is for."""
 
@@ -72,6 +79,11 @@ class House:
         #: What is to end before the server does.
         self.leaving: list[Callable[[], Awaitable[None]]] = []
         self._being_done: dict[str, asyncio.Future[Any]] = {}
+        #: The page's session is kept by browsers under this name; ports of one machine share their cookies.
+        self.cookie = f"orchestrion_{_short(f'{cases.store.uuid}/{cases.store.project_name}')}"
+        #: Whose key it is.
+        self.user = user_of(cases.environ).partition(":")[2]
+        cases.provide_key()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
 
     @classmethod
@@ -94,10 +106,8 @@ class House:
         return await asyncio.shield(self._being_done[name])
 
     def on_behalf_of(self, caller: Caller) -> Orchestrator:
-        """The use cases, signed for ``caller``. Shell commands are taken only if a setting says so."""
-        one = self.cases.on_behalf_of(caller.actor, correlation=caller.correlation or None)
-        one.takes_commands = bool(self.config["serve.commands"])
-        return one
+        """The use cases, for ``caller``."""
+        return self.cases.as_(caller)
 
     def close(self) -> None:
         """Waits for what is being done, ends the threads, and gives the database back."""

@@ -1,42 +1,53 @@
-"""How a browser shows a token: once, in a form; from then on in a cookie that no script can read."""
+"""How a browser comes in: by a one-time address or a token; from then on by a cookie that no script can read.
+
+The cookie is a session, neither key nor token, and ends at the server when somebody logs out.
+"""
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from orchestrion import __version__
 from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.web.house import House
-from orchestrion.interfaces.web.security import COOKIE
+from orchestrion.interfaces.web.security import session_of
+from orchestrion.ops.logins import SESSION_MS
 
 router = APIRouter(include_in_schema=False)
 
-#: A browser keeps it for so long, in seconds: 30 days. The token may end sooner.
-KEPT_S = 30 * 86_400
-_FORM = """<!doctype html>
+_PAGE = """<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><title>Orchestrion</title><meta name="viewport" content="width=device-width"></head>
+<head><meta charset="utf-8"><title>Orchestrion</title><meta name="viewport" content="width=device-width">{further}
+<link rel="stylesheet" href="/assets/page.css?v={version}"></head>
 <body>
-<main>
+<main class="login">
 <h1>Orchestrion</h1>
-<form method="post" action="/login">
-<p><label for="token">Token</label> <input id="token" name="token" type="password" required autofocus></p>
-<p><button>Come in</button></p>
-</form>
-<p>{said}</p>
+{content}
 </main>
 </body>
 </html>
 """
-_HOW = "<code>orchestrion token create NAME --role operate</code> makes one, on the server's machine."
+_FORM = """<form class="ask-form" method="post" action="/login">
+<label for="token">Token</label> <input id="token" name="token" type="password" required autofocus>
+<div class="row"><button class="button main">Log in</button></div>
+</form>
+<p class="hint">{said}</p>
+"""
+_HOW = (
+    "On the server's machine <code>orchestrion open</code> prints an address that lets you in, and "
+    "<code>orchestrion token create NAME --role operate</code> makes a token."
+)
+#: A page of our own leads on: a browser that came from another page would not send a new cookie with a redirect.
+_ON = '<meta http-equiv="refresh" content="0;url=/">'
 
 
 @router.get("/login")
 async def form() -> Response:
     """Asks for a token."""
-    return HTMLResponse(_FORM.format(said=_HOW))
+    return _page(_FORM.format(said=_HOW))
 
 
 @router.post("/login")
@@ -45,18 +56,44 @@ async def come_in(request: Request) -> Response:
     house: House = request.app.state.house
     token = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0].strip()
     try:
-        await house.do(lambda: house.cases.holder_of(token))
+        session = await house.do(lambda: house.cases.log_in(token))
     except InvalidInput:
-        return HTMLResponse(_FORM.format(said="This token opens nothing. " + _HOW), 401)
-    answer = RedirectResponse("/", 303)
-    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
-    answer.set_cookie(COOKIE, quote(token), KEPT_S, httponly=True, samesite="strict", secure=secure)
-    return answer
+        return _page(_FORM.format(said="This token opens nothing. " + _HOW), status=401)
+    return _with_session(request, RedirectResponse("/", 303), session)
+
+
+@router.get("/enter")
+async def enter(request: Request, link: str = "") -> Response:
+    """Takes a one-time address, and leads to the page."""
+    house: House = request.app.state.house
+    try:
+        session = await house.do(lambda: house.cases.follow_link(link))
+    except InvalidInput:
+        said = "This address was opened before, or its hour is over: <code>orchestrion open</code> makes another."
+        return _page(f'<p>{said}</p><p><a href="/">To the board</a></p>', status=403)
+    return _with_session(request, _page('<p><a href="/">To the board</a></p>', _ON), session)
 
 
 @router.post("/logout")
-async def leave() -> Response:
-    """The browser forgets the token."""
-    answer = RedirectResponse("/login", 303)
-    answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+async def leave(request: Request) -> Response:
+    """The session is over, here and in the browser."""
+    house: House = request.app.state.house
+    session = session_of(dict(request.scope["headers"]), house.cookie)
+    if session:
+        await house.do(lambda: house.cases.log_out(session))
+    answer = RedirectResponse("/login" if house.tokens_needed else "/", 303)
+    answer.delete_cookie(house.cookie, httponly=True, samesite="strict")
+    return answer
+
+
+def _page(content: str, further: str = "", status: int = 200) -> HTMLResponse:
+    page = _PAGE.format(content=content, further=further, version=__version__)
+    return HTMLResponse(page, status, {"Cache-Control": "no-store"})
+
+
+def _with_session(request: Request, answer: Response, session: str) -> Response:
+    house: House = request.app.state.house
+    secure = request.url.scheme == "https" or request.headers.get("x-forwarded-proto") == "https"
+    age_s = SESSION_MS // 1000
+    answer.set_cookie(house.cookie, session, age_s, httponly=True, samesite="strict", secure=secure)
     return answer

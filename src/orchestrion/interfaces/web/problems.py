@@ -42,7 +42,10 @@ STATUSES: dict[type[Exception], int] = {
 #: code -> status, where the code says more than the class.
 _BY_CODE = {
     "unauthenticated": 401,
+    "key_needed": 401,
     "forbidden": 403,
+    "not_for_runs": 403,
+    "link_used": 403,
     "commands_refused": 403,
     "foreign_host": 403,
     "foreign_origin": 403,
@@ -166,7 +169,7 @@ SCHEMA: dict[str, Any] = {
 _MEANINGS = {
     304: "what the caller has is current",
     400: "the body is not JSON",
-    401: "a token is needed",
+    401: "a token is needed, or the key of this machine",
     403: "the caller may not",
     404: "there is no such thing",
     409: "the state found does not allow it",

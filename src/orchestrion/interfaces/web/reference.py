@@ -15,9 +15,11 @@ _INTRO = f"""# REST
 `/api/v1/openapi.json` describes them for programs. Besides there are `/metrics` (Prometheus), `/mcp` (agents),
 `/livez` (somebody answers), `/readyz` (work can be done) and the page.
 
-**Who may call.** On this machine nobody logs in. At any other address, and everywhere with `--tokens`, each request
-carries `Authorization: Bearer TOKEN`. `orchestrion token create NAME --role read` makes a token: `read` looks,
-`operate` acts on tasks and runs, `admin` does all. A token that is given counts on this machine too. A request for
+**Who may call.** On this machine everybody may read; to act, and with `serve.key: all` for everything, a request
+carries `Authorization: Bearer KEY` with the content of the file `key` in the store's folder, else 401 `key_needed`. At
+any other address, and everywhere with `--tokens`, it carries `Authorization: Bearer TOKEN`.
+`orchestrion token create NAME --role read` makes a token: `read` looks, `operate` acts on tasks and runs, `admin` does
+all, as does the key. A request for
 another host name, or from a page of another origin, is refused.
 
 **Errors** are problem details (RFC 9457, `application/problem+json`) with a stable `code`, a `hint` that says what to
@@ -33,7 +35,7 @@ a task with `If-Match` is refused (412) if the task was changed meanwhile.
 **Lists** are bounded (`limit`, 1000 at most); `next_cursor` of a page is `cursor` of the next one.
 
 **Bounds.** A body has at most {_MEGABYTES} MB; each caller may send `serve.rate` requests a second, else 429 with
-`Retry-After`. Shell commands in tasks and plans are refused (`commands_refused`) unless `serve.commands` is set; checks
+`Retry-After`. Shell commands in tasks and plans are refused (`commands_refused`) unless `doors.commands` is set; checks
 that the configuration names may be used.
 
 **Events.** `GET events` streams the journal as server-sent events: `id` is the line's number, `event` its kind, `data`

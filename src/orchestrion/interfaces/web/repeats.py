@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import replace
 from functools import partial
 
 from starlette.responses import Response
 
-from orchestrion.interfaces.web.callers import Caller
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import App, Message, Receive, Scope, Send
 from orchestrion.ops.requests import Kept
@@ -32,7 +31,7 @@ class Repeats:
             return
         caller: Caller = scope["state"]["caller"]
         # What the journal has under it must have been done by this very request.
-        own = replace(caller, correlation=f"{caller.correlation[:50]}.{uuid.uuid4().hex[:8]}")
+        own = caller._replace(correlation=f"{str(caller.correlation)[:50]}.{uuid.uuid4().hex[:8]}")
         scope["state"]["caller"] = own
         cases = self._house.on_behalf_of(own)
         body = await _whole(receive)

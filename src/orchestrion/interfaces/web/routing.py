@@ -7,9 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from orchestrion.interfaces.web.callers import Caller, Role
+from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web.house import House
-from orchestrion.interfaces.web.security import forbidden
 from orchestrion.orchestrator import Orchestrator
 
 
@@ -32,14 +31,3 @@ async def _desk(request: Request) -> Desk:
 
 
 At = Annotated[Desk, Depends(_desk)]
-
-
-def needs(role: Role) -> Any:
-    """For a route that only callers with ``role`` may use."""
-
-    async def check(request: Request) -> None:
-        caller: Caller = request.state.caller
-        if not caller.may(role):
-            raise forbidden(caller, role)
-
-    return Depends(check)

@@ -1,9 +1,10 @@
 """Stands before everything: who may come in, how much they may bring, and what browsers are told.
 
 A request is refused if it was sent to a name that is not this server's (a page that rebinds
-its name to our address), or from a page of another origin. On this machine alone no login is
-needed; a token that is given counts all the same, and anywhere else one is demanded. A request
-that came through a proxy is not from this machine, whatever its address says.
+its name to our address), or from a page of another origin. On this machine everybody may read,
+and who has the key (a file that only its user can read) may do all; browsers have a session in
+its place. A token that is given counts anywhere, and beyond this machine one is demanded. A
+request that came through a proxy is not from this machine, whatever its address says.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from starlette.responses import RedirectResponse
 
 from orchestrion.core import host as hosts
 from orchestrion.core.errors import Backpressure, InvalidInput
+from orchestrion.core.rights import KEYLESS, LOCAL, Caller, Role, key_needed, refuse_less
 from orchestrion.interfaces.web import logs, problems
-from orchestrion.interfaces.web.callers import LOCAL, ROLES, Caller
 from orchestrion.interfaces.web.house import House
+from orchestrion.orchestrator.commands import taken_by_servers
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,8 +38,6 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_LIMIT = 8 * 1024 * 1024
 #: A script of the page's own must say that it is one, where a browser names no origin.
 MARK = b"x-orchestrion"
-#: The page's login keeps its token here.
-COOKIE = "orchestrion_token"
 REQUEST_ID = b"x-request-id"
 #: A burst may be so many times what a second may bring.
 BURST = 2.0
@@ -46,12 +46,14 @@ _COUNTED = 10_000
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _PROXIED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
-#: Reachable without a token: whether the server lives, and how to come in.
-_OPEN = ("/livez", "/readyz", "/login")
+#: Reachable by anybody: whether the server lives, and how to come in and go.
+_OPEN = ("/livez", "/readyz", "/login", "/logout", "/enter")
 #: Asked by those who would take a server away that does not answer: never refused for being asked often.
 _UNCOUNTED = ("/livez", "/readyz")
 #: Signs what is asked without a token where none is needed; such callers are told apart by their address.
 NOBODY = "web:nobody"
+#: What sends a browser to the login.
+_LOGIN = ("unauthenticated", "key_needed")
 
 #: What every answer tells a browser.
 HEADERS = {
@@ -93,7 +95,7 @@ class Guard:
             if told.began:
                 raise
             refused = problems.from_exception(error, self._house.environ)
-            if refused.code == "unauthenticated" and _wants_page(scope, headers):
+            if refused.code in _LOGIN and _wants_page(scope, headers):
                 await RedirectResponse("/login", 303)(scope, receive, told)
                 return
             await problems.answer(refused, correlation)(scope, receive, told)
@@ -113,9 +115,10 @@ class Guard:
             self._rates.count(f"at {address}")
             raise
         if scope["path"] not in _UNCOUNTED:
-            self._rates.count(f"at {address}" if caller.actor in (LOCAL.actor, NOBODY) else caller.actor)
-        if scope["method"] not in _SAFE and not caller.may("operate") and scope["path"] not in _OPEN:
-            raise forbidden(caller, "operate")
+            self._rates.count(f"at {address}" if caller.actor in (LOCAL, KEYLESS, NOBODY) else caller.actor)
+        if scope["method"] not in _SAFE and scope["path"].startswith("/api/"):
+            # Whoever may only read is told so before anything is read of the body.
+            refuse_less(caller, "operate")
         return caller
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
@@ -128,13 +131,12 @@ class Guard:
             )
 
     async def _caller(self, scope: Scope, headers: Mapping[bytes, bytes], correlation: str) -> Caller:
-        token = token_of(headers)
         # Whoever is at the login may have a token that has ended.
-        if token is not None and scope["path"] not in _OPEN:
-            known = await self._house.do(partial(self._house.cases.holder_of, token))
-            return Caller(f"token:{known['name']}", known["role"], correlation)
         if scope["path"] in _OPEN or scope["path"].startswith("/assets/"):
-            return Caller(NOBODY, "read", correlation)
+            return _signed(self._house, NOBODY, "read", correlation)
+        known = await caller_known(self._house, scope, correlation)
+        if known is not None:
+            return known
         if self._house.tokens_needed:
             raise InvalidInput(
                 "this server wants a token",
@@ -147,22 +149,47 @@ class Guard:
                 hint="behind a proxy start it with --tokens",
                 code="proxied",
             )
-        return Caller(LOCAL.actor, LOCAL.role, correlation)
+        if self._house.config["serve.key"] == "all":
+            raise key_needed("this server is for who has its key")
+        return _signed(self._house, KEYLESS, "read", correlation)
+
+
+async def caller_known(house: House, scope: Scope, correlation: str) -> Caller | None:
+    """Who shows the key, a token or a session of the page; None: nobody does. Raises InvalidInput for what is none."""
+    headers = _by_name(scope)
+    shown, is_here = _bearer(headers), _is_here(scope, headers)
+    if shown is not None:
+        if is_here and await house.do(partial(house.cases.is_key, shown)):
+            return _signed(house, LOCAL, "admin", correlation)
+        holder = await house.do(partial(house.cases.holder_of, shown))
+        return _signed(house, f"token:{holder['name']}", holder["role"], correlation)
+    session = session_of(headers, house.cookie)
+    visitor = await house.do(partial(house.cases.visitor_of, session)) if session else None
+    if visitor is None:
+        return None
+    if visitor["name"] is None:
+        return _signed(house, LOCAL, "admin", correlation) if is_here else None
+    return _signed(house, f"token:{visitor['name']}", visitor["role"], correlation)
+
+
+def _signed(house: House, actor: str, role: Role, correlation: str) -> Caller:
+    return Caller(actor, None, correlation, role=role, may_run_commands=taken_by_servers(house.config))
+
+
+def _is_here(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+    """Whether a request comes from this machine, and through no proxy."""
+    try:
+        address = ipaddress.ip_address((scope.get("client") or ("", 0))[0])
+    except ValueError:
+        return False
+    plain = getattr(address, "ipv4_mapped", None) or address
+    return bool(plain.is_loopback) and not any(header in headers for header in _PROXIED)
 
 
 def _wants_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser asks for something to show, and can be led to the login."""
     is_page = not scope["path"].startswith(("/api/", "/mcp", "/metrics"))
     return is_page and scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b"")
-
-
-def forbidden(caller: Caller, role: str) -> InvalidInput:
-    """The error for a caller who may not."""
-    return InvalidInput(
-        f"{caller.actor} has the role {caller.role}, and this needs {role}",
-        hint=f"use a token of the role {role}; roles are {', '.join(ROLES)}",
-        code="forbidden",
-    )
 
 
 def is_own_name(host: str, names: frozenset[str]) -> bool:
@@ -245,14 +272,17 @@ def _bounded(receive: Receive) -> Receive:
     return received
 
 
-def token_of(headers: Mapping[bytes, bytes]) -> str | None:
-    """The token that a request carries, in its header or in the page's cookie."""
-    kind, _, token = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
-    if kind.lower() == "bearer":
-        return token.strip()
+def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
+    """The key or token in a request's header."""
+    kind, _, shown = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
+    return shown.strip() if kind.lower() == "bearer" else None
+
+
+def session_of(headers: Mapping[bytes, bytes], cookie: str) -> str | None:
+    """The page's session in a request's cookie."""
     for part in headers.get(b"cookie", b"").decode("latin-1").split(";"):
         name, _, value = part.strip().partition("=")
-        if name == COOKIE:
+        if name == cookie:
             return value
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrion.core.extras import require
@@ -50,7 +51,7 @@ def serve(
             logs.begin(log)
             _say_who_may_come(house)
             with _working(house, work):
-                serving.serve(house, listener, host, lambda address: _say(f"listening on {address}"))
+                serving.serve(house, listener, host, lambda address: _say_where(house, address))
         finally:
             house.close()
     finally:
@@ -82,6 +83,15 @@ def _say_who_may_come(house: House) -> None:
     valid = sum(one["status"] == "valid" for one in house.cases.tokens())
     hint = "" if valid else "; there is none: `orchestrion token create NAME --role operate`"
     _say(f"everybody needs a token; {valid} are valid{hint}")
+
+
+def _say_where(house: House, address: str) -> None:
+    """Where it listens, and an address by which this user's browser comes in."""
+    _say(f"listening on {address}")
+    house.cases.note_address(address)
+    house.stopping.append(partial(house.cases.forget_address, address))
+    if not house.tokens_needed:
+        _say(f"open {house.cases.make_link(address)} (once, within an hour; `orchestrion open` makes another)")
 
 
 def _say(line: str) -> None:

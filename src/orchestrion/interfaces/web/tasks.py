@@ -11,7 +11,7 @@ from orchestrion.core.model import moment
 from orchestrion.interfaces.web import asked as bodies
 from orchestrion.interfaces.web import shapes
 from orchestrion.interfaces.web.problems import refusals
-from orchestrion.interfaces.web.routing import At, needs
+from orchestrion.interfaces.web.routing import At
 
 router = APIRouter(prefix="/api/v1", tags=["tasks"], responses=refusals())
 
@@ -70,7 +70,7 @@ async def change_task(
     return await at.do(lambda cases: cases.update(task, version=version, **given).as_json())
 
 
-@router.delete("/tasks/{task}", response_model=shapes.Task, responses=_ACT, dependencies=[needs("admin")])
+@router.delete("/tasks/{task}", response_model=shapes.Task, responses=_ACT)
 async def delete_task(at: At, task: str) -> Any:
     """Removes a task that was never tried and that nothing refers to; it, as it was."""
     return await at.do(lambda cases: cases.delete(task).as_json())

@@ -210,6 +210,7 @@ def _obstacles(call: ToolCall) -> list[str]:
 def restart(call: ToolCall) -> dict[str, Any]:
     """Restarts this server, once this reply is out."""
     given, desk = call.given, call.desk
+    call.cases.judge("restart_server")
     if desk.closing:
         raise Conflict("this server is restarting already", hint="ask orchestrator_restart_status", code="restarting")
     if desk.restart is None:

@@ -43,7 +43,7 @@ def initialize(call: ToolCall) -> dict[str, Any]:
     folder, created = call.given["working_directory"], False
     if folder and folder.strip():
         created = _choose(call, folder.strip())
-    project = call.desk.project(call.seat.folder)
+    project = call.project
     session = _begin(call, project)
     return _welcome(call, project, session, created)
 

@@ -15,7 +15,6 @@ from orchestrion.interfaces.mcp.desk import ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, page
 from orchestrion.interfaces.mcp.tools import shapes
 from orchestrion.orchestrator.asking import Question
-from orchestrion.orchestrator.clients import allowed_checks, allowed_command
 
 #: Completed tasks that a status looks at, runs that it names.
 COMPLETED, RUNS = 50, 10
@@ -37,8 +36,8 @@ def plan(call: ToolCall) -> dict[str, Any]:
         after=[one.strip() for one in given["dependencies"] or ()],
         data_after=[one.strip() for one in given["data_dependencies"] or ()],
         priority=given["priority"],
-        checks=allowed_checks(given["checks"] or (), call.cases.config),
-        command=allowed_command(given["run_command"], call.cases.config),
+        checks=tuple(given["checks"] or ()),
+        command=given["run_command"],
         tags=tuple(given["tags"] or ()),
         plan=given["plan"],
         key=given["key"],
@@ -246,7 +245,7 @@ def update(call: ToolCall) -> dict[str, Any]:
 
 def _changes(call: ToolCall) -> dict[str, Any]:
     """The values that were given, and None for what ``clear`` names."""
-    given, config = call.given, call.cases.config
+    given = call.given
     values = {
         "title": given["title"],
         "description": given["description"],
@@ -257,9 +256,9 @@ def _changes(call: ToolCall) -> dict[str, Any]:
         "context": given["context"],
         "priority": given["priority"],
         "type": given["task_type"],
-        "checks": None if given["checks"] is None else allowed_checks(given["checks"], config),
+        "checks": None if given["checks"] is None else tuple(given["checks"]),
         "tags": None if given["tags"] is None else tuple(given["tags"]),
-        "command": allowed_command(given["run_command"], config),
+        "command": given["run_command"],
     }
     clear = given["clear"] or ()
     if both := [one for one in clear if values[catalogue.CLEARED[one]] is not None]:

@@ -43,3 +43,16 @@ alter table plans add column began_host text;        -- name of that clone's hos
 alter table tasks add column clone text not null default '';
 drop index tasks_to_claim;
 create index tasks_to_claim on tasks (lane, clone, rank, id) where state = 'ready';
+
+-- Ways into the page. Only a hash is kept of what the browser shows; a link ends when it is followed, a session when
+-- somebody logs out.
+create table logins (
+    id         integer primary key autoincrement,
+    project    integer not null references projects (id),
+    kind       text not null check (kind in ('link', 'session')),
+    hash       text not null unique,
+    token      integer references tokens (id),   -- whose session it is; null: that of who has the key
+    created_at integer not null,
+    expires_at integer not null,
+    ended_at   integer
+) strict;

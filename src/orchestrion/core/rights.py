@@ -1,0 +1,124 @@
+"""Who may do what: one table for every door.
+
+A *caller* has a role, and perhaps acts from inside a run. Each use case needs a role, and says
+what it is to a run: free, free where the run itself is concerned, free for runs that may add
+tasks, or closed. Doors say who calls; they decide nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+from orchestrion.core.errors import InvalidInput
+
+#: Names the run in the environment of its processes, as ``<store-uuid>/R31``.
+RUN_VARIABLE = "ORCHESTRION_RUN"
+
+Role = Literal["read", "operate", "admin"]
+#: From least to most; each may do what those before it may.
+ROLES: tuple[Role, ...] = ("read", "operate", "admin")
+#: The actor of requests on the loopback interface with the key of this machine.
+LOCAL = "web:local"
+#: The actor of those without it.
+KEYLESS = "web:keyless"
+#: What a person without the key is to do.
+HOW_TO_ACT = (
+    "browsers: open the address that `orchestrion serve` printed, or `orchestrion open`; "
+    "programs: send `Authorization: Bearer KEY`, the file `key` in the store's folder"
+)
+
+#: What a use case is to a run: free; free about itself; free if its role adds tasks; closed.
+InRun = Literal["free", "own", "adds", "closed"]
+
+
+class Right(NamedTuple):
+    """What a use case needs."""
+
+    role: Role
+    in_run: InRun
+
+
+class Caller(NamedTuple):
+    """Who calls, as the door knows it."""
+
+    #: As the journal names it: ``user:ada``, ``run:R31``, ``token:ci``.
+    actor: str
+    #: The session that the call belongs to, as ``S3``.
+    session: str | None = None
+    #: Follows the call into the journal and the logs.
+    correlation: str | None = None
+    #: The run from inside which the call comes, as ``R31``.
+    run: str | None = None
+    role: Role = "admin"
+    #: Whether shell commands of tasks are taken, besides those that the settings name.
+    may_run_commands: bool = True
+
+    def has(self, role: Role) -> bool:
+        """Whether the caller may do what ``role`` may."""
+        return ROLES.index(self.role) >= ROLES.index(role)
+
+    def may(self, action: str) -> bool:
+        """Whether a use case is offered to the caller; inside a run it may depend on what it is about."""
+        right = RIGHTS[action]
+        return self.has(right.role) and not (self.run and right.in_run == "closed")
+
+
+#: Needed role and what it is to a run -> use cases.
+_TABLE: dict[tuple[Role, InRun], str] = {
+    ("read", "free"): """
+        adr alerts all_runs artifact ask board brief_of brief_of_task budgets began checks_of completed_above debug
+        decision decisions diff doctor events family files_of finished_plans graph health health_of last_event
+        last_handoff limits_in_force list_runs list_sessions list_tasks load log log_page log_tail maintenance_history
+        measures messages_to metric_events overlaps overview permissions prime ready recover recover_stream refuse_idle
+        role_name roles run run_detail schema search service_levels session_detail settings_in_force show slots stats
+        status task task_files timeline to_record touched_files trend unlanded_plans versioned why work_not_here
+    """,
+    ("operate", "free"): "change_decision export_decisions resume_session start_session verify",
+    ("operate", "own"): """
+        decide done fail handoff heartbeat release report report_files synthesize take_up written_by_run
+    """,
+    ("operate", "adds"): "add apply",
+    ("operate", "closed"): """
+        add_dependency add_gate allow approve archive begin_request cancel change claim clean_up_run clean_up_sessions
+        discard drop_artifacts end_session finish_request give_up_request kill maintain message move open_gate refuse
+        reject remove_dependency reopen retry run_role start_run take_next update waive_dependency written
+    """,
+    ("admin", "closed"): """
+        cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts forget_requests
+        holder_of init is_key land log_in log_out look_for_alerts make_link migrate note_address page_address
+        pause provide_key recheck reconcile restart_server resume revoke_token send_traces serve set_slots
+        set_up set_up_client take_over tokens visitor_of work work_on
+    """,
+}
+
+#: Use case -> what it needs.
+RIGHTS: dict[str, Right] = {name: Right(*key) for key, names in _TABLE.items() for name in names.split()}
+
+
+def refuse_less(caller: Caller, role: Role) -> None:
+    """Raises InvalidInput (``forbidden``, ``key_needed``) for a caller whose role is less than ``role``."""
+    if caller.has(role):
+        return
+    if caller.actor == KEYLESS:
+        raise key_needed("without the key of this server one may read, and do nothing")
+    raise InvalidInput(
+        f"{caller.actor} has the role {caller.role}, and this needs {role}",
+        hint=f"use a token of the role {role}; roles are {', '.join(ROLES)}",
+        code="forbidden",
+    )
+
+
+def key_needed(said: str) -> InvalidInput:
+    """The error for who asks on the loopback interface without the key."""
+    return InvalidInput(said, hint=HOW_TO_ACT, code="key_needed")
+
+
+def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:
+    """The error for what an agent may not do from inside its run."""
+    return InvalidInput(
+        f"{what} is not allowed from inside {run}",
+        hint=f"a person may; `orchestrion done {run} --next blocked --summary QUESTION` asks one",
+        code="not_for_runs",
+        run=run,
+        **details,
+    )

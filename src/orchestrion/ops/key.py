@@ -1,0 +1,51 @@
+"""The key to a server of this machine: a file in the store's folder that only its user can read.
+
+Whoever can read it is that user, so on the loopback interface it counts as admin. It is made
+when a server first needs it; without the file the next server makes another.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from pathlib import Path
+
+from orchestrion.ops.tokens import PREFIX
+
+#: The file in the store's folder.
+NAME = "key"
+_MODE = 0o600
+
+
+def provide(folder: Path) -> Path:
+    """The file with the key, made if it is not there. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / NAME
+    if not file.exists():
+        _make(file)
+    if file.stat().st_mode & 0o777 != _MODE:
+        file.chmod(_MODE)
+    return file
+
+
+def is_key(folder: Path, shown: str) -> bool:
+    """Whether a caller showed the key."""
+    try:
+        key = (folder / NAME).read_bytes().strip()
+    except FileNotFoundError:
+        return False
+    return bool(key) and hmac.compare_digest(key, shown.encode("utf-8", "replace"))
+
+
+def _make(file: Path) -> None:
+    """Whole or not at all; of two servers that make it at once one is first."""
+    draft = file.with_name(f"{NAME}.{secrets.token_hex(8)}")
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w") as stream:
+        stream.write(f"{PREFIX}key_{secrets.token_urlsafe(32)}\n")
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

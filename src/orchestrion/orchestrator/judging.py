@@ -1,0 +1,80 @@
+"""The one place that says whether a caller may do what it asks for, by the table in ``core.rights``."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import TYPE_CHECKING, Any
+
+from orchestrion.core.rights import RIGHTS, not_for_runs, refuse_less
+from orchestrion.core.values import number
+
+if TYPE_CHECKING:
+    from orchestrion.orchestrator.opening import Opening
+    from orchestrion.store.store import Row
+
+#: Parameters of use cases that say what they are about, and the letter of what they name.
+_ABOUT = {"run": "R", "task": "T", "parent": "T"}
+#: Its plans wait for a person's approval, whatever a project's file of it says.
+_NEVER_ADDS = "planner"
+#: ``judged``: whether a use case is going on in this thread.
+_going_on = threading.local()
+
+
+def judged(use_case: Callable[..., Any]) -> Callable[..., Any]:
+    """The use case, which its caller must be allowed unless another one asks for it."""
+
+    @wraps(use_case)
+    def asked(self: Opening, *args: Any, **given: Any) -> Any:
+        if getattr(_going_on, "judged", False):
+            return use_case(self, *args, **given)
+        judge(self, use_case.__name__, _about(use_case, (self, *args), given) if self.caller.run else {})
+        _going_on.judged = True
+        try:
+            return use_case(self, *args, **given)
+        finally:
+            _going_on.judged = False
+
+    return asked
+
+
+def judge(opened: Opening, action: str, about: Mapping[str, str]) -> None:
+    """Raises InvalidInput (``forbidden``, ``key_needed``, ``not_for_runs``) if the caller may not do ``action``.
+
+    ``about``: the run and the tasks that it concerns, by the names of the parameters.
+    """
+    caller, right = opened.caller, RIGHTS[action]
+    refuse_less(caller, right.role)
+    if caller.run is None or right.in_run == "free":
+        return
+    what = action.replace("_", " ")
+    if right.in_run == "closed":
+        raise not_for_runs(caller.run, what)
+    row = opened.store.read(lambda tx: tx.one("run", id=number(str(caller.run), "R")))
+    if right.in_run == "adds" and not _may_add(opened, row):
+        raise not_for_runs(caller.run, f"{what} (its role has not `may_add_tasks`)")
+    if right.in_run == "own":
+        own = {"run": number(caller.run, "R"), "task": row and row["task"], "parent": row and row["task"]}
+        for key, one in about.items():
+            if number(one, _ABOUT[key]) != own[key]:
+                raise not_for_runs(caller.run, f"{what} for {one}, which is neither this run nor its task,")
+
+
+def _about(use_case: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, str]:
+    """What the arguments of a call say that it is about."""
+    import inspect  # a hook must not wait for it
+
+    bound = inspect.signature(use_case).bind(*args, **given).arguments
+    found = {**bound, **bound.get("values", {})}
+    return {key: str(found[key]) for key in _ABOUT if found.get(key) is not None}
+
+
+def _may_add(opened: Opening, run: Row | None) -> bool:
+    """Whether the role of a run may add tasks."""
+    if run is None or not run["role"] or run["role"] == _NEVER_ADDS:
+        return False
+    from orchestrion.memory.roles import load_role  # reads YAML, which a hook must not wait for
+
+    role = load_role(opened.project.root, run["role"])
+    return role is not None and role.may_add_tasks

@@ -1,0 +1,158 @@
+"""The table of rights: complete, and what it says of roles and of runs is what happens."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrion import Orchestrator
+from orchestrion.core.errors import InvalidInput
+from orchestrion.core.rights import KEYLESS, RIGHTS, ROLES, RUN_VARIABLE, Caller, Role
+from orchestrion.orchestrator.finding import Finding
+from orchestrion.orchestrator.hooking import FileHooks
+from orchestrion.orchestrator.opening import Opening
+from orchestrion.orchestrator.settingup import set_up
+from rights_probe import Probe, expected, outcome
+
+#: What is judged by its name alone: doors do it.
+BY_NAME = {"migrate", "restart_server", "serve", "set_up_client"}
+#: What opens, closes and judges.
+NOT_JUDGED = {"as_", "close", "collector", "judge", "on_behalf_of", "open"}
+PROBED = sorted(name for name in RIGHTS if name in vars(Probe))
+
+
+def test_every_use_case_has_a_line_and_every_line_a_use_case() -> None:
+    public = {name for kind in (Orchestrator, Finding, FileHooks) for name in dir(kind) if not name.startswith("_")}
+    assert public - NOT_JUDGED == set(RIGHTS) - BY_NAME
+    assert len(PROBED) > 120
+
+
+def test_a_use_case_without_a_line_cannot_be_defined() -> None:
+    with pytest.raises(LookupError, match="launder has no line"):
+        type("Further", (Opening,), {"launder": lambda self: None})
+
+
+@pytest.fixture
+def probe(root: Path, store_url: str, environ: dict[str, str], one: Orchestrator) -> Iterator[Orchestrator]:
+    """A project with a run, R1 of T1, and another task."""
+    one.add("held")
+    one.add("other")
+    one.claim("T1")
+    with Probe.open(root, db=store_url, environ=environ) as opened:
+        yield opened
+
+
+def asked(probe: Orchestrator, action: str, run: str, task: str) -> str:
+    """What becomes of a use case that is about a run and a task."""
+    named: dict[str, Any] = {"run": run, "task": task, "parent": task}
+    given: dict[str, Any] = {"task": task} if action == "decide" else {}
+    for one in inspect.signature(getattr(probe, action)).parameters.values():
+        if one.kind is not one.VAR_KEYWORD and (one.default is one.empty or one.name in named):
+            given[one.name] = named.get(one.name, "x")
+    return outcome(lambda: getattr(probe, action)(**given))
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_python_with_each_role(probe: Orchestrator, role: Role) -> None:
+    caller = Caller("token:x", role=role)
+    found = {action: asked(probe.as_(caller), action, "R1", "T1") for action in PROBED}
+    assert found == {action: expected(caller, action) for action in PROBED}
+
+
+def test_python_without_the_key(probe: Orchestrator) -> None:
+    caller = Caller(KEYLESS, role="read")
+    found = {action: asked(probe.as_(caller), action, "R1", "T1") for action in PROBED}
+    assert found == {action: expected(caller, action) for action in PROBED}
+    assert "key_needed" in found.values()
+
+
+@pytest.mark.parametrize(("run", "task"), [("R1", "T1"), ("R2", "T2"), ("R1", "T2")])
+def test_python_from_inside_a_run(probe: Orchestrator, run: str, task: str) -> None:
+    inside = Caller("run:R1", run="R1", may_run_commands=False)
+    foreign = {name for name, is_own in (("run", run == "R1"), ("task", task == "T1")) if not is_own}
+    foreign |= {"parent"} if "task" in foreign else set()
+    found = {action: asked(probe.as_(inside), action, run, task) for action in PROBED}
+    assert found == {action: expected(inside, action, own=not foreign & _about(action)) for action in PROBED}
+
+
+def _about(action: str) -> set[str]:
+    return {"task"} if action == "decide" else set(inspect.signature(getattr(Probe, action)).parameters)
+
+
+# -- from inside a run ------------------------------------------------------------------------------
+
+
+def inside(opened: Orchestrator, environ: dict[str, str], run: str = "R1") -> dict[str, str]:
+    return environ | {RUN_VARIABLE: f"{opened.store.uuid}/{run}"}
+
+
+def test_a_run_decides_nothing_and_reports(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    one.add("gated")
+    one.add_gate("T2", "approval", called="ship it?")
+    one.claim("T1")
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        assert (agent.caller.run, agent.caller.actor) == ("R1", "run:R1")
+        for act in (
+            lambda: agent.open_gate("G1"),
+            lambda: agent.create_token("sneaky", "admin"),
+            lambda: agent.add("more", command="touch x"),
+            lambda: agent.approve("T2"),
+            lambda: agent.set_slots({"global": 9}),
+            lambda: agent.fail("R2", "not mine"),
+            lambda: agent.decide("Not mine", task="T2"),
+            lambda: agent.work(),
+            lambda: Orchestrator.init(root, db=store_url, environ=agent.environ),
+            lambda: set_up("claude", environ=agent.environ),
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                act()
+            assert refused.value.code == "not_for_runs"
+        assert agent.why("T2")["reasons"]
+        agent.heartbeat("R1")
+        agent.decide("Mine", task="T1")
+        agent.done("R1", "it is done")
+    assert one.task("T1").as_json()["state"] == "completed"
+    assert one.show("T2")["gates"][0]["state"] == "open"
+    assert one.tokens() == []
+
+
+def test_only_a_run_of_this_store_is_confined(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    for mark, actor in (("R1", "run:R1"), ("00000000-0000-0000-0000-000000000000/R1", one.caller.actor)):
+        with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}) as free:
+            assert (free.caller.run, free.caller.actor) == (None, actor)
+            free.pause()
+            free.resume()
+
+
+@pytest.mark.parametrize(("role", "may"), [("coordinator", True), ("implementer", False), ("planner", False)])
+def test_tasks_are_added_where_the_role_says_so(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, role: str, may: bool
+) -> None:
+    (root / ".orchestrion" / "roles").mkdir(parents=True)
+    (root / ".orchestrion" / "roles" / "planner.yaml").write_text("may_add_tasks: true\n")
+    one.add("held", role=role)
+    one.claim("T1")
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        if may:
+            agent.add("found on the way", after=["T1"])
+            agent.apply(b"plan: more\ntasks: [{title: a}]\n", "plan.yaml")
+        for act in (
+            *(() if may else (lambda: agent.add("more"),)),
+            lambda: agent.add("more", command="touch x"),
+            lambda: agent.add("more", setup="touch x"),
+            lambda: agent.add("more", checks=("touch x",)),
+            lambda: agent.apply(b"plan: more\ntasks: [{title: b, run: touch x}]\n", "plan.yaml"),
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                act()
+            assert refused.value.code == "not_for_runs"
+    assert one.list_tasks().total == (3 if may else 1)
