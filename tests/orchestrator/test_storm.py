@@ -22,7 +22,7 @@ from direct import Raw
 from orchestrion import Orchestrator
 from waiting import wait_for
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(400)]
 
 EFFORT = float(os.environ.get("ORCHESTRION_TEST_EFFORT", "1"))
 SECONDS = 15.0
@@ -80,7 +80,7 @@ def test_health_is_green_whatever_sixteen_processes_do_and_however_they_die(
     begin = "begin isolation level repeatable read" if dialect == "postgres" else "begin"
     kills, end = 0, time.monotonic() + SECONDS * EFFORT
     with storm(root, store_url, environ, chance) as members:
-        while time.monotonic() < end or (kills < KILLS and time.monotonic() < end + 120):
+        while time.monotonic() < end or (kills < KILLS and time.monotonic() < end + 200):
             victim = chance.randrange(len(members))
             members[victim] = members[victim].killed()
             kills += 1

@@ -38,6 +38,8 @@ def any_store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 def test_a_statement_can_be_prepared_in_every_variant(any_store: Store, name: str) -> None:
     if name in DIALECT_ONLY and name not in OVERRIDES[any_store.dialect]:
         return
+    if any_store._statements.source(name).split("\n")[-1].startswith("lock table"):
+        return  # PREPARE knows no such statement; tests of limits execute it
     for given in _variants(any_store, name):
         text = any_store._statements.text(name, given)
         assert "{" not in text, text
