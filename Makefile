@@ -14,7 +14,7 @@ locked  = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1)
 install = -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-oldest test-page test-agents lint lock bench bench-check kills crowd chaos docs pictures clean
+.PHONY: help venv demo test test-all test-oldest test-page test-agents lint lock bench bench-check soak kills crowd chaos docs pictures clean
 
 help:   ## lists the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
@@ -77,6 +77,11 @@ bench: venv   ## measures, and writes docs/benchmarks.md
 
 bench-check: venv   ## measures, and fails where a ratio is 30 % worse than the stored one
 	$(RUN)/python -m bench --check
+
+HOURS ?= 2
+DATABASE ?= sqlite
+soak: venv   ## whether anything grows while all is in use for HOURS=2 on DATABASE=sqlite (or postgres)
+	$(RUN)/python -m bench.soak --hours $(HOURS) --database $(DATABASE)
 
 kills: venv   ## 1,000 seeded kills of workers, supervisors and agents (some minutes)
 	$(RUN)/python -m tests.runs.kills --kills 1000
