@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
@@ -26,6 +26,9 @@ from orchestrion.scheduler import breaker, decide, finish, messages, overlap, re
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
+
+if TYPE_CHECKING:
+    from orchestrion.runs.patches import Bounds, RunDiff
 
 #: ``done`` names so many of the tasks it made ready.
 UNBLOCKED_SHOWN = 20
@@ -337,12 +340,22 @@ class RunCases(TaskCases):
         gone = not row["workspace"] or remove(repository_of(self), Path(row["workspace"]))
         return {"run": name("R", row["id"]), "workspace": row["workspace"], "removed": gone}
 
-    def diff(self, run: str, *, applies: bool = False) -> str:
-        """What a run changed, as a unified diff; with ``applies`` one that has binary files too, for ``git apply``.
+    def diff(
+        self, run: str, *, skip: int = 0, files: int = 200, max_bytes: int = 1_000_000, file_bytes: int = 100_000
+    ) -> str:
+        """What a run changed, as a unified diff: of each file so many bytes, of all together so many.
 
-        Raises NotFound when it has no commits.
+        Lines that begin with ``#`` say what is left out. ``skip`` passes over so many files; ``run_diff`` has all.
+        Raises NotFound when it has no commits, InvalidInput.
         """
+        bounds = diff_bounds(skip=skip, files=files, max_bytes=max_bytes, file_bytes=file_bytes)
+        pieces = self.run_diff(run).text(bounds, rest="skip={next} goes on")
+        return b"".join(pieces).decode("utf-8", "surrogateescape").removesuffix("\n")
+
+    def run_diff(self, run: str) -> RunDiff:
+        """What a run changed, to be read piece by piece. Raises NotFound when it has no commits."""
         from orchestrion.runs.git import Git
+        from orchestrion.runs.patches import RunDiff
 
         row = self.run(run).row
         if not row["head_commit"] or not row["base_commit"]:
@@ -354,10 +367,7 @@ class RunCases(TaskCases):
                 hint=f"`orchestrion show {run}` tells which files it changed",
                 code="commits_gone",
             )
-        # Whatever the user set for their own reading.
-        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
-        whole = ("--unified=3", "--submodule=short", "--ignore-submodules=none", *(["--binary"] if applies else []))
-        return git.run("diff", *plain, *whole, row["base_commit"], row["head_commit"]).stdout
+        return RunDiff(git, row["base_commit"], row["head_commit"])
 
     def artifact(self, artifact: str, offset: int = 0) -> dict[str, Any]:
         """A page of a stored result. Raises NotFound."""
@@ -538,6 +548,17 @@ class RunCases(TaskCases):
             return _run(tx, one)
 
         return self.store.write(acted)
+
+
+def diff_bounds(*, skip: int = 0, files: int, max_bytes: int, file_bytes: int) -> Bounds:
+    """How much of a diff is asked for. Raises InvalidInput."""
+    from orchestrion.runs.patches import Bounds
+
+    check_number("skip", skip, 0, 2**53)
+    check_number("files", files, 1, 10_000)
+    check_number("max_bytes", max_bytes, 1, 2**53)
+    check_number("file_bytes", file_bytes, 1, 2**26)
+    return Bounds(skip, files, file_bytes, max_bytes)
 
 
 def claims_next(tx: Transaction) -> Task | None:
