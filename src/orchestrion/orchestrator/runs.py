@@ -6,7 +6,6 @@ import json
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
+    from orchestrion.runs.log import Numbered
     from orchestrion.runs.patches import Bounds, RunDiff
 
 #: ``done`` names so many of the tasks it made ready.
@@ -306,9 +306,10 @@ class RunCases(TaskCases):
             self.store.wait_for_change(0.1)
 
     def log_page(self, run: str, offset: int = 0, limit: int = 200) -> dict[str, Any]:
-        """Lines of a run's log from a place on: ``lines``, ``next_offset``, and whether the run is ``over``.
+        """Lines of a run's log from a byte on: ``lines``, ``next_offset``, and whether the run is ``over``.
 
-        Raises NotFound, InvalidInput.
+        Long lines make a page shorter than ``limit``; one without lines is the last for now. Raises NotFound,
+        InvalidInput.
         """
         from orchestrion.runs import log, order
 
@@ -316,9 +317,16 @@ class RunCases(TaskCases):
         check_number("offset", offset, 0, 2**53)
         over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
         file = order.folder(self.project.store_dir, one) / "log.jsonl"
-        found = list(islice(log.read(file, offset), bound))
-        behind = found[-1][0] if found else offset
-        return {"run": name("R", one), "lines": [line for _, line in found], "next_offset": behind, "over": over}
+        lines, behind = log.page(file, offset, bound)
+        return {"run": name("R", one), "lines": lines, "next_offset": behind, "over": over}
+
+    def log_lines(self, run: str, skip: int, limit: int) -> Numbered:
+        """Lines of a run's log behind the first ``skip``, and how many it has. Raises NotFound."""
+        from orchestrion.runs import log, order
+
+        one = number(run, "R")
+        self.store.read(lambda tx: _run(tx, one))
+        return log.numbered(order.folder(self.project.store_dir, one) / "log.jsonl", skip, limit)
 
     def clean_up_run(self, run: str) -> dict[str, Any]:
         """Removes the workspace of a run that is over, unless that would lose work: ``removed``.
@@ -341,16 +349,22 @@ class RunCases(TaskCases):
         return {"run": name("R", row["id"]), "workspace": row["workspace"], "removed": gone}
 
     def diff(
-        self, run: str, *, skip: int = 0, files: int = 200, max_bytes: int = 1_000_000, file_bytes: int = 100_000
+        self,
+        run: str,
+        *,
+        skip: int = 0,
+        files: int = 200,
+        max_bytes: int = 1_000_000,
+        file_bytes: int = 100_000,
+        rest: str = "skip={next} goes on",
     ) -> str:
-        """What a run changed, as a unified diff: of each file so many bytes, of all together so many.
+        """What a run changed, as a unified diff for reading: of each file so many bytes, of all together so many.
 
-        Lines that begin with ``#`` say what is left out. ``skip`` passes over so many files; ``run_diff`` has all.
-        Raises NotFound when it has no commits, InvalidInput.
+        ``skip`` passes over so many files. Lines that begin with ``#`` say what is left out, and in the words of
+        ``rest`` how to go on; ``run_diff`` has all of it. Raises NotFound when it has no commits, InvalidInput.
         """
         bounds = diff_bounds(skip=skip, files=files, max_bytes=max_bytes, file_bytes=file_bytes)
-        pieces = self.run_diff(run).text(bounds, rest="skip={next} goes on")
-        return b"".join(pieces).decode("utf-8", "surrogateescape").removesuffix("\n")
+        return b"".join(self.run_diff(run).text(bounds, rest)).decode("utf-8", "replace").removesuffix("\n")
 
     def run_diff(self, run: str) -> RunDiff:
         """What a run changed, to be read piece by piece. Raises NotFound when it has no commits."""

@@ -8,7 +8,7 @@ so many. What does not fit is counted and said; git is ended as soon as the page
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
@@ -62,23 +62,9 @@ class FilePatch:
         if not self.hidden and len(self.text) + len(piece) <= room:
             self.text += piece
         elif begins or not self.hidden:
+            # Of a line that is too long its beginning is there already.
+            del self.text[self.text.rfind(b"\n") + 1 :]
             self.hidden += 1
-
-
-@dataclass
-class Page:
-    """Some files of a diff, one after the other; afterwards it says where the next page begins."""
-
-    files: Iterator[FilePatch]
-    #: How many files the whole diff has.
-    total: int
-    #: How many files are behind this page or on it, once ``files`` has ended.
-    seen: int = 0
-
-    @property
-    def next(self) -> int | None:
-        """How many files to pass over for the next page; None when this was the last."""
-        return self.seen if self.seen < self.total else None
 
 
 @dataclass(frozen=True)
@@ -91,49 +77,34 @@ class RunDiff:
 
     def whole(self, *, binary: bool = False) -> Iterator[bytes]:
         """All of it as git writes it, in pieces; with ``binary`` also what `git apply` needs for binary files."""
-        with self._asked(*(["--binary"] if binary else [])) as output:
+        with self.asked(*(["--binary"] if binary else [])) as output:
             while piece := output.read1(_PIECE):  # type: ignore[attr-defined]
                 yield piece
 
     def page(self, bounds: Bounds) -> Page:
         """As much of it as the bounds allow. Raises GitProblem."""
-        page = Page(iter(()), self._count(), bounds.skip)
-        page.files = self._fitting(page, bounds)
-        return page
+        return Page(self, bounds, self._count(), bounds.skip)
 
-    def text(self, bounds: Bounds, rest: str) -> Iterator[bytes]:
+    def text(self, bounds: Bounds, rest: str) -> Generator[bytes]:
         """A page as text. Lines that begin with ``#`` say what is left out; ``rest`` says how all of it is seen.
 
         ``{next}`` in ``rest`` becomes the number of files to pass over next time.
         """
         page = self.page(bounds)
-        for file in page.files:
+        for file in page:
             yield bytes(file.text)
             if file.hidden:
-                yield b"# %d more lines of this file are left out\n" % file.hidden
+                yield b"# lines of this file left out: %d\n" % file.hidden
         if page.next is not None:
-            left = f"# {page.total - page.next} of {page.total} files are left out: {rest.format(next=page.next)}\n"
+            left = f"# files left out: {page.total - page.next} of {page.total}; {rest.format(next=page.next)}\n"
             yield left.encode()
 
     def _count(self) -> int:
-        with self._asked("--name-only", "-z") as output:
+        with self.asked("--name-only", "-z") as output:
             return sum(piece.count(b"\0") for piece in iter(lambda: output.read(_PIECE), b""))
 
-    def _fitting(self, page: Page, bounds: Bounds) -> Iterator[FilePatch]:
-        room, last = bounds.max_bytes, bounds.skip + bounds.files
-        with self._asked() as output:
-            for number, file in enumerate(_files(output, bounds)):
-                if number < bounds.skip:
-                    continue
-                if number > bounds.skip and (number >= last or len(file.text) > room):
-                    return
-                room -= len(file.text)
-                page.seen = number + 1
-                yield file
-        page.seen = page.total
-
     @contextmanager
-    def _asked(self, *options: str) -> Iterator[IO[bytes]]:
+    def asked(self, *options: str) -> Iterator[IO[bytes]]:
         """What git writes; whoever has read enough leaves, and it is ended. Raises GitProblem when it refuses."""
         words = ("diff", *_PLAIN, *options, self.base, self.head)
         with self.git.start(*words) as process:
@@ -152,7 +123,37 @@ class RunDiff:
                 raise refusal(subprocess.CompletedProcess(words, process.returncode, "", said))
 
 
-def _files(output: IO[bytes], bounds: Bounds) -> Iterator[FilePatch]:
+@dataclass
+class Page:
+    """Some files of a diff, one after the other; afterwards it says where the next page begins."""
+
+    diff: RunDiff
+    bounds: Bounds
+    #: How many files the whole diff has.
+    total: int
+    #: How many files are behind this page or on it, when it has been read.
+    seen: int
+
+    def __iter__(self) -> Iterator[FilePatch]:
+        room, last = self.bounds.max_bytes, self.bounds.skip + self.bounds.files
+        with self.diff.asked() as output:
+            for number, file in enumerate(files(output, self.bounds)):
+                if number < self.bounds.skip:
+                    continue
+                if number > self.bounds.skip and (number >= last or len(file.text) > room):
+                    return
+                room -= len(file.text)
+                self.seen = number + 1
+                yield file
+        self.seen = self.total
+
+    @property
+    def next(self) -> int | None:
+        """How many files to pass over for the next page; None when this is the last."""
+        return self.seen if self.seen < self.total else None
+
+
+def files(output: IO[bytes], bounds: Bounds) -> Iterator[FilePatch]:
     """The files of a diff; of those that are passed over nothing is kept."""
     file, head, number = FilePatch(), b"", -1
     room = min(bounds.file_bytes, bounds.max_bytes)

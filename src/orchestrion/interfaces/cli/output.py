@@ -115,10 +115,10 @@ def lines(texts: Iterable[str]) -> None:
         _put(f"{text}\n", sys.stdout)
 
 
-def exactly(text: str) -> None:
+def exactly(text: str | bytes) -> None:
     """Prints a text byte for byte, whatever the encoding of stdout; for pipes and files."""
     sys.stdout.flush()
-    sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+    sys.stdout.buffer.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
     sys.stdout.buffer.flush()
 
 

@@ -135,7 +135,7 @@ def of_diff(cases: Orchestrator, run: str, skip: int) -> Found:
         if problem.code != "no_commits":
             raise
         return {"files": None}
-    return {"run": run, "files": [patch.file(one) for one in page.files], "skip": skip, "page": page}
+    return {"run": run, "files": [patch.file(one) for one in page], "skip": skip, "page": page}
 
 
 def of_search(cases: Orchestrator, text: str) -> list[dict[str, str]]:

@@ -29,7 +29,7 @@ class DiffResponse(Response):
         self._pieces = diff.text(bounds, rest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)  # type: ignore[arg-type]
+        request = Request(scope, receive)
         async with self._house.diffs.one(), asyncio.timeout(LONGEST_S):
             # Whatever stops it stops it here, before anything is sent.
             piece = await self._next()

@@ -59,6 +59,7 @@ async def debug(at: At, run: str) -> Any:
 
 @router.get(
     "/{run}/diff",
+    status_code=200,
     response_class=DiffResponse,
     responses={**refusals(304, 404), 200: {"content": {"text/plain": {}}, "description": "a unified diff"}},
 )

@@ -5,3 +5,11 @@ select pg_advisory_xact_lock(1869767528, :project::int) as locked
 -- name: try_lock_shape
 -- PostgreSQL's lock for changes of the shape, without waiting for it.
 select pg_try_advisory_xact_lock(1869767528, :project::int)::int as locked
+
+-- name: share_room
+-- PostgreSQL's writers of new tasks do not wait for each other.
+select pg_advisory_xact_lock_shared(1869767529, :project::int) as locked
+
+-- name: lock_room
+-- PostgreSQL waits until no writer of new tasks is left: what they wrote can be counted then.
+select pg_advisory_xact_lock(1869767529, :project::int) as locked
