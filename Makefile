@@ -83,14 +83,18 @@ DATABASE ?= sqlite
 soak: venv   ## whether anything grows while all is in use for HOURS=2 on DATABASE=sqlite (or postgres)
 	$(RUN)/python -m bench.soak --hours $(HOURS) --database $(DATABASE)
 
-kills: venv   ## 1,000 seeded kills of workers, supervisors and agents (some minutes)
-	$(RUN)/python -m tests.runs.kills --kills 1000
+KILLS ?= 1000
+UNTOUCHED ?= 2000
+kills: venv   ## 1,000 seeded kills of workers, supervisors and agents, beside 2,000 runs left alone (half an hour)
+	$(RUN)/python -m tests.runs.kills --kills $(KILLS) --untouched $(UNTOUCHED)
 
+CROWD ?= 50
 crowd: venv   ## 50 agents that all work at the same moment (half a minute)
-	$(RUN)/python -m tests.runs.crowd --agents 50 --workers 3
+	$(RUN)/python -m tests.runs.crowd --agents $(CROWD) --workers 3
 
+CHAOS ?= --long
 chaos: venv   ## trouble of every kind: broken agents, full disks, cut networks, databases that go away (some minutes)
-	$(RUN)/python -m tests.chaos --long
+	$(RUN)/python -m tests.chaos $(CHAOS)
 
 pictures: venv   ## takes the pictures of docs/concepts/page.md anew; needs Chromium
 	mkdir -p docs/pictures
