@@ -384,9 +384,15 @@ def _peak_mb(pid: int) -> float:
 # -- what is kept ---------------------------------------------------------------------------------------
 
 
+def stored(file: Path = KEPT) -> dict[str, Any]:
+    """What the last soaks found, by database; empty when there were none."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
 def _keep(file: Path, dialect: str, hours: float, seen: Seen, verdicts: list[Verdict]) -> None:
     """Writes the judgement and a curve beside those of the other database."""
-    everything = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    everything = stored(file)
     everything[dialect] = {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "hours": hours,
