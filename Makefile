@@ -15,7 +15,7 @@ locked  = PIP_CONSTRAINT=$(1) PIP_BUILD_CONSTRAINT=$(1)
 install = -m pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-all test-oldest test-page test-agents lint lock bench bench-check kills crowd chaos docs pictures clean
+.PHONY: help venv demo test test-all test-oldest test-page test-agents lint lock bench bench-check soak kills crowd chaos docs pictures clean
 
 help:   ## lists the targets
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed 's/: .*##/\t/' | expand -t 14
@@ -89,14 +89,23 @@ bench: venv   ## measures, and writes docs/benchmarks.md
 bench-check: venv   ## measures, and fails where a ratio is 30 % worse than the stored one
 	$(RUN)/python -m bench --check
 
-kills: venv   ## 1,000 seeded kills of workers, supervisors and agents (some minutes)
-	$(RUN)/python -m tests.runs.kills --kills 1000
+HOURS ?= 2
+DATABASE ?= sqlite
+soak: venv   ## whether anything grows while all is in use for HOURS=2 on DATABASE=sqlite (or postgres)
+	$(RUN)/python -m bench.soak --hours $(HOURS) --database $(DATABASE)
 
+KILLS ?= 1000
+UNTOUCHED ?= 2000
+kills: venv   ## 1,000 seeded kills of workers, supervisors and agents, beside 2,000 runs left alone (half an hour)
+	$(RUN)/python -m tests.runs.kills --kills $(KILLS) --untouched $(UNTOUCHED)
+
+CROWD ?= 50
 crowd: venv   ## 50 agents that all work at the same moment (half a minute)
-	$(RUN)/python -m tests.runs.crowd --agents 50 --workers 3
+	$(RUN)/python -m tests.runs.crowd --agents $(CROWD) --workers 3
 
+CHAOS ?= --long
 chaos: venv   ## trouble of every kind: broken agents, full disks, cut networks, databases that go away (some minutes)
-	$(RUN)/python -m tests.chaos --long
+	$(RUN)/python -m tests.chaos $(CHAOS)
 
 pictures: venv   ## takes the pictures of docs/concepts/page.md anew; needs Chromium
 	mkdir -p docs/pictures

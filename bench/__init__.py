@@ -13,5 +13,6 @@ Nothing imports this folder; it uses ``orchestrion`` as any caller would.
     bound       the bare-driver programs that row 1 compares with
     drain, scaling, cold_start, launch, memory    the rows
     project     a project on disk with its commands, for the rows that start processes
+    soak        a program of its own: everything in use for hours, and whether anything grows
     report      the page, the stored ratios and the comparison with them
 """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import cold_start, door, drain, launch, machine, memory, page, postgres, report, scaling, served
+from bench import cold_start, door, drain, launch, machine, memory, page, postgres, report, scaling, served, soak
 from bench.databases import Databases, PostgresDatabases, SqliteFiles
 from bench.measure import Measurement
 
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     if not options.quick:
         everything = report.merged(report.read_stored(STORED), measured)
         report.write_stored(STORED, everything, where, options.date)
-        PAGE.write_text(report.page(everything, where, options.date), encoding="utf-8")
+        PAGE.write_text(report.page(everything, where, options.date, soak.stored()), encoding="utf-8")
         print(f"written: {PAGE.relative_to(ROOT)}, {STORED.relative_to(ROOT)}")
     return 0
 

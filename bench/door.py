@@ -49,6 +49,7 @@ class Client:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **where
         )
+        self.pid = self._process.pid
         self._number = 0
         #: Bytes of the longest reply of a tool.
         self.longest = 0

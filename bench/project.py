@@ -57,11 +57,11 @@ class BenchProject:
         return Orchestrator.open(self.tree, db=self.url, environ=self.environment)
 
     @contextmanager
-    def worker(self) -> Iterator[None]:
-        """A worker that runs one task at a time, until the end of the block."""
+    def worker(self, *options: str) -> Iterator[int]:
+        """A worker that runs one task at a time, or as ``options`` say, until the end of the block; its process id."""
         with (self.folder / "worker.log").open("wb") as log:
             process = subprocess.Popen(
-                [PROGRAM, "work", "--slots", "1"],
+                [PROGRAM, "work", *(options or ("--slots", "1"))],
                 cwd=self.tree,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
@@ -69,7 +69,7 @@ class BenchProject:
                 stderr=log,
             )
             try:
-                yield
+                yield process.pid
             finally:
                 process.terminate()
                 process.wait(PATIENCE_S)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.measure import Measurement
 
@@ -49,6 +50,15 @@ _MADE_OF = {
     "a connection of its own, one in five making a task; every event must reach every reader. Memory is the resident "
     "size of the server. Readers and requests share the machine with it.",
 }
+_SOAK = (
+    "`make soak` uses everything at once for two hours (`HOURS=8` for longer, `DATABASE=postgres` for the other "
+    "database): 200 readers of events stay connected, small tasks are run, checked and merged, an agent works by MCP, "
+    "pages, REST, diffs and logs are looked at. It fails where the resident size of server, worker or MCP server "
+    "grows by more than 1 MB an hour over the second half, where the server or a supervisor ever held more than it "
+    "may, or where anything asked was not answered. 1 MB is a million bytes."
+)
+#: Lines of the table that shows a curve.
+_CURVE_LINES = 12
 _HOW_TO_READ = """\
 Each line has a value, a bound that was measured beside it in the same run, and their ratio. The ratio is what can be
 carried from one machine to another; milliseconds cannot. A target with `x` is for the ratio, one with a unit is for
@@ -91,14 +101,35 @@ def worse(measured: Iterable[Measurement], stored: Mapping[str, float]) -> list[
     ]
 
 
-def page(measured: Sequence[Measurement], machine: Machine, date: str) -> str:
-    """docs/benchmarks.md."""
+def page(
+    measured: Sequence[Measurement], machine: Machine, date: str, soaked: Mapping[str, Mapping[str, Any]] | None = None
+) -> str:
+    """docs/benchmarks.md; ``soaked`` is what `make soak` found, by database."""
     parts = ["# Benchmarks", f"Measured on {date}.", _facts(machine), "## How to read and repeat this", _HOW_TO_READ]
     for row, title in TITLES.items():
         ours = [one for one in measured if one.row == row]
         if ours:
             parts += [f"## {row}. {title}", _MADE_OF[row], table(ours)]
+    parts += ["## Everything at once, for hours", _SOAK]
+    for database, found in (soaked or {}).items():
+        parts += [f"{database}, {found['hours']:g} hours, {found['date']}:", _judged(found), _curve(found["curve"])]
     return "\n\n".join(parts) + "\n"
+
+
+def _judged(found: Mapping[str, Any]) -> str:
+    return "\n".join(
+        f"- {one['what']}: {_number(one['value'])} {one['unit']} "
+        f"({'at least' if one['at_least'] else 'at most'} {one['target']:g})"
+        for one in found["verdicts"]
+    )
+
+
+def _curve(points: Sequence[Mapping[str, float]]) -> str:
+    """Some points of a curve as a table: hours, and MB of each process."""
+    shown = points[:: max(1, len(points) // _CURVE_LINES)]
+    names = list(shown[0])
+    head = ["| " + " | ".join(names) + " |", "|" + "---:|" * len(names)]
+    return "\n".join([*head, *("| " + " | ".join(f"{point[name]:.2f}" for name in names) + " |" for point in shown)])
 
 
 def table(measured: Iterable[Measurement]) -> str:

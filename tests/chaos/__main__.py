@@ -1,6 +1,6 @@
 """Trouble of every kind, one after the other, and the proof that all ended as it must.
 
-    python -m tests.chaos [--long] [--only NAME ...] [--seed N]
+    python -m tests.chaos [--long] [--only NAME ...] [--part N] [--seed N]
 
 One line for each scenario: its name, its seconds, and ok or what is wrong. Ends with 1 if
 something is.
@@ -9,6 +9,7 @@ something is.
 from __future__ import annotations
 
 import argparse
+import random
 import secrets
 import shutil
 import sys
@@ -25,8 +26,10 @@ from chaos.all import SCENARIOS, Impossible, Play, short
 def main() -> int:
     """Plays what the command line asks for."""
     asked = _asked()
-    names = list(dict.fromkeys(asked.only or ())) or (list(SCENARIOS) if asked.long else short())
     seed = secrets.randbelow(1_000_000) if asked.seed is None else asked.seed
+    names = list(dict.fromkeys(asked.only or ())) or (list(SCENARIOS) if asked.long else short())
+    if asked.part:
+        names = random.Random(seed).sample(names, min(asked.part, len(names)))
     folder = Path(tempfile.mkdtemp(prefix="orchestrion-chaos-"))
     print(f"seed {seed}, {len(names)} scenarios, folder {folder}", flush=True)
     began, wrong = time.monotonic(), 0
@@ -46,6 +49,7 @@ def _asked() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--long", action="store_true", help="larger and longer, and what needs root")
     parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), metavar="NAME", help=", ".join(SCENARIOS))
+    parser.add_argument("--part", type=int, default=None, metavar="N", help="so many of them, by the seed")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, which is printed")
     parser.add_argument("--keep", action="store_true", help="leave the folder for a look")
     return parser.parse_args()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -209,6 +210,43 @@ def test_a_full_queue_says_when_to_come_back_and_stores_nothing(board: Board) ->
     with pytest.raises(Backpressure):
         board.store.write(lambda tx: create.create_all(tx, [NewTask("t")] * 4, limits))
     board.complete(run)
+
+
+def test_many_who_fill_a_queue_at_once_fill_it_exactly(board: Board, store_url: str) -> None:
+    limits, refused = Limits(max_open=30), []
+
+    def fill(number: int) -> None:
+        with closing(open_store(store_url)) as store:
+            try:
+                for step in range(30):
+                    new = [NewTask(f"{number}.{step}.{one}") for one in range(1 + (number + step) % 3)]
+                    store.write(lambda tx, new=new: create.create_all(tx, new, limits))  # type: ignore[misc]
+            except Backpressure as full:
+                refused.append(full)
+
+    fillers = [threading.Thread(target=fill, args=(number,)) for number in range(6)]
+    for filler in fillers:
+        filler.start()
+    for filler in fillers:
+        filler.join()
+    assert len(refused) == 6
+    assert 28 <= len(board.raw.rows("select 1 from tasks")) <= 30
+
+
+def test_open_tasks_are_counted_only_where_the_room_may_be_gone(board: Board) -> None:
+    limits = Limits(max_open=50)
+    counted = "select waiting_counted, waiting_up_to from projects"
+    tasks = [board.add(limits=limits) for _ in range(40)]
+    assert [tuple(row.values()) for row in board.raw.rows(counted)] == [(0, 0)]
+    for _ in range(30):
+        board.complete(board.take(tasks.pop(0)))
+    for _ in range(40):
+        board.add(limits=limits)
+    [known] = board.raw.rows(counted)
+    assert known["waiting_up_to"] == 50
+    assert known["waiting_counted"] == 20
+    with pytest.raises(Backpressure):
+        board.add(limits=limits)
 
 
 def test_a_key_is_taken_once_in_a_plan(board: Board) -> None:

@@ -187,7 +187,13 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "collector to which the server sends traces (OTLP, HTTP); none: nowhere",
     ),
-    Setting("queue.max_open", "integer", None, "open tasks at which new ones are refused; none: no limit", "tasks"),
+    Setting(
+        "queue.max_open",
+        "integer",
+        100_000,
+        "pending and ready tasks of a project at which new ones are refused; none: no limit",
+        "tasks",
+    ),
     Setting("hierarchy.max_depth", "integer", None, "deepest level of child tasks; none: no limit", "levels", least=1),
     Setting("hierarchy.max_children", "integer", None, "most children of a task; none: no limit", "tasks", least=1),
 )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import host
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
@@ -26,6 +25,10 @@ from orchestrion.scheduler import breaker, clones, decide, finish, messages, ove
 from orchestrion.scheduler import claim as claims
 from orchestrion.store import Origin, Transaction
 from orchestrion.store.store import Row
+
+if TYPE_CHECKING:
+    from orchestrion.runs.log import Numbered
+    from orchestrion.runs.patches import Bounds, RunDiff
 
 #: ``done`` names so many of the tasks it made ready.
 UNBLOCKED_SHOWN = 20
@@ -303,9 +306,10 @@ class RunCases(TaskCases):
             self.store.wait_for_change(0.1)
 
     def log_page(self, run: str, offset: int = 0, limit: int = 200) -> dict[str, Any]:
-        """Lines of a run's log from a place on: ``lines``, ``next_offset``, and whether the run is ``over``.
+        """Lines of a run's log from a byte on: ``lines``, ``next_offset``, and whether the run is ``over``.
 
-        Raises NotFound, InvalidInput.
+        Long lines make a page shorter than ``limit``; one without lines is the last for now. Raises NotFound,
+        InvalidInput.
         """
         from orchestrion.runs import log, order
 
@@ -313,9 +317,16 @@ class RunCases(TaskCases):
         check_number("offset", offset, 0, 2**53)
         over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
         file = order.folder(self.project.store_dir, one) / "log.jsonl"
-        found = list(islice(log.read(file, offset), bound))
-        behind = found[-1][0] if found else offset
-        return {"run": name("R", one), "lines": [line for _, line in found], "next_offset": behind, "over": over}
+        lines, behind = log.page(file, offset, bound)
+        return {"run": name("R", one), "lines": lines, "next_offset": behind, "over": over}
+
+    def log_lines(self, run: str, skip: int, limit: int) -> Numbered:
+        """Lines of a run's log behind the first ``skip``, and how many it has. Raises NotFound."""
+        from orchestrion.runs import log, order
+
+        one = number(run, "R")
+        self.store.read(lambda tx: _run(tx, one))
+        return log.numbered(order.folder(self.project.store_dir, one) / "log.jsonl", skip, limit)
 
     def clean_up_run(self, run: str) -> dict[str, Any]:
         """Removes the workspace of a run that is over, unless that would lose work: ``removed``.
@@ -337,12 +348,31 @@ class RunCases(TaskCases):
         gone = not row["workspace"] or remove(repository_of(self), Path(row["workspace"]))
         return {"run": name("R", row["id"]), "workspace": row["workspace"], "removed": gone}
 
-    def diff(self, run: str, *, applies: bool = False) -> str:
-        """What a run changed, as a unified diff; with ``applies`` one that has binary files too, for ``git apply``.
+    def diff(
+        self,
+        run: str,
+        *,
+        skip: int = 0,
+        files: int = 200,
+        max_bytes: int = 1_000_000,
+        file_bytes: int = 100_000,
+        rest: str = "skip={next} goes on",
+    ) -> str:
+        """What a run changed, as a unified diff for reading: of each file so many bytes, of all together so many.
+
+        ``skip`` passes over so many files. Lines that begin with ``#`` say what is left out, and in the words of
+        ``rest`` how to go on; ``run_diff`` has all of it. Raises what that raises, InvalidInput.
+        """
+        bounds = diff_bounds(skip=skip, files=files, max_bytes=max_bytes, file_bytes=file_bytes)
+        return b"".join(self.run_diff(run).text(bounds, rest)).decode("utf-8", "replace").removesuffix("\n")
+
+    def run_diff(self, run: str) -> RunDiff:
+        """What a run changed, to be read piece by piece.
 
         Raises NotFound when it has no commits, or they are gone; Conflict (``other_clone``) when they are elsewhere.
         """
         from orchestrion.runs.git import Git
+        from orchestrion.runs.patches import RunDiff
 
         row = self.run(run).row
         if not row["head_commit"] or not row["base_commit"]:
@@ -355,10 +385,7 @@ class RunCases(TaskCases):
                 hint=f"`orchestrion show {run}` tells which files it changed",
                 code="commits_gone",
             )
-        # Whatever the user set for their own reading.
-        plain = ("--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/")
-        whole = ("--unified=3", "--submodule=short", "--ignore-submodules=none", *(["--binary"] if applies else []))
-        return git.run("diff", *plain, *whole, row["base_commit"], row["head_commit"]).stdout
+        return RunDiff(git, row["base_commit"], row["head_commit"])
 
     def artifact(self, artifact: str, offset: int = 0) -> dict[str, Any]:
         """A page of a stored result. Raises NotFound."""
@@ -550,6 +577,17 @@ class RunCases(TaskCases):
             return _run(tx, one)
 
         return self.store.write(acted)
+
+
+def diff_bounds(*, skip: int = 0, files: int, max_bytes: int, file_bytes: int) -> Bounds:
+    """How much of a diff is asked for. Raises InvalidInput."""
+    from orchestrion.runs.patches import Bounds
+
+    check_number("skip", skip, 0, 2**53)
+    check_number("files", files, 1, 10_000)
+    check_number("max_bytes", max_bytes, 1, 2**53)
+    check_number("file_bytes", file_bytes, 1, 2**26)
+    return Bounds(skip, files, file_bytes, max_bytes)
 
 
 def claims_next(tx: Transaction) -> Task | None:

@@ -130,13 +130,13 @@ class ShowingCases(MaintenanceCases):
 
         row = self.run(run).row
         file = order.folder(self.project.store_dir, row["id"]) / "log.jsonl"
-        end = file.stat().st_size if offset is None and file.exists() else 0
+        end = file.stat().st_size if file.exists() else 0
         start = max(0, end - LOG_PIECE) if offset is None else offset
         page = self.log_page(run, start, limit)
         return {
             **page,
             "cut": offset is None and start > 0,
-            "more": len(page["lines"]) >= limit,
+            "more": bool(page["lines"]) and page["next_offset"] < end,
             "plain": not speaks_in_events(row["agent"], self.config["agents"].get(row["agent"], {})),
         }
 

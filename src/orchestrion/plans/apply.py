@@ -100,7 +100,6 @@ def _create(
     if not new:
         return
     tx.one("lock_shape")
-    create.refuse_when_full(tx, len(new), limits)
     known = set(applied.tasks)
     above = {task.key: applied.tasks[p] for task in new if (p := wanted[task.key][1]) in known}
     shape.refuse_cancelled(tx, set(above.values()))

@@ -20,7 +20,7 @@ from contextlib import suppress
 from itertools import islice
 from json.encoder import encode_basestring as quoted
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrion.core import private
 from orchestrion.core.masking import MaskedStream, Masker
@@ -29,6 +29,10 @@ from orchestrion.core.masking import MaskedStream, Masker
 PIECE = 32_768
 #: A flooding agent fills the log to here; what follows is counted, not kept.
 MOST_BYTES = 256 * 1024 * 1024
+#: A page of a log has no more bytes than this, unless it is one line.
+PAGE_BYTES = 256 * 1024
+#: Lines are counted in pieces of so many bytes.
+_PIECE = 1024 * 1024
 #: Lines that make an agent's "last words".
 LAST_WORDS = 12
 
@@ -136,6 +140,46 @@ def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
             offset += len(raw)
             if (line := _parsed(raw)) is not None:
                 yield offset, line
+
+
+class Numbered(NamedTuple):
+    """Some lines of a log, found by their number."""
+
+    lines: list[dict[str, Any]]
+    #: How many lines are behind these or among them.
+    next: int
+    #: How many the whole log has.
+    total: int
+
+
+def page(file: Path, offset: int, lines: int) -> tuple[list[dict[str, Any]], int]:
+    """At most so many lines from a byte offset on, and the next offset; long lines make the page shorter."""
+    found: list[dict[str, Any]] = []
+    behind = offset
+    for end, line in islice(read(file, offset), lines):
+        if found and end - offset > PAGE_BYTES:
+            break
+        found.append(line)
+        behind = end
+    return found, behind
+
+
+def numbered(file: Path, skip: int, lines: int) -> Numbered:
+    """At most so many lines behind the first ``skip``, of which nothing is parsed; long ones make it fewer."""
+    found: list[dict[str, Any]] = []
+    size, behind = 0, skip
+    try:
+        stream = file.open("rb")
+    except FileNotFoundError:
+        return Numbered([], skip, 0)
+    with stream:
+        for number, raw in enumerate(islice(stream, skip + lines)):
+            size += len(raw) if number >= skip else 0
+            if number >= skip and (size <= PAGE_BYTES or number == skip):
+                behind = number + 1
+                found += [line for line in [_parsed(raw)] if line is not None]
+        stream.seek(0)
+        return Numbered(found, behind, sum(piece.count(b"\n") for piece in iter(lambda: stream.read(_PIECE), b"")))
 
 
 def _parsed(raw: bytes) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ from orchestrion.scheduler.limits import Limits as Limits
 from orchestrion.scheduler.settle import settle
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
-from orchestrion.store.store import Row
+from orchestrion.store.store import Again, Row
 
 #: Seconds after which a caller refused for a full queue may ask again.
 RETRY_AFTER_S = 5.0
@@ -53,7 +53,6 @@ def create_all(
 ) -> list[int]:
     """Writes many tasks at once; all or nothing. Returns their numbers in order."""
     limits = limits or Limits()
-    refuse_when_full(tx, len(new), limits)
     if any(task.parent for task in new):
         tx.one("lock_shape")
     prerequisites = _prerequisites(tx, new)
@@ -76,8 +75,14 @@ def create_all(
 
 
 def write_rows(tx: Transaction, new: Sequence[NewTask], limits: Limits, began: Began | None = None) -> list[int]:
-    """Writes the rows alone: no edges, nothing settled. For whoever adds edges among them next."""
+    """Writes the rows alone: no edges, nothing settled. For whoever adds edges among them next.
+
+    Raises Backpressure when the queue has no room for all of them.
+    """
+    highest = _highest_number(tx, len(new), limits)
     ids = [row["id"] for row in tx.all("reserve_tasks", count=len(new))] if new else []
+    if ids and highest is not None and ids[-1] > highest:
+        raise Again  # others took the last room meanwhile; asked once more, it is counted
     lanes = _Lanes(tx, limits)
     plans: dict[str, int] = {}
     rows = []
@@ -148,16 +153,30 @@ class _Lanes:
         return int(row["id"])
 
 
-def refuse_when_full(tx: Transaction, count: int, limits: Limits) -> None:
+def _highest_number(tx: Transaction, count: int, limits: Limits) -> int | None:
+    """Up to which number new tasks fit into the queue; None: it has no limit. Raises Backpressure.
+
+    Since they were counted last there came no more tasks than numbers were given. Only where that may be too many
+    they are counted anew, while nobody else writes new ones.
+    """
     if limits.max_open is None:
-        return
-    if count > limits.max_open or tx.one("more_open_than", limit=limits.max_open - count):
+        return None
+    known = tx.the("waiting_known")
+    if known["counted"] is not None and known["counted"] + known["last"] - known["up_to"] + count <= limits.max_open:
+        tx.one("share_room")
+    else:
+        tx.one("lock_room")
+        tx.put("count_waiting", last=tx.the("waiting_known")["last"])
+        known = tx.the("waiting_known")
+    highest = int(known["up_to"] + limits.max_open - known["counted"])
+    if known["last"] + count > highest:
         raise Backpressure(
             f"the queue holds at most {limits.max_open} open tasks and has no room for {count} more",
             retry_after_s=RETRY_AFTER_S,
             hint="wait until some are done, or raise queue.max_open",
             max_open=limits.max_open,
         )
+    return highest
 
 
 def _parents(tx: Transaction, new: Sequence[NewTask], limits: Limits) -> list[int]:

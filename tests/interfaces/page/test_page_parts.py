@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import pytest
 
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript, wording
+from orchestrion.runs.patches import files
 
 
 def card(state: str, **values: Any) -> dict[str, Any]:
@@ -171,7 +173,7 @@ Binary files a/pic.png and b/pic.png differ
 
 
 def test_a_diff_is_taken_apart_by_file() -> None:
-    found = patch.files(DIFF)
+    found = [patch.file(one) for one in files(io.BytesIO(DIFF.encode()), patch.BOUNDS)]
     assert [(one.path, one.note, one.added, one.removed) for one in found] == [
         ("a.txt", "", 1, 1),
         ("new", "new file", 1, 0),
@@ -184,11 +186,6 @@ def test_a_diff_is_taken_apart_by_file() -> None:
         ("add", None, 2, "++ two"),
         ("same", 3, 3, "three"),
     ]
-
-
-def test_a_long_file_is_cut_and_counted() -> None:
-    many = "diff --git a/x b/x\n+++ b/x\n@@ -0,0 +1,9 @@\n" + "+y\n" * (patch.MOST_LINES + 10)
-    assert (patch.files(many)[0].hidden, patch.files(many)[0].added) == (11, patch.MOST_LINES + 10)
 
 
 def test_charts_count_what_failed_together() -> None:

@@ -141,11 +141,11 @@ def lines(texts: Iterable[str]) -> None:
         _put(f"{text}\n", sys.stdout)
 
 
-def exactly(text: str) -> None:
+def exactly(text: str | bytes) -> None:
     """Prints a text byte for byte, whatever the encoding of stdout; for pipes and files."""
     flush()
     with _answering():
-        sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+        sys.stdout.buffer.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
     flush()
 
 

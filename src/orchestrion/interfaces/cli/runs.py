@@ -61,18 +61,19 @@ def log(call: Call, run: str | None, follow: bool, raw: bool) -> None:
 @run_argument()
 def diff(call: Call, run: str | None) -> None:
     """A unified diff from the commit it started from to what it made of it. Into a pipe it goes exactly
-    as it is, on a terminal without control characters.
+    as it is, on a terminal without control characters. With --json a large one is cut, and says so.
     """
     with call.open() as orchestrion:
         one = own_run(run, orchestrion.store.uuid)
-        is_read = not call.json and output.is_terminal(sys.stdout)
-        text = orchestrion.diff(one, applies=not is_read)
-    if call.json:
-        output.document({"run": one.rpartition("/")[2].upper(), "diff": text})
-    elif is_read:
-        output.lines(_coloured(text))
-    elif text:
-        output.exactly(f"{text}\n")
+        if call.json:
+            name = one.rpartition("/")[2].upper()
+            text = orchestrion.diff(one, rest=f"`orchestrion diff {name}` shows all")
+            output.document({"run": name, "diff": text})
+        elif output.is_terminal(sys.stdout):
+            output.lines(_coloured(orchestrion.run_diff(one).whole()))
+        else:
+            for piece in orchestrion.run_diff(one).whole(binary=True):
+                output.exactly(piece)
 
 
 @command("kill", "orchestrion kill R31 --reason 'wrong branch'")
@@ -239,11 +240,20 @@ def _happened(line: Mapping[str, Any]) -> str:
 _EVENTS = {"note": _noted, "event": _happened}
 
 
-def _coloured(text: str) -> Iterator[str]:
+def _coloured(pieces: Iterator[bytes]) -> Iterator[str]:
     styles = {"+": "green", "-": "red", "@": "cyan"}
-    for line in text.split("\n"):
+    for line in _lines(pieces):
         head = line.startswith(("diff ", "index ", "--- ", "+++ "))
         yield output.paint(output.block(line), "bold" if head else styles.get(line[:1], ""))
+
+
+def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
+    behind = b""
+    for piece in pieces:
+        *whole, behind = (behind + piece).split(b"\n")
+        yield from (line.decode("utf-8", "surrogateescape") for line in whole)
+    if behind:
+        yield behind.decode("utf-8", "surrogateescape")
 
 
 def _change(text: str) -> tuple[str, int]:

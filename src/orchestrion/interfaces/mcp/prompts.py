@@ -89,8 +89,9 @@ def _review(cases: Orchestrator, given: Mapping[str, str]) -> str:
     listed = "\n".join(f"- {one['id']} {one['title']} ({one['state']}): {one['summary'] or ''}" for one in tasks)
     return (
         f"Review this work:\n{listed or '- nothing waits for a review'}\n\n"
-        "Read each task (orchestrion://tasks/ID), its diff and its files. Accept it with orchestrator_update_task "
-        "status completed, or send it back with status pending and a reason that says what is to be changed."
+        "Read each task (orchestrion://tasks/ID), the diff of its run (orchestrion://runs/ID/diff) and its files. "
+        "Accept it with orchestrator_update_task status completed, or send it back with status pending and a reason "
+        "that says what is to be changed."
     )
 
 

@@ -1,7 +1,7 @@
 """What can be read whole: tasks, runs, logs, decisions, briefs, artifacts, each at its address.
 
-A resource is as long as it is; artifacts and logs come in pages (``?offset=``), for they may
-be of any length.
+A resource is as long as it is; artifacts, logs and diffs come in pages (``?offset=``), for they
+may be of any length.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import InvalidInput, NotFound
@@ -22,6 +21,8 @@ SCHEME = "orchestrion://"
 JSON, MARKDOWN, TEXT = "application/json", "text/markdown", "text/plain"
 #: Entries of a list, lines of a page of a log.
 LISTED, LINES = 100, 500
+#: A page of a diff.
+DIFF_BYTES = 40_000
 
 FIXED: tuple[dict[str, str], ...] = (
     {"uri": f"{SCHEME}tasks", "name": "tasks", "description": "Open tasks", "mimeType": JSON},
@@ -32,6 +33,7 @@ TEMPLATES: tuple[dict[str, str], ...] = (
     {"uriTemplate": SCHEME + "tasks/{id}", "name": "task", "description": "All of a task", "mimeType": JSON},
     {"uriTemplate": SCHEME + "runs/{id}", "name": "run", "description": "All of a run", "mimeType": JSON},
     {"uriTemplate": SCHEME + "runs/{id}/log", "name": "log", "description": "What its agent wrote", "mimeType": TEXT},
+    {"uriTemplate": SCHEME + "runs/{id}/diff", "name": "diff", "description": "What it changed", "mimeType": TEXT},
     {"uriTemplate": SCHEME + "decisions/{id}", "name": "decision", "description": "An ADR", "mimeType": MARKDOWN},
     {"uriTemplate": SCHEME + "briefs/{id}", "name": "brief", "description": "A run's brief", "mimeType": MARKDOWN},
     {
@@ -41,14 +43,16 @@ TEMPLATES: tuple[dict[str, str], ...] = (
         "mimeType": TEXT,
     },
 )
-_ADDRESS = re.compile(r"orchestrion://([a-z]+)(?:/([A-Za-z][0-9]+))?(?:/(log))?(?:\?offset=([0-9]{1,12}))?\Z", re.ASCII)
+_ADDRESS = re.compile(
+    r"orchestrion://([a-z]+)(?:/([A-Za-z][0-9]+))?(?:/(log|diff))?(?:\?offset=([0-9]{1,12}))?\Z", re.ASCII
+)
 
 
 def read(desk: Desk, seat: Seat, uri: str) -> tuple[str, str]:
     """Type and text of a resource. Raises NotFound, InvalidInput."""
     match = _ADDRESS.match(uri)
     noun, thing = (match[1], match[2]) if match else ("", None)
-    kind = f"{noun}/{'{id}' if thing else ''}{'/log' if match and match[3] else ''}".rstrip("/")
+    kind = f"{noun}/{'{id}' if thing else ''}{f'/{match[3]}' if match and match[3] else ''}".rstrip("/")
     reader = _READERS.get(kind)
     if match is None or reader is None:
         raise NotFound(
@@ -57,7 +61,7 @@ def read(desk: Desk, seat: Seat, uri: str) -> tuple[str, str]:
             code="no_resource",
         )
     offset = int(match[4] or 0)
-    if offset and kind not in ("artifacts/{id}", "runs/{id}/log"):
+    if offset and kind not in ("artifacts/{id}", "runs/{id}/log", "runs/{id}/diff"):
         raise InvalidInput(f"{noun} have no pages", hint="leave out ?offset", code="invalid_offset")
     return reader(desk.project(seat.folder), thing or "", offset)
 
@@ -76,10 +80,16 @@ def _run(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
 
 
 def _log(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
-    lines = list(islice(cases.log(_named(thing, "R")), offset, offset + LINES + 1))
-    text = "\n".join(_json(line) for line in lines[:LINES])
-    more = f"\n… go on: {SCHEME}runs/{thing}/log?offset={offset + LINES}" if len(lines) > LINES else ""
+    found = cases.log_lines(_named(thing, "R"), offset, LINES)
+    text = "\n".join(_json(line) for line in found.lines)
+    more = f"\n… go on: {SCHEME}runs/{thing}/log?offset={found.next}" if found.next < found.total else ""
     return TEXT, text + more
+
+
+def _diff(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+    rest = f"go on: {SCHEME}runs/{thing}/diff?offset={{next}}"
+    sizes = {"files": 100, "max_bytes": DIFF_BYTES, "file_bytes": DIFF_BYTES // 4}
+    return TEXT, cases.diff(_named(thing, "R"), skip=offset, rest=rest, **sizes)
 
 
 def _decisions(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
@@ -122,6 +132,7 @@ _READERS: dict[str, Callable[[Orchestrator, str, int], tuple[str, str]]] = {
     "tasks/{id}": _task,
     "runs/{id}": _run,
     "runs/{id}/log": _log,
+    "runs/{id}/diff": _diff,
     "decisions": _decisions,
     "decisions/{id}": _decision,
     "briefs/{id}": _brief,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrion.core.errors import NotFound
@@ -128,15 +129,15 @@ def of_log(cases: Orchestrator, run: str, offset: int) -> Found:
     return {"log": page, "entries": transcript.entries(page["lines"], plain=page["plain"])}
 
 
-def of_diff(cases: Orchestrator, run: str) -> Found:
-    """A run's diff by file; ``files`` is None while it has committed nothing."""
+def of_diff(cases: Orchestrator, run: str, skip: int) -> Found:
+    """Files of a run's diff behind the first ``skip``; ``files`` is None while it has committed nothing."""
     try:
-        found = patch.files(cases.diff(run))
+        page = cases.run_diff(run).page(replace(patch.BOUNDS, skip=skip))
     except NotFound as problem:
         if problem.code != "no_commits":
             raise
-        return {"files": None, "total": 0}
-    return {"files": found[: patch.MOST_FILES], "total": len(found)}
+        return {"files": None}
+    return {"run": run, "files": [patch.file(one) for one in page], "skip": skip, "page": page}
 
 
 def of_search(cases: Orchestrator, text: str) -> list[dict[str, str]]:

@@ -1,12 +1,14 @@
-"""A unified diff, taken apart by file."""
+"""One file of a run's diff, taken apart by line."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
 
-#: So many lines of one file, and so many files, are shown; the others are counted.
-MOST_LINES, MOST_FILES = 1500, 200
+from orchestrion.runs.patches import Bounds, FilePatch
+
+#: What is shown at once; the rest is counted and comes when it is asked for.
+BOUNDS = Bounds(files=50, file_bytes=30_000, max_bytes=60_000)
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@(.*)")
 
 
@@ -36,32 +38,28 @@ class File:
     hidden: int = 0
 
 
-def files(diff: str) -> list[File]:
-    """Files of a diff, in its order."""
-    found: list[File] = []
+def file(patch: FilePatch) -> File:
+    """A file of a run's diff."""
+    lines = patch.text.decode("utf-8", "replace").split("\n")
+    found = File(_path_of(lines[0]), added=patch.added, removed=patch.removed, hidden=patch.hidden)
     old = new = 0
     in_hunk = False
-    for text in diff.split("\n"):
-        if text.startswith("diff --git "):
-            found.append(File(_path_of(text)))
-            in_hunk = False
-        elif not found:
-            continue
-        elif hunk := _HUNK.match(text):
+    for text in lines[1:]:
+        if hunk := _HUNK.match(text):
             old, new, in_hunk = int(hunk[1]), int(hunk[2]), True
-            _keep(found[-1], Line("hunk", None, None, hunk[3].strip()))
+            found.lines.append(Line("hunk", None, None, hunk[3].strip()))
+        elif text.startswith("diff --git "):
+            in_hunk = False
         elif not in_hunk:
-            _head(found[-1], text)
+            _head(found, text)
         elif text.startswith("+"):
-            found[-1].added += 1
-            _keep(found[-1], Line("add", None, new, text[1:]))
+            found.lines.append(Line("add", None, new, text[1:]))
             new += 1
         elif text.startswith("-"):
-            found[-1].removed += 1
-            _keep(found[-1], Line("del", old, None, text[1:]))
+            found.lines.append(Line("del", old, None, text[1:]))
             old += 1
         elif text.startswith(" "):
-            _keep(found[-1], Line("same", old, new, text[1:]))
+            found.lines.append(Line("same", old, new, text[1:]))
             old, new = old + 1, new + 1
     return found
 
@@ -80,10 +78,3 @@ def _head(file: File, text: str) -> None:
         file.note = f"renamed from {text[12:]}"
     elif text.startswith("Binary files"):
         file.note = "binary"
-
-
-def _keep(file: File, line: Line) -> None:
-    if len(file.lines) < MOST_LINES:
-        file.lines.append(line)
-    else:
-        file.hidden += 1

@@ -93,8 +93,9 @@ def _things(router: APIRouter, house: House) -> None:
 
     @router.get("/runs/{run}/diff")
     async def show_diff(request: Request, run: str) -> Response:
-        name = _named(run, "R")
-        return filled(request, "diff.html", **await house.do(lambda: contents.of_diff(house.cases, name)))
+        name, skip = _named(run, "R"), _bounded(request, "skip", 0, 2**53, least=0)
+        async with house.diffs.one():
+            return await house.do(lambda: filled(request, "diff.html", **contents.of_diff(house.cases, name, skip)))
 
     @router.get("/artifacts/{artifact}")
     async def show_artifact(request: Request, artifact: str) -> Response:

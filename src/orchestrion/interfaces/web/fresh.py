@@ -1,8 +1,9 @@
-"""What a caller has already is not sent again: every JSON answer has an ``ETag``, ``If-None-Match`` is answered 304."""
+"""What a caller has already is not sent again: every answer has an ``ETag``, ``If-None-Match`` is answered 304."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 
 from orchestrion.interfaces.web.security import App, Message, Receive, Scope, Send
 
@@ -26,44 +27,56 @@ class Fresh:
 
 
 class _Held:
-    """Holds an answer back until it is whole."""
+    """Holds an answer back until it is whole; one that brings its own tag is passed on as it comes."""
 
     def __init__(self, send: Send, known: str) -> None:
         self._send = send
         self._known = known
         self._start: Message = {}
         self._body = b""
+        #: What is done with the pieces of the body.
+        self._take: Callable[[Message], Awaitable[None]] = send
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._start = message
-            return
-        if self._start["status"] != 200:
-            await self._pass_on(message)
-            return
+            await self._begin(message)
+        else:
+            await self._take(message)
+
+    async def _begin(self, start: Message) -> None:
+        tag = next((value for key, value in start["headers"] if key.lower() == b"etag"), None)
+        if start["status"] == 200 and tag is None:
+            self._start, self._take = start, self._hold
+        elif start["status"] == 200 and tag is not None and _has(self._known, tag.decode("latin-1")):
+            self._take = _drop
+            await self._unchanged(start)
+        else:
+            await self._send(start)
+
+    async def _hold(self, message: Message) -> None:
         self._body += message.get("body", b"")
-        if message.get("more_body"):
-            return
+        if not message.get("more_body"):
+            await self._end()
+
+    async def _end(self) -> None:
+        tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
         headers = [(key, value) for key, value in self._start["headers"] if key.lower() != b"content-length"]
-        tag = next((value for key, value in headers if key.lower() == b"etag"), None)
-        if tag is None:
-            tag = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'.encode()
-            headers.append((b"etag", tag))
-        if _has(self._known, tag.decode("latin-1")):
-            kept = [pair for pair in headers if pair[0].lower() not in (b"content-type",)]
-            await self._send({**self._start, "status": 304, "headers": kept})
-            await self._send({"type": "http.response.body", "body": b""})
+        start = {**self._start, "headers": [*headers, (b"etag", tag.encode())]}
+        if _has(self._known, tag):
+            await self._unchanged(start)
             return
-        headers.append((b"content-length", str(len(self._body)).encode()))
-        await self._send({**self._start, "headers": headers})
+        start["headers"].append((b"content-length", str(len(self._body)).encode()))
+        await self._send(start)
         await self._send({"type": "http.response.body", "body": self._body})
 
-    async def _pass_on(self, message: Message) -> None:
-        if self._start:
-            start, self._start = self._start, {"status": 0}
-            if start["status"]:
-                await self._send(start)
-        await self._send(message)
+    async def _unchanged(self, start: Message) -> None:
+        kept = [pair for pair in start["headers"] if pair[0].lower() not in (b"content-type", b"content-length")]
+        await self._send({**start, "status": 304, "headers": kept})
+        await self._send({"type": "http.response.body", "body": b""})
+
+
+async def _drop(message: Message) -> None:
+    """The caller has it already."""
 
 
 def _has(known: str, tag: str) -> bool:

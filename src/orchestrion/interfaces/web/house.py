@@ -12,11 +12,12 @@ import hashlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from orchestrion.core.errors import Backpressure
 from orchestrion.orchestrator.opening import user_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 Result = TypeVar("Result")
 
+#: git is asked for so many diffs at the same time; who asks for one more waits so long for a turn, in seconds.
+DIFFS_AT_ONCE, DIFF_PATIENCE_S = 4, 5.0
 #: Use cases at the same time; each thread has a connection to the database.
 THREADS = 12
 #: So long the threads wait for each other at the end, in seconds.
@@ -50,6 +53,29 @@ class Answers:
         self.within.update(bound for bound in BOUNDS if seconds <= bound)
         self.seconds += seconds
         self.total += 1
+
+
+class Turns:
+    """Room for so many diffs at a time; others wait a moment."""
+
+    def __init__(self) -> None:
+        self._room = asyncio.Semaphore(DIFFS_AT_ONCE)
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Waits for a turn. Raises Backpressure."""
+        try:
+            await asyncio.wait_for(self._room.acquire(), DIFF_PATIENCE_S)
+        except TimeoutError as never:
+            raise Backpressure(
+                f"this server makes {DIFFS_AT_ONCE} diffs at a time, and others wait",
+                hint="ask again in a moment",
+                retry_after_s=DIFF_PATIENCE_S,
+            ) from never
+        try:
+            yield
+        finally:
+            self._room.release()
 
 
 def _short(name: str) -> str:
@@ -78,6 +104,8 @@ class House:
         self.stopping: list[Callable[[], None]] = []
         #: What is to end before the server does.
         self.leaving: list[Callable[[], Awaitable[None]]] = []
+        #: Diffs that are made at the same time.
+        self.diffs = Turns()
         self._being_done: dict[str, asyncio.Future[Any]] = {}
         #: The page's session is kept by browsers under this name; ports of one machine share their cookies.
         self.cookie = f"orchestrion_{_short(f'{cases.store.uuid}/{cases.store.project_name}')}"

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from starlette.responses import PlainTextResponse
+from starlette.responses import Response
 
 from orchestrion.interfaces.web import asked as bodies
 from orchestrion.interfaces.web import shapes
+from orchestrion.interfaces.web.diffs import DiffResponse
 from orchestrion.interfaces.web.problems import refusals
 from orchestrion.interfaces.web.routing import At
 from orchestrion.interfaces.web.tasks import Limit
+from orchestrion.orchestrator.runs import diff_bounds
 
 router = APIRouter(prefix="/api/v1/runs", tags=["runs"], responses=refusals())
 
@@ -57,13 +59,24 @@ async def debug(at: At, run: str) -> Any:
 
 @router.get(
     "/{run}/diff",
-    response_class=PlainTextResponse,
+    status_code=200,
+    response_class=DiffResponse,
     responses={**refusals(304, 404), 200: {"content": {"text/plain": {}}, "description": "a unified diff"}},
 )
-async def diff(at: At, run: str) -> PlainTextResponse:
-    """What a run changed, as a unified diff."""
-    text = await at.do(lambda cases: cases.diff(run))
-    return PlainTextResponse(text.encode("utf-8", "replace"))
+async def diff(
+    at: At,
+    run: str,
+    skip: Annotated[int, Query(ge=0, le=2**53)] = 0,
+    limit: Limit = 200,
+    max_bytes: Annotated[int, Query(ge=1, le=2**26)] = 1_000_000,
+    file_bytes: Annotated[int, Query(ge=1, le=2**24)] = 100_000,
+) -> Response:
+    """What a run changed, as a unified diff: `limit` files behind the first `skip`, of each at most `file_bytes`,
+    of all together `max_bytes`. Lines that begin with `#` say what is left out and how to go on.
+    """
+    bounds = diff_bounds(skip=skip, files=limit, max_bytes=max_bytes, file_bytes=file_bytes)
+    found = await at.do(lambda cases: cases.run_diff(run))
+    return DiffResponse(at.house, found, bounds, f"?skip={{next}} goes on; `orchestrion diff {run}` shows all")
 
 
 @router.post("/{run}/kill", response_model=shapes.Run, responses=_ACT)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from types import FrameType
 
 from orchestrion.interfaces.listening import BACKLOG
+from orchestrion.interfaces.web import heap
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import names_of
 
@@ -25,6 +26,7 @@ def serve(house: House, listener: socket.socket, host: str, said: Callable[[str]
     from orchestrion.interfaces.http_connection import IDLE_S, TimedConnection
     from orchestrion.interfaces.web.app import create_app
 
+    heap.bound()
     house.names = names_of(host, house.config["serve.names"])
     app = create_app(house)
 

@@ -97,9 +97,17 @@ where l.project = :project
   and l.role = :role  --? role
   and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
 
--- name: more_open_than
--- Whether more tasks wait or are ready than the queue may hold.
-select 1 as full from tasks where project = :project and state in ('pending', 'ready') limit 1 offset :limit
+-- name: waiting_known
+-- How many tasks waited or were ready when they were counted last, up to which number, and the last number given.
+select waiting_counted as counted, waiting_up_to as up_to,
+    coalesce((select seq from sqlite_sequence where name = 'tasks'), 0) as last
+from projects where id = :project
+
+-- name: count_waiting
+-- Counts the tasks that wait or are ready, and keeps up to which number they are counted.
+update projects set waiting_up_to = :last,
+    waiting_counted = (select count(*) from tasks where project = :project and state in ('pending', 'ready'))
+where id = :project
 
 -- name: children
 -- Numbers of the direct children.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
@@ -52,20 +51,18 @@ def _one(call: ToolCall, run: str) -> dict[str, Any]:
         "overlaps": detail["overlaps"][:10],
         "messages": [{key: one[key] for key in ("text", "state", "created_at")} for one in detail["messages"][-5:]],
         "log": f"orchestrion://runs/{detail['id']}/log",
+        "diff": f"orchestrion://runs/{detail['id']}/diff",
     }
     if not call.given["include_log"]:
         return fitted(reply, ("files", "messages", "checks"))
-    total = sum(1 for _ in call.cases.log(run))
     offset = call.given["offset"]
-    lines = (
-        {key: shortened(str(value), 300, reply["log"]) for key, value in line.items()}
-        for line in islice(call.cases.log(run), offset, offset + 200)
-    )
+    found = call.cases.log_lines(run, offset, 200)
+    lines = ({key: shortened(str(value), 300, reply["log"]) for key, value in line.items()} for line in found.lines)
     return page(
-        {"run": detail["id"], "state": detail["state"], "log_total": total},
+        {"run": detail["id"], "state": detail["state"], "log_total": found.total},
         "log_lines",
         lines,
-        total=total,
+        total=found.total,
         offset=offset,
     )
 

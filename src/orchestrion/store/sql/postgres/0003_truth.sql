@@ -28,3 +28,9 @@ create table logins (
     expires_at bigint not null,
     ended_at   bigint
 );
+
+-- How many tasks waited or were ready when they were counted last, and the last task's number then: with the numbers
+-- given since that is the most there can be now, so that nobody counts while there is room.
+alter table projects add column waiting_counted bigint;    -- null: never counted
+alter table projects add column waiting_up_to bigint;
+create index tasks_waiting on tasks (project) where state in ('pending', 'ready');

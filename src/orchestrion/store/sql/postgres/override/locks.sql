@@ -9,3 +9,11 @@ select pg_try_advisory_xact_lock(1869767528, :project::int)::int as locked
 -- name: lock_runs
 -- What a run's end deletes is what it saw when it took the run; a hold that is made meanwhile would stay.
 lock table runs in exclusive mode
+
+-- name: share_room
+-- PostgreSQL's writers of new tasks do not wait for each other.
+select pg_advisory_xact_lock_shared(1869767529, :project::int) as locked
+
+-- name: lock_room
+-- PostgreSQL waits until no writer of new tasks is left: what they wrote can be counted then.
+select pg_advisory_xact_lock(1869767529, :project::int) as locked

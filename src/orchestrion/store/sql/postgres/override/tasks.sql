@@ -2,6 +2,12 @@
 -- PostgreSQL's sequence gives numbers without a lock.
 select nextval(pg_get_serial_sequence('tasks', 'id')) as id from generate_series(1, :count::bigint)
 
+-- name: waiting_known
+-- PostgreSQL's sequence knows the last number that it gave, to whomever.
+select waiting_counted as counted, waiting_up_to as up_to,
+    coalesce(pg_sequence_last_value(pg_get_serial_sequence('tasks', 'id')::regclass), 0) as last
+from projects where id = :project
+
 -- name: descendants
 -- Asked laterally, PostgreSQL finds the children of each step through their index instead of reading all tasks again.
 with recursive below(id) as (
