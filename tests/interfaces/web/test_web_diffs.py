@@ -88,7 +88,7 @@ def test_the_memory_of_a_server_comes_back_after_a_large_diff(site: Site) -> Non
         for _ in range(3):
             together(served, ["/api/v1/runs/R1/diff?limit=1000&max_bytes=10000000"] * 3)
             together(served, ["/runs/R1/diff?skip=100"] * 3)
-        assert server.memory_info().rss < 1.1 * before
+        assert server.memory_info().rss < 1.2 * before
 
 
 def together(served: Served, paths: list[str]) -> None:

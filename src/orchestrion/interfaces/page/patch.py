@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from orchestrion.runs.patches import Bounds, FilePatch
 
 #: What is shown at once; the rest is counted and comes when it is asked for.
-BOUNDS = Bounds(files=50, file_bytes=30_000, max_bytes=60_000)
+BOUNDS = Bounds(files=25, file_bytes=30_000, max_bytes=60_000)
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@(.*)")
 
 
