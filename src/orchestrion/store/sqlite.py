@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.store import migrate, proof
+from orchestrion.store import migrate
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import Answer, Origin, Row, Store, Transaction, missing_store, refuse_nested, unstorable
 
@@ -151,6 +151,8 @@ class SqliteStore(Store):
                 _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
 
     def second_look(self) -> str:
+        from orchestrion.store import proof  # which hardly anybody ever needs
+
         return proof.of_file(self._path)
 
     @property
