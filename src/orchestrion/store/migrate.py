@@ -11,7 +11,6 @@ older version may be at work meanwhile, where the newest script says that it ser
 
 from __future__ import annotations
 
-import glob
 import os
 import sqlite3
 import stat
@@ -214,8 +213,9 @@ def _copied(file: Path, version: int) -> Path:
 
 def _drop_half_copies(file: Path) -> None:
     """Of those who were killed; nobody else copies it now, for we hold its write lock."""
-    for left in file.parent.glob(f"{glob.escape(file.name)}.schema-*.half-*"):
-        left.unlink()
+    for left in file.parent.iterdir():
+        if left.name.startswith(f"{file.name}.schema-") and ".half-" in left.name:
+            left.unlink()
 
 
 def _free_name(path: Path) -> Path:

@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from orchestrion.core import private
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.store import disk, migrate, proof
+from orchestrion.store import disk, migrate
 from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
@@ -193,6 +193,8 @@ class SqliteStore(Store):
                 _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
 
     def second_look(self) -> str:
+        from orchestrion.store import proof  # which hardly anybody ever needs
+
         return proof.of_file(self._path)
 
     @property
