@@ -156,3 +156,22 @@ def test_tasks_are_added_where_the_role_says_so(
                 act()
             assert refused.value.code == "not_for_runs"
     assert one.list_tasks().total == (3 if may else 1)
+
+
+# -- how a browser comes in -------------------------------------------------------------------------
+
+
+def test_a_link_is_followed_once_and_a_session_ends_with_its_token(one: Orchestrator) -> None:
+    link = one.make_link("").rpartition("=")[2]
+    session = one.follow_link(link)
+    assert one.visitor_of(session) == {"name": None, "role": None}
+    with pytest.raises(InvalidInput) as refused:
+        one.follow_link(link)
+    assert refused.value.code == "link_used"
+    assert one.visitor_of(link) is None
+    one.log_out(session)
+    assert one.visitor_of(session) is None
+    held = one.log_in(one.create_token("ci", "operate", days=1)["token"])
+    assert one.visitor_of(held) == {"name": "ci", "role": "operate"}
+    one.revoke_token("ci")
+    assert one.visitor_of(held) is None

@@ -53,7 +53,7 @@ def test_every_other_address_demands_tokens(site: Site) -> None:
         assert "everybody needs a token; 0 are valid; there is none" in served.said[0]
         port = served.address.rpartition(":")[2]
         served.address = f"127.0.0.1:{port}"
-        assert served.ask("GET", "/api/v1/tasks")[0] == 401
+        assert served.ask("GET", "/api/v1/tasks", Authorization="")[0] == 401
         token = json.loads(site.run("token", "create", "ci", "--role", "operate", "--json").stdout)["token"]
         assert served.ask("GET", "/api/v1/tasks", Authorization=f"Bearer {token}")[0] == 200
 
