@@ -21,7 +21,7 @@ from orchestrion.interfaces.mcp import catalogue, server
 from orchestrion.interfaces.mcp.desk import Desk, Seat
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
-from premises import Premises
+from premises import Premises, key_of
 
 #: Field of NewTask -> its key in the task's JSON; the others are called there as here.
 KEYS = {"command": "run_command"}
@@ -153,7 +153,10 @@ class Cli(Door):
 class Rest(Door):
     def __init__(self, place: Premises, cases: Orchestrator) -> None:
         super().__init__(place, cases)
-        self.client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117")
+        self.client = TestClient(
+            create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000)
+        )
+        self.client.headers["authorization"] = f"Bearer {key_of(place.root)}"
 
     def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         answer = self.client.request(method, f"/api/v1/{path}", json=body)

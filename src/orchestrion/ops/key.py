@@ -11,21 +11,20 @@ import os
 import secrets
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.ops.tokens import PREFIX
 
 #: The file in the store's folder.
 NAME = "key"
-_MODE = 0o600
 
 
 def provide(folder: Path) -> Path:
     """The file with the key, made if it is not there. Raises OSError."""
-    folder.mkdir(parents=True, exist_ok=True)
+    private.make_folder(folder, parents=True)
     file = folder / NAME
     if not file.exists():
         _make(file)
-    if file.stat().st_mode & 0o777 != _MODE:
-        file.chmod(_MODE)
+    private.tighten(file)
     return file
 
 
@@ -41,7 +40,7 @@ def is_key(folder: Path, shown: str) -> bool:
 def _make(file: Path) -> None:
     """Whole or not at all; of two servers that make it at once one is first."""
     draft = file.with_name(f"{NAME}.{secrets.token_hex(8)}")
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "w") as stream:
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, private.FILE_MODE), "w") as stream:
         stream.write(f"{PREFIX}key_{secrets.token_urlsafe(32)}\n")
     try:
         os.link(draft, file)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from orchestrion.core import private
 from orchestrion.core.errors import EnvironmentProblem, NotFound
 from orchestrion.ops import key, logins, requests, tokens
 from orchestrion.ops.requests import Kept, Sent
@@ -53,7 +54,7 @@ class GuardingCases(MaintenanceCases):
 
     def note_address(self, address: str) -> None:
         """Writes down where the server of this machine listens."""
-        self._address_file.write_text(address, encoding="utf-8")
+        private.write(self._address_file, address)
 
     def forget_address(self, address: str) -> None:
         """The server of this machine no longer listens there."""
