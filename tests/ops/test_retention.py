@@ -188,9 +188,10 @@ def test_a_lease_has_one_holder_until_it_runs_out_or_is_given_back(timed_store: 
     later(timed_store, 11 / 86_400)
     assert leases.take(timed_store, "it", "b", 10)
     leases.keep(timed_store, "it", "a", 100)
-    assert not leases.take(timed_store, "it", "a", 1)
-    leases.keep(timed_store, "it", "b", 0)
+    assert not leases.take(timed_store, "it", "a", 1, longest=100)
     assert leases.take(timed_store, "it", "a", 1)
+    leases.keep(timed_store, "it", "a", 0)
+    assert leases.take(timed_store, "it", "b", 1)
 
 
 def test_a_round_is_made_by_one_worker_once_in_its_time(

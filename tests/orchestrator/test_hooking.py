@@ -24,7 +24,9 @@ def orchestrion(tmp_path: Path, store_url: str) -> Iterator[Orchestrator]:
 
 
 def files_of(orchestrion: Orchestrator) -> FileHooks:
-    return FileHooks(orchestrion.project, orchestrion.config, orchestrion.store, orchestrion.environ)
+    return FileHooks(
+        orchestrion.project, orchestrion.config, orchestrion.store, orchestrion.environ, orchestrion.caller
+    )
 
 
 def test_a_start_is_told_once_and_the_next_one_again(orchestrion: Orchestrator) -> None:

@@ -21,7 +21,7 @@ from rights_probe import Probe, expected, outcome
 #: What is judged by its name alone: doors do it.
 BY_NAME = {"migrate", "restart_server", "serve", "set_up_client"}
 #: What opens, closes and judges.
-NOT_JUDGED = {"as_", "close", "collector", "judge", "on_behalf_of", "open"}
+NOT_JUDGED = {"as_", "close", "collector", "has_left", "host", "judge", "on_behalf_of", "open"}
 PROBED = sorted(name for name in RIGHTS if name in vars(Probe))
 
 

@@ -32,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import truth
 
 from direct import connect_raw
-from orchestrion.core.settings import masked
+from orchestrion.core.masking import masked_address
 from orchestrion.runs import processes
 from scheduler.invariants import look, violations
 from stage import PATIENCE_S, Stage, wait_for
@@ -203,7 +203,7 @@ def gather(agents: int, workers: int, db: str | None, folder: Path) -> dict[str,
     told = {
         "agents": agents,
         "workers": workers,
-        "db": masked(db) if db else "sqlite",
+        "db": masked_address(db) if db else "sqlite",
         "seconds": seconds,
         "peak MB of all supervisors": round(one.peak_mb),
         "all at once": one.seen,

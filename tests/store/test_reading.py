@@ -87,6 +87,12 @@ def _opened(folder: Path) -> Store:
     return open_store(str(folder / "a.db"))
 
 
+def show_to_others(folder: Path) -> None:
+    """Lets everybody read a store, which is its owner's alone when it is made."""
+    for file in folder.iterdir():
+        file.chmod(0o644)
+
+
 def left_behind(copy: Path, file: Path) -> None:
     """What a killed program leaves: the file, and a log in which the last changes stand alone."""
     shutil.copyfile(file, copy)
@@ -152,6 +158,7 @@ def test_another_user_without_the_right_to_write_reads(folder: Path, what: str, 
     store.write(add("first"))
     if not live:
         store.close()
+    show_to_others(folder)
     path.chmod(0o444 if what == "file" else 0o644)
     folder.chmod(0o777 if what == "file" else 0o755)
     before = sorted(file.name for file in folder.iterdir())
@@ -168,6 +175,7 @@ def test_another_user_without_the_right_to_write_reads(folder: Path, what: str, 
 def test_a_store_that_may_be_written_by_now_is_written(folder: Path) -> None:
     path = folder / "a.db"
     open_store(str(path)).close()
+    show_to_others(folder)
     with nobody(), closing(open_store(str(path))) as reader:
         assert refused(lambda: reader.write(add("refused"))) == "store_read_only"
         os.seteuid(0)
@@ -183,6 +191,7 @@ def test_an_older_store_cannot_be_brought_up_to_date_there(folder: Path) -> None
     with _sqlite(path) as connection:
         connection.execute("delete from migrations where version = (select max(version) from migrations)")
         connection.commit()
+    show_to_others(folder)
     with nobody():
         with pytest.raises(StoreProblem, match=r"has schema .* this program needs .* may only be read here") as error:
             open_store(str(path))

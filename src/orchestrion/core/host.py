@@ -21,6 +21,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestrion.core import private
+
 #: File in the state folder with the random id.
 _FILE = "host"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -74,8 +76,8 @@ def _kept_id(file: Path) -> str:
         return known
     draft = file.with_name(f"{_FILE}.{os.getpid()}-{os.urandom(4).hex()}")
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(f"{os.urandom(8).hex()}\n", encoding="ascii")
+        private.make_folder(file.parent, parents=True)
+        private.write(draft, f"{os.urandom(8).hex()}\n")
         with suppress(FileExistsError):  # another process was first: its id counts
             os.link(draft, file)
     with suppress(OSError):

@@ -32,7 +32,7 @@ class Setting(NamedTuple):
     name: str
     #: Key of ``_KINDS``: how a value is read and what is allowed.
     kind: str
-    #: Value when nobody sets it; a setting whose default is None may be set to ``none``.
+    #: Value when nobody sets it.
     default: Any
     #: One sentence.
     meaning: str
@@ -44,6 +44,8 @@ class Setting(NamedTuple):
     most: float = 1_000_000_000
     #: The words allowed, for a choice.
     choices: tuple[str, ...] = ()
+    #: Whether ``none`` is a value although there is a default.
+    takes_none: bool = False
 
     @property
     def named(self) -> bool:
@@ -53,7 +55,7 @@ class Setting(NamedTuple):
     @property
     def optional(self) -> bool:
         """Whether ``none`` is a value."""
-        return self.default is None
+        return self.default is None or self.takes_none
 
     @property
     def variable(self) -> str | None:
@@ -193,6 +195,7 @@ SETTINGS: tuple[Setting, ...] = (
         100_000,
         "pending and ready tasks of a project at which new ones are refused; none: no limit",
         "tasks",
+        takes_none=True,
     ),
     Setting("hierarchy.max_depth", "integer", None, "deepest level of child tasks; none: no limit", "levels", least=1),
     Setting("hierarchy.max_children", "integer", None, "most children of a task; none: no limit", "tasks", least=1),

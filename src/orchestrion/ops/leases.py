@@ -9,9 +9,13 @@ from orchestrion.core.errors import AlreadyTaken
 from orchestrion.store import Store
 
 
-def take(store: Store, name: str, holder: str, seconds: float) -> bool:
-    """Whether ``holder`` may do it, and nobody else for so many seconds."""
-    given = {"name": name, "holder": holder, "ms": int(seconds * 1000)}
+def take(store: Store, name: str, holder: str, seconds: float, longest: float | None = None) -> bool:
+    """Whether ``holder`` may do it, and nobody else for so many seconds.
+
+    Nobody has it for more than ``longest`` seconds (``seconds``, if that is not said): what lasts longer was taken
+    while the clock ran ahead, and is over.
+    """
+    given = {"name": name, "holder": holder, "ms": int(seconds * 1000), "longest_ms": int((longest or seconds) * 1000)}
     return store.write(lambda tx: tx.one("take_lease", **given)) is not None
 
 

@@ -119,10 +119,10 @@ def round_of(store: Store, config: Config, doers: Doers, store_dir: Path, holder
     # A holder may take its lease again; a round is not to be made twice even by the same worker.
     holder = f"{holder}/{uuid.uuid4().hex[:8]}"
     own = f"{ROUND} of {store.clone or store_dir}"
-    if not period or not leases.take(store, own, holder, min(LEASE_S, period)):
+    if not period or not leases.take(store, own, holder, min(LEASE_S, period), period):
         return None
     record: Record | None = None
-    if leases.take(store, ROUND, holder, min(LEASE_S, period)):
+    if leases.take(store, ROUND, holder, min(LEASE_S, period), period):
         record = tidy(store, config, doers, store_dir, dry_run=False)
         kept = record
         store.write(lambda tx: keep(tx, kept))

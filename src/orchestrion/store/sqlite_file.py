@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,19 +36,21 @@ class Marks(NamedTuple):
     log: Mark | None
 
 
-@dataclass(eq=False)
 class Connected:
     """One thread's connection."""
 
-    connection: sqlite3.Connection
-    #: What it was made for.
-    marks: Marks
-    #: Whether it can write.
-    writes: bool = True
-    #: Whether it sees what others write; else it is good for as long as nobody does.
-    follows: bool = True
-    #: Until then nobody looks again, by the monotonic clock in seconds.
-    sure_until: float = 0.0
+    def __init__(
+        self, connection: sqlite3.Connection, marks: Marks, *, writes: bool = True, follows: bool = True
+    ) -> None:
+        self.connection = connection
+        #: What it was made for.
+        self.marks = marks
+        #: Whether it can write.
+        self.writes = writes
+        #: Whether it sees what others write; else it is good for as long as nobody does.
+        self.follows = follows
+        #: Until then nobody looks again, by the monotonic clock in seconds.
+        self.sure_until = 0.0
 
 
 class DatabaseFile:

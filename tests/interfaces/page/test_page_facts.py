@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
+from premises import key_of
 from stage import Stage, python
 
 #: More than the page names.
@@ -38,7 +39,11 @@ def test_files_of_a_run_are_those_of_its_diff_and_all_are_counted(stage: Stage) 
     assert files[0] == {
         "path": "a.txt", "kind": "deleted", "lines_added": 0, "lines_removed": 10, "seen_at": stage.run()["ended_at"],
     }  # fmt: skip
-    page = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117").get("/runs/R1").text
+    page = (
+        TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+        .get("/runs/R1")
+        .text
+    )
     told = re.search(r'id="files">Files <span class="total">(\S+)</span>', page)
     assert told
     assert told[1] == str(_FILES + 1)
@@ -53,7 +58,7 @@ def test_what_failed_or_was_cancelled_ended_and_was_not_completed(stage: Stage) 
     cancelled = stage.add("true")
     cases = stage.orchestrion
     cases.cancel(cancelled, "not wanted")
-    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
     for task in (failed, cancelled):
         shown = client.get(f"/api/v1/tasks/{task}").json()
         assert shown["completed_at"] is None
@@ -65,8 +70,8 @@ def test_what_failed_or_was_cancelled_ended_and_was_not_completed(stage: Stage) 
 
 def test_a_gate_waits_until_it_is_opened_or_refused(stage: Stage) -> None:
     cases = stage.orchestrion
-    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117")
-    headers = {"X-Orchestrion": "1", "HX-Request": "true"}
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
     for act, said in (("open", "opened"), ("refuse", "refused")):
         task = stage.add("true")
         cases.add_gate(task, "approval", called="Ship it?")

@@ -107,7 +107,7 @@ delete from maintenance where project = :project and at <= {now} - :age_ms
 -- Nobody else may do it for a time; no row: somebody has it. One that was taken while the clock ran ahead is over.
 insert into leases (project, name, holder, until) values (:project, :name, :holder, {now} + :ms)
 on conflict (project, name) do update set holder = excluded.holder, until = excluded.until
-where leases.until <= {now} or leases.until > {now} + 2 * :ms or leases.holder = excluded.holder
+where leases.until <= {now} or leases.until > {now} + 2 * :longest_ms or leases.holder = excluded.holder
 returning until
 
 -- name: lease
