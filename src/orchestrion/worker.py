@@ -23,7 +23,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from orchestrion.core import host
+from orchestrion.core import host, tracing
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
     AgentProblem,
@@ -406,6 +406,7 @@ class Worker:
             servers=_servers(self.config),
             tools=self.config["run.tools"],
             correlation=self.store.origin.correlation or task["correlation"] or "",
+            traceparent=tracing.place_of(self.store.uuid, name("T", claimed.task), name("R", claimed.run)),
             **self._copy_of_repository(tx, task, claimed),
             **self._continued(tx, task, claimed.agent),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -624,8 +625,9 @@ def test_a_full_disk_is_transient(stage: Stage) -> None:
 
 
 def test_killed_between_two_looks(stage: Stage) -> None:
-    """The agent kills its own run and ends: the supervisor learns of it when it wants to write."""
-    stage.add(report("kill(run, 'I give up')"))
+    """Its user kills the run just when the agent ends: the supervisor learns of it when it wants to write."""
+    program = "from orchestrion import Orchestrator\nwith Orchestrator.open() as o: o.kill('R1', 'no use')\n"
+    stage.add(f"echo b > b.txt; env -u ORCHESTRION_RUN sh -c {shlex.quote(python(program))}")
     stage.drain()
     assert (stage.run()["state"], stage.task()["code"]) == ("killed", "killed")
     assert stage.on_branch("b.txt") == "b"

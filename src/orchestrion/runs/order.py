@@ -94,6 +94,8 @@ class Order:
     tools: str | None = None
     #: Follows the request that asked for the run into the journal and the agent's environment; empty: the run's name.
     correlation: str = ""
+    #: Its place in a distributed trace, as ``core.tracing`` has it.
+    traceparent: str = ""
 
     @property
     def marker(self) -> str:

@@ -562,7 +562,7 @@ class Supervisor:
             "ORCHESTRION_ATTEMPT": str(order.attempt),
             "ORCHESTRION_GO": str(go),
             "ORCHESTRION_CORRELATION": order.correlation or name("R", order.run),
-            tracing.VARIABLE: tracing.place_of(order.store, name("T", order.task), name("R", order.run)),
+            tracing.VARIABLE: order.traceparent,
             "ORCHESTRION_BRIEF": str(self._place / "brief.md"),
             "ORCHESTRION_PROJECT": order.project,
         }
