@@ -124,6 +124,7 @@ class SqliteStore(Store):
             self.close()
             raise
         self._is_known = True
+        self._first = held.marks.file
 
     def _tighten(self) -> None:
         """The files of a store belong to one user, also those that an earlier version made for everybody to read."""
@@ -257,7 +258,8 @@ class SqliteStore(Store):
         return True
 
     def _leave_log(self, held: Connected, *, is_free: bool) -> None:
-        """Leaves a log that was removed. Two of one process would share the index of one, and spoil the file."""
+        """Leaves a log or its index that was removed. Two of one process would share the index of one, and spoil the
+        file."""
         if is_free and held.writes:  # whoever began another has not seen what stands in this one
             _patiently(lambda: held.connection.execute("pragma wal_checkpoint(full)"), PATIENCE_S)
         self.close()
@@ -297,7 +299,9 @@ class SqliteStore(Store):
             private.make_file(self._path)
         connection = self._file.connect(create=create)
         try:
-            self._refuse_another(connection)
+            is_ours = self._refuse_another(connection)
+            if not (is_ours or create):
+                raise missing_store(self.url)  # and nothing is written into an empty file
             _configure(connection)
         except BaseException:
             connection.close()
@@ -314,13 +318,20 @@ class SqliteStore(Store):
             raise
         return held
 
-    def _refuse_another(self, connection: sqlite3.Connection) -> None:
-        """Refuses what is not the store that was opened, before anything is set up in it."""
-        is_ours = _patiently(lambda: migrate.refuse_foreign(connection), PATIENCE_S)
+    def _refuse_another(self, connection: sqlite3.Connection) -> bool:
+        """Refuses what is not the store that was opened, before anything is set up in it. Whether it is a store."""
+        try:
+            is_ours = _patiently(lambda: migrate.refuse_foreign(connection), PATIENCE_S)
+        except sqlite3.DatabaseError as error:
+            is_none = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_NOTADB
+            if is_none and self._is_known and self._file.marks().file != self._first:
+                raise replaced_store(self.url) from error
+            raise
         if self._is_known and not is_ours:
             raise replaced_store(self.url)
         if self.uuid and connection.execute("select value from meta where key = 'uuid'").fetchone()[0] != self.uuid:
             raise replaced_store(self.url)
+        return is_ours
 
     def _translated(self) -> _Translated:
         return _Translated(self.url, self._path.parent)

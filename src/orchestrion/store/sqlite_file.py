@@ -2,7 +2,8 @@
 
 The system lets a program go on writing into a file that was deleted or replaced, and nobody
 would ever see what it wrote. So each connection notes which file and which write-ahead log
-it has, and is used only as long as those two lie at their places.
+it has, and which index of it all processes share, and is used only as long as these three lie at
+their places: two indexes of one log make programs write over each other's changes.
 
 SQLite needs a place for its locks beside the file. Where it may not have one, there are
 three ways to read: with the locks of whoever writes there; without any, if no log holds
@@ -30,10 +31,11 @@ Mark = tuple[int, ...]
 
 
 class Marks(NamedTuple):
-    """What tells a file and its log from others at the same place; None: there is none."""
+    """What tells a file, its log and the index of that from others at the same place; None: there is none. ``shared`` is the index."""
 
     file: Mark | None
     log: Mark | None
+    shared: Mark | None
 
 
 class Connected:
@@ -59,12 +61,12 @@ class DatabaseFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._log = path.with_name(f"{path.name}-wal")
-        self._names = str(path), f"{path}-wal"
+        self._names = str(path), f"{path}-wal", f"{path}-shm"
 
     def marks(self, *, follows: bool = True) -> Marks:
-        """Which file and log lie there now; without ``follows`` also how they were changed last."""
-        file, log = self._names
-        return Marks(_mark(file, follows), _mark(log, follows))
+        """What lies there now; without ``follows`` also how it was changed last, but not the index: nobody uses it."""
+        file, log, index = self._names
+        return Marks(_mark(file, follows), _mark(log, follows), _mark(index, follows) if follows else None)
 
     def is_folder(self) -> bool:
         """Whether a folder lies in its place."""
