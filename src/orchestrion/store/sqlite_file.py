@@ -31,7 +31,7 @@ Mark = tuple[int, ...]
 
 
 class Marks(NamedTuple):
-    """What tells a file, its log and the index of that from others at the same place; None: there is none. ``shared`` is the index."""
+    """What tells a file, its log and the shared index of that from others at the same place; None: there is none."""
 
     file: Mark | None
     log: Mark | None
