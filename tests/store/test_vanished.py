@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -14,7 +16,7 @@ import psycopg
 import pytest
 
 from orchestrion import worker
-from orchestrion.core.errors import StoreProblem
+from orchestrion.core.errors import NotFound, StoreProblem
 from orchestrion.core.model import NewTask
 from orchestrion.ops import health
 from orchestrion.scheduler.create import create
@@ -129,6 +131,48 @@ def test_a_log_that_was_removed_is_left_behind_with_nothing_lost(file: Path, ope
     opened.close()
     with closing(open_store(str(file))) as later:
         assert titles(later) == ["first", "second"]
+
+
+def test_an_index_that_was_removed_is_left_before_two_write_one_log(file: Path, opened: Store) -> None:
+    program = "import sys; from orchestrion.store import open_store; from orchestrion.scheduler.create import create\n"
+    program += "from orchestrion.core.model import NewTask; s = open_store(sys.argv[1])\n"
+    program += "for line in sys.stdin: print(s.write(lambda tx: create(tx, NewTask(line.strip()))), flush=True)\n"
+    command = [sys.executable, "-c", program, str(file)]
+
+    def told(to: subprocess.Popen[str], title: str) -> int:
+        assert to.stdin is not None
+        assert to.stdout is not None
+        to.stdin.write(f"{title}\n")
+        to.stdin.flush()
+        return int(to.stdout.readline())
+
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert told(other, "second") == 2
+        Path(f"{file}-shm").unlink()
+        subprocess.run(command, input="third\n", text=True, check=True, capture_output=True)
+        assert opened.write(add("fourth")) == 4
+        assert told(other, "fifth") == 5
+        assert opened.write(add("sixth")) == 6
+        assert titles(opened) == ["first", "second", "third", "fourth", "fifth", "sixth"]
+        other.communicate()
+
+
+def test_garbage_in_its_place_is_another_store(file: Path, opened: Store) -> None:
+    away = file.with_name("away.db")
+    file.rename(away)
+    file.write_bytes(b"garbage" * 999)
+    assert refused(lambda: opened.write(add("lost"))) == "store_replaced"
+    away.replace(file)
+    assert opened.write(add("second")) == 2
+
+
+def test_looking_writes_nothing_into_an_empty_file(tmp_path: Path) -> None:
+    file = tmp_path / "empty.db"
+    file.touch()
+    for _ in range(2):
+        with pytest.raises(NotFound):
+            open_store(str(file), create=False)
+        assert file.read_bytes() == b""
 
 
 def test_a_log_that_was_removed_is_left_by_all_threads_before_another_is_begun(file: Path, opened: Store) -> None:

@@ -24,6 +24,7 @@ from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
 from orchestrion.core.masking import masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
 from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller
+from orchestrion.orchestrator import register
 from orchestrion.orchestrator.judging import judge, judged
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
 
@@ -47,7 +48,7 @@ _CONFIG = """\
 #   test: make test
 """
 #: What lies beside a store of ours, and goes where it goes.
-_BESIDE = ("runs", "id", "key", "worker.log", "server")
+_BESIDE = ("runs", "id", "stores", "key", "worker.log", "server")
 #: What a repository needs in which no run can begin.
 FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 
@@ -93,14 +94,16 @@ class Opening:
         db: str | None = None,
         environ: Mapping[str, str] | None = None,
         create: bool = True,
+        anew: bool = False,
         actor: str | None = None,
     ) -> Self:
         """Opens the project of ``folder`` (default: the current one) with its store.
 
         A git repository or a folder with ``.orchestrion/`` is a project; its store is made
-        on first use unless ``create`` is false. ``db`` names another database.
-        Raises NotFound, InvalidInput, Conflict (``begun_outside_git``), StoreProblem, EnvironmentProblem
-        (``extra_missing``).
+        on first use unless ``create`` is false. One that this clone had and that is gone is made again
+        only ``anew``. ``db`` names another database.
+        Raises NotFound, InvalidInput, Conflict (``begun_outside_git``), StoreProblem (``store_missing``, ...),
+        EnvironmentProblem (``extra_missing``).
         """
         environ = os.environ if environ is None else environ
         project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
@@ -109,10 +112,8 @@ class Opening:
         prepare_store(url)  # before anything is written, even an id
         if old := _left_outside(project, url):
             raise _begun_outside(project, old)
-        if "://" not in url:
-            _provide_folder(project, Path(url), create)
-            create = create or Path(url).stat().st_size > 0  # an older store is brought up to date, a mere file is none
-        store = open_store(url, project=_project_key(project, config, url), create=create)
+        store = _opened(project, config, url, create=create, anew=anew)
+        register.note(project, url)
         caller = _caller(environ, store.uuid, actor)
         store.origin = _origin(caller)
         _tighten(project)
@@ -152,7 +153,7 @@ class Opening:
         created = not (file.exists() and ("://" in url or Path(url).exists()))
         if not file.exists():
             file.write_text(_CONFIG.format(name=_slug(project.root.name)), encoding="utf-8")
-        with cls.open(project.root, db=db, environ=environ) as opened:
+        with cls.open(project.root, db=db, environ=environ, anew=True) as opened:
             return {
                 "project": str(project.root),
                 "db": masked_address(opened.store.url),
@@ -305,6 +306,17 @@ def _address(project: Project, config: Config) -> str:
 def _here(folder: Path | str | None) -> Path:
     """Where the caller stands; who names a whole path may stand in a folder that is gone."""
     return Path("/") if folder is not None and Path(folder).is_absolute() else Path.cwd()
+
+
+def _opened(project: Project, config: Config, url: str, *, create: bool, anew: bool) -> Store:
+    was_there = register.had(project, url)
+    create = create and (anew or not was_there)
+    try:
+        if "://" not in url:
+            _provide_folder(project, Path(url), create)
+        return open_store(url, project=_project_key(project, config, url), create=create)
+    except NotFound as missing:
+        raise register.gone(url) if was_there else missing from missing
 
 
 def _provide_folder(project: Project, file: Path, create: bool) -> None:

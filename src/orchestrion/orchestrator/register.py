@@ -1,0 +1,57 @@
+"""Which databases a clone had: one that is gone must not be taken for one that never was.
+
+Whoever asks a project for its tasks makes its database on first use. If that happened where the
+database was moved away, or lies on a disk that is not mounted, an empty one would take its place
+and nobody would be told. So each clone keeps a list beside its store, in the file ``stores``.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+from orchestrion.core import private
+from orchestrion.core.errors import StoreProblem
+from orchestrion.core.masking import masked_address
+from orchestrion.core.project import Project
+
+#: Stands for the file in the store's folder, which moves with the project.
+_OWN = "own"
+
+
+def had(project: Project, url: str) -> bool:
+    """Whether this clone had the database at ``url``, an address or a path."""
+    return _line(project, url) in _lines(project)
+
+
+def note(project: Project, url: str) -> None:
+    """This clone has the database at ``url``. A folder that cannot be written keeps no list."""
+    lines = _lines(project)
+    if _line(project, url) not in lines:
+        with suppress(OSError):
+            private.write(_file(project), "".join(f"{line}\n" for line in [*lines, _line(project, url)]))
+
+
+def gone(url: str) -> StoreProblem:
+    """The error for a database that this clone had, and that is not there."""
+    return StoreProblem(
+        f"there is no store at {masked_address(url)}, where this project had one",
+        hint="put it back, or mount what it lies on; `orchestrion init` begins a new one, without its tasks",
+        code="store_missing",
+    )
+
+
+def _lines(project: Project) -> list[str]:
+    try:
+        return _file(project).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []
+
+
+def _line(project: Project, url: str) -> str:
+    is_own = "://" not in url and Path(url).parent == project.store_dir
+    return _OWN if is_own else masked_address(url)
+
+
+def _file(project: Project) -> Path:
+    return project.store_dir / "stores"
