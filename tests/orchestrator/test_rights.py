@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from orchestrion.orchestrator.hooking import FileHooks
 from orchestrion.orchestrator.opening import Opening
 from orchestrion.orchestrator.settingup import set_up
 from rights_probe import Probe, expected, outcome
+from stage import Stage
 
 #: What is judged by its name alone: doors do it.
 BY_NAME = {"migrate", "restart_server", "serve", "set_up_client"}
@@ -175,3 +178,10 @@ def test_a_link_is_followed_once_and_a_session_ends_with_its_token(one: Orchestr
     assert one.visitor_of(held) == {"name": "ci", "role": "operate"}
     one.revoke_token("ci")
     assert one.visitor_of(held) is None
+
+
+def test_an_agent_does_not_give_its_task_back_for_ever(stage: Stage) -> None:
+    program = shlex.quote(sys.executable)
+    stage.add(f"{program} -m orchestrion release; echo $? > said.txt", checks=("test $(cat said.txt) = 6",))
+    assert stage.drain().all_completed
+    assert len(stage.runs()) == 1

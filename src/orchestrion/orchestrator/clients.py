@@ -61,6 +61,12 @@ class ClientCases(StartingCases):
         ways = {"pending": self._back, "review": self._hand_in, "blocked": self._block}
         ways |= {"completed": self._finish, "failed": self._give_up}
         if not ways[goal](task, found.state, reason, run):
+            if TaskState(goal) in TASK_MOVES[found.state]:
+                raise Conflict(
+                    f"{task} is {found.state}; it becomes {goal} by itself when what it waits for is decided",
+                    hint=f"`orchestrion why {task}` says what that is and how",
+                    code="not_decided",
+                )
             raise IllegalMove(task, found.state, goal, TASK_MOVES[found.state], hint=f"`orchestrion why {task}`")
         return True
 

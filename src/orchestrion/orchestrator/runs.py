@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrion.core import host
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
+from orchestrion.core.rights import not_for_runs
 from orchestrion.core.states import RunState, TaskState
 from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
@@ -87,8 +88,17 @@ class RunCases(TaskCases):
         return self._on_run(run, finish.renew)
 
     def release(self, run: str, reason: str = "given back by its holder") -> Run:
-        """Gives the task back, untouched. Raises StaleRun."""
-        return self._on_run(run, lambda tx, one: finish.release(tx, one, reason))
+        """Gives the task back, untouched. Raises StaleRun, InvalidInput (``not_for_runs``).
+
+        The agent of a supervised run may not: its task would be given to the next one at once, and for ever.
+        """
+
+        def give_back(tx: Transaction, one: int) -> object:
+            if self.caller.run and finish.held(tx, one)["supervised"]:
+                raise not_for_runs(self.caller.run, "giving the task of a supervised run back")
+            return finish.release(tx, one, reason)
+
+        return self._on_run(run, give_back)
 
     def done(
         self,

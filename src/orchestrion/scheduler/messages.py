@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import TEXT_LIMIT, name
-from orchestrion.core.states import ACTIVE_RUN
+from orchestrion.core.states import ACTIVE_RUN, TaskState
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -26,7 +26,7 @@ def send(tx: Transaction, run: int, text: str) -> int:
     row = tx.one("run", id=run)
     if row is None:
         raise NotFound(f"there is no run {name('R', run)}", hint="`orchestrion runs` shows the runs", code="no_run")
-    _refuse_deaf(run, row)
+    _refuse_deaf(tx, run, row)
     message = tx.the("add_message", run=run, text=checked, actor=tx.origin.actor)
     tx.event("run.message", task=row["task"], run=run, data={"message": message["id"]})
     return int(message["id"])
@@ -48,13 +48,22 @@ def of_run(tx: Transaction, run: int) -> list[Row]:
     return tx.all("messages_of_run", run=run)
 
 
-def _refuse_deaf(run: int, row: Row) -> None:
+#: How the next run of a task is told something, by the task's state.
+_NEXT = {
+    TaskState.COMPLETED: "`orchestrion reopen {task} --reason TEXT`",
+    TaskState.REVIEW: "`orchestrion reject {task} --reason TEXT`",
+    TaskState.FAILED: "`orchestrion update {task} --description TEXT`, then `orchestrion retry {task}`",
+}
+
+
+def _refuse_deaf(tx: Transaction, run: int, row: Row) -> None:
     if row["state"] not in ACTIVE_RUN:
-        raise Conflict(
-            f"{name('R', run)} is {row['state']}: there is nobody to hear",
-            hint=f"tell its task instead: `orchestrion retry {name('T', row['task'])}` or `reject` with a reason",
-            code="run_over",
-        )
+        state = tx.the("task", id=row["task"])["state"]
+        ways = _NEXT.get(state, "`orchestrion update {task} --description TEXT`")
+        hint = "its task's description is kept; nobody works on it any more"
+        if state != TaskState.CANCELLED:
+            hint = f"tell the next run of its task: {ways.format(task=name('T', row['task']))}"
+        raise Conflict(f"{name('R', run)} is {row['state']}: there is nobody to hear", hint=hint, code="run_over")
     if not row["supervised"]:
         raise Conflict(
             f"{name('R', run)} is held by a client, which has no ear for messages",
