@@ -93,10 +93,10 @@ class RunCases(TaskCases):
         The agent of a supervised run may not: its task would be given to the next one at once, and for ever.
         """
 
-        def give_back(tx: Transaction, one: int) -> object:
+        def give_back(tx: Transaction, one: int) -> None:
             if self.caller.run and finish.held(tx, one)["supervised"]:
                 raise not_for_runs(self.caller.run, "giving the task of a supervised run back")
-            return finish.release(tx, one, reason)
+            finish.release(tx, one, reason)
 
         return self._on_run(run, give_back)
 
