@@ -74,6 +74,7 @@ SHOWN = {
         "runs/test_secrets_of_runs.py:test_both_databases_keep_what_was_said_without_secrets",
     ],
     "S2": [
+        "core/test_masking.py:test_a_coloured_secret_is_replaced_and_the_colours_stay",
         "core/test_masking.py:test_a_secret_in_an_endless_line_is_replaced_wherever_it_is_cut",
         "core/test_masking.py:test_a_key_that_comes_line_by_line_or_in_pieces_is_replaced",
     ],
