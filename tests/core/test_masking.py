@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import itertools
 import json
 import random
 import re
@@ -43,6 +44,8 @@ SECRETS = {
     "Slack token": ("xoxb-", f"123456789012-1234567890123-{letters(24)}"),
     "Slack app token": ("xapp-", f"1-A012345-1234567890-{letters(40)}"),
     "AWS access key": ("AKIA", "IOSFODNN7EXAMPLE"),
+    "AWS secret key": ("aws_secret_access_key = ", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+    "AWS secret key in JSON": ("SecretAccessKey: ", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
     "Google API key": ("AIza", f"Sy{letters(33)}"),
     "Google access token": ("ya29.", f"a0Af{letters(120)}"),
     "SendGrid key": ("SG.", f"{letters(22)}.{letters(43)}"),
@@ -50,7 +53,9 @@ SECRETS = {
     "JSON web token": ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
     "authorization header": ("Authorization: Basic ", base64.b64encode(b"user:pass").decode()),
     "bearer token": ("bearer ", letters(40)),
+    "encoded bearer token": ("Bearer%20", letters(40)),
     "password in an address": ("postgres://ada:", "hunter2"),
+    "password in an escaped address": (r"postgresql:\/\/bob:", "hunter2"),
 }
 KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join([letters(64)] * 20) + "\nab+/c==\n-----END RSA PRIVATE KEY-----"
 KEY_OF_SSH = KEY.replace("RSA", "OPENSSH")
@@ -59,7 +64,7 @@ AROUND = ("{}", "token={}", "x {} y", '"{}"', "'{}',", "line\n{}\nline", "({})",
 
 def whole(shape: str) -> str:
     kept, secret = SECRETS[shape]
-    return f"{kept}{secret}{'@db.example/app' if shape == 'password in an address' else ''}"
+    return f"{kept}{secret}{'@db.example/app' if shape.startswith('password in') else ''}"
 
 
 def test_there_is_a_secret_of_every_shape() -> None:
@@ -83,7 +88,7 @@ def test_a_secret_in_json_is_replaced_and_json_it_stays(shape: str) -> None:
         said = json.dumps(document, ensure_ascii=ascii_only)
         assert SECRETS[shape][1] not in masked(said)
         assert json.loads(masked(said)).keys() == document.keys()
-        assert masked(said).count(f"{SECRETS[shape][0]}{MASK}") == 3
+        assert masked(said).replace("\\", "").count(f"{SECRETS[shape][0]}{MASK}".replace("\\", "")) == 3
 
 
 @pytest.mark.parametrize(
@@ -107,6 +112,8 @@ def test_a_secret_in_json_is_replaced_and_json_it_stays(shape: str) -> None:
         "the header is -----BEGIN PRIVATE KEY----- and so on, see RFC 7468 for more",
         "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END PUBLIC KEY-----",
         "-----BEGIN CERTIFICATE-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEA\n-----END CERTIFICATE-----",
+        "pypi-server-configuration-documentation-guide-and-more",
+        "\x1b[1;32mok\x1b[0m \x1b[31mthe bearer of this\x1b[0m \\u001b[1mghp_short\\u001b[0m C:\\e[x",
         "CHAKIAIOSFODNN7EXAMPLES AKIA AKIAshort 1.SG.2",
         "eyJhbGciOiJIUzI1NiJ9 alone is only an object",
         "",
@@ -114,6 +121,79 @@ def test_a_secret_in_json_is_replaced_and_json_it_stays(shape: str) -> None:
 )
 def test_what_is_no_secret_stays(text: str) -> None:
     assert masked(text) == text
+
+
+def coloured(text: str, cuts: tuple[float, ...], begin: str, end: str) -> str:
+    """``text`` with a sequence before it, at the cuts, and behind it."""
+    at = [0, *(int(len(text) * cut) for cut in cuts), len(text)]
+    return begin + f"{end}{begin}".join(text[a:b] for a, b in itertools.pairwise(at)) + end
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        ("\x1b[1;32m", "\x1b[0m"),
+        ("\x1b[38;5;196m\x1b[1m", "\x1b(B\x1b[m"),
+        ("\x1b]8;;https://x.example/\x1b\\", "\x1b]8;;\x07"),
+        ("\\u001b[31m", "\\u001b[0m"),
+        ("\\\\u001B[31m", "\\\\u001b[K"),
+        ("\\033[31m", "\\x1b[0m"),
+        ("\x1b[1m\\e[31m", "\\e[0m"),
+    ],
+)
+@pytest.mark.parametrize("cuts", [(), (0.5,), (0.2, 0.7), (0.1, 0.11, 0.95)])
+@pytest.mark.parametrize("shape", SECRETS)
+def test_a_coloured_secret_is_replaced_and_the_colours_stay(
+    shape: str, cuts: tuple[float, ...], begin: str, end: str
+) -> None:
+    kept, secret = SECRETS[shape]
+    for around in ("{}", "a {} b", "line\n{}\nline", *(() if cuts else ("word{}",))):
+        text = around.format(coloured(whole(shape), cuts, begin, end))
+        clean = masked(text)
+        assert clean.replace(begin, "").replace(end, "") == around.format(whole(shape)).replace(
+            kept + secret, kept + MASK
+        )
+        assert (clean.count(begin), clean.count(end)) == (text.count(begin), text.count(end))
+        assert masked(clean) == clean
+
+
+def test_colours_between_kind_and_secret_and_links_hide_none() -> None:
+    secret = letters(40)
+    for text in (
+        f"Authorization: \x1b[1mBearer\x1b[0m {secret}",
+        f"Authorization:\x1b[1m Bearer \x1b[0m{secret}",
+        f"\x1b[31mghp_\x1b[0m{secret}",
+        f"\x1b]8;;https://ada:{secret}@x.example/\x1b\\the page\x1b]8;;\x1b\\",
+        json.dumps({"text": f"\x1b[31mghp_\x1b[0m{secret}"}),
+        json.dumps(json.dumps({"text": f"\x1b[31mghp_{secret[:20]}\x1b[0m{secret[20:]}"})),
+    ):
+        assert secret[:20] not in masked(text)
+        assert secret[20:] not in masked(text)
+        assert masked(text).count("\x1b") == text.count("\x1b")
+    assert masked(f"\x1b[1mtoken{secret}\x1b[0m") == f"\x1b[1mtoken{secret}\x1b[0m"
+    assert secret not in Masker({"API_KEY": secret})(f"a{secret[:9]}\x1b[0m{secret[9:]}").replace("\x1b[0m", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        (f"a%3Aghp_{letters(36)}", "a%3Aghp_***"),
+        (f"a\\u003dghp_{letters(36)}", "a\\u003dghp_***"),
+        (f"AUTHORIZATION: BEARER {letters(20)}", "AUTHORIZATION: BEARER ***"),
+        (f"HTTP_AUTHORIZATION=basic {letters(20)}", "HTTP_AUTHORIZATION=basic ***"),
+        (f"BEARER {letters(20)}", "BEARER ***"),
+        (f"AWS_SECRET_ACCESS_KEY={letters(40)}", "AWS_SECRET_ACCESS_KEY=***"),
+        (f"ghp_{letters(36)}ghp_{letters(36)}", "ghp_***"),
+        (f"ghp_{letters(36)}npm_{letters(36)}", "ghp_***"),
+        ("AKIAIOSFODNN7EXAMPLEAKIAIOSFODNN7EXAMPLE", "AKIA***"),
+        ("postgresql://u:p@ssWnsCGRlr@h/db", "postgresql://u:***@h/db"),
+        ("postgresql://u:p@@s@s@h/db?mail=a@b", "postgresql://u:***@h/db?mail=a@b"),
+        ("https://u:pw@h?mail=a@b x:y@z", "https://u:***@h?mail=a@b x:y@z"),
+        ("postgres://a:b@h1,postgres://c:d@h2", "postgres://a:***@h1,postgres://c:***@h2"),
+    ],
+)
+def test_what_stands_around_a_secret_hides_it_not(text: str, clean: str) -> None:
+    assert masked(text) == clean
 
 
 @pytest.mark.parametrize("key", [KEY, KEY_OF_SSH, KEY.replace("RSA ", ""), KEY.replace("\n", "\r\n")])
@@ -157,6 +237,28 @@ def test_a_secret_in_an_endless_line_is_replaced_wherever_it_is_cut(shape: str) 
         text = "." * before + " " + whole(shape) + " " + "." * 20_000
         clean = "".join(stream.add(text[at : at + 1500], most) for at in range(0, len(text), 1500)) + stream.finish()
         assert clean == text.replace(kept + secret, kept + MASK)
+
+
+@pytest.mark.parametrize("shape", SECRETS)
+def test_a_coloured_secret_in_an_endless_line_is_replaced_wherever_it_is_cut(shape: str) -> None:
+    kept, secret = SECRETS[shape]
+    most = 8192
+    told = coloured(whole(shape), (0.3, 0.6), "\x1b[1;31m", "\x1b[0m")
+    for before in (most - len(kept) - 3, most - 1, most + 5, 3 * most - 2):
+        stream = MaskedStream(Masker())
+        text = "." * before + " " + told + " " + "." * 20_000
+        clean = "".join(stream.add(text[at : at + 1500], most) for at in range(0, len(text), 1500)) + stream.finish()
+        assert re.sub("\x1b[^m]*m", "", clean) == f"{'.' * before} {whole(shape)} {'.' * 20_000}".replace(
+            kept + secret, kept + MASK
+        )
+
+
+@pytest.mark.parametrize("begin", ["\x1b[33m", "\\u001b[33m"])
+def test_a_coloured_key_is_replaced(begin: str) -> None:
+    lines = [f"{begin}{line}{begin.replace('33', '0')}" for line in KEY.split("\n")]
+    stream = MaskedStream(Masker())
+    for clean in (masked("\n".join(lines)), "\n".join(stream.whole(line) for line in lines)):
+        assert not re.search("[A-Za-z0-9+/=]{16,}", clean)
 
 
 def test_values_of_secret_variables_are_replaced_also_where_a_line_is_cut() -> None:

@@ -42,7 +42,10 @@ SHOWN = {
     ],
     "A10": ["runs/agents/test_claude.py:test_its_environment_is_an_allow_list"],
     "A11": [":test_commands_checks_and_setup_see_all_variables"],
-    "K1": [":test_inside_a_run_the_program_refuses"],
+    "K1": [
+        ":test_inside_a_run_the_program_refuses",
+        "orchestrator/test_rights.py:test_who_may_add_changes_nothing_that_is_there",
+    ],
     "K2": [":test_acting_on_this_machine_needs_the_key"],
     "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],
     "G1": ["runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved"],
@@ -71,6 +74,7 @@ SHOWN = {
         "runs/test_secrets_of_runs.py:test_both_databases_keep_what_was_said_without_secrets",
     ],
     "S2": [
+        "core/test_masking.py:test_a_coloured_secret_is_replaced_and_the_colours_stay",
         "core/test_masking.py:test_a_secret_in_an_endless_line_is_replaced_wherever_it_is_cut",
         "core/test_masking.py:test_a_key_that_comes_line_by_line_or_in_pieces_is_replaced",
     ],

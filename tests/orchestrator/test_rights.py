@@ -147,7 +147,7 @@ def test_tasks_are_added_where_the_role_says_so(
     with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
         if may:
             agent.add("found on the way", after=["T1"])
-            agent.apply(b"plan: more\ntasks: [{title: a}]\n", "plan.yaml")
+            agent.apply(b"plan: default\ntasks: [{title: a}]\n", "plan.yaml")
         for act in (
             *(() if may else (lambda: agent.add("more"),)),
             lambda: agent.add("more", command="touch x"),
@@ -159,6 +159,54 @@ def test_tasks_are_added_where_the_role_says_so(
                 act()
             assert refused.value.code == "not_for_runs"
     assert one.list_tasks().total == (3 if may else 1)
+
+
+PLAN = b"plan: default\ntasks: [{title: changed, key: theirs, priority: 9, checks: []}, {title: new, key: new}]\n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda agent: agent.apply(PLAN, "plan.yaml"),
+        lambda agent: agent.apply(PLAN, "plan.yaml", dry_run=True),
+        lambda agent: agent.apply(PLAN.replace(b"theirs", b"mine"), "plan.yaml"),
+        lambda agent: agent.apply(b"plan: other\ntasks: [{title: a}]\n", "plan.yaml"),
+        lambda agent: agent.apply(b"plan: unknown\ntasks: [{title: a}]\n", "plan.yaml"),
+        lambda agent: agent.add("more", plan="other"),
+        lambda agent: agent.add("more", parent="T2"),
+        lambda agent: agent.add("more", parent="T3", reopen=True),
+        lambda agent: agent.add("more", parent="T3"),
+        lambda agent: agent.add("more", reopen=True),
+    ],
+)
+def test_who_may_add_changes_nothing_that_is_there(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, change: Any
+) -> None:
+    one.add("held", role="coordinator", key="mine", checks=("true",))
+    one.add("theirs", key="theirs", checks=("true",))
+    one.add("over", completed=True)
+    one.add("elsewhere", plan="other")
+    one.claim("T1")
+    before = one.last_event(), [one.versioned(f"T{number}") for number in (2, 3, 4)]
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        with pytest.raises(InvalidInput) as refused:
+            change(agent)
+        assert refused.value.code == "not_for_runs"
+    assert (one.last_event(), [one.versioned(f"T{number}") for number in (2, 3, 4)]) == before
+
+
+def test_what_a_run_adds_is_in_its_plan_and_may_be_below_its_task(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held", role="coordinator", plan="release")
+    one.claim("T1")
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        agent.add("beside", after=["T1"])
+        agent.add("below", parent="T1")
+        agent.add("further below", parent="T3")
+        agent.apply(b"plan: release\ntasks: [{title: a, key: a, children: [{title: b}]}]\n", "plan.yaml")
+    assert {task.row["plan_name"] for task in one.list_tasks().items} == {"release"}
+    assert one.list_tasks().total == 6
 
 
 # -- how a browser comes in -------------------------------------------------------------------------

@@ -4,7 +4,8 @@ Agents, checks and git print what they read, so a token of the user's stands in 
 secret of each kind looks like stands in one table. A shape says by which few letters it is found: text is
 searched for those first, which is quick, and only around them for the rest. What tells the kind of a secret
 (``ghp_``, ``Bearer``, the user in an address) stays, the rest becomes ``***``; no quote and no backslash is
-ever taken away, so JSON stays JSON.
+ever taken away, so JSON stays JSON. What colours a text for a terminal may stand within a secret: the text is
+read as if that was not there, and it stays.
 
 A private key has many lines, and the end of it may come with the next read: ``MaskedStream`` remembers that
 one is open. Secrets without a shape are known by the variable that holds them: ``Masker`` takes an environment.
@@ -13,7 +14,8 @@ one is open. Secrets without a shape are known by the variable that holds them: 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -39,7 +41,13 @@ _WORD = "[A-Za-z0-9_-]"
 #: A digit and a capital letter, as chance has them, and names of variables seldom.
 _MIXED = f"(?={_WORD}{{0,60}}[0-9])(?={_WORD}{{0,60}}[A-Z])"
 _CREDENTIALS = "[A-Za-z0-9._~+/=-]"
+_HAS_DIGIT = "(?=[A-Za-z._~+/=-]{0,60}[0-9])"
 _QUOTE = r"""(?:\\{0,8}["'])?"""
+_IS = rf"{_QUOTE}\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}"
+_AWS_SECRET = "[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
+_USER = r"""[^\s:/?#@"'<>\\]{0,256}:"""
+#: Up to the last ``@`` of the authority.
+_PASSWORD = r"""(?![$<{*])[^\s/@"'<>\\]{1,256}(?:@[^\s/?#@"'<>\\]{0,256}){0,16}(?=@[^\s@"'\\])"""
 
 SHAPES = (
     Shape("token of ours", ("orch_",), f"{_MIXED}{_WORD}{{40,200}}"),
@@ -47,7 +55,7 @@ SHAPES = (
     Shape("GitHub fine-grained token", ("github_pat_",), "[A-Za-z0-9_]{40,300}"),
     Shape("GitLab token", ("glpat-",), f"{_WORD}{{20,300}}"),
     Shape("npm token", ("npm_",), "[A-Za-z0-9]{36,100}"),
-    Shape("PyPI token", ("pypi-",), f"{_WORD}{{40,400}}"),
+    Shape("PyPI token", ("pypi-",), f"AgE[IN]{_WORD}{{36,400}}"),
     Shape("Hugging Face token", ("hf_",), "[A-Za-z0-9]{30,100}"),
     Shape("Anthropic key", ("sk-ant-",), f"{_WORD}{{20,300}}"),
     Shape("OpenAI project key", ("sk-proj-",), f"{_WORD}{{20,300}}"),
@@ -58,7 +66,9 @@ SHAPES = (
     Shape("Stripe key", ("sk_live_", "rk_live_", "sk_test_", "rk_test_"), "[A-Za-z0-9]{20,300}"),
     Shape("Slack token", ("xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-"), "[A-Za-z0-9-]{12,300}"),
     Shape("Slack app token", ("xapp-",), "[0-9]-[A-Za-z0-9-]{10,300}"),
-    Shape("AWS access key", ("AKIA", "ASIA"), "[A-Z0-9]{16}(?![A-Za-z0-9])"),
+    Shape("AWS access key", ("AKIA", "ASIA"), "[A-Z0-9]{16}(?:A[KS]IA[A-Z0-9]{16}){0,9}(?![A-Za-z0-9])"),
+    Shape("AWS secret key", ("ecret_access_key", "ECRET_ACCESS_KEY"), _AWS_SECRET, shown=_IS, begins=False),
+    Shape("AWS secret key in JSON", ("ecretAccessKey",), _AWS_SECRET, shown=_IS, begins=False),
     Shape("Google API key", ("AIza",), f"{_WORD}{{35}}(?!{_WORD})"),
     Shape("Google access token", ("ya29.",), "[A-Za-z0-9_.-]{20,1000}"),
     Shape("SendGrid key", ("SG.",), f"{_WORD}{{16,64}}[.]{_WORD}{{16,64}}"),
@@ -66,30 +76,32 @@ SHAPES = (
     Shape("JSON web token", ("eyJ",), f"{_WORD}{{8,1000}}[.]eyJ{_WORD}{{4,4000}}(?:[.]{_WORD}{{0,1500}})?"),
     Shape(
         "authorization header",
-        ("uthorization",),
+        ("uthorization", "UTHORIZATION"),
         f"{_CREDENTIALS}{{6,4000}}",
-        shown=rf"{_QUOTE}\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}(?:[Bb]earer|[Bb]asic|[Tt]oken)\s{{1,4}}",
+        shown=rf"{_IS}(?i:bearer|basic|token)\s{{1,4}}",
         begins=False,
     ),
-    Shape(
-        "bearer token",
-        ("earer ",),
-        f"(?=[A-Za-z._~+/=-]{{0,60}}[0-9]){_CREDENTIALS}{{16,4000}}",
-        begins=False,
-    ),
-    Shape(
-        "password in an address",
-        ("://",),
-        r"""(?![$<{*])[^\s/@"'<>\\]{1,256}(?=@[^\s@"'\\])""",
-        shown=r"""[^\s:/?#@"'<>\\]{0,256}:""",
-        begins=False,
-    ),
+    Shape("bearer token", ("earer ", "EARER "), f"{_HAS_DIGIT}{_CREDENTIALS}{{16,4000}}", begins=False),
+    Shape("encoded bearer token", ("earer%20",), f"{_HAS_DIGIT}(?:%|{_CREDENTIALS}){{16,4000}}", begins=False),
+    Shape("password in an address", ("://",), _PASSWORD, shown=_USER, begins=False),
+    Shape("password in an escaped address", (r"\/",), _PASSWORD, shown=rf"\\{{1,8}}/{_USER}", begins=False),
 )
 
 #: So much of a text that goes on may belong to a secret that is not recognised yet.
 UNDECIDED = 1024
-#: A word begins here: after no letter or digit, unless the letter is that of an escaped line end.
-_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt]))"
+#: A word begins here: after no letter or digit, unless that is the end of an escaped or encoded sign.
+_START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrt])|(?<=%[0-9A-Fa-f]{2})|(?<=\\u[0-9A-Fa-f]{4}))"
+#: What is left of a second token that began right behind the first.
+_GLUED = r"(?<=\*\*\*)_[A-Za-z0-9]{30,300}"
+#: One of these is in every text with a terminal's sequence, as it is or escaped.
+_TERMINAL_MARKS = ("\x1b", "\\u001", "\\x1", "\\033", "\\e[")
+_ESC = r"(?:\x1b|\\{1,8}(?:u001[bB]|x1[bB]|033|e(?=\[)))"
+#: What a terminal does not show: colours and moves, titles and links, sets of signs.
+_TERMINAL = (
+    rf"{_ESC}(?:\[[0-?]{{0,64}}[ -/]{{0,4}}[@-~]"
+    rf"|[\]PX^_][^\x07\x1b\\]{{0,2048}}(?:\x07|\\{{1,8}}(?:u0007|x07|a)|{_ESC}\\{{1,8}})"
+    r"|[ -/]{1,4}[0-~])|\x1b[0-~]"
+)
 #: Signs that are frequent, and what is around them at a secret: it is looked at before all prefixes are.
 _LIKELY = {mark: f"(?<=[a-z0-9]{mark})(?={_WORD}{{12}})" for mark in "_-"}
 #: In a shorter text it is quicker to look for all prefixes first than to have the patterns made.
@@ -102,9 +114,13 @@ _KEY = r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
 _KEY_BEGIN, _KEY_END = "-----BEGIN ", "-----END"
 _ESCAPE = r"\\{1,8}[nrt]"
 #: Lines of a key, as they are or as one line with escaped line ends.
-_KEY_BODY = rf"(?:\s|{_ESCAPE}|(?:Proc-Type|DEK-Info|Version|Comment):[^\n\\]*|[A-Za-z0-9+/]{{16,}}={{0,2}})*"
-_KEY_LINE = rf"({_ESCAPE})?[A-Za-z0-9+/]{{16,}}={{0,2}}"
-_KEY_LAST_LINE = rf"(^|\n|{_ESCAPE})([^\S\n]*)[A-Za-z0-9+/]{{1,15}}={{0,2}}(?=(?:\s|{_ESCAPE})*$)"
+_KEY_BODY = (
+    rf"(?:\s|{_TERMINAL}|{_ESCAPE}|(?:Proc-Type|DEK-Info|Version|Comment):[^\n\\]*|[A-Za-z0-9+/]{{16,}}={{0,2}})*"
+)
+_KEY_LINE = rf"({_TERMINAL}|{_ESCAPE})?[A-Za-z0-9+/]{{16,}}={{0,2}}"
+_KEY_LAST_LINE = (
+    rf"(^|\n|{_TERMINAL}|{_ESCAPE})([^\S\n]*)[A-Za-z0-9+/]{{1,15}}={{0,2}}(?=(?:\s|{_TERMINAL}|{_ESCAPE})*$)"
+)
 
 #: Names of variables whose values are nobody's business.
 _SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH"
@@ -150,17 +166,17 @@ class Masker:
 
     def without_values(self, text: str) -> str:
         """``text`` without the values of secret variables."""
-        return self._values.sub(MASK, text) if self._values else text
+        return _replaced(text, [self._values]) if self._values else text
 
     def decided(self, text: str) -> int:
         """How many characters of a text that goes on hold no part of a secret whose rest may come."""
-        patterns = [*_patterns(), re.compile(_KEY), *([self._values] if self._values else [])]
+        patterns = [*_patterns(), *map(re.compile, (_KEY, _TERMINAL)), *([self._values] if self._values else [])]
         end = max(0, len(text) - UNDECIDED)
         near = max(0, end - 8 * UNDECIDED)
-        found = [match.span() for pattern in patterns for match in pattern.finditer(text, near)]
+        found = [span for view in _views(text[near:]) for span in view.spans(patterns, whole=True)]
         for start, stop in sorted(found, reverse=True):
-            if start - _LONGEST_PREFIX < end < stop:
-                end = max(0, start - _LONGEST_PREFIX)
+            if near + start - _LONGEST_PREFIX < end < near + stop:
+                end = max(0, near + start - _LONGEST_PREFIX)
         return end
 
 
@@ -193,15 +209,77 @@ class MaskedStream:
 
 
 def _without_tokens(text: str) -> str:
-    if len(text) < _SHORT and not any(prefix in text for shape in SHAPES for prefix in shape.prefixes):
-        return text
-    for pattern in _patterns():
+    if len(text) < _SHORT:
+        read = text + re.sub(_TERMINAL, "", text) if _is_for_terminals(text) else text
+        if not any(prefix in read for shape in SHAPES for prefix in shape.prefixes):
+            return text
+    text = _replaced(text, _patterns())
+    return re.sub(_GLUED, "", text) if f"{MASK}_" in text else text
+
+
+def _is_for_terminals(text: str) -> bool:
+    return any(mark in text for mark in _TERMINAL_MARKS)
+
+
+def _replaced(text: str, patterns: Sequence[re.Pattern[str]]) -> str:
+    """``text`` without what the patterns find, however it is coloured."""
+    if _is_for_terminals(text):
+        for instead in ("", " "):
+            text = _masked_at(text, sorted(_View(text, instead).spans(patterns)))
+    for pattern in patterns:
         text = pattern.sub(_as_shown, text)
     return text
 
 
 def _as_shown(match: re.Match[str]) -> str:
     return f"{match[0][: match.start(match.lastindex or 0) - match.start()]}{MASK}"
+
+
+def _masked_at(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """``text`` with a mask at each of the places, which may overlap; a terminal's sequences within them stay."""
+    parts: list[str] = []
+    at = 0
+    for start, stop in spans:
+        if start >= at:
+            parts += [text[at:start], MASK]
+        if stop > at:
+            parts += re.findall(_TERMINAL, text[max(start, at) : stop])
+            at = stop
+    return "".join([*parts, text[at:]])
+
+
+class _View:
+    """A text as it reads with something else in the place of each terminal's sequence; None: as it is."""
+
+    def __init__(self, text: str, instead: str | None) -> None:
+        told = () if instead is None else (match.span() for match in re.finditer(_TERMINAL, text))
+        pieces: list[str] = []
+        #: Where each piece begins in the view, and where in the text.
+        self._shown_at: list[int] = []
+        self._at: list[int] = []
+        shown, at = 0, 0
+        for start, stop in (*told, (len(text), len(text))):
+            pieces.append(text[at:start])
+            self._shown_at.append(shown)
+            self._at.append(at)
+            shown, at = shown + start - at + len(instead or ""), stop
+        self._text = (instead or "").join(pieces)
+
+    def spans(self, patterns: Iterable[re.Pattern[str]], *, whole: bool = False) -> Iterator[tuple[int, int]]:
+        """Where in the text secrets stand; ``whole``: with what tells their kinds."""
+        for pattern in patterns:
+            for match in pattern.finditer(self._text):
+                start, stop = match.span() if whole else match.span(match.lastindex or 0)
+                yield self._place(start), self._place(stop - 1) + 1
+
+    def _place(self, shown: int) -> int:
+        piece = bisect_right(self._shown_at, shown) - 1
+        return self._at[piece] + shown - self._shown_at[piece]
+
+
+def _views(text: str) -> Iterator[_View]:
+    for instead in ("", " ", None) if _is_for_terminals(text) else (None,):
+        yield _View(text, instead)
 
 
 @cache

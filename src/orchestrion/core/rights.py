@@ -27,7 +27,7 @@ HOW_TO_ACT = (
     "programs: send `Authorization: Bearer KEY`, the file `key` in the store's folder"
 )
 
-#: What a use case is to a run: free; free about itself; free if its role adds tasks; closed.
+#: What a use case is to a run: free; free about itself; free if its role adds tasks, and it only adds; closed.
 InRun = Literal["free", "own", "adds", "closed"]
 
 

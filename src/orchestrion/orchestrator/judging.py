@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.rights import RIGHTS, not_for_runs, refuse_less
-from orchestrion.core.values import number
+from orchestrion.core.rights import RIGHTS, Caller, not_for_runs, refuse_less
+from orchestrion.core.values import name, number
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator.opening import Opening
+    from orchestrion.store import Transaction
     from orchestrion.store.store import Row
 
 #: Parameters of use cases that say what they are about, and the letter of what they name.
@@ -59,6 +60,39 @@ def judge(opened: Opening, action: str, about: Mapping[str, str]) -> None:
         for key, one in about.items():
             if number(one, _ABOUT[key]) != own[key]:
                 raise not_for_runs(caller.run, f"{what} for {one}, which is neither this run nor its task,")
+
+
+def own_task(tx: Transaction, caller: Caller) -> Row | None:
+    """The task of the run from inside which the caller acts; None: it acts from inside none."""
+    return tx.one("task", id=tx.the("run", id=number(caller.run, "R"))["task"]) if caller.run else None
+
+
+def refuse_to_touch(
+    tx: Transaction,
+    caller: Caller,
+    plan: str,
+    *,
+    keys: Iterable[str] = (),
+    parent: int | None = None,
+    reopen: bool = False,
+) -> None:
+    """Raises InvalidInput (``not_for_runs``) if new tasks would be more than additions to what a run is about.
+
+    They are in the plan of its own task, have ``keys`` that no task there has, and stand alone or below that task.
+    """
+    own = own_task(tx, caller)
+    if own is None:
+        return
+    run, mine = str(caller.run), name("T", own["id"])
+    if plan != own["plan_name"]:
+        raise not_for_runs(run, f"adding to {plan!r}, another plan than {own['plan_name']!r} of {mine},")
+    wanted = sorted(keys)
+    if known := tx.all("keys_of_plan", plan=own["plan"], keys=wanted) if wanted else []:
+        raise not_for_runs(run, f"changing tasks that are there ({', '.join(row['key'] for row in known)})")
+    if reopen:
+        raise not_for_runs(run, "reopening a task")
+    if parent and own["id"] not in {parent, *(row["id"] for row in tx.all("ancestors", id=parent))}:
+        raise not_for_runs(run, f"adding below {name('T', parent)}, which is not below {mine},")
 
 
 def _about(use_case: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.model import check_choice, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator.finding import plan_named
+from orchestrion.orchestrator.judging import refuse_to_touch
 from orchestrion.orchestrator.runs import RunCases
 from orchestrion.scheduler import breaker, budget, overlap, slots
 from orchestrion.store import Transaction
@@ -29,9 +30,10 @@ class PlanCases(RunCases):
     def apply(self, text: bytes, source: str, *, dry_run: bool = False) -> dict[str, Any]:
         """A plan file becomes tasks, all or nothing. ``source`` is its name, or ``-``.
 
-        With ``dry_run`` everything is done and undone. Raises PlanRefused with line and column.
+        With ``dry_run`` everything is done and undone. Raises PlanRefused with line and column, InvalidInput
+        (``not_for_runs``) from inside a run if it would not only add.
         """
-        from orchestrion.plans.apply import Defaults, apply
+        from orchestrion.plans.apply import Applied, Defaults, apply
         from orchestrion.plans.source import parse
 
         document = parse(text, source)
@@ -39,8 +41,13 @@ class PlanCases(RunCases):
             self._check_commands({"command": task.run, "setup": task.setup, "checks": task.checks})
         defaults = Defaults(self.config["retry.max"], self.config["retry.delay_s"], self._roles_of(document))
         limits, began = self._limits(), self.began()
-        write = self.store.rehearse if dry_run else self.store.write
-        applied = write(lambda tx: apply(tx, document, defaults, limits, began))
+        keys = {task.key for task, _ in document.walk()}
+
+        def applying(tx: Transaction) -> Applied:
+            refuse_to_touch(tx, self.caller, document.name, keys=keys)
+            return apply(tx, document, defaults, limits, began)
+
+        applied = (self.store.rehearse if dry_run else self.store.write)(applying)
         idle = [name("T", applied.tasks[key]) for key in self._without_agent(document, set(applied.created))]
         return {**applied.as_json(), "without_agent": idle, "dry_run": dry_run}
 

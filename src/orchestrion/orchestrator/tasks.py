@@ -16,6 +16,7 @@ from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
 from orchestrion.memory.roles import load_role, load_roles
 from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
+from orchestrion.orchestrator.judging import own_task, refuse_to_touch
 from orchestrion.scheduler import create, decide, shape
 from orchestrion.store import Transaction
 
@@ -39,10 +40,11 @@ class TaskCases(Finding):
         **values: Any,
     ) -> Task:
         """Creates a task. ``values`` are further fields of ``core.model.NewTask``; ``reopen``: also under a parent that
-        is completed, and so reopened. Without a plan it is in its parent's, or in the one of the settings.
+        is completed, and so reopened. Without a plan it is in its parent's, in that of the run from inside which it is
+        added, or in the one of the settings.
 
-        Raises InvalidInput, NotFound (parent, prerequisite, role, agent), Conflict (key, ``parent_completed``),
-        Backpressure.
+        Raises InvalidInput (``not_for_runs`` from inside a run, if it would do more than add), NotFound (parent,
+        prerequisite, role, agent), Conflict (key, ``parent_completed``), Backpressure.
         """
         new = NewTask(
             title=title,
@@ -62,6 +64,7 @@ class TaskCases(Finding):
         limits, began = self._limits(), self.began()
 
         def make(tx: Transaction) -> Task:
+            refuse_to_touch(tx, self.caller, new.plan, parent=new.parent, reopen=reopen)
             if new.parent and not reopen and not new.completed:
                 shape.refuse_to_reopen(tx, new.parent)
             return views.task(tx, create.create(tx, new, limits, began))
@@ -69,7 +72,10 @@ class TaskCases(Finding):
         return self.store.write(make)
 
     def _plan_above(self, parent: str | None) -> str | None:
-        return str(self.task(parent).row["plan_name"]) if parent else None
+        if parent:
+            return str(self.task(parent).row["plan_name"])
+        own = self.store.read(lambda tx: own_task(tx, self.caller)) if self.caller.run else None
+        return str(own["plan_name"]) if own else None
 
     def began(self) -> create.Began | None:
         """Where a plan begins that is given its first task now; None: outside git, or a HEAD that cannot be read."""
