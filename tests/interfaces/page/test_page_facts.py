@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Iterator
@@ -81,3 +82,33 @@ def test_a_gate_waits_until_it_is_opened_or_refused(stage: Stage) -> None:
         note = client.post(f"/gates/{gate}/{act}", headers=headers, data={"answer": "so be it"})
         assert f"{gate} is {said}" in note.text
         assert f'<span class="meta">{said}</span>' in client.get(f"/tasks/{task}").text
+
+
+def test_work_in_review_says_what_to_do_on_the_views_of_its_task_and_its_run(stage: Stage) -> None:
+    for text in ("one", "two"):
+        stage.add(f"sleep 0.3; echo {text} > a.txt")
+    stage.drain(2)
+    cases = stage.orchestrion
+    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    run = stage.runs(task)[-1]["id"]
+    steps = cases.show(task)["steps"]
+    assert any(" merge " in step for step in steps)
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    for view in (f"/tasks/{task}", f"/runs/{run}"):
+        page = html.unescape(client.get(view).text)
+        assert "\n".join(steps) in page
+        assert "merge_conflict</span> <span class=\"path\">a.txt</span>" in page
+        assert "its view" not in page
+    assert f"the view of {task} says what to do" in client.get(f"/tasks/{task}").text
+    cases.reject(task, "again")
+    assert "What to do" not in client.get(f"/runs/{run}").text
+
+
+def test_the_evidence_of_a_failed_check_is_on_the_view_that_is_named(stage: Stage) -> None:
+    task = stage.add("true", checks=("echo because; exit 1",), max_retries=0)
+    stage.drain(1)
+    run = stage.runs(task)[-1]["id"]
+    cases = stage.orchestrion
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    assert f"read the evidence with the view of {run}" in client.get(f"/tasks/{task}").text
+    assert "because" in client.get(f"/runs/{run}").text.split("id=\"checks\"")[1]

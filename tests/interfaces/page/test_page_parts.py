@@ -246,8 +246,11 @@ def test_what_was_meant_for_a_terminal_is_not_shown() -> None:
         ),
         (
             "read the log with `orchestrion log R4`, then `orchestrion retry T3`",
-            "read the log with the log, then Retry",
+            "read the log with the log of R4, then Retry",
         ),
+        ("it waits: `orchestrion show T9` says what to do", "it waits: the view of T9 says what to do"),
+        ("read the evidence with `orchestrion show RUN`", "read the evidence with the view of the run"),
+        ("it waits: `orchestrion why`", "it waits: the view of the task"),
         ("`orchestrion slots global=8` sets one", "`orchestrion slots global=8` sets one"),
         (None, ""),
     ],
