@@ -97,7 +97,7 @@ def test_work_in_review_says_what_to_do_on_the_views_of_its_task_and_its_run(sta
     for view in (f"/tasks/{task}", f"/runs/{run}"):
         page = html.unescape(client.get(view).text)
         assert "\n".join(steps) in page
-        assert "merge_conflict</span> <span class=\"path\">a.txt</span>" in page
+        assert 'merge_conflict</span> <span class="path">a.txt</span>' in page
         assert "its view" not in page
     assert f"the view of {task} says what to do" in client.get(f"/tasks/{task}").text
     cases.reject(task, "again")
@@ -111,4 +111,4 @@ def test_the_evidence_of_a_failed_check_is_on_the_view_that_is_named(stage: Stag
     cases = stage.orchestrion
     client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
     assert f"read the evidence with the view of {run}" in client.get(f"/tasks/{task}").text
-    assert "because" in client.get(f"/runs/{run}").text.split("id=\"checks\"")[1]
+    assert "because" in client.get(f"/runs/{run}").text.split('id="checks"')[1]
