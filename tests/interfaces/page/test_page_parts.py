@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from orchestrion.core.rights import HOW_TO_ACT
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript, wording
 from orchestrion.runs.patches import files
 
@@ -252,6 +253,7 @@ def test_what_was_meant_for_a_terminal_is_not_shown() -> None:
         ("read the evidence with `orchestrion show RUN`", "read the evidence with the view of the run"),
         ("it waits: `orchestrion why`", "it waits: the view of the task"),
         ("`orchestrion slots global=8` sets one", "`orchestrion slots global=8` sets one"),
+        (HOW_TO_ACT, "open the address that `orchestrion serve` printed, or `orchestrion open`"),
         (None, ""),
     ],
 )

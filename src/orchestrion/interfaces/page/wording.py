@@ -31,8 +31,8 @@ _HERE = {
 _COMMAND = re.compile(r"`orchestrion ([a-z]+)[^`]*`")
 _THING = re.compile(r"\b(?:[A-Z]\d+|RUN)\b")
 
-#: The buttons of a gate stand beside it.
-_NEEDLESS = re.compile(r"; `orchestrion gate open [^`]*` decides it")
+#: The buttons of a gate stand beside it, and no program reads this.
+_NEEDLESS = re.compile(r"; `orchestrion gate open [^`]*` decides it|^browsers: |; programs: .*")
 
 
 def here(text: str | None) -> str:
