@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from orchestrion.core.errors import Conflict
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
@@ -112,3 +113,26 @@ def test_the_evidence_of_a_failed_check_is_on_the_view_that_is_named(stage: Stag
     client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
     assert f"read the evidence with the view of {run}" in client.get(f"/tasks/{task}").text
     assert "because" in client.get(f"/runs/{run}").text.split('id="checks"')[1]
+
+
+def test_whoever_decides_a_gate_after_somebody_else_is_told_what_stands(stage: Stage) -> None:
+    cases = stage.orchestrion
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    for kind, acts in (("approval", ("refuse", "open")), ("question", ("answer", "answer"))):
+        task = stage.add("true")
+        cases.add_gate(task, kind, called="Now?")
+        gate = cases.show(task)["gates"][0]["id"]
+        assert client.post(f"/gates/{gate}/{acts[0]}", headers=headers, data={"answer": "the first"}).status_code == 200
+        later = client.post(f"/gates/{gate}/{acts[1]}", headers=headers, data={"answer": "the second"})
+        assert later.status_code == 409
+        assert (
+            f"{gate} was {'refused' if kind == 'approval' else 'opened'} by web:local before: the first" in later.text
+        )
+        assert f"the view of {task} has all of it" in later.text
+        told = client.post(f"/api/v1/gates/{gate}/open", headers=headers, json={}).json()
+        assert told["code"] == "gate_decided"
+        assert (told["details"]["decided_by"], told["details"]["answer"]) == ("web:local", "the first")
+        with pytest.raises(Conflict, match=f"{gate} was .* by web:local before: the first"):
+            cases.open_gate(gate, refuse=True)
+        assert cases.show(task)["gates"][0]["answer"] == "the first"
