@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrion.core.rights import HOW_TO_ACT
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript, wording
-from orchestrion.runs.patches import files
+from orchestrion.runs.git import Git
+from orchestrion.runs.patches import RunDiff, files
 
 
 def card(state: str, **values: Any) -> dict[str, Any]:
@@ -187,6 +189,30 @@ def test_a_diff_is_taken_apart_by_file() -> None:
         ("add", None, 2, "++ two"),
         ("same", 3, 3, "three"),
     ]
+
+
+def test_a_file_with_an_odd_name_has_that_name(tmp_path: Path) -> None:
+    changed, binary, old, new, empty = 'a b"c<i>.txt', 'tab\tä"\\\x01.png', 'old"1', 'new\n"2', 'emp"ty'
+    git = Git(tmp_path)
+    git.run("init", "-q")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "x")
+    for name, content in ((changed, b"1\n"), (binary, b"\0"), (old, b"1\n2\n3\n")):
+        (tmp_path / name).write_bytes(content)
+    git.run("add", ".")
+    git.run(*commit)
+    (tmp_path / changed).write_bytes(b"2\n")
+    (tmp_path / binary).write_bytes(b"\0\0")
+    (tmp_path / old).rename(tmp_path / new)
+    (tmp_path / empty).touch()
+    git.run("add", "-A")
+    git.run(*commit)
+    page = RunDiff(git, "HEAD~1", "HEAD").page(patch.BOUNDS)
+    assert {(one.path, one.note) for one in map(patch.file, page)} == {
+        (changed, ""),
+        (binary, "binary"),
+        (new, f"renamed from {old}"),
+        (empty, "new file"),
+    }
 
 
 def test_charts_count_what_failed_together() -> None:
