@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
 from orchestrion.core.graph import path
 from orchestrion.core.model import LAST_MOMENT, NewGate, check_number, check_text, name
-from orchestrion.core.states import EdgeKind, TaskState
+from orchestrion.core.states import GATE_STANDINGS, EdgeKind, TaskState
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -102,12 +102,25 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
         )
     state = "met" if opened else "dead"
     if not tx.run("open_gate", gate=gate, state=state, answer=answer, decided_by=decided_by):
-        raise Conflict(f"the gate {name('G', gate)} was decided before", hint="nothing to do", code="gate_decided")
+        raise _decided(row)
     tx.event(
         "gate.opened" if opened else "gate.refused", task=row["task"], data={"gate": name("G", gate), "answer": answer}
     )
     settle(tx, waiting=[edge["task"] for edge in tx.all("gate_edges_follow", gates=[gate], state=state)])
     return int(row["task"])
+
+
+def _decided(gate: Row) -> Conflict:
+    """The error for who decides a gate after somebody else."""
+    said = f": {gate['answer']}" if gate["answer"] else ""
+    return Conflict(
+        f"{name('G', gate['id'])} was {GATE_STANDINGS[gate['state']]} by {gate['decided_by']} before{said}",
+        hint=f"that stands, and yours was not kept; `orchestrion show {name('T', gate['task'])}` has all of it",
+        code="gate_decided",
+        state=gate["state"],
+        decided_by=gate["decided_by"],
+        answer=gate["answer"],
+    )
 
 
 def adopt(tx: Transaction, parent: int, child: int) -> None:

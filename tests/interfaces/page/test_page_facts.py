@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from orchestrion.core.errors import Conflict
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
@@ -81,3 +83,56 @@ def test_a_gate_waits_until_it_is_opened_or_refused(stage: Stage) -> None:
         note = client.post(f"/gates/{gate}/{act}", headers=headers, data={"answer": "so be it"})
         assert f"{gate} is {said}" in note.text
         assert f'<span class="meta">{said}</span>' in client.get(f"/tasks/{task}").text
+
+
+def test_work_in_review_says_what_to_do_on_the_views_of_its_task_and_its_run(stage: Stage) -> None:
+    for text in ("one", "two"):
+        stage.add(f"sleep 0.3; echo {text} > a.txt")
+    stage.drain(2)
+    cases = stage.orchestrion
+    task = next(one for one in ("T1", "T2") if stage.task(one)["state"] == "review")
+    run = stage.runs(task)[-1]["id"]
+    steps = cases.show(task)["steps"]
+    assert any(" merge " in step for step in steps)
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    for view in (f"/tasks/{task}", f"/runs/{run}"):
+        page = html.unescape(client.get(view).text)
+        assert "\n".join(steps) in page
+        assert 'merge_conflict</span> <span class="path">a.txt</span>' in page
+        assert "its view" not in page
+    assert f"the view of {task} says what to do" in client.get(f"/tasks/{task}").text
+    cases.reject(task, "again")
+    assert "What to do" not in client.get(f"/runs/{run}").text
+
+
+def test_the_evidence_of_a_failed_check_is_on_the_view_that_is_named(stage: Stage) -> None:
+    task = stage.add("true", checks=("echo because; exit 1",), max_retries=0)
+    stage.drain(1)
+    run = stage.runs(task)[-1]["id"]
+    cases = stage.orchestrion
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    assert f"read the evidence with the view of {run}" in client.get(f"/tasks/{task}").text
+    assert "because" in client.get(f"/runs/{run}").text.split('id="checks"')[1]
+
+
+def test_whoever_decides_a_gate_after_somebody_else_is_told_what_stands(stage: Stage) -> None:
+    cases = stage.orchestrion
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    for kind, acts in (("approval", ("refuse", "open")), ("question", ("answer", "answer"))):
+        task = stage.add("true")
+        cases.add_gate(task, kind, called="Now?")
+        gate = cases.show(task)["gates"][0]["id"]
+        assert client.post(f"/gates/{gate}/{acts[0]}", headers=headers, data={"answer": "the first"}).status_code == 200
+        later = client.post(f"/gates/{gate}/{acts[1]}", headers=headers, data={"answer": "the second"})
+        assert later.status_code == 409
+        assert (
+            f"{gate} was {'refused' if kind == 'approval' else 'opened'} by web:local before: the first" in later.text
+        )
+        assert f"the view of {task} has all of it" in later.text
+        told = client.post(f"/api/v1/gates/{gate}/open", headers=headers, json={}).json()
+        assert told["code"] == "gate_decided"
+        assert (told["details"]["decided_by"], told["details"]["answer"]) == ("web:local", "the first")
+        with pytest.raises(Conflict, match=f"{gate} was .* by web:local before: the first"):
+            cases.open_gate(gate, refuse=True)
+        assert cases.show(task)["gates"][0]["answer"] == "the first"

@@ -10,6 +10,7 @@ import pytest
 import scene
 from lookers import looking
 
+from orchestrion.interfaces.web import events
 from orchestrion.ops import alerts
 from orchestrion.ops.alerts import Finding
 
@@ -185,6 +186,49 @@ def test_who_may_only_read_sees_no_buttons(chromium: Any, served: Any) -> None:
             page = one.go("/")
             assert page.locator(".card").count() > 5
             assert page.locator(".card button, [data-new]").count() == 0
+    finally:
+        served.house.tokens_needed = False
+
+
+@pytest.mark.parametrize("found_by", ["refetch", "stream", "action", "find"])
+def test_whose_token_was_revoked_is_told_and_comes_back_to_where_one_was(
+    chromium: Any, served: Any, monkeypatch: pytest.MonkeyPatch, found_by: str
+) -> None:
+    served.house.tokens_needed = True
+    tokens = iter(("first", "second"))
+
+    def log_in(page: Any) -> str:
+        name = f"{next(tokens)}-{found_by}"
+        page.fill("#token", served.cases.create_token(name, "operate")["token"])
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_selector("#live.on")
+        return name
+
+    if found_by == "stream":
+        monkeypatch.setattr(events, "ALIVE_S", 0.1)
+    try:
+        with looking(chromium, served.url) as one:
+            page = one.page
+            page.goto(f"{served.url}/?q=Vouchers")
+            name = log_in(page)
+            assert page.url == f"{served.url}/?q=Vouchers"
+            page.locator("#card-T4").wait_for()
+            served.cases.revoke_token(name)
+            if found_by == "refetch":
+                served.cases.update("T4", tags=[name])
+            elif found_by == "action":
+                page.keyboard.press("n")
+                one.note("was not done: you are no longer let in")
+            elif found_by == "find":
+                page.fill("#find", "T4")
+            page.wait_for_selector("#away:has-text('You are no longer let in')")
+            assert "not let in" in page.locator("#live").inner_text()
+            assert page.locator("button[hx-post]:enabled, [data-new]:enabled").count() == 0
+            assert "Bearer" not in page.locator("body").inner_text()
+            page.locator("#away a").click()
+            log_in(page)
+            assert page.url == f"{served.url}/?q=Vouchers"
+            assert page.locator("[data-new]:enabled").count() == 1
     finally:
         served.house.tokens_needed = False
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrion.core.rights import HOW_TO_ACT
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript, wording
-from orchestrion.runs.patches import files
+from orchestrion.runs.git import Git
+from orchestrion.runs.patches import RunDiff, files
 
 
 def card(state: str, **values: Any) -> dict[str, Any]:
@@ -188,6 +191,30 @@ def test_a_diff_is_taken_apart_by_file() -> None:
     ]
 
 
+def test_a_file_with_an_odd_name_has_that_name(tmp_path: Path) -> None:
+    changed, binary, old, new, empty = 'a b"c<i>.txt', 'tab\tä"\\\x01.png', 'old"1', 'new\n"2', 'emp"ty'
+    git = Git(tmp_path)
+    git.run("init", "-q")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "x")
+    for name, content in ((changed, b"1\n"), (binary, b"\0"), (old, b"1\n2\n3\n")):
+        (tmp_path / name).write_bytes(content)
+    git.run("add", ".")
+    git.run(*commit)
+    (tmp_path / changed).write_bytes(b"2\n")
+    (tmp_path / binary).write_bytes(b"\0\0")
+    (tmp_path / old).rename(tmp_path / new)
+    (tmp_path / empty).touch()
+    git.run("add", "-A")
+    git.run(*commit)
+    page = RunDiff(git, "HEAD~1", "HEAD").page(patch.BOUNDS)
+    assert {(one.path, one.note) for one in map(patch.file, page)} == {
+        (changed, ""),
+        (binary, "binary"),
+        (new, f"renamed from {old}"),
+        (empty, "new file"),
+    }
+
+
 def test_charts_count_what_failed_together() -> None:
     piece = {
         "states": {"succeeded": 2, "failed": 1, "lost": 1, "killed": 5},
@@ -246,9 +273,13 @@ def test_what_was_meant_for_a_terminal_is_not_shown() -> None:
         ),
         (
             "read the log with `orchestrion log R4`, then `orchestrion retry T3`",
-            "read the log with the log, then Retry",
+            "read the log with the log of R4, then Retry",
         ),
+        ("it waits: `orchestrion show T9` says what to do", "it waits: the view of T9 says what to do"),
+        ("read the evidence with `orchestrion show RUN`", "read the evidence with the view of the run"),
+        ("it waits: `orchestrion why`", "it waits: the view of the task"),
         ("`orchestrion slots global=8` sets one", "`orchestrion slots global=8` sets one"),
+        (HOW_TO_ACT, "open the address that `orchestrion serve` printed, or `orchestrion open`"),
         (None, ""),
     ],
 )

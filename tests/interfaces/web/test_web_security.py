@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterator
 
 import pytest
@@ -167,6 +168,32 @@ def test_a_browser_logs_in_once(asked: Visitor, house: House) -> None:
     assert asked.ask("GET", "tasks").status_code == 200
     house.cases.revoke_token("me")
     assert asked.ask("GET", "tasks").status_code == 401
+
+
+@pytest.mark.parametrize("view", ["/tasks/T1", "/?q=a+b&plan=x%20y", "/decisions?q=%22%3E"])
+def test_who_logs_in_on_the_way_to_a_view_comes_there(asked: Visitor, house: House, view: str) -> None:
+    login = asked.ask("GET", view, headers={"Accept": "text/html"}, follow_redirects=False).headers["location"]
+    assert login.startswith("/login?next=")
+    headers, token = {"Origin": "http://127.0.0.1:7117"}, house.cases.create_token("me")["token"]
+    form = asked.ask("GET", login).text
+    for _ in range(2):
+        onward = html.unescape(form.partition('name="next" value="')[2].partition('"')[0])
+        form = asked.ask("POST", "/login", data={"token": "wrong", "next": onward}, headers=headers).text
+    data = {"token": token, "next": onward}
+    came = asked.ask("POST", "/login", data=data, headers=headers, follow_redirects=False)
+    assert (came.status_code, came.headers["location"]) == (303, view)
+
+
+@pytest.mark.parametrize(
+    "onward",
+    ["//evil.example", "/\\evil.example", "/\t/evil.example", "https://evil.example", "evil", "", "/a\r\nb: c"],
+)
+def test_the_login_leads_to_no_other_server(asked: Visitor, house: House, onward: str) -> None:
+    headers = {"Origin": "http://127.0.0.1:7117"}
+    data = {"token": house.cases.create_token("me")["token"], "next": onward}
+    came = asked.ask("POST", "/login", data=data, headers=headers, follow_redirects=False)
+    assert came.headers["location"] == "/"
+    assert 'name="next" value="/"' in asked.ask("GET", "/login", params={"next": onward}).text
 
 
 # -- the key of this machine ------------------------------------------------------------------------

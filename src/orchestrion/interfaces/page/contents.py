@@ -116,6 +116,7 @@ def of_run(cases: Orchestrator, run: str, may_act: bool) -> Found:
         "task": task,
         "files": files[:FILES],
         "files_total": max(len(files), found["files_changed"] or 0),
+        "steps": cases.show(found["task"])["steps"] if found["remedy"] else [],
         "log": page,
         "entries": transcript.entries(page["lines"], plain=page["plain"]),
         "buttons": _run_buttons(found, task, active) if may_act else [],

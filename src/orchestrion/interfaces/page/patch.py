@@ -9,6 +9,9 @@ from orchestrion.runs.patches import Bounds, FilePatch
 
 #: What is shown at once; the rest is counted and comes when it is asked for.
 BOUNDS = Bounds(files=25, file_bytes=30_000, max_bytes=60_000)
+#: What git's escapes stand for; three octal digits are a byte.
+_SIGNS = {bytes([sign]): bytes([real]) for sign, real in zip(b'abtnvfr"\\', b'\a\b\t\n\v\f\r"\\', strict=True)}
+_ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-7]{3})')
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@(.*)")
 
 
@@ -66,15 +69,26 @@ def file(patch: FilePatch) -> File:
 
 def _path_of(head: str) -> str:
     """A first guess from ``diff --git a/x b/x``; the lines below say it better."""
-    return head.rpartition(" b/")[2]
+    before, _, after = head.rpartition(' "b/' if head.endswith('"') else " b/")
+    return unquoted(f'"{after}' if head.endswith('"') else after) if before else head
+
+
+def unquoted(name: str) -> str:
+    """A name as it is, which git writes between quotes and in C's escapes if it has odd signs."""
+    if not (len(name) > 1 and name.startswith('"') and name.endswith('"')):
+        return name
+    plain = _ESCAPE.sub(lambda found: _SIGNS.get(found[1]) or bytes([int(found[1], 8) & 255]), name[1:-1].encode())
+    return plain.decode("utf-8", "replace")
 
 
 def _head(file: File, text: str) -> None:
-    if text.startswith("+++ b/"):
-        file.path = text[6:].rstrip("\t")
+    if text.startswith(("+++ b/", '+++ "b/')):
+        file.path = unquoted(text[4:].rstrip("\t")).removeprefix("b/")
     elif text.startswith(("new file", "deleted file")):
         file.note = text.rpartition(" mode")[0]
     elif text.startswith("rename from "):
-        file.note = f"renamed from {text[12:]}"
+        file.note = f"renamed from {unquoted(text[12:])}"
+    elif text.startswith("rename to "):
+        file.path = unquoted(text[10:])
     elif text.startswith("Binary files"):
         file.note = "binary"

@@ -1,10 +1,13 @@
 """How a browser comes in: by a one-time address or a token; from then on by a cookie that no script can read.
 
 The cookie is a session, neither key nor token, and ends at the server when somebody logs out.
+Who was sent to the login on the way to a view comes to that view afterwards.
 """
 
 from __future__ import annotations
 
+import re
+from html import escape
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request
@@ -31,6 +34,7 @@ _PAGE = """<!doctype html>
 </html>
 """
 _FORM = """<form class="ask-form" method="post" action="/login">
+<input type="hidden" name="next" value="{onward}">
 <label for="token">Token</label> <input id="token" name="token" type="password" required autofocus>
 <div class="row"><button class="button main">Log in</button></div>
 </form>
@@ -42,24 +46,27 @@ _HOW = (
 )
 #: A page of our own leads on: a browser that came from another page would not send a new cookie with a redirect.
 _ON = '<meta http-equiv="refresh" content="0;url=/">'
+#: A path of this server; what browsers read as the address of another one is none.
+_PATH = re.compile(r"/(?![/\\])[^\\\x00-\x20\x7f]*")
 
 
 @router.get("/login")
-async def form() -> Response:
+async def form(next: str = "/") -> Response:  # noqa: A002
     """Asks for a token."""
-    return _page(_FORM.format(said=_HOW))
+    return _ask(next, _HOW)
 
 
 @router.post("/login")
 async def come_in(request: Request) -> Response:
     """Takes a token, and leads to the page."""
     house: House = request.app.state.house
-    token = parse_qs((await request.body()).decode("utf-8", "replace")).get("token", [""])[0].strip()
+    given = parse_qs((await request.body()).decode("utf-8", "replace"))
+    token, onward = given.get("token", [""])[0].strip(), given.get("next", ["/"])[0]
     try:
         session = await house.do(lambda: house.cases.log_in(token))
     except InvalidInput:
-        return _page(_FORM.format(said="This token opens nothing. " + _HOW), status=401)
-    return _with_session(request, RedirectResponse("/", 303), session)
+        return _ask(onward, f"This token opens nothing. {_HOW}", status=401)
+    return _with_session(request, RedirectResponse(_local(onward), 303), session)
 
 
 @router.get("/enter")
@@ -84,6 +91,14 @@ async def leave(request: Request) -> Response:
     answer = RedirectResponse("/login" if house.tokens_needed else "/", 303)
     answer.delete_cookie(house.cookie, httponly=True, samesite="strict")
     return answer
+
+
+def _ask(onward: str, said: str, status: int = 200) -> HTMLResponse:
+    return _page(_FORM.format(onward=escape(_local(onward)), said=said), status=status)
+
+
+def _local(onward: str) -> str:
+    return onward if _PATH.fullmatch(onward) else "/"
 
 
 def _page(content: str, further: str = "", status: int = 200) -> HTMLResponse:

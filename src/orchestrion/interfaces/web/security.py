@@ -17,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from starlette.responses import RedirectResponse
 
@@ -96,7 +96,7 @@ class Guard:
                 raise
             refused = problems.from_exception(error, self._house.environ)
             if refused.code in _LOGIN and _wants_page(scope, headers):
-                await RedirectResponse("/login", 303)(scope, receive, told)
+                await RedirectResponse(path_to_login(scope), 303)(scope, receive, told)
                 return
             await problems.answer(refused, correlation)(scope, receive, told)
 
@@ -190,6 +190,13 @@ def _wants_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a browser asks for something to show, and can be led to the login."""
     is_page = not scope["path"].startswith(("/api/", "/mcp", "/metrics"))
     return is_page and scope["method"] == "GET" and b"text/html" in headers.get(b"accept", b"")
+
+
+def path_to_login(scope: Scope) -> str:
+    """Where one logs in on the way to what a request asks for."""
+    query = scope["query_string"].decode("latin-1")
+    onward = quote(scope["path"]) + (f"?{query}" if query else "")
+    return "/login" if onward == "/" else f"/login?{urlencode({'next': onward})}"
 
 
 def is_own_name(host: str, names: frozenset[str]) -> bool:

@@ -24,7 +24,7 @@
   };
   const refresh = (view) => {
     const state = asked.get(view) || { at: 0, timer: 0 };
-    if (state.timer) return;
+    if (state.timer || out) return;
     const wait = Math.max(20, state.at + LEAST_MS - performance.now());
     state.timer = setTimeout(() => {
       state.timer = 0;
@@ -36,6 +36,7 @@
     asked.set(view, state);
   };
   let stale = false;
+  let out = false; // not let in any more
   const refreshAll = () => { stale = false; all("[data-live]").forEach(refresh); };
   document.addEventListener("visibilitychange", () => { if (!document.hidden && stale) refreshAll(); });
   document.addEventListener("focusout", () => { if (stale) setTimeout(() => { if (stale) refreshAll(); }, 50); });
@@ -55,7 +56,7 @@
   addEventListener("pagehide", () => { left = true; });
   addEventListener("pageshow", () => { left = false; });
   const tell = (on) => {
-    if (left) return;
+    if (left || out) return;
     if (on && away) refreshAll();
     connected = on;
     light.classList.toggle("on", on);
@@ -68,7 +69,9 @@
   let away = null; // since when; null: it is there
   const leave = () => {
     away = away || new Date();
-    const text = `No connection since ${away.toTimeString().slice(0, 8)}. Actions are off. The page goes on by itself when the server is back.`;
+    turnOff(`No connection since ${away.toTimeString().slice(0, 8)}. Actions are off. The page goes on by itself when the server is back.`);
+  };
+  const turnOff = (text) => {
     const banners = all(".away");
     if (dialog.open && !one(".away", dialog)) {
       const copy = banners[0].cloneNode();
@@ -76,7 +79,7 @@
       dialog.append(copy);
       banners.push(copy);
     }
-    for (const banner of banners) { setText(banner, text); banner.hidden = false; }
+    for (const banner of banners) { if (!out) setText(banner, text); else if (!one("a", banner)) banner.replaceChildren(`${text} `, wayIn()); banner.hidden = false; }
     for (const button of all(BUTTONS)) if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
   };
   const back = () => {
@@ -85,6 +88,17 @@
     one("#away").hidden = true;
     for (const button of all("[data-off]")) { button.disabled = false; delete button.dataset.off; }
   };
+  const wayIn = () => Object.assign(document.createElement("a"), {
+    href: `/login?next=${encodeURIComponent(location.pathname + location.search)}`, textContent: "Log in",
+  });
+  const shutOut = () => {
+    tell(false);
+    out = true;
+    setText(one(".wide", light), "not let in");
+    turnOff("You are no longer let in: your token or your session has ended. Actions are off.");
+  };
+  const isRefusal = (status) => status === 401 || status === 403;
+  const whyOff = () => (out ? "you are no longer let in" : "there is no connection");
   addEventListener("offline", () => tell(false));
   const heard = (block) => {
     let data = "";
@@ -101,6 +115,7 @@
     const stop = new AbortController();
     let silence = setTimeout(() => stop.abort(), SILENT_MS);
     const answer = await fetch(`/api/v1/events?since=${last}`, { headers: { Accept: "text/event-stream" }, signal: stop.signal });
+    if (isRefusal(answer.status)) shutOut();
     if (!answer.ok) throw new Error(`events: ${answer.status}`);
     tell(true);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
@@ -116,7 +131,7 @@
     }
   };
   const follow = async () => {
-    for (let pause = 250; ; pause = Math.min(pause * 2, 5000)) {
+    for (let pause = 250; !out; pause = Math.min(pause * 2, 5000)) {
       const was = connected;
       try { await listen(); pause = 250; } catch { /* the server is away for a moment; it is asked again */ }
       if (was || connected) pause = 250;
@@ -173,20 +188,23 @@
     if (!away || !isAction(event.detail)) return;
     event.preventDefault();
     const cause = event.detail.requestConfig.elt;
-    fail(cause, `${named(cause)} was not done: there is no connection.`, "");
+    fail(cause, `${named(cause)} was not done: ${whyOff()}.`, "");
   });
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, requestConfig } = detail;
     // A form that is refused comes back with the problem at its field.
     if (xhr.status < 400 || xhr.getResponseHeader("HX-Retarget")) return;
     detail.shouldSwap = isAction(detail) && detail.serverResponse.includes('class="note');
+    if (!isAction(detail) && isRefusal(xhr.status)) shutOut();
     if (detail.shouldSwap) {
       detail.target = one("#notes");
       detail.swapOverride = "beforeend";
     } else if (isAction(detail)) {
       let told = {};
       try { told = JSON.parse(detail.serverResponse); } catch { /* somebody between us and the server answered */ }
-      fail(requestConfig.elt, told.detail || `${named(requestConfig.elt)} was refused: the answer was ${xhr.status}.`, told.hint || "");
+      if (xhr.status === 401) shutOut();
+      if (out) fail(requestConfig.elt, `${named(requestConfig.elt)} was not done: ${whyOff()}.`, "");
+      else fail(requestConfig.elt, told.detail || `${named(requestConfig.elt)} was refused: the answer was ${xhr.status}.`, told.hint || "");
     }
   });
   // What is corrected is not wrong any more.
@@ -297,6 +315,7 @@
     typing = setTimeout(async () => {
       try {
         const answer = await fetch(`/search?q=${encodeURIComponent(text)}`);
+        if (isRefusal(answer.status)) shutOut();
         if (mine === turn && answer.ok) { show((await answer.json()).results, text); choose(1); }
       } catch { close(); /* the banner says that there is no connection */ }
     }, 150);
@@ -333,7 +352,7 @@
   };
   const press = (button) => {
     if (!button) return;
-    if ("off" in button.dataset) fail(button, `${named(button)} was not done: there is no connection.`, "");
+    if ("off" in button.dataset) fail(button, `${named(button)} was not done: ${whyOff()}.`, "");
     else button.click();
   };
   const act = (key) => {
