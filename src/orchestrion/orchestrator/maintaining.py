@@ -268,6 +268,7 @@ class MaintenanceCases(HealthCases):
     def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
         verdict = structure.examine(self.store, wanted.level, wanted.only)
         lost = [_lost_work(run) for run in self.work_not_here(ids=wanted.only)]
+        lost += [_lost_tip(plan) for plan in self._tips_not_here(ids=wanted.only)]
         problems = [*verdict.problems, *lost]
         broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
@@ -348,6 +349,11 @@ _WORK_IS_HERE = "work_is_in_the_repository"
 def _lost_work(run: Row) -> structure.Problem:
     said = f"work of plan {run['plan_name']}, made on {run['host']}: its commit {run['head_commit'][:12]} is not here"
     return structure.Problem(_WORK_IS_HERE, name("R", run["id"]), said)
+
+
+def _lost_tip(plan: Row) -> structure.Problem:
+    said = f"the accepted work of plan {plan['name']} is said to be commit {plan['tip'][:12]}, which is not here"
+    return structure.Problem(_WORK_IS_HERE, plan["name"], said)
 
 
 def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:
