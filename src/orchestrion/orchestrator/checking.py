@@ -110,7 +110,7 @@ class HealthCases(ClientCases):
         return self._not_here("work_of_clone", "head_commit", ids, limit)
 
     def _tips_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
-        """Plans of this clone with accepted work that is not landed, and its commit is not here; as ``work_not_here``."""
+        """Plans of this clone with accepted work that is not landed and whose commit is not here."""
         return self._not_here("tips_of_clone", "tip", ids, limit)
 
     def _not_here(self, statement: str, commit: str, ids: Sequence[int] | None, limit: int | None) -> list[Row]:

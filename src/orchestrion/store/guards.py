@@ -1,4 +1,4 @@
-"""What the database refuses by itself, whoever writes: the triggers, unique indexes and CHECKs that the migrations make."""
+"""What the database refuses by itself, whoever writes: triggers, unique indexes and CHECKs of the migrations."""
 
 from __future__ import annotations
 

@@ -425,8 +425,8 @@ def _lacking(what: str) -> StoreProblem:
     """The error for a row that is made with the store, or was seen just now."""
     return StoreProblem(
         f"the store lacks a row that it always has: {what}",
-        hint="something else than this program took it away: stop the programs, copy the store, and put a whole copy of "
-        "before in its place",
+        hint="something else than this program took it away: stop the programs, copy the store, "
+        "and put a whole copy of before in its place",
         code="store_corrupt",
     )
 
