@@ -394,3 +394,23 @@ def test_commits_that_are_not_here_are_seen(field: Field, two: tuple[Path, Path]
         assert found["recommendations"] == [work["advice"]], "nobody is told to replace the store"
         opened.land()
         assert opened.health()["components"]["work"]["status"] == "healthy", "what has landed is in the branch"
+
+
+def test_a_plan_whose_work_is_said_to_be_a_commit_that_is_not_here_is_seen(
+    field: Field, two: tuple[Path, Path]
+) -> None:
+    p, _ = two
+    with field.open(p) as opened:
+        opened.add("w", command="echo w > w")
+        opened.work(slots=1, drain=True)
+        tip = opened.store.read(lambda tx: tx.the("plan_by_name", name="default"))["tip"]
+        change(field, "update plans set tip = ?", "c0ffee" + "0" * 34)
+        work = opened.health()["components"]["work"]
+        assert (work["status"], work["plans_not_here"]) == ("unhealthy", ["default"])
+        [problem] = opened.maintain("validate_structure")["found"]["problems"]
+        assert (problem["rule"], problem["thing"]) == ("work_is_in_the_repository", "default")
+        change(field, "update plans set tip = ?", tip)
+        assert opened.health()["components"]["work"]["status"] == "healthy"
+        opened.land()
+        change(field, "update plans set tip = ?, landed_commit = ?", *["c0ffee" + "0" * 34] * 2)
+        assert opened.health()["components"]["work"]["status"] == "healthy", "what has landed is in the branch"

@@ -6,12 +6,14 @@ The hand is one with the database's own shell: it has switched off whatever refu
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
 from direct import Raw
 from orchestrion import Orchestrator
+from orchestrion.core.errors import StoreProblem
 from orchestrion.core.model import NewGate, NewTask, Wait
 from orchestrion.core.states import EdgeKind
 from orchestrion.memory import artifacts, decisions
@@ -36,6 +38,7 @@ class Bend(NamedTuple):
 EDGES, COUNTERS = "edges_follow_their_prerequisites", "counters_equal_their_edges"
 HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_children"
 JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
+TIMES = "times_fit_what_happened"
 BENDS = {
     "an edge is met that is open": Bend(EDGES, ("update edges set state = 'met' where task = {second}",)),
     "an edge is open that is met": Bend(EDGES, ("update edges set state = 'open' where prerequisite = {over}",)),
@@ -79,6 +82,29 @@ BENDS = {
         "ready_tasks_stand_where_their_priority_says", ("update tasks set rank = 0 where id = {first}",)
     ),
     "a lane of others": Bend("tasks_are_in_their_lane", ("update tasks set command = 'true' where id = {first}",)),
+    "an attempt that never was": Bend("attempts_are_runs", ("update runs set attempt = 7 where id = {ended}",)),
+    "settled at no time": Bend(TIMES, ("update tasks set completed_at = null where id = {over}",)),
+    "settled before it began": Bend(TIMES, ("update tasks set completed_at = 1 where id = {first}",)),
+    "attempts that never began": Bend(TIMES, ("update tasks set started_at = null where id = {over}",)),
+    "begun without an attempt": Bend(TIMES, ("update tasks set started_at = 1 where id = {first}",)),
+    "a lease for ever": Bend(
+        "leases_end_in_time", ("update runs set lease_until = lease_until + 10 * lease_ms where id = {run}",)
+    ),
+    "a line less of a task": Bend(
+        "the_journal_has_no_gap", ("delete from events where kind = 'task.ready' and task = {over}",)
+    ),
+    "a line less of a run": Bend(
+        "the_journal_has_no_gap",
+        (
+            "insert into events (id, project, at, kind, task, run, from_state, to_state)"
+            " select 900, id, 0, 'run.succeeded', {over}, {ended}, 'starting', 'succeeded' from projects",
+        ),
+    ),
+    "a project less": Bend(
+        "every_project_is_there",
+        ("insert into plans (project, name, created_at) values (77, 'of nobody', 0)",),
+    ),
+    "a unique index less": Bend("the_database_refuses_too", ("drop index tasks_by_key",)),
     "one attempt less": Bend("attempts_are_runs", ("update tasks set attempts = 0 where id = {over}",)),
     "a run that cost nothing": Bend("what_runs_used_adds_up", ("update runs set cost_usd = 0 where id = {ended}",)),
     "tokens of nobody": Bend("what_runs_used_adds_up", ("update runs set tokens_input = 1 where id = {run}",)),
@@ -115,16 +141,30 @@ BENDS = {
 }
 
 
+class Hand:
+    """Bends rows while whatever refuses is switched off."""
+
+    def __init__(self, raw: Raw, dialect: str) -> None:
+        self.rows = raw.rows
+        self._raw = raw
+        self._is_sqlite = dialect == "sqlite"
+        raw.run("pragma foreign_keys = off" if self._is_sqlite else "set session_replication_role = replica")
+
+    def run(self, sql: str, *values: object) -> None:
+        triggers = self.rows(TRIGGERS) if self._is_sqlite else []
+        for trigger in triggers:
+            self._raw.run(f"drop trigger {trigger['name']}")
+        self._raw.run(sql, *values)
+        for trigger in triggers:
+            self._raw.run(trigger["sql"])
+
+
+TRIGGERS = "select name, sql from sqlite_schema where type = 'trigger'"
+
+
 @pytest.fixture
-def hand(raw: Raw, dialect: str) -> Raw:
-    """A connection to a database that refuses nothing any more."""
-    if dialect == "postgres":
-        raw.run("set session_replication_role = replica")
-        return raw
-    raw.run("pragma foreign_keys = off")
-    for trigger in raw.rows("select name from sqlite_schema where type = 'trigger'"):
-        raw.run(f"drop trigger {trigger['name']}")
-    return raw
+def hand(raw: Raw, dialect: str) -> Hand:
+    return Hand(raw, dialect)
 
 
 def ill(one: Orchestrator) -> dict[str, str]:
@@ -134,7 +174,7 @@ def ill(one: Orchestrator) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("bend", BENDS.values(), ids=[name.replace(" ", "-") for name in BENDS])
-def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str, int], hand: Raw, bend: Bend) -> None:
+def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str, int], hand: Hand, bend: Bend) -> None:
     assert ill(one) == {}
     assert one.maintain("validate_structure", level="full_audit")["found"]["valid"] is True
     for statement in bend.sql:
@@ -149,8 +189,58 @@ def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str,
     assert one.store.how_to_copy in audit["recommendations"][0]
 
 
+@pytest.mark.parametrize("left_out", ["tasks_move", "all"])
+def test_triggers_that_are_gone_are_missed(one: Orchestrator, raw: Raw, dialect: str, left_out: str) -> None:
+    assert ill(one) == {}
+    triggers = "select name, tbl_name as of from sqlite_schema where type = 'trigger'"
+    if dialect == "postgres":
+        triggers = "select tgname as name, tgrelid::regclass as of from pg_trigger where not tgisinternal"
+    for trigger in raw.rows(triggers):
+        if left_out in ("all", trigger["name"]):
+            raw.run(f"drop trigger {trigger['name']}" + (f" on {trigger['of']}" if dialect == "postgres" else ""))
+    said = ill(one)["structure"]
+    assert said.startswith("the_database_refuses_too: the trigger "), said
+    found = one.maintain("validate_structure", level="basic")["found"]
+    assert "the trigger tasks_move is gone" in " ".join(problem["said"] for problem in found["problems"])
+
+
+def test_a_trigger_that_is_switched_off_and_a_check_that_is_gone_are_missed(
+    one: Orchestrator, raw: Raw, dialect: str
+) -> None:
+    if dialect == "sqlite":
+        raw.run("pragma writable_schema = on")
+        raw.run("update sqlite_schema set sql = replace(sql, 'check (unmet >= 0)', '') where name = 'tasks'")
+    else:
+        raw.run("alter table tasks drop constraint tasks_unmet_check")
+        raw.run("alter table runs disable trigger runs_move")
+    problems = one.maintain("validate_structure", level="basic")["found"]["problems"]
+    said = " ".join(problem["said"] for problem in problems)
+    assert "1 of 79 CHECKs" in said
+    assert ("the trigger runs_move is gone or switched off" in said) is (dialect == "postgres")
+
+
+def test_a_store_without_its_id_or_its_project_says_so(
+    one: Orchestrator, raw: Raw, root: Path, store_url: str, environ: dict[str, str], hand: Hand
+) -> None:
+    raw.run("delete from meta where key = 'uuid'")
+    found = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert found["status"] == "unhealthy"
+    assert found["components"]["store"]["code"] == "store_corrupt"
+    assert "the store lacks a row that it always has: meta of {'key': 'uuid'}" in found["components"]["store"]["said"]
+    assert "put a whole copy of before in its place" in found["components"]["store"]["advice"]
+    raw.run("insert into meta (key, value) values ('uuid', ?)", one.store.uuid)
+    assert Orchestrator.health_of(root, db=store_url, environ=environ)["status"] == "healthy"
+    one.add("a task")
+    hand.run("delete from projects")
+    found = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert "which is not there" in found["components"]["structure"]["said"]
+    with pytest.raises(StoreProblem) as refused:
+        one.health()
+    assert refused.value.code == "store_corrupt"
+
+
 def test_in_a_large_store_each_look_goes_on_and_stays_where_something_is_wrong(
-    one: Orchestrator, scene: dict[str, int], hand: Raw, monkeypatch: pytest.MonkeyPatch
+    one: Orchestrator, scene: dict[str, int], hand: Hand, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(structure, "GLANCED_TASKS", 2)
     total = len(hand.rows("select id from tasks"))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrion import Orchestrator
-from orchestrion.core.errors import AlreadyTaken, InvalidInput, NotFound
+from orchestrion.core.errors import AlreadyTaken, InvalidInput, NotFound, StoreProblem
 from orchestrion.ops import leases, maintenance
 from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES
+from orchestrion.orchestrator import maintaining
+from orchestrion.store.sqlite_file import DatabaseFile
 
 pytestmark = pytest.mark.long
 
@@ -394,3 +397,46 @@ def test_an_empty_project_is_in_order(one: Orchestrator) -> None:
         for level in LEVELS:
             found = one.maintain(action, level=level)
             assert found["recommendations"] == [] or action == "prepare_handover"
+
+
+# -- where the store may only be read ---------------------------------------------------------------
+
+
+@pytest.fixture
+def reader(
+    one: Orchestrator, root: Path, store_url: str, environ: dict[str, str], dialect: str, monkeypatch: Any
+) -> Iterator[Orchestrator]:
+    """The same project, opened by somebody who may only read its store."""
+    add(one, "found before")
+    one.search("found")
+    add(one, "found later")
+    url = store_url
+    if dialect == "sqlite":
+        monkeypatch.setattr(DatabaseFile, "may_be_written", lambda _: False)
+    else:
+        url += ("&" if "?" in url else "?") + "options=-c%20default_transaction_read_only%3Don"
+    with Orchestrator.open(root, db=url, environ=environ) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+@pytest.mark.parametrize("level", LEVELS)
+def test_looking_works_without_a_record(reader: Orchestrator, action: str, level: str) -> None:
+    for dry_run in (True, False) if action == "validate_structure" else (True,):
+        looked = reader.maintain(action, level=level, dry_run=dry_run)
+        assert (looked["id"], looked["notes"]) == (None, [maintaining.UNRECORDED])
+        assert looked["at"].endswith("Z")
+    assert reader.maintain()["id"] is None, "the basic scan only looks as well"
+    assert reader.maintenance_history()["maintenance"] == []
+
+
+def test_what_changes_something_is_refused(reader: Orchestrator) -> None:
+    with pytest.raises(StoreProblem) as refused:
+        reader.maintain("retention")
+    assert refused.value.code == "store_read_only"
+
+
+def test_searching_finds_what_was_there_before_and_says_so(reader: Orchestrator, one: Orchestrator) -> None:
+    found = reader.search("found")
+    assert [result["title"] for result in found["results"]] == ["found before"]
+    assert "the store may only be read here" in found["note"]

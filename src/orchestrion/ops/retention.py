@@ -116,8 +116,9 @@ def _summed_up(store: Store, doers: Doers, age_ms: int, dry_run: bool) -> int:
 
 
 def _old_records(store: Store, age_ms: int, dry_run: bool) -> int:
-    act = store.rehearse if dry_run else store.write
-    return act(lambda tx: tx.run("forget_maintenance", age_ms=age_ms))
+    if dry_run:
+        return int(store.read(lambda tx: tx.the("maintenance_to_forget", age_ms=age_ms))["total"])
+    return store.write(lambda tx: tx.run("forget_maintenance", age_ms=age_ms))
 
 
 def drop_logs(store: Store, store_dir: Path, days: float, *, dry_run: bool) -> dict[str, int]:

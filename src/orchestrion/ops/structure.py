@@ -17,7 +17,7 @@ from typing import NamedTuple
 from orchestrion.core.errors import StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
-from orchestrion.store import Store, Transaction
+from orchestrion.store import Store, Transaction, guards
 from orchestrion.store.store import Row
 
 LEVELS = ("basic", "comprehensive", "full_audit")
@@ -87,12 +87,22 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     },
     "ready_tasks_stand_where_their_priority_says": {"wrong_ranks": "has another place in the queue"},
     "tasks_are_in_their_lane": {"wrong_lanes": "is in a lane or a plan that is not its own"},
-    "attempts_are_runs": {"wrong_attempts": "counts {attempts} attempts and has {runs} runs"},
+    "attempts_are_runs": {
+        "wrong_attempts": "counts {attempts} attempts and has {runs} runs",
+        "wrong_attempt_numbers": "has R{run} as attempt {attempt}, which is its run number {place}",
+    },
+    "times_fit_what_happened": {
+        "wrong_times": "is {state} after {attempts} attempts; when it began and was settled says else"
+    },
+    "leases_end_in_time": {"wrong_leases": "has R{run}, whose lease lasts longer than any does"},
     "references_are_there": {"wrong_references": "{names}, which is not there"},
     "what_runs_used_adds_up": {"wrong_sums": "has R{run}, which is said to have used something else than was told"},
     "the_journal_ends_where_tasks_are": {
         "wrong_journal": "is {state}, the journal's last line about it says {to_state}",
         "wrong_run_journal": "has R{run}, which is {state}; the journal's last line about it says {to_state}",
+    },
+    "the_journal_has_no_gap": {
+        "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone"
     },
 }
 
@@ -165,6 +175,16 @@ def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[tuple[str, str]]:
         yield _t(circle[0]), f"{_t(circle[0])} waits for itself: {' -> '.join(map(_t, circle))}"
 
 
+def _the_database_refuses_too(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for guard in guards.missing(tx):
+        yield "", f"{guard} is gone or switched off: what must not be is not refused any more"
+
+
+def _every_project_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("lost_projects", limit=NAMED):
+        yield "", f"{row['things']} plans and lanes are of the project {row['project']}, which is not there"
+
+
 def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_slots", limit=NAMED):
         yield row["name"], f"says {row['used']} are used, {row['holds']} hold it; `orchestrion cleanup` mends it"
@@ -218,6 +238,8 @@ def _t(task: int) -> str:
 _TASKS = ("prerequisite", "parent", "ancestor")
 #: Rules that are about everything together; they mean nothing for some tasks alone.
 _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
+    "the_database_refuses_too": _the_database_refuses_too,
+    "every_project_is_there": _every_project_is_there,
     "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
     "limits_count_their_holders": _limits_count_their_holders,
     "merge_queues_are_of_their_plan": _merge_queues_are_of_their_plan,
@@ -225,9 +247,11 @@ _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
     "every_reference_is_there": _every_reference_is_there,
 }
 #: Rules that a glance bounds by lines of the journal.
-_OF_JOURNAL = ("the_journal_ends_where_tasks_are",)
+_OF_JOURNAL = ("the_journal_ends_where_tasks_are", "the_journal_has_no_gap")
 _RULES: dict[str, tuple[str, ...]] = {
     "basic": (
+        "the_database_refuses_too",
+        "every_project_is_there",
         "edges_follow_their_prerequisites",
         "gates_are_followed",
         "counters_equal_their_edges",
@@ -241,12 +265,15 @@ _RULES: dict[str, tuple[str, ...]] = {
         "ready_tasks_stand_where_their_priority_says",
         "tasks_are_in_their_lane",
         "attempts_are_runs",
+        "times_fit_what_happened",
+        "leases_end_in_time",
         "what_runs_used_adds_up",
         "nothing_waits_in_a_circle",
         "limits_count_their_holders",
         "merge_queues_are_of_their_plan",
         "decisions_give_way_to_others",
         "the_journal_ends_where_tasks_are",
+        "the_journal_has_no_gap",
     ),
     "full_audit": ("every_reference_is_there",),
 }

@@ -107,24 +107,33 @@ class HealthCases(ClientCases):
 
         Only of the tasks ``ids`` if some are meant; of the newest ``limit`` runs.
         """
+        return self._not_here("work_of_clone", "head_commit", ids, limit)
+
+    def _tips_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
+        """Plans of this clone with accepted work that is not landed and whose commit is not here."""
+        return self._not_here("tips_of_clone", "tip", ids, limit)
+
+    def _not_here(self, statement: str, commit: str, ids: Sequence[int] | None, limit: int | None) -> list[Row]:
         from orchestrion.runs.git import Git
 
         if self.project.git_root is None:
             return []
-        rows = self.store.read(lambda tx: tx.all("work_of_clone", ids=ids, limit=limit))
-        missing = Git(self.project.git_root).missing([row["head_commit"] for row in rows])
-        return [row for row in rows if row["head_commit"] in missing]
+        rows = self.store.read(lambda tx: tx.all(statement, ids=ids, limit=limit))
+        missing = Git(self.project.git_root).missing([row[commit] for row in rows])
+        return [row for row in rows if row[commit] in missing]
 
     def _work(self) -> Part:
         try:
-            lost = self.work_not_here(limit=LOOKED_AT)
+            lost, plans = self.work_not_here(limit=LOOKED_AT), self._tips_not_here(limit=LOOKED_AT)
         except GitProblem:
             return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
-        facts = {"not_here": [name("R", row["id"]) for row in lost[:NAMED]]}
-        if not lost:
+        runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans]
+        facts = {"not_here": runs[:NAMED], "plans_not_here": tips[:NAMED]}
+        if not lost and not plans:
             return Part("work", HEALTHY, "what runs did is in the repository", "", facts)
-        named = ", ".join(name("R", row["id"]) for row in lost[:10])
-        return Part("work", UNHEALTHY, f"commits of {count(len(lost), 'run')} are not here: {named}", FETCH_WORK, facts)
+        of_runs = f"commits of {count(len(runs), 'run')} are not here: {', '.join(runs[:10])}" if runs else ""
+        of_plans = f"where {count(len(tips), 'plan')} came to is not here: {', '.join(tips[:10])}" if tips else ""
+        return Part("work", UNHEALTHY, "; ".join(filter(None, (of_runs, of_plans))), FETCH_WORK, facts)
 
     # -- workers and supervisors --------------------------------------------------------------
 

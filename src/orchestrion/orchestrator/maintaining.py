@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrion.core.errors import Conflict, InvalidInput
+from orchestrion.core.errors import Conflict, InvalidInput, StoreProblem
 from orchestrion.core.model import check_choice, iso, name, number
 from orchestrion.core.values import count
 from orchestrion.memory import sessions
@@ -31,6 +31,8 @@ from orchestrion.scheduler import decide, finish, meter, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
+#: Said of what was looked at without a record.
+UNRECORDED = "no record was written of this: the store may only be read here"
 #: One call puts away so many tasks that nobody takes; the next one goes on.
 MOST_PUT_AWAY = 50
 #: So many things of each kind are named in a report; all are counted.
@@ -59,6 +61,11 @@ class _Wanted:
         """Whether it goes as far as ``level``."""
         return LEVELS.index(self.level) >= LEVELS.index(level)
 
+    def only_looks(self) -> bool:
+        """Whether nothing is changed, but for the record of it."""
+        is_scan = self.action == "scan_cleanup" and not self.reaches("comprehensive")
+        return self.dry_run or is_scan or self.action == "validate_structure"
+
 
 class MaintenanceCases(HealthCases):
     """Keeping a project in order."""
@@ -75,6 +82,7 @@ class MaintenanceCases(HealthCases):
         text: str = "",
     ) -> dict[str, Any]:
         """Does one action of maintenance and records it: ``found``, ``done`` (or ``would_do``), ``recommendations``.
+        What only looks is done without a record (``id`` is None) where the store may only be read.
 
         ``task`` is meant by the scope specific_subtask, with all below it; ``session`` by
         current_session, else the caller's. ``text`` goes into a handover. Raises InvalidInput,
@@ -91,10 +99,10 @@ class MaintenanceCases(HealthCases):
         with self._alone(wanted):
             found, done, advice = acts[action](wanted)
         record = Record(action, wanted.scope, level, dry_run, found, () if dry_run else done)
-        kept = self.store.write(lambda tx: maintenance.keep(tx, record))
+        kept = self._recorded(wanted, record)
         return {
-            "id": name("M", kept["maintenance"]),
-            "at": kept["at"],
+            "id": name("M", kept["maintenance"]) if kept else None,
+            "at": kept["at"] if kept else iso(self.store.read(lambda tx: tx.the("clock"))["now"]),
             "action": action,
             "scope": wanted.scope,
             "level": level,
@@ -104,8 +112,17 @@ class MaintenanceCases(HealthCases):
             "found": found,
             "would_do" if dry_run else "done": done,
             "recommendations": advice,
-            "notes": list(wanted.notes),
+            "notes": [*wanted.notes, *([] if kept else [UNRECORDED])],
         }
+
+    def _recorded(self, wanted: _Wanted, record: Record) -> dict[str, Any] | None:
+        """Number and time of the record; None: it only looked, and the store may only be read."""
+        try:
+            return self.store.write(lambda tx: maintenance.keep(tx, record))
+        except StoreProblem as problem:
+            if problem.code != "store_read_only" or not wanted.only_looks():
+                raise
+        return None
 
     def maintenance_history(self, action: str | None = None, limit: int = 20) -> dict[str, Any]:
         """What maintenance found and did before, the latest first: ``maintenance``."""
@@ -165,8 +182,7 @@ class MaintenanceCases(HealthCases):
 
     def _alone(self, wanted: _Wanted) -> AbstractContextManager[None]:
         """What changes much is done by one process at a time. Raises AlreadyTaken."""
-        looks = wanted.dry_run or wanted.action in ("validate_structure", "prepare_handover")
-        if looks or (wanted.action == "scan_cleanup" and not wanted.reaches("comprehensive")):
+        if wanted.only_looks() or wanted.action == "prepare_handover":
             return nullcontext()
         holder = f"{self.store.origin.actor or 'somebody'} ({self.host.process()})"
         return leases.held(self.store, maintenance.LEASE, holder, maintenance.LEASE_S)
@@ -268,6 +284,7 @@ class MaintenanceCases(HealthCases):
     def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
         verdict = structure.examine(self.store, wanted.level, wanted.only)
         lost = [_lost_work(run) for run in self.work_not_here(ids=wanted.only)]
+        lost += [_lost_tip(plan) for plan in self._tips_not_here(ids=wanted.only)]
         problems = [*verdict.problems, *lost]
         broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
@@ -348,6 +365,11 @@ _WORK_IS_HERE = "work_is_in_the_repository"
 def _lost_work(run: Row) -> structure.Problem:
     said = f"work of plan {run['plan_name']}, made on {run['host']}: its commit {run['head_commit'][:12]} is not here"
     return structure.Problem(_WORK_IS_HERE, name("R", run["id"]), said)
+
+
+def _lost_tip(plan: Row) -> structure.Problem:
+    said = f"the accepted work of plan {plan['name']} is said to be commit {plan['tip'][:12]}, which is not here"
+    return structure.Problem(_WORK_IS_HERE, plan["name"], said)
 
 
 def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:

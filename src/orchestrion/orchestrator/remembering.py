@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StoreProblem
 from orchestrion.core.model import check_choice, check_word, name, number
 from orchestrion.memory import decisions, files, handoff, prime, recovery, search, sessions
 from orchestrion.memory.files import MOST, Owner
@@ -24,6 +24,7 @@ from orchestrion.store.store import Row
 
 #: In these states a task's files are evidence, to be held against what is there.
 _OVER = ("review", "completed", "cancelled")
+_SEARCHED_BEFORE = "the store may only be read here: what changed since the last search that could write is not found"
 #: What can be found by words -> its letter.
 KINDS = {"decision": "D", "task": "T", "artifact": "A"}
 
@@ -91,7 +92,7 @@ class MemoryCases(ExamineCases):
         self, kind: str = "completed", older_than_days: float = 7, dry_run: bool = True
     ) -> dict[str, Any]:
         """Ends sessions that nobody saw for so long, removes ended ones of which nothing is remembered."""
-        act = self.store.rehearse if dry_run else self.store.write
+        act = self.store.read if dry_run else self.store.write
         done = act(lambda tx: sessions.clean_up(tx, kind, older_than_days, dry_run=dry_run))
         return {
             "kind": kind,
@@ -361,15 +362,25 @@ class MemoryCases(ExamineCases):
         for kind in kinds:
             check_choice("kind", kind, tuple(KINDS))
         letters = [KINDS[kind] for kind in kinds] or list(KINDS.values())
-        self._catch_up()
+        is_complete = self._catch_up()
 
         def read(tx: Transaction) -> list[dict[str, Any]]:
             found = search.find(tx, text, kinds=letters, limit=bounded(limit))
             return [search.shown(tx, kind, thing, text) for kind, thing in found]
 
-        return {"results": self.store.read(read)}
+        return {"results": self.store.read(read), "note": "" if is_complete else _SEARCHED_BEFORE}
 
-    def _catch_up(self) -> None:
+    def _catch_up(self) -> bool:
+        """Whether all that happened can be found; not so where the store may only be read. Raises StoreProblem."""
+        try:
+            self._read_on()
+        except StoreProblem as problem:
+            if problem.code != "store_read_only":
+                raise
+            return False
+        return True
+
+    def _read_on(self) -> None:
         since: int | None = None
         while True:
             since = self.store.write(lambda tx, line=since: search.catch_up(tx, line))  # type: ignore[misc]

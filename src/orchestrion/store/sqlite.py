@@ -329,8 +329,10 @@ class SqliteStore(Store):
             raise
         if self._is_known and not is_ours:
             raise replaced_store(self.url)
-        if self.uuid and connection.execute("select value from meta where key = 'uuid'").fetchone()[0] != self.uuid:
-            raise replaced_store(self.url)
+        if self.uuid:
+            row = connection.execute("select value from meta where key = 'uuid'").fetchone()
+            if row is None or row[0] != self.uuid:
+                raise replaced_store(self.url)
         return is_ours
 
     def _translated(self) -> _Translated:

@@ -53,6 +53,7 @@ class Statements:
     def __init__(
         self, dialect: str, spell: Mapping[str, str], spell_list: Callable[[str, str], str], parameter: str
     ) -> None:
+        self.dialect = dialect
         self._spell = {"edge_state": edge_state_sql(), "effective": EFFECTIVE_PRIORITY, **spell}
         self._spell_list = spell_list
         self._parameter = parameter

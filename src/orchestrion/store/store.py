@@ -118,6 +118,11 @@ class Transaction(ABC):
         clone: str | None = self._constants["clone"]
         return clone
 
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgres``."""
+        return self._statements.dialect
+
     def knows(self, name: str) -> bool:
         """Whether this database has the statement ``name``: some do at once what others do step by step."""
         return self._statements.knows(name)
@@ -128,10 +133,10 @@ class Transaction(ABC):
         return rows[0] if rows else None
 
     def the(self, name: str, /, **given: Any) -> Row:
-        """The row that the statement ``name`` always has; its absence is a bug."""
+        """The row that the statement ``name`` always has. Raises StoreProblem if somebody else took it away."""
         row = self.one(name, **given)
         if row is None:
-            raise LookupError(f"statement {name} found no row for {given}")
+            raise _lacking(f"{name} of {given}" if given else name)
         return row
 
     def all(self, name: str, /, **given: Any) -> list[Row]:
@@ -413,6 +418,16 @@ def vanished_store(what: str) -> StoreProblem:
         f"{what} is gone since the store was opened; nothing was written and nothing made in its place",
         hint="put it back, and the work goes on; if it is lost, restore a copy there and start the programs anew",
         code="store_missing",
+    )
+
+
+def _lacking(what: str) -> StoreProblem:
+    """The error for a row that is made with the store, or was seen just now."""
+    return StoreProblem(
+        f"the store lacks a row that it always has: {what}",
+        hint="something else than this program took it away: stop the programs, copy the store, "
+        "and put a whole copy of before in its place",
+        code="store_corrupt",
     )
 
 

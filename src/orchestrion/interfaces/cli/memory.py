@@ -187,7 +187,7 @@ def search(call: Call, text: str, kinds: tuple[str, ...], limit: int) -> None:
     """All the words must occur, or words that begin so; those that fit best come first."""
     with call.open() as orchestrion:
         found = orchestrion.search(text, kinds=kinds, limit=limit)
-    call.answer(found, lambda: _results(found["results"]))
+    call.answer(found, lambda: [*_results(found["results"]), *filter(None, [found["note"]])])
 
 
 @command(

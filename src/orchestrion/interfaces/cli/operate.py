@@ -177,7 +177,7 @@ def _alerts(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _maintained(found: Mapping[str, Any]) -> Iterator[str]:
     would = " (dry run)" if found["dry_run"] else ""
-    yield f"{output.heading(found['id'])} {found['action']}, {found['scope']}, {found['level']}{would}"
+    yield f"{output.heading(found['id'] or 'unrecorded')} {found['action']}, {found['scope']}, {found['level']}{would}"
     for note in found["notes"]:
         yield output.faint(note)
     yield from output.table([(what, output.plain(_short(value))) for what, value in found["found"].items()])

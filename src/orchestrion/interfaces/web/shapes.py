@@ -344,6 +344,8 @@ class Found(Told):
     """What a search found."""
 
     results: list[dict[str, Any]]
+    #: What may be missing; empty: nothing.
+    note: str = ""
 
 
 # -- operating ------------------------------------------------------------------------------------

@@ -98,8 +98,13 @@ select * from maintenance where project = :project
   and action = :action  --? action
 order by id desc limit :limit
 
+-- name: maintenance_to_forget
+-- How many old records there are; the newest of all always stays.
+select count(*) as total from maintenance where project = :project and at <= {now} - :age_ms
+  and id < (select max(m.id) from maintenance m where m.project = :project)
+
 -- name: forget_maintenance
--- Old records; the newest of all always stays.
+-- Removes what maintenance_to_forget counted.
 delete from maintenance where project = :project and at <= {now} - :age_ms
   and id < (select max(m.id) from maintenance m where m.project = :project)
 

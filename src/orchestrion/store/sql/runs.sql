@@ -159,6 +159,16 @@ where t.project = :project and t.merge = 'auto' and t.state in ('completed', 're
 order by r.id desc
 limit :limit  --? limit
 
+-- name: tips_of_clone
+-- Plans of this clone whose accepted work is not landed, and the commit that it came to.
+select p.name, p.tip from plans p
+where p.project = :project and p.tip is not null and coalesce(p.began_clone, :clone) = :clone
+  and coalesce(p.landed_commit, '') <> p.tip
+  and exists (select 1 from tasks t where t.plan = p.id and t.archived_at is null)
+  and exists (select 1 from tasks t where t.plan = p.id and t.id in {ids[]})  --? ids
+order by p.id desc
+limit :limit  --? limit
+
 -- name: runs_anywhere
 -- Runs of all projects of the store: whether they are over, and where their supervisors were.
 select id, state, unswept, host, host_id, pid, pid_start from runs where id in {ids[]}

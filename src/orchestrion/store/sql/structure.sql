@@ -106,6 +106,32 @@ where t.project = :project and t.attempts <> (select count(*) from runs r where 
   and t.id in {ids[]}  --? ids
 limit :limit
 
+-- name: wrong_attempt_numbers
+-- Runs whose attempt is not their place among the runs of their task.
+select n.task, n.id as run, n.attempt, n.place from (
+    select r.task, r.id, r.attempt, row_number() over (partition by r.task order by r.id) as place from runs r
+    where r.project = :project
+      and r.task in {ids[]}  --? ids
+    ) as n
+where n.attempt <> n.place
+limit :limit
+
+-- name: wrong_leases
+-- Active runs that may be silent for longer than any lease lasts.
+select r.task, r.id as run from runs r
+where r.project = :project and r.state in ('starting', 'running') and r.lease_until > {now} + 2 * r.lease_ms
+  and r.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_times
+-- Tasks that are settled and have no time at which they were, or the other way round; that have attempts and never
+-- began, or the other way round.
+select t.id as task, t.state, t.attempts from tasks t
+where t.project = :project and ((t.state in ('completed', 'failed', 'cancelled')) <> (t.completed_at is not null)
+    or (t.attempts > 0) <> (t.started_at is not null))
+  and t.id in {ids[]}  --? ids
+limit :limit
+
 -- name: wrong_sums
 -- Runs that are said to have used something else than what was told of them adds up to; a millionth
 -- of a dollar is for sums of fractions.
@@ -173,6 +199,12 @@ where true
   and wrong.task in {ids[]}  --? ids
 limit :limit
 
+-- name: lost_projects
+-- Projects of which there are plans or lanes, and which are not there themselves.
+select o.project, count(*) as things from (select project from plans union all select project from lanes) as o
+where not exists (select 1 from projects p where p.id = o.project)
+group by o.project order by o.project limit :limit
+
 -- name: wrong_slots
 -- Limits that count other than their holds.
 select s.name, s.used, (select count(*) from holds h where h.project = s.project and h.slot = s.name) as holds from slots s
@@ -221,6 +253,20 @@ select r.task, r.id as run, r.state, e.to_state from (
 join events e on e.id = n.last join runs r on r.id = n.run
 where r.project = :project and r.state <> e.to_state
   and r.task in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_chain
+-- Lines of the journal, of those after `after`, that do not begin where the line before them of the same task or run
+-- ended: one between them is gone. Of what is archived lines are forgotten.
+select n.task, n.id as line, n.from_state, n.before from (
+    select l.id, l.task, l.from_state,
+        lag(l.to_state) over (partition by l.task, case when substr(l.kind, 1, 4) = 'run.' then l.run end order by l.id) as before
+    from events l
+    where l.id > :after and l.project = :project and l.task is not null and l.to_state is not null
+      and (substr(l.kind, 1, 5) = 'task.' or substr(l.kind, 1, 4) = 'run.')
+      and l.task in {ids[]}  --? ids
+    ) as n join tasks t on t.id = n.task
+where t.archived_at is null and n.before is not null and n.before <> coalesce(n.from_state, '')
 limit :limit
 
 -- name: open_edges

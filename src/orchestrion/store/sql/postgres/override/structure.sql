@@ -7,3 +7,15 @@ select 'index ' || indexrelid::regclass::text || ' is broken' as problem from pg
 union all
 select checksum_failures || ' pages have wrong checksums' from pg_stat_database
 where datname = current_database() and checksum_failures > 0
+
+-- name: guards
+-- Triggers that are there and switched on, and unique indexes that are in use.
+select t.tgname::text as name from pg_trigger t join pg_class c on c.oid = t.tgrelid
+where not t.tgisinternal and t.tgenabled in ('O', 'A') and c.relnamespace = current_schema()::regnamespace
+union all
+select c.relname::text from pg_index i join pg_class c on c.oid = i.indexrelid
+where i.indisunique and i.indisvalid and c.relnamespace = current_schema()::regnamespace
+
+-- name: checks_of_tables
+-- How many CHECKs the tables have.
+select count(*) as total from pg_constraint where contype = 'c' and connamespace = current_schema()::regnamespace
