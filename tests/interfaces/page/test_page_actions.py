@@ -168,7 +168,7 @@ def test_dialogs_say_what_their_buttons_do_and_begin_with_what_there_is(served: 
 
 def test_while_the_server_is_away_nothing_is_done_and_nothing_is_lost_in_silence(chromium: Any, served: Any) -> None:
     task = in_review(served.cases, "Approved when it is back")
-    with looking(chromium, served.url) as looker:
+    with looking(chromium, served.url, link=served.link) as looker:
         page = looker.go(f"/tasks/{task}")
         sent: list[str] = []
         page.on("request", lambda one: sent.append(one.url) if one.method == "POST" else None)

@@ -269,7 +269,7 @@ def test_ids_states_and_times_stay_whole_in_tables_on_a_phone(chromium: Any, ser
     (served.cases.project.root / "reports").mkdir(exist_ok=True)
     (served.cases.project.root / path).write_text("x")
     served.cases.report_files([{"path": path, "op": "created"}], run=run)
-    with looking(chromium, served.url) as looker:
+    with looking(chromium, served.url, link=served.link) as looker:
         looker.page.set_viewport_size({"width": 390, "height": 844})
         for view in ("/files", "/health", f"/tasks/{task}"):
             page = looker.go(view)
