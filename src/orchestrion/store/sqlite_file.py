@@ -31,7 +31,7 @@ Mark = tuple[int, ...]
 
 
 class Marks(NamedTuple):
-    """What tells a file, its log and the index of that from others at the same place; None: there is none. ``shared`` is the index."""
+    """What tells a file, its log and its index (``shared``) from others at the same place; None: there is none."""
 
     file: Mark | None
     log: Mark | None
@@ -98,9 +98,9 @@ class DatabaseFile:
         return Connected(reader, self.marks(), writes=False)
 
     def _connected(self, how: str) -> sqlite3.Connection:
-        place = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        place = str(self.path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         connection = sqlite3.connect(
-            f"file:{place}?{how}",
+            f"file://{place}?{how}",
             uri=True,
             timeout=LOCK_S,
             isolation_level=None,
