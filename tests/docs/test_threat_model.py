@@ -114,6 +114,8 @@ SHOWN = {
     "H8": [
         "interfaces/web/test_web_serving.py:test_half_a_request_and_one_with_two_lengths_end_the_connection",
         "interfaces/test_http_connection.py:test_half_a_request_ends_the_connection",
+        "interfaces/test_http_connection.py:test_a_body_that_drips_is_ended",
+        "interfaces/test_http_connection.py:test_of_too_many_connections_one_that_is_waited_for_makes_room",
         "interfaces/test_http_connection.py:test_a_request_with_two_lengths_is_refused",
     ],
     "H9": ["interfaces/web/test_web_security.py:test_what_is_written_comes_back_as_data"],
