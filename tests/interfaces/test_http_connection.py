@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -106,6 +107,67 @@ def test_a_body_may_take_longer_as_long_as_it_comes(port: int) -> None:
             time.sleep(0.6 * SLOWEST_S)
             connection.sendall(bytes([sign]))
         assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_body_that_drips_is_ended(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "WHOLE_BODY_S", 2 * SLOWEST_S)
+    with client(port) as connection:
+        connection.sendall(POST.replace(b"length: 4", b"length: 4000"))
+        connection.settimeout(0.4 * SLOWEST_S)
+        answer = b""
+        for _ in range(40):
+            try:
+                connection.sendall(b"x")
+                answer += connection.recv(100)
+                break
+            except TimeoutError:
+                continue
+            except OSError:
+                break
+        assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_long_body_may_take_longer_than_a_short_one(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "WHOLE_BODY_S", SLOWEST_S)
+    with client(port) as connection:
+        connection.sendall(POST.replace(b"length: 4", b"length: 4000"))
+        for _ in range(4):
+            time.sleep(0.6 * SLOWEST_S)
+            connection.sendall(b"x" * 1000)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize("begun", [b"", GET[:-2], POST + b"ab"])
+def test_of_too_many_connections_one_that_is_waited_for_makes_room(
+    port: int, monkeypatch: pytest.MonkeyPatch, begun: bytes
+) -> None:
+    monkeypatch.setattr(http_connection, "MOST_OF_ONE", 5)
+    for name in ("HEAD_S", "BODY_S"):
+        monkeypatch.setattr(http_connection, name, 60)
+    half = [client(port) for _ in range(5)]
+    for one in half:
+        one.sendall(begun)
+    for _ in range(3):
+        with client(port) as whole:
+            whole.sendall(GET)
+            assert whole.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with suppress(ConnectionResetError):  # it had said something that nobody had read yet
+        assert all_of(half[0]) == b""
+    for one in half:
+        one.close()
+
+
+def test_who_is_being_answered_makes_no_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "MOST_OF_ONE", 2)
+    answered = [client(port) for _ in range(2)]
+    for one in answered:
+        one.sendall(GET.replace(b"GET /", b"GET /slow"))
+    time.sleep(SLOWEST_S)
+    with client(port) as further:
+        assert all_of(further).startswith(b"HTTP/1.1 503 ")
+    for one in answered:
+        with one:
+            assert one.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
 def test_a_slow_answer_is_waited_for(port: int) -> None:

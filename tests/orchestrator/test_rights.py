@@ -136,6 +136,27 @@ def test_only_a_run_of_this_store_is_confined(
             free.resume()
 
 
+def test_a_run_that_is_written_oddly_is_confined(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    uuid = one.store.uuid
+    for mark in (f"{uuid.upper()}/R1", f" {uuid}/R1 ", f"{uuid}//R1", f"{uuid} / r1", f"{uuid.replace('-', '')}/R1"):
+        with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}) as agent:
+            assert (agent.caller.run, agent.caller.actor) == ("R1", "run:R1")
+            with pytest.raises(InvalidInput) as refused:
+                agent.pause()
+            assert refused.value.code == "not_for_runs"
+    for mark in (uuid, f"{uuid}/", f" {uuid}", f"{uuid}/x", f"{uuid}/R1/R", f"{uuid}/R0"):
+        for act in (
+            lambda mark=mark: Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}),
+            lambda mark=mark: Orchestrator.init(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}),
+            lambda mark=mark: set_up("claude", environ=environ | {RUN_VARIABLE: mark}),
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                act()
+            assert refused.value.code == "not_for_runs"
+
+
 @pytest.mark.parametrize(("role", "may"), [("coordinator", True), ("implementer", False), ("planner", False)])
 def test_tasks_are_added_where_the_role_says_so(
     root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, role: str, may: bool

@@ -572,8 +572,18 @@ def test_other_databases_are_refused_by_name(url: str) -> None:
     assert refused.value.code == "invalid_store_url"
 
 
-def test_a_scheme_may_name_sqlite(tmp_path: Path) -> None:
-    store = open_store(f"sqlite://{tmp_path}/a.db")
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///", "sqlite://a.db", "sqlite:///:memory:", "sqlite:///a?mode=ro"]
+)
+def test_an_address_without_a_file_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        open_store(url)
+    assert refused.value.code == "invalid_store_url"
+
+
+@pytest.mark.parametrize("begin", ["", "sqlite://", "sqlite:///", "/", "//"])
+def test_a_scheme_and_slashes_may_begin_the_path(tmp_path: Path, begin: str) -> None:
+    store = open_store(f"{begin}{tmp_path}/a.db")
     assert store.write(add("there")) == 1
     store.close()
     assert (tmp_path / "a.db").exists()

@@ -2,7 +2,8 @@
 
 The web server's library waits for ever for the head of a request and for its body: who opens connections and sends
 half a request on each keeps them all. It also takes a request that gives its length in two ways, of which whoever
-stands before the server may have believed the other. Both ends the connection here.
+stands before the server may have believed the other. Both ends the connection here. Nor has one address more
+connections than others can do without: of too many, the oldest that waits for its client makes room.
 """
 
 from __future__ import annotations
@@ -17,12 +18,19 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 HEAD_S = 10.0
 #: So long a client may pause within the body of a request, in seconds.
 BODY_S = 30.0
+#: So long the whole body may take, in seconds, and longer by what came of it.
+WHOLE_BODY_S = 60.0
+#: Bytes of a body that give its client a second more.
+LEAST_RATE = 1_000
+#: Connections from one address at most; readers of events have one each.
+MOST_OF_ONE = 500
 #: A connection on which nothing is asked any more is closed after this time, in seconds.
 IDLE_S = 30
 
 #: Bytes of a head at most.
 _HEAD_BYTES = 64 * 1024
 _TOO_SLOW = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+_TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 
 
 class TimedConnection(H11Protocol):
@@ -32,11 +40,15 @@ class TimedConnection(H11Protocol):
         super().__init__(*given, **further)
         self.conn = _OneLength(h11.SERVER, self.config.h11_max_incomplete_event_size or _HEAD_BYTES)
         self._end: asyncio.TimerHandle | None = None
+        #: When the body that is being sent must be there, by the loop's clock.
+        self._body_due: float | None = None
+        self._connected_at = self.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there, and should say what it wants."""
         super().connection_made(transport)  # type: ignore[arg-type]
         self._wait(HEAD_S)
+        self._make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It went."""
@@ -46,6 +58,8 @@ class TimedConnection(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """It said something."""
         super().data_received(data)
+        if self._body_due is not None:
+            self._body_due += len(data) / LEAST_RATE
         self.wait_for_more()
 
     def on_response_complete(self) -> None:
@@ -57,8 +71,12 @@ class TimedConnection(H11Protocol):
         """Begins to wait for the rest of what has begun, if something has."""
         state = self.conn.their_state
         if state is h11.SEND_BODY:
-            self._wait(BODY_S)
-        elif state is not h11.IDLE or not self.conn.trailing_data[0]:
+            now = self.loop.time()
+            self._body_due = self._body_due or now + WHOLE_BODY_S
+            self._wait(min(BODY_S, max(0.0, self._body_due - now)))
+            return
+        self._body_due = None
+        if state is not h11.IDLE or not self.conn.trailing_data[0]:
             self.stop_waiting()
         elif self._end is None:
             # Each further byte of a head gives no further time.
@@ -78,12 +96,38 @@ class TimedConnection(H11Protocol):
         self._end = None
         if self.conn.their_state is h11.SEND_BODY and self.flow.read_paused:
             # It is we who do not read.
-            self._wait(BODY_S)
+            self._body_due = None
+            self.wait_for_more()
             return
         if not self.transport.is_closing():
             if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and self._has_begun():
                 self.transport.write(_TOO_SLOW)
             self.transport.close()
+
+    def _make_room(self) -> None:
+        """Ends a connection of the same address if it has too many: one that owes us something, else this one."""
+        if not self.client:
+            return
+        all_open: set[TimedConnection] = self.connections  # type: ignore[assignment]
+        same = [one for one in all_open if one.client and one.client[0] == self.client[0] and not one.is_leaving]
+        if len(same) <= MOST_OF_ONE:
+            return
+        owing = [one for one in same if one is not self and one.is_waited_for]
+        if owing:
+            min(owing, key=lambda one: one._connected_at).transport.close()
+        else:
+            self.transport.write(_TOO_MANY)
+            self.transport.close()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is being closed."""
+        return self.transport.is_closing()
+
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether its client is to say something, and nothing is being answered."""
+        return self._end is not None or self.cycle is None or self.cycle.response_complete
 
     def _has_begun(self) -> bool:
         return self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])

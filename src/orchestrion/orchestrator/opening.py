@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import os
 import pwd
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from orchestrion.core import config as settings
 from orchestrion.core import private
 from orchestrion.core.config import Config
-from orchestrion.core.errors import Conflict, NotFound, OrchestrionError
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.masking import masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
 from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller
@@ -114,7 +115,11 @@ class Opening:
             raise _begun_outside(project, old)
         store = _opened(project, config, url, create=create, anew=anew)
         register.note(project, url)
-        caller = _caller(environ, store.uuid, actor)
+        try:
+            caller = _caller(environ, store.uuid, actor)
+        except InvalidInput:
+            store.close()
+            raise
         store.origin = _origin(caller)
         _tighten(project)
         if store.upgrade is not None:
@@ -166,7 +171,7 @@ class Opening:
     @classmethod
     def _refuse_run(cls, action: str, url: str, project: Project, environ: Mapping[str, str]) -> None:
         """Raises InvalidInput (``not_for_runs``) from inside a run of the store at ``url``, if one is there."""
-        if "/" not in environ.get(RUN_VARIABLE, "") or not ("://" in url or Path(url).exists()):
+        if not environ.get(RUN_VARIABLE) or not ("://" in url or Path(url).exists()):
             return
         with cls.open(project.root, db=url, environ=environ, create=False) as opened:
             opened.judge(action)
@@ -344,17 +349,34 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
     """Whoever has this environment: its user, or from inside a run of this store that run.
 
     A run without its store is a name that a client gave itself; one of another store is nothing to us.
+    Raises InvalidInput (``not_for_runs``) for what names this store and no run.
     """
-    place, _, run = environ.get(RUN_VARIABLE, "").rpartition("/")
-    named = f"run:{run}" if run and place in ("", store) else user_of(environ)
-    inside = run if run and place == store else None
+    mark = environ.get(RUN_VARIABLE, "")
+    inside = _run_inside(mark, store)
+    place, _, run = mark.rpartition("/")
+    named = inside or ("" if place else run)
     return Caller(
-        actor or named,
+        actor or (f"run:{named}" if named else user_of(environ)),
         environ.get("ORCHESTRION_SESSION"),
         environ.get(CORRELATION) or None,
         inside,
         may_run_commands=inside is None,
     )
+
+
+def _run_inside(mark: str, store: str) -> str | None:
+    """The run of this store that a mark names, however it is written. Raises InvalidInput (``not_for_runs``)."""
+    _, is_ours, rest = mark.lower().replace("-", "").partition(store.lower().replace("-", ""))
+    if not is_ours:
+        return None
+    run = rest.strip("/ \t\r\n").upper()
+    if not re.fullmatch("R[1-9][0-9]{0,17}", run):
+        raise InvalidInput(
+            f"{RUN_VARIABLE} is {mark[:80]!r}, which names this store and none of its runs",
+            hint=f"leave it as the worker set it: {RUN_VARIABLE}={store}/R31",
+            code="not_for_runs",
+        )
+    return run
 
 
 def user_of(environ: Mapping[str, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ from orchestrion.ops.setup.clients import SCOPES, client_named
 from orchestrion.ops.setup.files import Content
 
 TOOLS = ("core", "full")
+#: A store's id, also where no run follows it.
+_UUID = "[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 
 
 def set_up(
@@ -77,9 +80,10 @@ def set_up(
 
 def _refuse_runs(environ: Mapping[str, str]) -> None:
     """Clients are their user's, whichever store the run is of."""
-    store, _, run = environ.get(RUN_VARIABLE, "").rpartition("/")
-    if store and RIGHTS["set_up_client"].in_run == "closed":
-        raise not_for_runs(run, "setup")
+    mark = environ.get(RUN_VARIABLE, "")
+    store, _, run = mark.rpartition("/")
+    if (store or re.fullmatch(_UUID, mark.strip())) and RIGHTS["set_up_client"].in_run == "closed":
+        raise not_for_runs(run or mark[:80], "setup")
 
 
 def our_program() -> tuple[str, ...]:

@@ -50,4 +50,16 @@ def _kind_of(url: str) -> tuple[Callable[..., Store], str]:
         )
     from orchestrion.store.sqlite import SqliteStore
 
-    return SqliteStore, rest if separator else url
+    return SqliteStore, _path(url, rest) if separator else url
+
+
+def _path(url: str, rest: str) -> str:
+    """The file that ``sqlite:///path`` means, however many slashes begin it. Raises InvalidInput for none."""
+    inner = rest.lstrip("/")
+    if not inner or inner == rest or inner.startswith(":memory:") or "?" in rest or "#" in rest:
+        raise InvalidInput(
+            f"{url[:200]!r} names no file",
+            hint="use a file's path, or sqlite:///whole/path.db",
+            code="invalid_store_url",
+        )
+    return f"/{inner}"

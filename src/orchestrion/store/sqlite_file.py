@@ -98,9 +98,9 @@ class DatabaseFile:
         return Connected(reader, self.marks(), writes=False)
 
     def _connected(self, how: str) -> sqlite3.Connection:
-        place = str(self.path).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
+        place = str(self.path.absolute()).replace("%", "%25").replace("?", "%3f").replace("#", "%23")
         connection = sqlite3.connect(
-            f"file:{place}?{how}",
+            f"file://{place}?{how}",
             uri=True,
             timeout=LOCK_S,
             isolation_level=None,

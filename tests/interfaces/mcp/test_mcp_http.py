@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import signal
 import socket
@@ -15,7 +16,9 @@ import pytest
 from peers import PATIENCE_S, House, InProcess, Site, official
 
 from orchestrion.core.errors import EnvironmentProblem, InvalidInput
+from orchestrion.interfaces import proxies
 from orchestrion.interfaces.mcp import http
+from premises import key_of
 
 pytestmark = pytest.mark.long
 
@@ -71,6 +74,14 @@ def test_who_is_not_of_this_machine_is_refused(house: House, header: str, value:
     assert status in (403, 421)
 
 
+def test_behind_a_proxy_nobody_is_from_this_machine(house: House, site: Site) -> None:
+    for header in proxies.HEADERS:
+        for key in ({}, {"Authorization": f"Bearer {key_of(site.root)}"}):
+            status, _, said = post(house.url, HANDSHAKE, **{header.decode(): "10.0.0.1"}, **key)
+            assert (status, json.loads(said)["error"]["code"]) == (403, "proxied")
+    assert post(house.url, HANDSHAKE)[0] == 200
+
+
 def test_every_address_of_this_machine_is_guarded(site: Site) -> None:
     with site.http("--host", "127.0.0.2") as house:
         assert post(house.url, HANDSHAKE)[0] == 200
@@ -115,6 +126,19 @@ def test_a_body_of_ten_megabytes_is_taken(house: House) -> None:
     big = {**HANDSHAKE, "params": {**HANDSHAKE["params"], "more": "x" * 10_000_000}}  # type: ignore[dict-item]
     assert post(house.url, big)[0] == 200
     assert post(house.url, HANDSHAKE)[0] == 200
+
+
+def test_who_goes_within_a_body_is_no_bug() -> None:
+    came = [{"type": "http.request", "body": b"to", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def never(*_: Any) -> None:
+        raise AssertionError("the library was asked")
+
+    async def receive() -> Any:
+        return came.pop(0)
+
+    asyncio.run(http.Sessions(never, {})({"type": "http", "method": "POST", "headers": []}, receive, never))
+    assert came == []
 
 
 def test_a_session_ends_when_its_client_says_so(house: House) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from visitors import Site, Visitor
 
 from orchestrion.core.errors import Backpressure
+from orchestrion.interfaces import proxies
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import BODY_LIMIT, HEADERS, Rates, is_own_name, names_of
 
@@ -143,7 +145,8 @@ def test_a_token_is_kept_as_a_hash(house: House, site: Site) -> None:
 
 
 def test_behind_a_proxy_nobody_is_from_this_machine(stranger: Visitor, house: House, site: Site) -> None:
-    for header in ("X-Forwarded-For", "Forwarded", "X-Real-IP"):
+    for one in (*proxies.HEADERS, b"X-Forwarded-For"):
+        header = one.decode()
         stranger.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
         stranger.refused("GET", "tasks", 401, "unauthenticated", headers={header: "::1", **bearer(site.key)})
     token = house.cases.create_token("ci")["token"]
@@ -340,6 +343,66 @@ def test_the_rate_is_refused_with_when(site: Site) -> None:
     refused = [answer for answer in answers if answer.status_code == 429]
     assert refused
     assert int(refused[0].headers["retry-after"]) >= 1
+
+
+def test_nobody_without_the_key_uses_up_what_its_holder_may_ask(site: Site) -> None:
+    site.configure({"serve": {"rate": 2}})
+    house = House.open(str(site.root), None, site.environ)
+    with Visitor(house) as visitor:
+        assert {visitor.ask("GET", "roles").status_code for _ in range(12)} == {200, 429}
+        assert visitor.ask("GET", "roles", headers=bearer(site.key)).status_code == 200
+    house.close()
+
+
+@pytest.mark.parametrize(
+    ("path", "media", "more"),
+    [
+        ("/login", "application/x-www-form-urlencoded", {"origin": "http://127.0.0.1:7117"}),
+        ("/api/v1/tasks", "application/json", {}),
+        ("/api/v1/tasks", "application/json", {"idempotency-key": "a-key"}),
+        ("/mcp", "application/json", {"accept": "application/json, text/event-stream"}),
+    ],
+)
+@pytest.mark.parametrize("came", [[b"to"], []])
+def test_who_goes_within_a_body_is_no_bug(
+    visitor: Visitor,
+    site: Site,
+    caplog: pytest.LogCaptureFixture,
+    path: str,
+    media: str,
+    more: dict[str, str],
+    came: list[bytes],
+) -> None:
+    told = {"host": "127.0.0.1:7117", "content-type": media, "content-length": "100", **bearer(site.key), **more}
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(key.lower().encode(), value.encode()) for key, value in told.items()],
+        "client": ("127.0.0.1", 50000),
+        "server": ("127.0.0.1", 7117),
+        "state": {},
+    }
+    waiting = [{"type": "http.request", "body": body, "more_body": True} for body in came]
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return waiting.pop() if waiting else {"type": "http.disconnect"}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    assert visitor.client.portal is not None
+    visitor.client.portal.call(visitor.app, scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert b"body_unfinished" in b"".join(one.get("body", b"") for one in sent)
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "WARNING")]
 
 
 def test_who_tries_tokens_out_is_counted_too(site: Site) -> None:

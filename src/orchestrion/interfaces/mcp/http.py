@@ -4,8 +4,8 @@ The library keeps a protocol session for each client of the older revisions. Tho
 end with the process; so that a restart does not end them for the clients, the handshake that
 opened each is remembered and played again, under the id that the client knows, when it comes
 back; ``connections`` sees to the sockets themselves. A request whose ``Host`` or ``Origin``
-is not this machine is refused. Who has the key of this machine's servers may do all, everybody
-else reads.
+is not this machine, or that came through a proxy, is refused. Who has the key of this machine's
+servers may do all, everybody else reads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import socket
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from orchestrion.core.rights import KEYLESS, Caller, key_needed
 from orchestrion.interfaces import listening
 from orchestrion.interfaces.mcp import renewal, server
 from orchestrion.interfaces.mcp.desk import Desk
+from orchestrion.interfaces.proxies import is_proxied, proxied
 from orchestrion.ops import restart
 
 if TYPE_CHECKING:
@@ -169,7 +171,9 @@ class Sessions:
         counted = scope["method"] != "GET"
         self.busy += counted
         try:
-            await self._answer(scope, receive, send)
+            read = await _read(receive) if counted else receive
+            if read is not None:
+                await self._answer(scope, read, send)
         finally:
             self.busy -= counted
 
@@ -269,6 +273,26 @@ class Sessions:
         return status, found
 
 
+async def _read(receive: Receive) -> Receive | None:
+    """``receive`` once the body is there, or more of it than is taken; None: its client went before.
+
+    The library would take that for an error of ours.
+    """
+    came: deque[Message] = deque()
+    size = 0
+    while size <= _BODY_LIMIT and (not came or came[-1].get("more_body")):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        came.append(message)
+        size += len(message.get("body", b""))
+
+    async def again() -> Message:
+        return came.popleft() if came else await receive()
+
+    return again
+
+
 class _Keyed:
     """In front of the sessions: says who calls, by the key that a request shows."""
 
@@ -281,22 +305,25 @@ class _Keyed:
         """One request."""
         if scope["type"] == "http":
             project = self._desk.project()
-            kind, _, shown = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1").partition(" ")
+            headers = dict(scope["headers"])
+            if is_proxied(headers):
+                await _refused(proxied(), 403, {})(scope, receive, send)
+                return
+            kind, _, shown = headers.get(b"authorization", b"").decode("latin-1").partition(" ")
             has_key = kind.lower() == "bearer" and await self._desk.do(partial(project.is_key, shown.strip()))
             if not has_key and project.config["serve.key"] == "all":
-                await _refused(scope, receive, send)
+                problem = key_needed("this server is for who has its key")
+                await _refused(problem, 401, {"WWW-Authenticate": 'Bearer realm="orchestrion"'})(scope, receive, send)
                 return
             caller = project.caller if has_key else Caller(KEYLESS, role="read")
             scope.setdefault("state", {})["caller"] = caller
         await self._inner(scope, receive, send)
 
 
-async def _refused(scope: Scope, receive: Receive, send: Send) -> None:
+def _refused(problem: InvalidInput, status: int, headers: dict[str, str]) -> App:
     from starlette.responses import JSONResponse  # comes with the library, which is loaded by now
 
-    problem = key_needed("this server is for who has its key")
-    answer = JSONResponse({"error": problem.as_dict()}, 401, {"WWW-Authenticate": 'Bearer realm="orchestrion"'})
-    await answer(scope, receive, send)
+    return JSONResponse({"error": problem.as_dict()}, status, headers)
 
 
 class _House:

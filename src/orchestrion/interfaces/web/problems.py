@@ -51,6 +51,7 @@ _BY_CODE = {
     "foreign_origin": 403,
     "proxied": 403,
     "invalid_json": 400,
+    "body_unfinished": 400,
     "too_large": 413,
     "wrong_media": 415,
     "version_changed": 412,
@@ -168,7 +169,7 @@ SCHEMA: dict[str, Any] = {
 }
 _MEANINGS = {
     304: "what the caller has is current",
-    400: "the body is not JSON",
+    400: "the body is not JSON, or not whole",
     401: "a token is needed, or the key of this machine",
     403: "the caller may not",
     404: "there is no such thing",

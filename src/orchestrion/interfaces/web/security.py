@@ -24,6 +24,7 @@ from starlette.responses import RedirectResponse
 from orchestrion.core import host as hosts
 from orchestrion.core.errors import Backpressure, InvalidInput
 from orchestrion.core.rights import KEYLESS, LOCAL, Caller, Role, key_needed, refuse_less
+from orchestrion.interfaces.proxies import is_proxied, proxied
 from orchestrion.interfaces.web import logs, problems
 from orchestrion.interfaces.web.house import House
 from orchestrion.orchestrator.commands import taken_by_servers
@@ -45,7 +46,6 @@ BURST = 2.0
 _COUNTED = 10_000
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-_PROXIED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 #: Reachable by anybody: whether the server lives, and how to come in and go.
 _OPEN = ("/livez", "/readyz", "/login", "/logout", "/enter")
 #: Asked by those who would take a server away that does not answer: never refused for being asked often.
@@ -90,7 +90,7 @@ class Guard:
         try:
             state["caller"] = caller = await self._admit(scope, headers, correlation)
             told.actor = caller.actor
-            await self._inner(scope, _bounded(receive), told)
+            await self._inner(scope, _bounded(scope, receive), told)
         except Exception as error:
             if told.began:
                 raise
@@ -115,7 +115,7 @@ class Guard:
             self._rates.count(f"at {address}")
             raise
         if scope["path"] not in _UNCOUNTED:
-            self._rates.count(f"at {address}" if caller.actor in (LOCAL, KEYLESS, NOBODY) else caller.actor)
+            self._rates.count(f"at {address}" if caller.actor in (KEYLESS, NOBODY) else caller.actor)
         if scope["method"] not in _SAFE and scope["path"].startswith("/api/"):
             # Whoever may only read is told so before anything is read of the body.
             refuse_less(caller, "operate")
@@ -143,12 +143,8 @@ class Guard:
                 hint="send `Authorization: Bearer TOKEN`; `orchestrion token create` makes one; browsers: /login",
                 code="unauthenticated",
             )
-        if any(header in headers for header in _PROXIED):
-            raise InvalidInput(
-                "the request came through a proxy, and this server asks nobody for a token",
-                hint="behind a proxy start it with --tokens",
-                code="proxied",
-            )
+        if is_proxied(headers):
+            raise proxied()
         if self._house.config["serve.key"] == "all":
             raise key_needed("this server is for who has its key")
         return _signed(self._house, KEYLESS, "read", correlation)
@@ -183,7 +179,7 @@ def _is_here(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     except ValueError:
         return False
     plain = getattr(address, "ipv4_mapped", None) or address
-    return bool(plain.is_loopback) and not any(header in headers for header in _PROXIED)
+    return bool(plain.is_loopback) and not is_proxied(headers)
 
 
 def _wants_page(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
@@ -264,13 +260,18 @@ def _too_large() -> InvalidInput:
     )
 
 
-def _bounded(receive: Receive) -> Receive:
-    """``receive`` that refuses a body which grows too large, whatever was announced."""
-    seen = 0
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """``receive`` that refuses a body which grows too large, whatever was announced, or whose end never comes."""
+    seen, is_whole = 0, scope["method"] in _SAFE
 
     async def received() -> Message:
-        nonlocal seen
+        nonlocal seen, is_whole
         message = await receive()
+        if message["type"] == "http.disconnect" and not is_whole:
+            raise InvalidInput(
+                "the client went before it had sent all of the body", hint="send it again", code="body_unfinished"
+            )
+        is_whole = is_whole or not message.get("more_body")
         seen += len(message.get("body", b""))
         if seen > BODY_LIMIT:
             raise _too_large()
