@@ -225,8 +225,13 @@ _NEW = Deed("New task", "{thing} is added", lambda o, _, f: _add(o, f), NEW_TASK
 def for_task(
     task: str, state: str, gates: Sequence[Mapping[str, Any]] = (), run: str | None = None, *, supervised: bool = True
 ) -> list[Button]:
-    """Buttons of a task: those of its open gates, of the run that holds it, and its own."""
+    """Buttons of a task: those of its open gates, of the run that holds it, and its own.
+
+    With several gates each button names its gate, and none has a key.
+    """
     buttons = [button for gate in gates for button in for_gate(gate)]
+    if len(gates) > 1:
+        buttons = [replace(button, label=button.spoken, key="") for button in buttons]
     if run:
         buttons += for_run(run, supervised=supervised)
     return buttons + [_button("tasks", verb, task) for verb in OFFERED[state]]
