@@ -24,6 +24,7 @@ router = APIRouter(include_in_schema=False)
 _PAGE = """<!doctype html>
 <html lang="en">
 <head><meta charset="utf-8"><title>Orchestrion</title><meta name="viewport" content="width=device-width">{further}
+<link rel="icon" href="/assets/mark.svg?v={version}" type="image/svg+xml">
 <link rel="stylesheet" href="/assets/page.css?v={version}"></head>
 <body>
 <main class="login">
