@@ -63,6 +63,11 @@ def test_every_button_is_a_deed(state: str) -> None:
             assert button.asks == bool(deeds.DEEDS[noun][verb].fields)
 
 
+def test_a_session_is_gone_on_with_only_where_there_was_one() -> None:
+    offered = [[one.label for one in deeds.for_task("T1", "failed", has_session=had)] for had in (True, False)]
+    assert offered == [["Retry", "Cancel", "Retry in its session"], ["Retry", "Cancel"]]
+
+
 def test_of_several_gates_each_button_names_its_own() -> None:
     gates = [
         {"id": "G1", "kind": "approval", "name": "Ship it?", "opens_at": None},
