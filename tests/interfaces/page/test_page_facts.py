@@ -15,6 +15,7 @@ from orchestrion.core.errors import Conflict
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
+from orchestrion.scheduler import meter
 from premises import key_of
 from stage import Stage, python
 
@@ -49,7 +50,8 @@ def test_files_of_a_run_are_those_of_its_diff_and_all_are_counted(stage: Stage) 
     told = re.search(r'id="files">Files <span class="total">(\S+)</span>', page)
     assert told
     assert told[1] == str(_FILES + 1)
-    assert "and 21 more" in page
+    assert "and 21 more, which" in page
+    assert "<code>orchestrion diff R1</code>" in page
     assert "changed none" not in page
     assert cases.task(task).as_json()["completed_at"] == cases.task(task).as_json()["ended_at"] is not None
 
@@ -136,3 +138,31 @@ def test_whoever_decides_a_gate_after_somebody_else_is_told_what_stands(stage: S
         with pytest.raises(Conflict, match=f"{gate} was .* by web:local before: the first"):
             cases.open_gate(gate, refuse=True)
         assert cases.show(task)["gates"][0]["answer"] == "the first"
+
+
+def test_a_dependency_that_is_there_already_changes_nothing_and_that_is_said(stage: Stage) -> None:
+    first, task = stage.add("true"), stage.add("true")
+    client = TestClient(create_app(House(stage.orchestrion)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    notes = [
+        client.post(f"/tasks/{task}/dependency", headers=headers, data={"on": on, "kind": kind}).text
+        for on, kind in ((first, "blocks"), (first.lower(), "blocks"), (first, "soft"))
+    ]
+    nothing = f"Nothing changed: {task} waits for {first} already"
+    assert [nothing in note for note in notes] == [False, True, False]
+
+
+@pytest.mark.parametrize("session", [True, False])
+def test_a_failed_task_and_its_run_offer_its_session_if_it_had_one(stage: Stage, session: bool) -> None:
+    cases = stage.orchestrion
+    task = cases.add("One", max_retries=0).as_json()["id"]
+    run = cases.claim(task, agent="claude")["run"]
+    if session:
+        cases.store.write(lambda tx: meter.add(tx, int(run[1:]), turns=1, session_id="s1"))
+    cases.fail(run, "it cannot be done")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"Authorization": f"Bearer {key_of(stage.root)}"}
+    for view in (f"/tasks/{task}", f"/runs/{run}"):
+        page = client.get(view, headers=headers).text
+        assert "Retry</button>" in page
+        assert ("Retry in its session" in page) == session

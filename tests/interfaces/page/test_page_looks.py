@@ -190,6 +190,35 @@ def test_who_may_only_read_sees_no_buttons(chromium: Any, served: Any) -> None:
         served.house.tokens_needed = False
 
 
+def test_who_logged_out_is_told_to_be_reading_and_how_to_get_in(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        page.get_by_role("button", name="Log out").click()
+        page.wait_for_selector(".bar .who:has-text('reading only')")
+        page.wait_for_selector("#live.on")
+        page.keyboard.press("n")
+        one.note("“n” does nothing here: you may only read")
+        page.keyboard.press("j")
+        page.keyboard.press("a")
+        one.note("“a” does nothing here: you may only read")
+        one.go("/tasks/T4")
+        assert "orchestrion open" in page.locator(".reading").inner_text()
+        page.locator(".bar .who a").click()
+        page.fill("#token", served.cases.create_token("back", "operate")["token"])
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_url("**/tasks/T4")
+        page.wait_for_selector(".bar .who:has-text('back, operate')")
+
+
+def test_a_key_that_does_nothing_says_why(looker: Any) -> None:
+    page = looker.go("/")
+    page.keyboard.press("a")
+    looker.note("“a” does nothing here: no card is chosen")
+    looker.go("/tasks/T1")
+    page.keyboard.press("m")
+    looker.note("“m” does nothing here: no button that is there now has it")
+
+
 @pytest.mark.parametrize("found_by", ["refetch", "stream", "action", "find"])
 def test_whose_token_was_revoked_is_told_and_comes_back_to_where_one_was(
     chromium: Any, served: Any, monkeypatch: pytest.MonkeyPatch, found_by: str

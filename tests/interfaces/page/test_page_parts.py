@@ -56,11 +56,29 @@ def test_who_may_not_act_has_no_buttons() -> None:
 
 @pytest.mark.parametrize("state", list(deeds.OFFERED))
 def test_every_button_is_a_deed(state: str) -> None:
-    gates = [{"id": "G1", "kind": kind, "name": ""} for kind in ("question", "approval", "external", "time")]
-    for button in deeds.for_task("T1", state, gates, "R1"):
-        _, noun, _, verb = button.path.split("/")
-        assert button.label == deeds.DEEDS[noun][verb].label
-        assert button.asks == bool(deeds.DEEDS[noun][verb].fields)
+    for kind in ("question", "approval", "external", "time"):
+        for button in deeds.for_task("T1", state, [{"id": "G1", "kind": kind, "name": ""}], "R1"):
+            _, noun, _, verb = button.path.split("/")
+            assert button.label == deeds.DEEDS[noun][verb].label
+            assert button.asks == bool(deeds.DEEDS[noun][verb].fields)
+
+
+def test_a_session_is_gone_on_with_only_where_there_was_one() -> None:
+    offered = [[one.label for one in deeds.for_task("T1", "failed", has_session=had)] for had in (True, False)]
+    assert offered == [["Retry", "Cancel", "Retry in its session"], ["Retry", "Cancel"]]
+
+
+def test_of_several_gates_each_button_names_its_own() -> None:
+    gates = [
+        {"id": "G1", "kind": "approval", "name": "Ship it?", "opens_at": None},
+        {"id": "G2", "kind": "question", "name": "Where to?", "opens_at": None},
+    ]
+    (shown,) = columns(needs=[card("blocked", gates=gates)])["needs"].cards
+    assert shown.line == "G1 Ship it?; G2 Where to?"
+    of_gates = [one for one in shown.buttons if one.path.startswith("/gates/")]
+    assert [one.label for one in of_gates] == ["Approve G1", "Refuse G1", "Answer G2", "Refuse G2"]
+    assert [one.label for one in deeds.for_task("T1", "blocked", gates[:1])][:2] == ["Approve", "Refuse"]
+    assert {one.key for one in of_gates} == {""}
 
 
 def test_a_run_that_a_client_holds_gets_no_messages() -> None:

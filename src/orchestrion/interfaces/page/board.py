@@ -96,9 +96,10 @@ def _ask(task: Mapping[str, Any]) -> str:
 
 
 def _line(task: Mapping[str, Any]) -> str:
-    questions = [gate["name"] for gate in task["gates"] if gate["name"]]
-    if questions:
-        return _short(questions[0])
+    asked = [gate for gate in task["gates"] if gate["name"]]
+    if asked:
+        several = len(task["gates"]) > 1
+        return _short("; ".join(f"{gate['id']} {gate['name']}" if several else gate["name"] for gate in asked))
     if task["state"] == "pending":
         return f"waits for {task['unmet']} more" if task["unmet"] else ""
     if task["state"] in ("ready", "completed"):

@@ -108,7 +108,7 @@ def of_run(cases: Orchestrator, run: str, may_act: bool) -> Found:
     """One run with the end of its log."""
     found = cases.run_detail(run)
     files = cases.files_of(run)
-    task = cases.task(found["task"]).as_json()
+    task = cases.show(found["task"])
     page = cases.log_tail(run)
     active = found["ended_at"] is None
     return {
@@ -116,7 +116,7 @@ def of_run(cases: Orchestrator, run: str, may_act: bool) -> Found:
         "task": task,
         "files": files[:FILES],
         "files_total": max(len(files), found["files_changed"] or 0),
-        "steps": cases.show(found["task"])["steps"] if found["remedy"] else [],
+        "steps": task["steps"] if found["remedy"] else [],
         "log": page,
         "entries": transcript.entries(page["lines"], plain=page["plain"]),
         "buttons": _run_buttons(found, task, active) if may_act else [],
@@ -165,10 +165,17 @@ def _related(cases: Orchestrator, task: Mapping[str, Any]) -> dict[str, Any]:
 def _task_buttons(task: Mapping[str, Any]) -> list[deeds.Button]:
     gates = [gate for gate in task["gates"] if gate["state"] == "open"]
     supervised = any(run["supervised"] for run in task["runs"] if run["id"] == task["run"])
-    return deeds.for_task(task["id"], task["state"], gates, task["run"], supervised=supervised)
+    return deeds.for_task(
+        task["id"], task["state"], gates, task["run"], supervised=supervised, has_session=_has_session(task)
+    )
+
+
+def _has_session(task: Mapping[str, Any]) -> bool:
+    return any(run["session_id"] for run in task["runs"])
 
 
 def _run_buttons(run: Mapping[str, Any], task: Mapping[str, Any], active: bool) -> list[deeds.Button]:
     if active:
         return deeds.for_run(run["id"], supervised=run["supervised"])
-    return [one for one in deeds.for_task(task["id"], task["state"]) if task["state"] in ("failed", "review")]
+    offered = deeds.for_task(task["id"], task["state"], has_session=_has_session(task))
+    return offered if task["state"] in ("failed", "review") else []

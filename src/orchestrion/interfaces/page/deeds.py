@@ -46,7 +46,7 @@ class Deed:
     """One thing that can be done to a task, a gate, a run, an agent's breaker or the queue."""
 
     label: str
-    #: What is said when it is done; ``{thing}`` is what it was done to.
+    #: What is said when it is done, unless ``act`` gives a text; ``{thing}`` is what it was done to.
     said: str
     act: Callable[[Orchestrator, str, Mapping[str, str]], object]
     fields: tuple[Field, ...] = ()
@@ -129,7 +129,7 @@ DEEDS: dict[str, dict[str, Deed]] = {
         "dependency": Deed(
             "Add dependency",
             "{thing} waits for another task",
-            lambda o, t, f: o.add_dependency(t, f["on"], f.get("kind") or "blocks"),
+            lambda o, t, f: _wait_for(o, t, f["on"], f.get("kind") or "blocks"),
             (
                 _OTHER,
                 Field("kind", "Until", "choice", choices=_KINDS, value="blocks"),
@@ -223,13 +223,25 @@ _NEW = Deed("New task", "{thing} is added", lambda o, _, f: _add(o, f), NEW_TASK
 
 
 def for_task(
-    task: str, state: str, gates: Sequence[Mapping[str, Any]] = (), run: str | None = None, *, supervised: bool = True
+    task: str,
+    state: str,
+    gates: Sequence[Mapping[str, Any]] = (),
+    run: str | None = None,
+    *,
+    supervised: bool = True,
+    has_session: bool = False,
 ) -> list[Button]:
-    """Buttons of a task: those of its open gates, of the run that holds it, and its own."""
+    """Buttons of a task: those of its open gates, of the run that holds it, and its own.
+
+    With several gates each button names its gate, and none has a key. ``has_session``: a run of it had one of its
+    agent, with which another can go on.
+    """
     buttons = [button for gate in gates for button in for_gate(gate)]
+    if len(gates) > 1:
+        buttons = [replace(button, label=button.spoken, key="") for button in buttons]
     if run:
         buttons += for_run(run, supervised=supervised)
-    return buttons + [_button("tasks", verb, task) for verb in OFFERED[state]]
+    return buttons + [_button("tasks", verb, task) for verb in OFFERED[state] if verb != "resume" or has_session]
 
 
 def for_gate(gate: Mapping[str, Any]) -> list[Button]:
@@ -312,12 +324,12 @@ def _route(router: APIRouter, house: House, noun: str, verb: str, deed: Deed) ->
         cases = house.on_behalf_of(caller_of(request))
         try:
             _refuse_incomplete(deed, thing, given)
-            await house.do(lambda: deed.act(cases, thing, given))
+            said = await house.do(lambda: deed.act(cases, thing, given))
         except OrchestrionError as problem:
             if deed.fields:
                 return dialog(request, thing, given, problem)
             raise
-        return done(request, deed.said.format(thing=thing))
+        return done(request, said if isinstance(said, str) else deed.said.format(thing=thing))
 
 
 def _refuse_incomplete(deed: Deed, thing: str, given: Mapping[str, str]) -> None:
@@ -383,6 +395,13 @@ def _number(given: Mapping[str, str], field: str) -> int:
         raise InvalidInput(
             f"{field} is not a whole number: {given.get(field, '')[:40]!r}", hint="for example 5", code="invalid_number"
         ) from error
+
+
+def _wait_for(cases: Orchestrator, task: str, on: str, kind: str) -> str | None:
+    before = cases.show(task)["edges"]
+    if cases.add_dependency(task, on, kind) and cases.show(task)["edges"] == before:
+        return f"Nothing changed: {task} waits for {on.upper()} already"
+    return None
 
 
 def _add(cases: Orchestrator, given: Mapping[str, str]) -> Any:

@@ -14,6 +14,7 @@ from orchestrion.core.rights import KEYLESS, LOCAL
 from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
+from orchestrion.interfaces.web.security import path_to_login
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -56,6 +57,7 @@ def filled(request: Request, template: str, *, status: int = 200, **values: Any)
             here=request.url.path,
             may=request.state.caller.may,
             who=_who(request),
+            login=path_to_login(request.scope),
             **values,
         )
     )

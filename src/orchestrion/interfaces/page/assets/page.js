@@ -350,20 +350,29 @@
     const column = columns[Math.max(0, Math.min(columns.length - 1, at + step))];
     if (column) pick(one(".card", column));
   };
+  const say = (text) => {
+    const note = element("div", "note");
+    note.setAttribute("role", "status");
+    note.append(element("p", "", text));
+    one("#notes").append(note);
+  };
+  // What a key does not do is said: a person who pressed it waits for something.
+  const idle = (key, why) => say(`“${key}” does nothing here: ${"reading" in body.dataset ? "you may only read" : why}.`);
   const press = (button) => {
-    if (!button) return;
     if ("off" in button.dataset) fail(button, `${named(button)} was not done: ${whyOff()}.`, "");
     else button.click();
   };
   const act = (key) => {
-    const place = chosen() || one(".thing");
-    press(place && one(`[data-key="${key}"]`, place));
+    const place = chosen() || one(".thing"), button = place && one(`[data-key="${key}"]`, place);
+    if (button) press(button);
+    else if (place) idle(key, "no button that is there now has it");
+    else if (one(".board")) idle(key, "no card is chosen; j and k choose one");
   };
   let going = 0;
   const KEYS = {
     "/": () => find.focus(),
     "?": () => one("#help").showModal(),
-    n: () => press(one("[data-new]")),
+    n: () => { const button = one("[data-new]"); if (button) press(button); else idle("n", ""); },
     j: () => walk(1), ArrowDown: () => walk(1), k: () => walk(-1), ArrowUp: () => walk(-1),
     l: () => cross(1), h: () => cross(-1),
     g: () => { going = performance.now(); },
