@@ -16,6 +16,7 @@ import pytest
 from orchestrion import Orchestrator
 from orchestrion.core.errors import NotFound
 from orchestrion.ops import health
+from orchestrion.ops.health import Part
 from stage import Stage, python, wait_for
 
 
@@ -120,6 +121,24 @@ def test_workers_are_those_whose_process_lives(one: Orchestrator, raw: Any) -> N
         assert [(row["host"], row["pid"]) for row in workers["workers"]] == [rows[0][:2], ("elsewhere", 1)]
         alive.communicate(b"\n")
     assert part(one.health(), "workers")["alive"] == 1
+
+
+def test_a_row_that_does_not_fit_its_table_is_called_so(one: Orchestrator, raw: Any, dialect: str) -> None:
+    if dialect == "postgres":
+        pytest.skip("PostgreSQL checks whoever writes")
+    one.add("a task")
+    raw.run("pragma ignore_check_constraints = on")
+    raw.run("update tasks set priority = 11")
+    said = part(one.health(), "store")["said"]
+    assert "damaged: a row does not fit the rules of table tasks: CHECK constraint failed" in said
+
+
+def test_the_disk_is_that_of_the_database(one: Orchestrator, monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
+    asked: dict[str, Path] = {}
+    monkeypatch.setattr(health, "of_disk", lambda places: asked.update(places) or Part("disk", "healthy", ""))
+    one.health()
+    elsewhere = Path(one.store.url).parent if dialect == "sqlite" else one.project.store_dir
+    assert (asked["the store"], asked["logs of runs"]) == (elsewhere, one.project.store_dir)
 
 
 def test_a_disk_that_is_full_makes_it_not_ready(one: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,6 +57,50 @@ def test_a_transaction_that_was_cut_off_for_idling_is_begun_again(url: str) -> N
     assert list(pauses) == []
 
 
+def count_tasks(store: Store) -> int:
+    return int(store.read(lambda tx: tx.the("count_things"))["tasks"])
+
+
+@pytest.mark.parametrize("act", [count_tasks, lambda store: store.write(add("one more"))], ids=["read", "write"])
+@pytest.mark.parametrize("said", ["deallocate all", "deallocate all; prepare {name} as select 1"])
+def test_a_connection_that_does_not_know_what_was_prepared_is_left(url: str, act: Any, said: str) -> None:
+    with closing(open_store(url)) as store:
+        for _ in range(20):  # until all of it is prepared
+            act(store)
+        before, tasks = store._connection(), count_tasks(store)  # type: ignore[attr-defined]
+        [name, *_] = [row["name"] for row in before.execute("select name from pg_prepared_statements").fetchall()]
+        before.pgconn.exec_(said.format(name=name).encode())  # as a pooler does that hands out another connection
+        act(store)
+        assert before.closed
+        assert count_tasks(store) == tasks + (act is not count_tasks)
+
+
+def test_a_name_that_is_taken_is_left_with_its_connection(url: str) -> None:
+    with closing(open_store(url)) as store:
+        before = store._connection()  # type: ignore[attr-defined]
+        for number in range(100):
+            before.pgconn.exec_(f"prepare _pg3_{number} as select 1".encode())
+        assert [count_tasks(store) for _ in range(20)] == [0] * 20
+        assert before.closed
+
+
+def test_who_could_not_listen_listens_the_next_time(url: str) -> None:
+    with closing(open_store(url)) as store, pytest.MonkeyPatch.context() as patch:
+        real = store._connected  # type: ignore[attr-defined]
+        patch.setattr(store, "_connected", lambda: _in_vain(real()))
+        with pytest.raises(psycopg.errors.InFailedSqlTransaction):
+            store.wait_for_change(0)
+        patch.undo()
+        assert store.wait_for_change(0) is True, "what was said meanwhile is not known"
+        store.write(add("news"))
+        assert store.wait_for_change(5) is True
+
+
+def _in_vain(connection: Any) -> Any:
+    connection.pgconn.exec_(b"begin; select 1/0")  # whatever follows is refused
+    return connection
+
+
 def test_one_that_is_cut_off_each_time_is_told_as_passing(url: str) -> None:
     with having(url, "idle_in_transaction_session_timeout = '50ms'") as store:
         assert code_of(lambda: store.read(lambda tx: idle_for(0.3, tx))) == "store_timeout"

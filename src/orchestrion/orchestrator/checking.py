@@ -62,10 +62,18 @@ class HealthCases(ClientCases):
         parts = [store, *self._machine(), *extra]
         if store.status == UNHEALTHY:
             return report(parts, {}, closing=closing)
+        try:
+            more, found = self._of_project()
+        except StoreProblem as problem:  # since a moment ago
+            return report([health.broken("store", problem), *parts[1:]], {}, closing=closing)
+        return report([*parts, *more], found, closing=closing)
+
+    def _of_project(self) -> tuple[list[Part], dict[str, Any]]:
+        """What the store says of workers, runs and tasks, and how they stand. Raises StoreProblem."""
         look = self.store.read(_look)
         alive = [row for row in look["workers"] if self._is_there(row)]
         runs = [self._stand(run, look) for run in look["runs"]]
-        parts += [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
+        parts = [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
         parts += [self._maintenance(look), health.of_structure(self.store)]
         parts += [self._work()] if self.project.git_root is not None else []
         found = {
@@ -75,13 +83,16 @@ class HealthCases(ClientCases):
                 "tasks": [_waits(row) for row in look["waiting"]],
             },
         }
-        return report(parts, found, closing=closing)
+        return parts, found
 
     # -- the machine --------------------------------------------------------------------------
 
     def _machine(self) -> list[Part]:
         home = self.environ.get("XDG_STATE_HOME") or self.environ.get("HOME") or "/"
-        return [health.of_disk({"the store": self.project.store_dir, "workspaces": Path(home)}), self._git_part()]
+        runs = self.project.store_dir
+        store = Path(self.store.url).absolute().parent if self.store.dialect == "sqlite" else runs
+        places = {"the store": store, "logs of runs": runs, "workspaces": Path(home)}
+        return [health.of_disk(places), self._git_part()]
 
     def _git_part(self) -> Part:
         from orchestrion.runs.git import INSTALL_GIT

@@ -77,6 +77,12 @@ _CUT = Refusal(
     "raise idle_in_transaction_session_timeout or idle_session_timeout for this database or user",
     again=True,
 )
+_FORGOTTEN = Refusal(
+    "store_unreachable",
+    "does not know what was prepared on a connection, each time anew",
+    "let a connection pooler before it pool whole sessions, or keep prepared statements",
+    again=True,
+)
 _MISSING = Refusal(
     "store_missing", "is not there", "restore it, and the work goes on; or make a new one with `createdb`"
 )
@@ -94,6 +100,8 @@ REFUSALS = {
     "23505": _RACE,
     "25P03": _CUT,
     "57P05": _CUT,
+    "26000": _FORGOTTEN,
+    "42P05": _FORGOTTEN,
     "25P04": Refusal(
         "store_timeout",
         "ended a transaction that took too long",
@@ -129,6 +137,13 @@ REFUSALS = {
     "XX001": _DAMAGED,
     "XX002": _DAMAGED,
 }
+#: After these another connection is begun: after a failover the same address may lead to the server that takes
+#: changes, and what was prepared on this one is not known any more.
+_LEFT_AFTER = (
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.InvalidSqlStatementName,
+    psycopg.errors.DuplicatePreparedStatement,
+)
 #: While a connection is begun there is no SQLSTATE, only words -> the one they stand for.
 _WORDS = {
     "too many connections": "53300",
@@ -182,8 +197,8 @@ class PostgresStore(Store):
                     connection.execute("commit")
             except BaseException as error:
                 _roll_back(connection)
-                if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
-                    self.close()  # after a failover the same address may lead to the server that takes changes
+                if isinstance(error, _LEFT_AFTER):
+                    self.close()
                 raise
             return result
 
@@ -195,6 +210,9 @@ class PostgresStore(Store):
                 with connection.transaction():
                     connection.execute("set transaction isolation level repeatable read read only")
                     return work(PostgresTransaction(connection, self._statements, self._constants(), self.origin))
+            except _LEFT_AFTER:
+                self.close()
+                raise
             except psycopg.OperationalError as error:
                 if not connection.closed:
                     raise
@@ -204,8 +222,7 @@ class PostgresStore(Store):
         with _translated(self.url):
             listener: psycopg.Connection[DictRow] | None = getattr(self._local, "listener", None)
             if listener is None or listener.closed:
-                self._local.listener = self._connected()
-                self._local.listener.execute("listen orchestrion")
+                self._local.listener = self._listening()
                 return True
             try:
                 return bool(list(listener.notifies(timeout=seconds, stop_after=1)))
@@ -213,12 +230,21 @@ class PostgresStore(Store):
                 listener.close()
                 return True  # what was said when nobody listened is not known
 
+    def _listening(self) -> psycopg.Connection[DictRow]:
+        listener = self._connected()
+        try:
+            listener.execute("listen orchestrion")
+        except BaseException:
+            listener.close()
+            raise
+        return listener
+
     def tidy_up(self) -> None:
         with _translated(self.url):
             connection = self._connection()
             refuse_nested(_in_transaction(connection))
             for table in ("tasks", "edges", "runs", "events", "metrics"):
-                connection.execute(f"vacuum (analyze, skip_locked) {table}".encode())
+                connection.execute(f"vacuum (analyze, skip_locked) {table}".encode(), prepare=False)
 
     def second_look(self) -> str:
         with _translated(self.url):
@@ -226,7 +252,7 @@ class PostgresStore(Store):
             refuse_nested(_in_transaction(connection))
             for row in connection.execute(_OUR_TABLES).fetchall():
                 try:
-                    connection.execute(f"select count(t::text) from {row['name']} t".encode())
+                    connection.execute(f"select count(t::text) from {row['name']} t".encode(), prepare=False)
                 except (psycopg.InternalError, psycopg.DataError) as problem:
                     return f"table {row['name']} cannot be read: {_first_line(problem)}"
         return ""

@@ -38,6 +38,9 @@ def _uncopied(copy: sqlite3.Connection, kind: str, name: str, sql: str) -> str:
         copy.execute(sql)
         if kind == "table":
             copy.execute(f'insert into main."{name}" select * from seen."{name}" not indexed')
+    except sqlite3.IntegrityError as problem:
+        whose = f"table {name}" if kind == "table" else f"unique index {name}"
+        return f"a row does not fit the rules of {whose}: {problem}"
     except sqlite3.Error as problem:
         return f"{kind} {name} cannot be copied: {problem}"
     return ""

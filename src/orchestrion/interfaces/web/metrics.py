@@ -12,6 +12,7 @@ import psutil
 from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
+from orchestrion.core.errors import OrchestrionError
 from orchestrion.interfaces.web.house import BOUNDS, House
 from orchestrion.interfaces.web.problems import Json
 from orchestrion.interfaces.web.routing import At
@@ -33,7 +34,10 @@ async def livez() -> Response:
 async def readyz(request: Request) -> Response:
     """Whether work can be done; 503 with why not."""
     house: House = request.app.state.house
-    found = await house.do_once("health", lambda: house.cases.health(closing=house.closing))
+    try:
+        found = await house.do_once("health", lambda: house.cases.health(closing=house.closing))
+    except OrchestrionError as problem:
+        found = {"ready": False, "not_ready": [problem.message]}
     return Json({"ready": found["ready"], "not_ready": found["not_ready"]}, 200 if found["ready"] else 503)
 
 
