@@ -18,6 +18,7 @@ from orchestrion.ops import health
 from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
 from orchestrion.orchestrator.clients import ClientCases
 from orchestrion.scheduler import breaker, slots
+from orchestrion.scheduler.clones import UNKNOWN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -103,7 +104,8 @@ class HealthCases(ClientCases):
         return Part("git", HEALTHY, f"answers in {ms:.0f} ms", "", facts)
 
     def work_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
-        """Runs with accepted work that is not landed yet and in no repository but another: their commits are not here.
+        """Runs with accepted work that is in no repository but another: their commits are not here, though they were
+        not landed yet, or what was landed for them is.
 
         Only of the tasks ``ids`` if some are meant; of the newest ``limit`` runs.
         """
@@ -111,9 +113,11 @@ class HealthCases(ClientCases):
 
         if self.project.git_root is None:
             return []
-        rows = self.store.read(lambda tx: tx.all("work_of_clone", ids=ids, limit=limit))
-        missing = Git(self.project.git_root).missing([row["head_commit"] for row in rows])
-        return [row for row in rows if row["head_commit"] in missing]
+        rows = self.store.read(lambda tx: tx.all("work_of_clone", ids=ids, limit=limit, unknown=UNKNOWN))
+        missing = Git(self.project.git_root).missing(
+            [row[commit] for row in rows for commit in ("head_commit", "landed_commit") if row[commit]]
+        )
+        return [row for row in rows if row["head_commit"] in missing and row["landed_commit"] not in missing]
 
     def _work(self) -> Part:
         try:

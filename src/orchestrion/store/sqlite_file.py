@@ -31,7 +31,10 @@ Mark = tuple[int, ...]
 
 
 class Marks(NamedTuple):
-    """What tells a file, its log and the index of that from others at the same place; None: there is none. ``shared`` is the index."""
+    """What tells a file, its log and the index of that from others at the same place; None: there is none.
+
+    ``shared`` is the index.
+    """
 
     file: Mark | None
     log: Mark | None
