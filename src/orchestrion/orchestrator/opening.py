@@ -213,6 +213,10 @@ def _tighten(project: Project) -> None:
 
 
 def _note_upgrade(store: Store, upgrade: Upgrade) -> None:
+    """In the journal, and on stderr whatever door it is, unless that one keeps a log of its own."""
+    import logging  # needed once, and few commands load it
+
+    logging.getLogger("orchestrion.upgrade").warning("%s", upgrade)
     data = {"before": upgrade.before, "now": upgrade.now, "copy": str(upgrade.copy) if upgrade.copy else None}
     store.write(lambda tx: tx.event("store.upgraded", data=data))
 

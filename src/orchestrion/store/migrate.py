@@ -67,6 +67,12 @@ class Upgrade(NamedTuple):
     #: The copy of the store as it was; None: this database is copied by its own tools.
     copy: Path | None
 
+    def __str__(self) -> str:
+        kept = (
+            f"as it was: {self.copy}" if self.copy else "no copy was made, and one made from now on has the new schema"
+        )
+        return f"the store was brought from schema {self.before} to {self.now}; {kept}"
+
 
 def scripts(dialect: str) -> list[Migration]:
     """All migrations of ``dialect``, oldest first."""
