@@ -204,7 +204,8 @@ def test_two_at_once_upgrade_it_once(old: Old) -> None:
 
 
 def test_without_room_for_the_copy_nothing_is_changed(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(half: Path, _: Path) -> None:
+        half.with_name(f"{half.name}-journal").touch()
         raise OSError(28, "No space left on device")
 
     before = tables(old.db)
@@ -214,6 +215,29 @@ def test_without_room_for_the_copy_nothing_is_changed(old: Old, monkeypatch: pyt
     assert refused.value.code == "upgrade_refused"
     assert tables(old.db) == before
     assert not list(old.store_dir.glob("*.schema-*"))
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_after_an_upgrade_that_failed_one_copy_of_each_state_is_kept(
+    old: Old, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    def refuse(_: str) -> Iterator[str]:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(migrate, "split", refuse)
+        with pytest.raises(OSError, match="No space"):
+            old.open()
+    if changed:
+        with closing(sqlite3.connect(old.db)) as connection, connection:
+            connection.execute("update tasks set title = 'other' where id = 1")
+    with old.open() as opened:
+        assert opened.store.upgrade is not None
+        copy = opened.store.upgrade.copy
+    first = old.db.with_name("orchestrion.db.schema-1")
+    copies = {first, first.with_name(f"{first.name}-2")} if changed else {first}
+    assert set(old.store_dir.glob("*.schema-*")) == copies
+    assert copy == max(copies)
 
 
 def test_the_name_of_the_project_is_that_of_before(old: Old) -> None:
