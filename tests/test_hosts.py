@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -372,6 +373,116 @@ def test_plans_of_older_programs_belong_to_the_clone_that_has_their_work(field: 
         opened.work(slots=1, drain=True)
         opened.add("c", command="true")
         assert other.work(slots=1, drain=True).runs == 0
+
+
+# -- plans of older programs -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unbound(field: Field, two: tuple[Path, Path]) -> tuple[Path, Path]:
+    """As version 0.1.0 left it: a plan of which the first clone has accepted work, and another task is ready."""
+    p, q = two
+    with field.open(p) as opened:
+        opened.add("a", command="echo a > a2.txt")
+        assert opened.work(slots=1, drain=True).all_completed
+        opened.add("b", command="cat a2.txt > b2.txt", after=["T1"])
+    change(field, "update plans set began_clone = null, began_host = null, began_checkout = null, tip = null")
+    change(field, "update plans set began_branch = null, began_commit = null")
+    change(field, "update runs set clone = null")
+    change(field, "update tasks set clone = ''")
+    return p, q
+
+
+def test_a_clone_without_the_accepted_work_of_a_plan_does_not_begin_it(
+    field: Field, unbound: tuple[Path, Path]
+) -> None:
+    p, q = unbound
+    with field.open(p) as opened, field.open(q) as other:
+        summary = other.work(slots=1, drain=True)
+        assert (summary.runs, summary.blocked) == (0, 1)
+        said = "the accepted work of plan default was not found in this clone, and no clone has the plan yet"
+        assert said in summary.waiting[0].reason
+        (reason,) = other.why("T2")["reasons"]
+        assert (reason["kind"], said in reason["detail"]) == ("other_clone", True)
+        for refused in (lambda: other.claim("T2"), lambda: other.work_on("T2"), lambda: other.land("default")):
+            with pytest.raises(Conflict) as error:
+                refused()
+            assert (error.value.code, said in error.value.message) == ("other_clone", True)
+        assert other.health()["components"]["work"]["not_here"] == ["R1"]
+        assert not other.maintain("validate_structure")["found"]["valid"]
+        assert opened.work(slots=1, drain=True).all_completed
+        assert other.health()["components"]["work"]["status"] == "healthy"
+        assert opened.land()["landed"]
+    assert (p / "b2.txt").read_text() == "a\n"
+
+
+def test_work_that_was_landed_without_what_came_before_it_is_seen(field: Field, unbound: tuple[Path, Path]) -> None:
+    _, q = unbound
+    with field.open(q) as other:
+        change(field, "update plans set began_clone = ?", str(other.store.clone))
+        other.update("T2", command="echo b > b2.txt")
+        assert other.work(slots=1, drain=True).all_completed
+        assert other.land()["landed"]
+        assert other.health()["components"]["work"]["not_here"] == ["R1"]
+        assert not other.maintain("validate_structure")["found"]["valid"]
+
+
+def test_the_clone_that_has_the_work_lands_it(field: Field, unbound: tuple[Path, Path]) -> None:
+    p, q = unbound
+    with field.open(p) as opened, field.open(q) as other:
+        with pytest.raises(Conflict):
+            other.land("default", partial=True)
+        assert opened.land("default", partial=True)["landed"]
+    assert (p / "a2.txt").exists()
+
+
+def test_work_that_was_pulled_is_in_the_clone(field: Field, unbound: tuple[Path, Path]) -> None:
+    p, q = unbound
+    field.first.git("pull", "-q", p, "refs/orchestrion/plans/default", at=q)
+    with field.open(q) as other:
+        assert other.work(slots=1, drain=True).all_completed
+        assert other.land()["landed"]
+    assert (q / "b2.txt").read_text() == "a\n"
+
+
+def test_a_plan_is_not_taken_over_without_its_work(field: Field, unbound: tuple[Path, Path]) -> None:
+    p, q = unbound
+    ref = "refs/orchestrion/plans/default"
+    with field.open(q) as other:
+        with pytest.raises(NotFound) as lost:
+            other.take_over("default")
+        assert (lost.value.code, f"`git fetch PLACE {ref}:{ref}`" in str(lost.value.hint)) == ("plan_lost", True)
+        field.first.git("fetch", "-q", p, f"{ref}:{ref}", at=q)
+        assert other.take_over("default")["taken_over"]
+
+
+def test_what_is_here_of_a_plan_is_not_fetched_over(field: Field, two: tuple[Path, Path]) -> None:
+    """Two clones have each a part of it; the hint's commands lead to one that has what the row knows."""
+    p, q = two
+    ref = "refs/orchestrion/plans/default"
+    field.first.git("commit", "-q", "--allow-empty", "-m", "other", at=q)
+    field.first.git("update-ref", ref, "HEAD", at=q)
+    with field.open(p) as opened, field.open(q) as other:
+        opened.add("a", command="echo a > a2.txt")
+        assert opened.work(slots=1, drain=True).all_completed
+        with pytest.raises(Conflict) as diverged:
+            other.take_over("default")
+        assert diverged.value.code == "plan_diverged"
+        for command in re.findall("`(.*?)`", str(diverged.value.hint)):
+            words = command.replace("PLACE", str(p)).replace("NAME", "kept").split()
+            field.first.git(*words[1:], at=q)
+        assert other.take_over("default")["taken_over"]
+        assert other.land(onto=field.first.git("branch", "--show-current", at=q))["landed"]
+
+
+def test_what_can_be_landed_here_is_named_here_alone(field: Field, two: tuple[Path, Path]) -> None:
+    p, q = two
+    with field.open(p) as opened, field.open(q) as other:
+        opened.add("a", command="echo a > a2.txt")
+        assert opened.work(slots=1, drain=True).all_completed
+        assert (opened.finished_plans(), other.finished_plans()) == (["default"], [])
+        (part,) = [one for one in other.doctor()["parts"] if one["part"] == "repository"]
+        assert part["advice"] == "", "nothing of it has to be here"
 
 
 # -- work that is not here -------------------------------------------------------------------------------------

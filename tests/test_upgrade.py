@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import socket
@@ -18,7 +19,6 @@ import pytest
 from orchestrion import Orchestrator
 from orchestrion.core.errors import StoreProblem
 from orchestrion.core.project import find_project
-from orchestrion.interfaces.cli.app import run as cli
 from orchestrion.runs import launch, processes
 from orchestrion.runs.workspace.places import former_home
 from orchestrion.store import migrate
@@ -27,6 +27,13 @@ from waiting import wait_for
 
 ROWS = Path(__file__).parent / "store" / "version-0.1.0.sql"
 NEWEST = migrate.scripts("sqlite")[-1].version
+#: What a client says first over MCP.
+_HELLO = (
+    '{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {"protocolVersion": "2025-06-18", '
+    '"capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}}\n'
+    '{"jsonrpc": "2.0", "method": "notifications/initialized"}\n'
+    '{"jsonrpc": "2.0", "id": 2, "method": "resources/read", "params": {"uri": "orchestrion://tasks"}}\n'
+)
 #: When it was written, in milliseconds.
 WRITTEN = 1_795_942_235_000
 
@@ -127,17 +134,42 @@ def test_it_is_copied_and_everything_is_there(old: Old) -> None:
     assert sqlite3.connect(copy).execute("pragma integrity_check").fetchone() == ("ok",)
 
 
-def test_who_opens_it_first_is_told_where_the_copy_is(
-    old: Old, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name, value in old.stage.environ.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.chdir(old.stage.root)
+@pytest.mark.parametrize("command", ["list", "health", "ready", "init"])
+def test_who_opens_it_first_is_told_where_the_copy_is(old: Old, command: str) -> None:
     for told in (True, False):
-        assert cli(["list"]) == 0
-        said = capsys.readouterr()
-        assert ("as it was: " in said.err and "orchestrion.db.schema-1" in said.err) == told
-        assert "T4" in said.out
+        asked = [*launch.OURSELVES, "-C", str(old.stage.root), command]
+        said = subprocess.run(asked, env=old.stage.environ, capture_output=True, text=True, check=False)
+        assert (f"schema 1 to {NEWEST}; as it was: {old.db}.schema-1\n" in said.stderr) == told, said.stderr
+
+
+def test_a_client_over_mcp_writes_it_into_its_log(old: Old) -> None:
+    asked = [*launch.OURSELVES, "-C", str(old.stage.root), "mcp"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(asked, env=old.stage.environ, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write(_HELLO)
+        server.stdin.flush()
+        next(line for line in server.stdout if '"id":2' in line)
+        assert "as it was: " in server.communicate()[1]
+
+
+def test_a_server_writes_it_into_its_log(old: Old) -> None:
+    asked = [*launch.OURSELVES, "-C", str(old.stage.root), "serve", "--port", "0"]
+    with subprocess.Popen(asked, env=old.stage.environ, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        lines = iter(server.stderr.readline, "")
+        told = [
+            line for line in itertools.takewhile(lambda line: "listening" not in line, lines) if "as it was" in line
+        ]
+        server.terminate()
+    assert [line.startswith("{") for line in told] == [False, True]
+
+
+def test_without_a_copy_nobody_is_sent_to_make_one_of_before() -> None:
+    assert str(migrate.Upgrade(1, 3, None)) == (
+        "the store was brought from schema 1 to 3; no copy was made, and one made from now on has the new schema"
+    )
 
 
 @pytest.mark.parametrize("schema", range(1, NEWEST))
@@ -172,7 +204,8 @@ def test_two_at_once_upgrade_it_once(old: Old) -> None:
 
 
 def test_without_room_for_the_copy_nothing_is_changed(old: Old, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(half: Path, _: Path) -> None:
+        half.with_name(f"{half.name}-journal").touch()
         raise OSError(28, "No space left on device")
 
     before = tables(old.db)
@@ -182,6 +215,29 @@ def test_without_room_for_the_copy_nothing_is_changed(old: Old, monkeypatch: pyt
     assert refused.value.code == "upgrade_refused"
     assert tables(old.db) == before
     assert not list(old.store_dir.glob("*.schema-*"))
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_after_an_upgrade_that_failed_one_copy_of_each_state_is_kept(
+    old: Old, monkeypatch: pytest.MonkeyPatch, changed: bool
+) -> None:
+    def refuse(_: str) -> Iterator[str]:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(migrate, "split", refuse)
+        with pytest.raises(OSError, match="No space"):
+            old.open()
+    if changed:
+        with closing(sqlite3.connect(old.db)) as connection, connection:
+            connection.execute("update tasks set title = 'other' where id = 1")
+    with old.open() as opened:
+        assert opened.store.upgrade is not None
+        copy = opened.store.upgrade.copy
+    first = old.db.with_name("orchestrion.db.schema-1")
+    copies = {first, first.with_name(f"{first.name}-2")} if changed else {first}
+    assert set(old.store_dir.glob("*.schema-*")) == copies
+    assert copy == max(copies)
 
 
 def test_the_name_of_the_project_is_that_of_before(old: Old) -> None:

@@ -42,11 +42,10 @@ from orchestrion.core.project import Project, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import order, processes, reckoning, refs
+from orchestrion.runs import order, plan_clone, processes, reckoning, refs
 from orchestrion.runs.agents.known import agent_named, needs_no_command, self_sufficient
 from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
-from orchestrion.runs.git import Git
 from orchestrion.runs.launch import Launcher, is_supervised
 from orchestrion.runs.launch import places as places_of
 from orchestrion.runs.plan_tip import PlanTip
@@ -57,7 +56,7 @@ from orchestrion.runs.workspace.places import Workspace, former_home, workspaces
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
 from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import budget, clones, explain, files, finish, meter, permissions, reap, slots, tally
+from orchestrion.scheduler import budget, explain, files, finish, meter, permissions, reap, slots, tally
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
@@ -201,6 +200,7 @@ class Worker:
         NothingReady, Backpressure and what else a claim can be refused for.
         """
         self._provide_limits()
+        self._find_plans()
         with suppress(AlreadyTaken):
             claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
             self._launch(claimed)
@@ -227,20 +227,20 @@ class Worker:
             with suppress(GitProblem):  # its runs will say so
                 if said := refs.in_the_way(self._repository.git):
                     self.warn(said)
-                self._bind_plans(self._repository.git)
         self._mark = self.store.read(tally.mark)
         return self._provide_limits()
 
-    def _bind_plans(self, git: Git) -> None:
-        """Plans of older programs belong to the clone that has their work."""
-        for plan in self.store.read(lambda tx: tx.all("unbound_plans")):
-            if PlanTip(git, plan["name"]).read() is not None:
-                self.store.write(lambda tx, plan=plan: clones.bind(tx, plan, self._host.name))  # type: ignore[misc]
+    def _find_plans(self) -> None:
+        """Plans of older programs, which may be at work meanwhile, belong to the clone that has their work."""
+        if self._repository is not None:
+            with suppress(GitProblem):  # its runs will say so
+                plan_clone.find(self.store, self._repository.git, self._host.name)
 
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
         self._refuse_moved()
         self._look_after_runs()
+        self._find_plans()
         launched = self._launched
         busy = self._fill_slots()
         self.seen()

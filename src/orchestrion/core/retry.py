@@ -126,7 +126,7 @@ _TAXONOMY = (
     Failure(
         "other_clone",
         False,
-        "the plan belongs to another clone of the repository, where its work is",
+        "the plan belongs to another clone of the repository, where its work is; which one may not be known yet",
         "let a worker of that clone do it: `orchestrion why TASK` says where it is; then `orchestrion retry TASK`",
     ),
     Failure(

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from orchestrion.ops import health
 from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
 from orchestrion.orchestrator.clients import ClientCases
 from orchestrion.scheduler import breaker, slots
+from orchestrion.scheduler.clones import UNKNOWN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -114,24 +115,30 @@ class HealthCases(ClientCases):
         return Part("git", HEALTHY, f"answers in {ms:.0f} ms", "", facts)
 
     def work_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
-        """Runs with accepted work that is not landed yet and in no repository but another: their commits are not here.
+        """Runs with accepted work that is in no repository but another: their commits are not here, though they were
+        not landed yet, or what was landed for them is.
 
         Only of the tasks ``ids`` if some are meant; of the newest ``limit`` runs.
         """
-        return self._not_here("work_of_clone", "head_commit", ids, limit)
+        if self.project.git_root is None:
+            return []
+        rows = self.store.read(lambda tx: tx.all("work_of_clone", ids=ids, limit=limit, unknown=UNKNOWN))
+        missing = self._missing(row[commit] for row in rows for commit in ("head_commit", "landed_commit"))
+        return [row for row in rows if row["head_commit"] in missing and row["landed_commit"] not in missing]
 
     def _tips_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
         """Plans of this clone with accepted work that is not landed and whose commit is not here."""
-        return self._not_here("tips_of_clone", "tip", ids, limit)
-
-    def _not_here(self, statement: str, commit: str, ids: Sequence[int] | None, limit: int | None) -> list[Row]:
-        from orchestrion.runs.git import Git
-
         if self.project.git_root is None:
             return []
-        rows = self.store.read(lambda tx: tx.all(statement, ids=ids, limit=limit))
-        missing = Git(self.project.git_root).missing([row[commit] for row in rows])
-        return [row for row in rows if row[commit] in missing]
+        rows = self.store.read(lambda tx: tx.all("tips_of_clone", ids=ids, limit=limit))
+        missing = self._missing(row["tip"] for row in rows)
+        return [row for row in rows if row["tip"] in missing]
+
+    def _missing(self, commits: Iterable[str | None]) -> set[str]:
+        """Those of some commits that are not in the project's repository."""
+        from orchestrion.runs.git import Git
+
+        return Git(self.project.root).missing([commit for commit in commits if commit])
 
     def _work(self) -> Part:
         try:

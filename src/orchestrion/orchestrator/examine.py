@@ -18,6 +18,9 @@ from orchestrion.core.values import count
 from orchestrion.orchestrator.opening import FIRST_COMMIT
 from orchestrion.orchestrator.repository import anonymity_of, repository_of
 from orchestrion.orchestrator.talking import TalkCases
+from orchestrion.scheduler import clones
+from orchestrion.store import Transaction
+from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
     from orchestrion.runs.workspace.project_repository import ProjectRepository
@@ -131,11 +134,14 @@ class ExamineCases(TalkCases):
         return _part("repository", str(self.project.checkout), "", "; ".join([*notes, *filter(None, (way, nobody))]))
 
     def _refuse_lost_plans(self, project: ProjectRepository) -> None:
-        """Raises NotFound for a plan whose work is not in the repository any more."""
+        """Raises NotFound for a plan of this clone whose work is not in the repository any more."""
         from orchestrion.runs.plan_start import place_of
         from orchestrion.runs.plan_tip import PlanTip
 
-        for row in self.store.read(lambda tx: tx.all("plans", limit=MOST_PLANS)):
+        def of_clone(tx: Transaction) -> list[Row]:
+            return [row for row in tx.all("plans", limit=MOST_PLANS) if not clones.is_elsewhere(tx, row)]
+
+        for row in self.store.read(of_clone):
             place_of(PlanTip(project.git, row["name"]), row)
 
     def _store(self) -> dict[str, Any]:

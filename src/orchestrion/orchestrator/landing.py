@@ -28,7 +28,7 @@ from orchestrion.core.errors import (
 from orchestrion.core.model import check_plan_name, name
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.plans import PlanCases
-from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
+from orchestrion.orchestrator.repository import committer_of, plan_found, repository_of, workspaces_home_of
 from orchestrion.scheduler import clones
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -83,7 +83,7 @@ class LandingCases(PlanCases):
             )
         chosen = self._only_unlanded(with_push=push) if plan is None else plan
         check_plan_name(chosen)
-        row = self.store.read(lambda tx: plan_named(tx, chosen))
+        row = plan_found(self, chosen)
         self.store.read(lambda tx: clones.refuse_elsewhere(tx, row, "landing"))
         tip = self._tip_of(chosen)
         commit = restored(tip, row)
@@ -102,7 +102,7 @@ class LandingCases(PlanCases):
 
         row = self.store.read(lambda tx: plan_named(tx, plan))
         self.store.read(lambda tx: _refuse_active(tx, row))
-        commit = regained(self._tip_of(plan), row)
+        commit = regained(self._tip_of(plan), row, self.store.read(lambda tx: clones.accepted(tx, row)))
 
         def bound(tx: Transaction) -> bool:
             _refuse_active(tx, row)
@@ -112,8 +112,12 @@ class LandingCases(PlanCases):
         return {"plan": plan, "commit": commit, "taken_over": taken, "from": clones.place_of(row) if taken else None}
 
     def unlanded_plans(self) -> list[str]:
-        """Plans with accepted work that is on no branch of the user's yet, oldest first."""
-        rows = {row["name"]: row for row in self.store.read(lambda tx: tx.all("plans", limit=10_000))}
+        """Plans of this clone with accepted work that is on no branch of the user's yet, oldest first."""
+
+        def of_clone(tx: Transaction) -> list[Row]:
+            return [row for row in tx.all("plans", limit=10_000) if not clones.is_elsewhere(tx, row)]
+
+        rows = {row["name"]: row for row in self.store.read(of_clone)}
         return [plan for plan in sorted(rows, key=lambda one: rows[one]["id"]) if self._is_unlanded(rows[plan])]
 
     def finished_plans(self) -> list[str]:

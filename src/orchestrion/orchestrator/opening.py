@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from orchestrion.core import config as settings
 from orchestrion.core import private
 from orchestrion.core.config import Config
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound, OrchestrionError
+from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.masking import masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
 from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller
@@ -124,6 +124,7 @@ class Opening:
         _tighten(project)
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)
+            _find_plans(project, store)
         if store.is_copy:
             _leave_runs_to_the_original(store)
         return cls(project, config, store, environ, caller)
@@ -218,8 +219,24 @@ def _tighten(project: Project) -> None:
 
 
 def _note_upgrade(store: Store, upgrade: Upgrade) -> None:
+    """In the journal, and on stderr whatever door it is, unless that one keeps a log of its own."""
+    import logging  # needed once, and few commands load it
+
+    logging.getLogger("orchestrion.upgrade").warning("%s", upgrade)
     data = {"before": upgrade.before, "now": upgrade.now, "copy": str(upgrade.copy) if upgrade.copy else None}
     store.write(lambda tx: tx.event("store.upgraded", data=data))
+
+
+def _find_plans(project: Project, store: Store) -> None:
+    """Which plans of before are this clone's, before anybody asks for their tasks; a worker looks again."""
+    if project.git_root is None:
+        return
+    from orchestrion.core import host
+    from orchestrion.runs import plan_clone
+    from orchestrion.runs.git import Git
+
+    with suppress(GitProblem):
+        plan_clone.find(store, Git(project.git_root), host.name())
 
 
 def _leave_runs_to_the_original(store: Store) -> None:

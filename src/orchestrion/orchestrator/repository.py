@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict
 from orchestrion.core.project import clone_id
+from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.opening import Opening
+from orchestrion.scheduler import clones
+from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
     from orchestrion.runs.commits import Committer
@@ -26,6 +29,20 @@ def repository_of(opened: Opening) -> ProjectRepository:
             code="no_git",
         )
     return ProjectRepository(root, git_dir, tuple(opened.config["workspace.carry"]), opened.project.checkout)
+
+
+def plan_found(opened: Opening, plan: str) -> Row:
+    """A plan's row; who began it with an older program did not write down in which clone, and this one may be it.
+
+    Raises NotFound (``no_plan``), Conflict (``no_git``).
+    """
+    row = opened.store.read(lambda tx: plan_named(tx, plan))
+    if clones.is_bound(row):
+        return row
+    from orchestrion.runs import plan_clone
+
+    plan_clone.find(opened.store, repository_of(opened).git, opened.host.name)
+    return opened.store.read(lambda tx: plan_named(tx, plan))
 
 
 def workspaces_home_of(opened: Opening) -> Path:

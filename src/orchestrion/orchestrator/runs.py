@@ -19,7 +19,7 @@ from orchestrion.orchestrator import views
 from orchestrion.orchestrator.approval import refuse_unready
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded, plan_named
-from orchestrion.orchestrator.repository import committer_of, repository_of, workspaces_home_of
+from orchestrion.orchestrator.repository import committer_of, plan_found, repository_of, workspaces_home_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import breaker, clones, decide, finish, messages, overlap, reap, slots
@@ -516,10 +516,10 @@ class RunCases(TaskCases):
         run = self.store.read(lambda tx: tx.the("run", id=row["work_run"]))
         if not run["head_commit"] or row["merge"] != "auto":
             return
-        plan = self.store.read(lambda tx: plan_named(tx, run["plan_name"]))
-        self.store.read(lambda tx: clones.refuse_elsewhere(tx, plan, f"the merge of {name('T', row['id'])}"))
         if self.project.git_root is None:
             return
+        plan = plan_found(self, run["plan_name"])
+        self.store.read(lambda tx: clones.refuse_elsewhere(tx, plan, f"the merge of {name('T', row['id'])}"))
         repository = repository_of(self)
         who = committer_of(self, repository)
         label, task = name("R", run["id"]), name("T", row["id"])

@@ -9,7 +9,7 @@ the store knows it: accepted work is never begun anew.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -74,11 +74,14 @@ def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
     return tip.create(_known(tip, plan))
 
 
-def regained(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
+def regained(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> str | None:
     """Where a plan is that this repository takes over from another, and its ref here from now on; None: it has no
-    work yet. Raises NotFound (``plan_lost``), Conflict (``plan_diverged``).
+    work yet. ``accepted`` are the commits of its completed tasks. Raises NotFound (``plan_lost``), Conflict
+    (``plan_diverged``).
     """
     found, known = tip.read(), _known(tip, plan) if plan["tip"] is not None else None
+    if known is None and not has_work(tip, plan, accepted):
+        _refuse_missing(tip, f"plan {plan['name']} has accepted work ({accepted[0][:12]})")
     if found is None:
         return tip.create(known) if known else None
     if known is None or tip.git.is_ancestor(known, found):
@@ -104,16 +107,39 @@ def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
     return found if found is not None or plan["tip"] is None else _known(tip, plan)
 
 
+def has_work(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> bool:
+    """Whether a run here would start with all that was ``accepted`` of a plan (commits)."""
+    wanted = {*accepted, *([plan["tip"]] if plan["tip"] is not None else [])}
+    if not wanted or tip.git.missing(wanted):
+        return not wanted
+    start = tip.read() or plan["tip"] or _beginning(tip.git, plan)
+    return start is not None and all(tip.git.is_ancestor(commit, start) for commit in wanted)
+
+
 def _known(tip: PlanTip, plan: Mapping[str, Any]) -> str:
     known = str(plan["tip"])
     if tip.git.tip(known) is None:
+        _refuse_missing(tip, f"plan {plan['name']} is at {known[:12]}")
+    return known
+
+
+def _refuse_missing(tip: PlanTip, said: str) -> NoReturn:
+    """A plan of which something is ``said`` that is not here; what is here of it is not to be fetched over."""
+    found = tip.read()
+    if found is None:
         raise NotFound(
-            f"plan {plan['name']} is at {known[:12]}, and this repository has neither that commit nor {tip.ref}",
+            f"{said}, which is not in what is here: there is no {tip.ref}",
             hint=f"fetch it from where it is (another clone, a backup): `git fetch PLACE {tip.ref}:{tip.ref}`",
             code="plan_lost",
-            plan=plan["name"],
+            plan=tip.plan,
         )
-    return known
+    raise Conflict(
+        f"{said}, which is not in what is here: {tip.ref} is at {found[:12]}",
+        hint=f"keep what is here as a branch, `git branch NAME {found[:12]}`; then fetch it from where it is "
+        f"(another clone, a backup), `git fetch PLACE +{tip.ref}:{tip.ref}`, and call this again",
+        code="plan_diverged",
+        plan=tip.plan,
+    )
 
 
 def _never_began(plan: Mapping[str, Any]) -> bool:

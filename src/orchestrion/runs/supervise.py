@@ -39,7 +39,7 @@ from orchestrion.core.masking import Masker
 from orchestrion.core.model import name
 from orchestrion.core.retry import FAILURES, is_transient
 from orchestrion.core.states import Phase, RunState
-from orchestrion.runs import checks, plan_start, processes, tools
+from orchestrion.runs import checks, plan_clone, plan_start, processes, tools
 from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.agents.agent import Assignment, Permissions, Usage, Verdict
 from orchestrion.runs.agents.command import reaching_us, shell_environment
@@ -224,13 +224,11 @@ class Supervisor:
         return project.git.run("merge-base", start.commit, self._order.resume_from).stdout
 
     def _bound_plan(self, tip: PlanTip) -> Row:
-        """The plan's row; it is this clone's, unless this work goes into no plan. Raises Conflict (``other_clone``),
-        NotFound (``plan_lost``).
-        """
+        """The plan's row; it is this clone's, unless this work goes into no plan. Raises Conflict (``other_clone``)."""
         plan = self._read(lambda tx: tx.the("plan_by_name", name=tip.plan))
-        if plan["began_clone"] is None and self._order.clone is not None:
-            plan_start.place_of(tip, plan)  # who has not got its work is not its clone
-            self._write(lambda tx: clones.bind(tx, plan, host.name()))
+        if self._order.clone is not None and not clones.is_bound(plan):
+            is_here = plan_start.has_work(tip, plan, self._read(lambda tx: clones.accepted(tx, plan)))
+            self._write(lambda tx: plan_clone.settle(tx, plan, host.name(), is_here=is_here))
             plan = self._read(lambda tx: tx.the("plan_by_name", name=tip.plan))
         if self._order.merge and self._is_elsewhere(plan):
             self._read(lambda tx: clones.refuse_elsewhere(tx, plan, f"the merge of {name('R', self._order.run)}"))

@@ -67,6 +67,12 @@ class Upgrade(NamedTuple):
     #: The copy of the store as it was; None: this database is copied by its own tools.
     copy: Path | None
 
+    def __str__(self) -> str:
+        kept = (
+            f"as it was: {self.copy}" if self.copy else "no copy was made, and one made from now on has the new schema"
+        )
+        return f"the store was brought from schema {self.before} to {self.now}; {kept}"
+
 
 def scripts(dialect: str) -> list[Migration]:
     """All migrations of ``dialect``, oldest first."""
@@ -200,15 +206,27 @@ def _copied(file: Path, version: int) -> Path:
             target.close()
         with half.open("rb") as written:
             os.fsync(written.fileno())
+        if made := _equal_copy(file, version, half):
+            half.unlink()
+            return made
         half.replace(copy)
     except (sqlite3.Error, OSError) as problem:
-        half.unlink(missing_ok=True)
+        for left in (half, half.with_name(f"{half.name}-journal")):
+            left.unlink(missing_ok=True)
         raise StoreProblem(
             f"the store {file} has schema {version} and cannot be copied before it is upgraded: {problem}",
             hint="nothing was changed; free space, or see who may write to its folder, and call this again",
             code="upgrade_refused",
         ) from problem
     return copy
+
+
+def _equal_copy(file: Path, version: int, half: Path) -> Path | None:
+    """The copy that an upgrade made which did not come to its end, if the store has not changed since."""
+    import filecmp  # needed once
+
+    copies = file.parent.glob(f"{file.name}.schema-{version}*")
+    return next((one for one in copies if one != half and filecmp.cmp(one, half, shallow=False)), None)
 
 
 def _drop_half_copies(file: Path) -> None:

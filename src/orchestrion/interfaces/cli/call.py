@@ -12,7 +12,6 @@ from orchestrion.core.rights import RUN_VARIABLE
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
     from orchestrion.orchestrator.finding import Finding
-    from orchestrion.store import Store
 
 
 class Call:
@@ -30,17 +29,13 @@ class Call:
         """The project with all its use cases. Only what adds to a project may ``create`` its store."""
         from orchestrion.orchestrator import Orchestrator
 
-        opened = Orchestrator.open(self.folder, db=self.db, create=create)
-        _tell_upgrade(opened.store)
-        return opened
+        return Orchestrator.open(self.folder, db=self.db, create=create)
 
     def open_to_find(self) -> Finding:
         """The project for a command that only looks at tasks: imports a third of the rest."""
         from orchestrion.orchestrator.finding import Finding
 
-        opened = Finding.open(self.folder, db=self.db, create=False)
-        _tell_upgrade(opened.store)
-        return opened
+        return Finding.open(self.folder, db=self.db, create=False)
 
     def leave_run(self, action: str) -> None:
         """Goes on outside of the run from inside which it was called, if any: what it starts is not that run's.
@@ -64,19 +59,6 @@ class Call:
             output.document(document)
         else:
             output.lines(draw())
-
-
-def _tell_upgrade(store: Store) -> None:
-    """Says that the store of an older version was brought up to date, and where it is as it was."""
-    if store.upgrade is None:
-        return
-    from orchestrion.interfaces.cli import output
-
-    if store.upgrade.copy is not None:
-        before = f"as it was: {output.plain(str(store.upgrade.copy))}"
-    else:
-        before = f"no copy was made; {store.how_to_copy}"
-    output.note(f"the store was brought from schema {store.upgrade.before} to {store.upgrade.now}; {before}")
 
 
 def own_run(run: str | None, store: str) -> str:

@@ -46,6 +46,8 @@ def _library() -> ModuleType:
 
     # Clients show each line on stderr as an error.
     logging.basicConfig(level=logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    # That a store was brought up to date is said once, and only there.
+    logging.getLogger("orchestrion.upgrade").setLevel(logging.WARNING)
     with extra("mcp", "the MCP server"):
         import anyio
         import mcp.server.lowlevel  # noqa: F401 - whether it is there

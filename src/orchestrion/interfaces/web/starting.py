@@ -49,6 +49,8 @@ def serve(
         try:
             house.tokens_needed = tokens or not is_this_machine(host)
             logs.begin(log)
+            if house.cases.store.upgrade is not None:
+                logs.log.warning("%s", house.cases.store.upgrade)
             _say_who_may_come(house)
             with _working(house, work):
                 serving.serve(house, listener, host, lambda address: _say_where(house, address))

@@ -86,7 +86,11 @@ where plan = :plan
 
 -- name: unbound_plans
 -- Plans of which no clone is known; those of older programs, mostly.
-select * from plans where project = :project and began_clone is null order by id
+select * from plans where project = :project and coalesce(began_clone, :unknown) = :unknown order by id
+
+-- name: plan_is_elsewhere
+-- A plan of no clone belongs to one that is not known; no row: somebody has it by now.
+update plans set began_clone = :unknown where id = :plan and began_clone is null
 
 -- name: plans_of_copy
 -- In a copied store: what belonged to the clone that was copied belongs to the copy.

@@ -148,13 +148,22 @@ where r.state in ('starting', 'running') and r.project = :project
        or r.lease_until > {now} + 2 * r.lease_ms)
 order by +r.id
 
+-- name: accepted_work
+-- Commits of the completed tasks of a plan that are to be in it and were not landed yet.
+select r.head_commit from tasks t join runs r on r.id = t.work_run join plans p on p.id = t.plan
+where t.plan = :plan and t.merge = 'auto' and t.state = 'completed' and t.archived_at is null
+  and r.head_commit is not null and (p.landed_at is null or t.completed_at > p.landed_at)
+
 -- name: work_of_clone
--- Runs whose work is in a plan of this clone, or is to come into it, and not landed yet; the newest first.
-select r.id, r.head_commit, p.name as plan_name, r.host, r.clone
+-- Runs whose work is in a plan of this clone or of none that is known, or is to come into it, and not landed yet, or
+-- landed here without having been done here; the newest first.
+select r.id, r.head_commit, p.name as plan_name, r.host, r.clone,
+    case when t.completed_at <= p.landed_at then p.landed_commit end as landed_commit
 from tasks t join runs r on r.id = t.work_run join plans p on p.id = t.plan
 where t.project = :project and t.merge = 'auto' and t.state in ('completed', 'review') and t.archived_at is null
-  and r.head_commit is not null and coalesce(p.began_clone, :clone) = :clone
-  and (p.landed_at is null or t.completed_at is null or t.completed_at > p.landed_at)
+  and r.head_commit is not null and coalesce(p.began_clone, :clone) in (:clone, :unknown)
+  and (p.landed_at is null or t.completed_at is null or t.completed_at > p.landed_at
+       or coalesce(r.clone, '') <> :clone)
   and t.id in {ids[]}  --? ids
 order by r.id desc
 limit :limit  --? limit
