@@ -70,6 +70,22 @@ def test_folds_and_the_chosen_card_stay_when_a_view_is_renewed(served: Any, look
     assert page.locator(".card.chosen").get_attribute("id") == chosen
 
 
+def test_times_stay_relative_when_a_view_is_renewed(served: Any, looker: Any) -> None:
+    page = looker.go("/tasks/T4")
+    page.evaluate(
+        """() => {
+            window.absolute = [];
+            const look = () => document.querySelectorAll("time[data-ago]").forEach(time => {
+                if (/^\\d{4}-/.test(time.textContent)) window.absolute.push(time.textContent);
+            });
+            new MutationObserver(look).observe(document.body, {childList: true, characterData: true, subtree: true});
+        }"""
+    )
+    served.cases.update("T4", tags=("renewed",))
+    page.wait_for_selector(".under .tag:has-text('renewed')")
+    assert page.evaluate("window.absolute") == []
+
+
 def test_keys_walk_and_act(looker: Any) -> None:
     page = looker.go("/")
     page.keyboard.press("?")

@@ -264,7 +264,8 @@
   };
   tick();
   setInterval(tick, 1000);
-  document.addEventListener("htmx:afterSettle", tick);
+  document.addEventListener("htmx:afterSwap", tick);
+  document.addEventListener("htmx:oobAfterSwap", tick);
 
   // -- the log stays at its end while one is there -------------------------------------------------
   const log = one(".log");
