@@ -194,8 +194,10 @@ def test_a_store_that_cannot_be_opened_is_part_of_the_answer(
     assert (found["healthy"], found["ready"]) == (False, False)
     assert part(found, "store")["code"] == "store_corrupt"
     Path(store_url).unlink()
+    gone = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert (gone["ready"], part(gone, "store")["code"]) == (False, "store_missing")
     with pytest.raises(NotFound):
-        Orchestrator.health_of(root, db=store_url, environ=environ)
+        Orchestrator.health_of(root, db=f"{store_url}.never", environ=environ)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shutil
@@ -17,9 +18,11 @@ import psutil
 import pytest
 
 from orchestrion import Orchestrator
+from orchestrion.core import private
 from orchestrion.core.errors import (
     Conflict,
     EnvironmentProblem,
+    GitProblem,
     InvalidInput,
     MergeConflict,
     NotFound,
@@ -102,6 +105,23 @@ def test_the_only_one_that_is_not_landed(stage: Stage) -> None:
     assert landed["commit"] == stage.git("rev-parse", "main") == landed["tip_after"]
     done(stage, "two", "c.txt")
     assert stage.orchestrion.land()["plan"] == "two"
+
+
+def test_a_repository_that_may_only_be_read_is_said(
+    stage: Stage, refused: Refused, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done(stage)
+
+    def deny(path: str, _flags: int) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(private, "opener", deny)
+    error = refused()
+    assert isinstance(error, GitProblem)
+    assert error.code == "repository_read_only"
+    assert "the repository may only be read here: Permission denied" in error.message
+    monkeypatch.undo()
+    assert stage.orchestrion.land()["landed"] is True
 
 
 def test_several_are_listed(stage: Stage, refused: Refused) -> None:

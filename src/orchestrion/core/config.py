@@ -45,6 +45,8 @@ class Row(NamedTuple):
     meaning: str
     #: Environment variable, if it has one.
     variable: str | None
+    #: What holds where the value is none; empty: nothing.
+    instead: str = ""
 
 
 class Config:

@@ -136,7 +136,9 @@ class Opening:
         """Every setting in force and where it was set; opens no store. Raises what ``open`` raises before."""
         environ = os.environ if environ is None else environ
         project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
-        return settings.load(project.root, environ, {} if db is None else {"db": db}).rows()
+        config = settings.load(project.root, environ, {} if db is None else {"db": db})
+        own = "" if config["db"] else _address(project, config)
+        return [row._replace(instead=own) if row.name == "db" else row for row in config.rows()]
 
     @classmethod
     def init(

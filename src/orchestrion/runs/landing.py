@@ -8,6 +8,7 @@ branch moves forward, and the plan after it. Whatever is refused, no ref has mov
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shlex
@@ -15,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from orchestrion.core import private
 from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, NotFound
@@ -251,9 +253,26 @@ def _one_at_a_time(project: ProjectRepository) -> Iterator[Path]:
     Gives a folder in which nobody else is.
     """
     folder = project.common_dir / "orchestrion"
-    with open(folder / "land.lock", "a", opener=private.opener) as file:
+    with _opened(folder / "land.lock") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield folder
+
+
+def _opened(lock: Path) -> IO[str]:
+    try:
+        return open(lock, "a", opener=private.opener)
+    except OSError as problem:
+        if problem.errno not in _READ_ONLY:
+            raise
+        raise GitProblem(
+            f"the repository may only be read here: {problem.strerror}: {lock}",
+            hint="looking works; to land, give write permission to the git directory and all in it",
+            code="repository_read_only",
+        ) from problem
+
+
+#: What the system says where nothing may be written.
+_READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def _in_the_way(files: list[str], hint: str | None = None) -> Conflict:

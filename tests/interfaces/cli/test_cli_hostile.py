@@ -232,3 +232,10 @@ def test_a_file_that_vanished_is_not_made_anew_beside_its_log(project: Place) ->
         file.with_name("away.db").rename(file)
         reader.close()
     assert project.json("list")["total"] == 1
+
+
+@pytest.mark.parametrize("command", [("apply", "-"), ("decide", "x", "--decision", "-"), ("handoff", "--text", "-")])
+def test_a_standard_input_that_is_closed_or_empty_gives_nothing(project: Place, command: tuple[str, ...]) -> None:
+    assert project(*command, "--json", code=6).error["code"] == "nothing_given"
+    closed = project.process(*command, preexec_fn=lambda: os.close(0))
+    assert (closed.code, closed.err.splitlines()[0]) == (6, "error: nothing was given on standard input")

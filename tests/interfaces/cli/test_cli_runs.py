@@ -378,6 +378,9 @@ def test_roles_and_config(project: Place) -> None:
     rows = {row["name"]: row for row in project.json("config", "show")["settings"]}
     assert (rows["work.slots"]["value"], rows["work.slots"]["origin"]) == (7, "project (.orchestrion/config.yaml:1)")
     assert "7 runs" in project("config", "show").out
+    assert (rows["db"]["value"], Path(rows["db"]["instead"]).name) == (None, "orchestrion.db")
+    assert f"none ({rows['db']['instead']})" in project("config", "show").out
+    assert {row["instead"] for row in project.json("config", "show", "--db", "x.db")["settings"]} == {""}
     (project.root / ".orchestrion" / "config.yaml").write_text("work: {slots: many}\n")
     error = project("config", "show", "--json", code=6).error
     assert error["details"]["line"] == 1

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from visitors import Site, Visitor
 
-from orchestrion.core.errors import Backpressure
+from orchestrion.core.errors import Backpressure, StoreProblem
 from orchestrion.interfaces import proxies
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import BODY_LIMIT, HEADERS, Rates, is_own_name, names_of
@@ -82,6 +82,17 @@ def asked(house: House) -> Iterator[Visitor]:
     house.tokens_needed = True
     with Visitor(house) as one:
         yield one
+
+
+def test_whether_it_is_ready_is_told_in_one_shape(
+    asked: Visitor, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def health(**_: Any) -> None:
+        raise StoreProblem("the store is away")
+
+    monkeypatch.setattr(house.cases, "health", health)
+    answer = asked.ask("GET", "/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"ready": False, "not_ready": ["the store is away"]})
 
 
 def bearer(token: str) -> dict[str, str]:

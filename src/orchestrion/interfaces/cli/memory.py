@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call, own_run
 from orchestrion.interfaces.cli.command import FOLDER, command, tasks, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
+from orchestrion.interfaces.cli.source import piped
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
@@ -69,7 +69,7 @@ def handoff(call: Call, thing: str | None, text: str, tag: str | None, last: boo
             found = orchestrion.last_handoff(tag)
         else:
             about = {"session" if (thing or "")[:1].upper() == "S" else "task": thing}
-            found = orchestrion.handoff(text=sys.stdin.read() if text == "-" else text, tag=tag, **about)
+            found = orchestrion.handoff(text=piped() if text == "-" else text, tag=tag, **about)
     call.answer(found, lambda: [output.heading(found["id"]), output.block(found["text"]).rstrip()])
 
 
@@ -117,7 +117,7 @@ def decide(call: Call, title: str, status: str | None, **values: Any) -> None:
         if field in given:
             given[field] = [_entry(text) for text in given[field]]
     if given.get("decision") == "-":
-        given["decision"] = sys.stdin.read()
+        given["decision"] = piped()
     with call.open(create=True) as orchestrion:
         if _is_number(title):
             if given or not status:

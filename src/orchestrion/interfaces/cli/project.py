@@ -207,7 +207,7 @@ def _settings(rows: Sequence[Any]) -> Iterator[str]:
 
 def _value(row: Any) -> str:
     if row.value is None:
-        return "none"
+        return f"none ({row.instead})" if row.instead else "none"
     text = row.value if isinstance(row.value, str) else json.dumps(row.value, ensure_ascii=False)
     return (
         f"{text} {row.unit}".strip() if isinstance(row.value, int | float) and not isinstance(row.value, bool) else text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sys
 from pathlib import Path
+from typing import AnyStr
 
 from orchestrion.core.errors import InvalidInput, NotFound
 
@@ -18,7 +19,7 @@ def read_bytes(file: str) -> bytes:
     """The content of ``file``, or of stdin for ``-``. Raises NotFound, InvalidInput, and OSError for the rest."""
     try:
         if file == "-":
-            content = sys.stdin.buffer.read(MOST_BYTES + 1)
+            content = _given(sys.stdin.buffer.read(MOST_BYTES + 1))
         else:
             with Path(file).open("rb") as stream:
                 content = stream.read(MOST_BYTES + 1)
@@ -47,3 +48,16 @@ def read_text(file: str) -> str:
             hint="save it as UTF-8",
             code="invalid_text",
         ) from error
+
+
+def piped() -> str:
+    """The text that is piped in. Raises InvalidInput if nothing is."""
+    return _given(sys.stdin.read())
+
+
+def _given(content: AnyStr) -> AnyStr:
+    if not content:
+        raise InvalidInput(
+            "nothing was given on standard input", hint="pipe it in, or name what is meant", code="nothing_given"
+        )
+    return content

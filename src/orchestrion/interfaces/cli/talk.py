@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call, own_run
 from orchestrion.interfaces.cli.command import command, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
+from orchestrion.interfaces.cli.source import piped
 
 
 @command("message", "orchestrion message R31 'also update the docs'", "orchestrion message R31 -")
@@ -23,7 +23,7 @@ def message(call: Call, run: str, text: str) -> None:
     """An agent that can hear while it works is told at once; any other at its next turn. The answer says
     which. TEXT of - reads standard input.
     """
-    words = sys.stdin.read() if text == "-" else text
+    words = piped() if text == "-" else text
     with call.open() as orchestrion:
         found = orchestrion.message(own_run(run, orchestrion.store.uuid), words)
     call.answer(found, lambda: [_delivery(found)])
@@ -102,7 +102,7 @@ def run(
     with call.open(create=True) as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
         found = orchestrion.run_role(
             role,
-            sys.stdin.read() if text == "-" else text,
+            piped() if text == "-" else text,
             agent=agent,
             plan=plan,
             command=command_,
