@@ -285,6 +285,7 @@ def test_the_rows_are_the_table(project):
         "s",
         "longest time of a run in all",
         "ORCHESTRION_RUN_TIMEOUT_S",
+        "",
     )
 
 

@@ -136,7 +136,9 @@ def test_failures_breakers_and_stuck_runs_are_noticed(stage: Stage) -> None:
 
 def test_one_process_looks(stage: Stage) -> None:
     orchestrion = stage.orchestrion
-    orchestrion.store.write(lambda tx: tx.one("take_lease", name="alerts", holder="another", ms=60_000))
+    orchestrion.store.write(
+        lambda tx: tx.one("take_lease", name="alerts", holder="another", ms=60_000, longest_ms=60_000)
+    )
     assert orchestrion.look_for_alerts() == []
 
 

@@ -19,7 +19,15 @@ SOURCE = Path(orchestrion.__file__).parent
 SHARED = read(FOLDER)
 OVERRIDES = {dialect: read(FOLDER / dialect / "override") for dialect in ("sqlite", "postgres")}
 #: How PostgreSQL writes many events in one statement; SQLite executes one statement many times.
-DIALECT_ONLY = {"claim_at_once", "complete_at_once", "journal_numbers", "transactions", "lost_references"}
+DIALECT_ONLY = {
+    "claim_at_once",
+    "complete_at_once",
+    "journal_numbers",
+    "transactions",
+    "lost_references",
+    "guards",
+    "checks_of_tables",
+}
 NAMES = sorted(SHARED.keys() | OVERRIDES["sqlite"].keys() | OVERRIDES["postgres"].keys())
 
 

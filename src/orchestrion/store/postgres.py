@@ -176,7 +176,12 @@ class PostgresStore(Store):
 
     def _migrate(self, create: bool) -> tuple[bool, Upgrade | None]:
         with _translated(self.url):
-            connection = self._connection()
+            try:
+                connection = self._connection()
+            except StoreProblem as lost:
+                if "terminating connection" in lost.message:  # by who migrates it now, while it was begun
+                    raise Again(lost) from lost
+                raise
             try:
                 return migrate.postgres(connection, create=create)
             except psycopg.OperationalError as lost:

@@ -74,7 +74,9 @@ def test_a_request_whose_server_died_is_done_or_said_to_be_done(house: House, mo
 
     with monkeypatch.context() as patch:
         # No process has this number and began at that time.
-        patch.setattr("orchestrion.orchestrator.guarding._holder", lambda: f"{os.uname().nodename}/{os.getpid()}/1.0")
+        patch.setattr(
+            "orchestrion.orchestrator.guarding.GuardingCases._holder", lambda self: f"{self.host.id}/{os.getpid()}/1.0"
+        )
         idle = cases()
         assert idle.begin_request("idle", "f")[1] is None
         busy = cases()
