@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, Self
 
 from orchestrion.interfaces.mcp import catalogue
@@ -253,12 +253,13 @@ def official(server: Any, **given: Any) -> Iterator[Official]:
     from mcp.client.streamable_http import streamable_http_client
     from mcp.shared._httpx_utils import create_mcp_http_client
 
-    if isinstance(server, House):
-        server = streamable_http_client(server.url, http_client=create_mcp_http_client(server.headers))
-    if isinstance(server, Site):
-        command = [*PROGRAM, "mcp"]
-        server = StdioServerParameters(command=command[0], args=command[1:], cwd=server.root, env=dict(server.environ))
-    with start_blocking_portal() as portal:
+    with start_blocking_portal() as portal, ExitStack() as opened_before:
+        if isinstance(server, House):
+            http = portal.wrap_async_context_manager(create_mcp_http_client(server.headers))
+            server = streamable_http_client(server.url, http_client=opened_before.enter_context(http))
+        if isinstance(server, Site):
+            command, *words = [*PROGRAM, "mcp"]
+            server = StdioServerParameters(command=command, args=words, cwd=server.root, env=dict(server.environ))
         client = Client(server, read_timeout_seconds=PATIENCE_S, **given)
         whole: AbstractContextManager[Any] = portal.wrap_async_context_manager(client)
         with whole as opened:
