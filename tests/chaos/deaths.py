@@ -12,6 +12,7 @@ import psutil
 from chaos.agents import deaf
 from chaos.ground import Ground
 from chaos.scenario import at_length, scenario
+from orchestrion.core.host import Host
 from orchestrion.worker import Worker
 from runs.kills import KILLED_INSIDE
 from stage import wait_for
@@ -231,7 +232,7 @@ def _settle_from_elsewhere(ground: Ground, run: str) -> None:
     """What a worker on another host does, which sees the database alone and no process of this one."""
     one = ground.stage.orchestrion
     elsewhere = Worker(one.store, one.project, one.config, one.environ, 1)
-    elsewhere._host = "elsewhere"
+    elsewhere._host = Host("elsewhere", "elsewhere", "elsewhere-0-0")
     elsewhere._look_after_runs()
     assert ground.stage.run(run)["state"] == "lost"
 

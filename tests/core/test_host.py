@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -74,3 +75,17 @@ def test_another_space_of_pids_is_another_host_with_the_same_folders(tmp_path: P
 def test_what_a_row_says_is_about_this_host_or_not(host: str, host_id: str | None, sees: bool, keeps: bool) -> None:
     row = {"host": host, "host_id": host_id}
     assert (MINE.sees(row), MINE.keeps(row)) == (sees, keeps)
+
+
+def test_a_host_that_cannot_be_read_for_now_is_no_other_host(tmp_path: Path) -> None:
+    """A process without a free file handle must not take itself for a process of another host."""
+    environ = {"XDG_STATE_HOME": str(tmp_path)}
+    known = here(environ)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            here(environ)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert here(environ) == known

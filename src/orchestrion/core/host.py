@@ -25,6 +25,9 @@ from orchestrion.core import private
 
 #: File in the state folder with the random id.
 _FILE = "host"
+#: What says that this host has no such thing. One that cannot be read for now (no file handle is left, say) must not
+#: make it another host, whose runs nobody here would look after.
+_NOT_THERE = (FileNotFoundError, NotADirectoryError, PermissionError)
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -58,7 +61,10 @@ def name() -> str:
 
 
 def here(environ: Mapping[str, str]) -> Host:
-    """The host of this process. Where its state folder cannot be written, its folders are nobody's."""
+    """The host of this process. Where its state folder cannot be written, its folders are nobody's.
+
+    Raises OSError where that cannot be told for now.
+    """
     folders = _kept_id(state_folder(environ) / _FILE)
     return Host(name(), folders, f"{folders}-{_boot()[:8]}-{_pid_namespace()}")
 
@@ -86,7 +92,7 @@ def _kept_id(file: Path) -> str:
 
 
 def _read_id(file: Path) -> str | None:
-    with suppress(OSError):
+    with suppress(*_NOT_THERE):
         words = file.read_text(encoding="ascii", errors="replace").strip()
         return words if re.fullmatch(r"[0-9a-f]{16}", words) else None
     return None
@@ -94,7 +100,7 @@ def _read_id(file: Path) -> str | None:
 
 def _boot() -> str:
     """Changes with every start of the machine."""
-    with suppress(OSError):
+    with suppress(*_NOT_THERE):
         return _BOOT.read_text(encoding="ascii").strip()
     if sys.platform == "darwin":
         import subprocess  # no file says it there; the time of the start would move with the clock
@@ -106,6 +112,6 @@ def _boot() -> str:
 
 def _pid_namespace() -> str:
     """In which space process ids are counted; where there is only one, it needs no name."""
-    with suppress(OSError):
+    with suppress(*_NOT_THERE):
         return "".join(re.findall(r"\d+", os.readlink("/proc/self/ns/pid")))  # noqa: PTH115 - it is no path
     return "0"
