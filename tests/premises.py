@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,19 @@ def clean_environ(folder: Path) -> dict[str, str]:
     # Every process would compile all of it anew.
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
     return kept | {"HOME": str(home), "XDG_STATE_HOME": str(folder / "state"), "GIT_CONFIG_NOSYSTEM": "1"}
+
+
+@contextmanager
+def nobody() -> Iterator[None]:
+    """Gives up root's rights over files for a moment; an ordinary user has none to give up."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
 
 
 def key_of(root: Path) -> str:

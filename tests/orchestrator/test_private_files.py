@@ -6,7 +6,6 @@ import os
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from repository import git
 
 from orchestrion import Orchestrator
 from orchestrion.core import private
+from premises import nobody
 
 
 @pytest.fixture(autouse=True)
@@ -108,16 +108,3 @@ def test_what_belongs_to_another_is_left_as_it_is_and_read() -> None:
             private.make_file(file)
             assert file.read_text() == "readable"
         assert stat.S_IMODE(file.stat().st_mode) == (0o644 if os.geteuid() == 0 else 0o600)
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Gives up root's rights over files for a moment; an ordinary user has none, and owns the file."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)

@@ -20,6 +20,7 @@ from orchestrion.core.model import NewTask
 from orchestrion.ops import health
 from orchestrion.scheduler.create import create
 from orchestrion.store import Store, Transaction, open_store
+from premises import nobody
 
 
 def add(title: str) -> Callable[[Transaction], int]:
@@ -36,19 +37,6 @@ def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         yield Path(place)
-
-
-@contextmanager
-def nobody() -> Iterator[None]:
-    """Gives up root's rights over files for a moment; an ordinary user has none to give up."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import sqlite3
@@ -24,6 +23,7 @@ from orchestrion.core.errors import InvalidInput, NotFound, StoreProblem
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler.create import create
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, migrate, open_store, postgres, sqlite
+from premises import nobody
 
 
 class Broken(Exception):
@@ -660,7 +660,7 @@ def test_a_read_only_store_is_said_to_be_so(what: str) -> None:
         store.close()
         path.chmod(0o444)
         folder.chmod(0o555 if what == "folder" else 0o777)
-        with _nobody(), pytest.raises(StoreProblem) as refused:
+        with nobody(), pytest.raises(StoreProblem) as refused:
             _add_to(str(path), "refused")
         assert refused.value.code in ("store_read_only", "store_unreachable")
         folder.chmod(0o755)
@@ -847,19 +847,6 @@ def _sqlite(path: object) -> Iterator[sqlite3.Connection]:
         yield connection
     finally:
         connection.close()
-
-
-@contextmanager
-def _nobody() -> Iterator[None]:
-    """Gives up root's rights over files for a moment; an ordinary user has none to give up."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
 
 
 def _ask(url: str, sql: str) -> list[Any]:

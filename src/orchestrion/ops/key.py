@@ -9,6 +9,7 @@ from __future__ import annotations
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from orchestrion.core import private
@@ -43,8 +44,7 @@ def _make(file: Path) -> None:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, private.FILE_MODE), "w") as stream:
         stream.write(f"{PREFIX}key_{secrets.token_urlsafe(32)}\n")
     try:
-        os.link(draft, file)
-    except FileExistsError:
-        pass
+        with suppress(FileExistsError):  # then the other one's counts
+            os.link(draft, file)
     finally:
         draft.unlink()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from orchestrion.core.rights import RIGHTS, Caller, not_for_runs, refuse_less
 from orchestrion.core.values import name, number
 
 if TYPE_CHECKING:
-    from orchestrion.orchestrator.opening import Opening
-    from orchestrion.store import Transaction
+    from orchestrion.core.project import Project
+    from orchestrion.store import Store, Transaction
     from orchestrion.store.store import Row
 
 #: Parameters of use cases that say what they are about, and the letter of what they name.
@@ -23,11 +23,19 @@ _NEVER_ADDS = "planner"
 _going_on = threading.local()
 
 
+class Opened(Protocol):
+    """What is known of who calls a use case, and of where."""
+
+    caller: Caller
+    project: Project
+    store: Store
+
+
 def judged(use_case: Callable[..., Any]) -> Callable[..., Any]:
     """The use case, which its caller must be allowed unless another one asks for it."""
 
     @wraps(use_case)
-    def asked(self: Opening, *args: Any, **given: Any) -> Any:
+    def asked(self: Opened, *args: Any, **given: Any) -> Any:
         if getattr(_going_on, "judged", False):
             return use_case(self, *args, **given)
         judge(self, use_case.__name__, _about(use_case, (self, *args), given) if self.caller.run else {})
@@ -40,7 +48,7 @@ def judged(use_case: Callable[..., Any]) -> Callable[..., Any]:
     return asked
 
 
-def judge(opened: Opening, action: str, about: Mapping[str, str]) -> None:
+def judge(opened: Opened, action: str, about: Mapping[str, str]) -> None:
     """Raises InvalidInput (``forbidden``, ``key_needed``, ``not_for_runs``) if the caller may not do ``action``.
 
     ``about``: the run and the tasks that it concerns, by the names of the parameters.
@@ -104,7 +112,7 @@ def _about(use_case: Callable[..., Any], args: tuple[Any, ...], given: Mapping[s
     return {key: str(found[key]) for key in _ABOUT if found.get(key) is not None}
 
 
-def _may_add(opened: Opening, run: Row | None) -> bool:
+def _may_add(opened: Opened, run: Row | None) -> bool:
     """Whether the role of a run may add tasks."""
     if run is None or not run["role"] or run["role"] == _NEVER_ADDS:
         return False
