@@ -21,6 +21,7 @@ from orchestrion.core.masking import masked
 from orchestrion.runs.agents.agent import Assignment, Permissions
 from orchestrion.runs.agents.claude import ClaudeAgent
 from orchestrion.runs.log import RunLog, read
+from orchestrion.scheduler import permissions
 from stage import Stage
 
 ROOT = Path(__file__).parents[2]
@@ -360,6 +361,12 @@ def test_what_is_somebodys_work_is_not_altered(stage: Stage) -> None:
     assert stage.orchestrion.artifact("A1")["text"].strip() == token
     assert stage.merged("b.txt") == f"{token}\n"
     assert token not in (stage.run_folder() / "brief.md").read_text()
+    asked = [permissions.Ask("Bash", f"curl -u {token} example.org")]
+    stage.orchestrion.store.write(lambda tx: permissions.note(tx, 1, 1, asked))
+    with stage.direct() as database:
+        [denied] = database.rows("select said, rule from permissions")
+    assert denied["rule"] == f"Bash(curl -u {token} example.org)"
+    assert token not in denied["said"]
 
 
 def test_a_threat_model_is_linked_where_people_look() -> None:
