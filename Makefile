@@ -58,12 +58,12 @@ test-oldest: $(OLDEST)/ready $(OLDEST_SQLITE)   ## a part of the tests, with the
 # The oldest SQLite is built from its source, which an old package of npm has.
 $(OLDEST)/sqlite/libsqlite3.so.0: $(OLDEST)/ready
 	mkdir -p $(@D)
-	cd $(@D) && npm pack --silent better-sqlite3@7.4.6 >/dev/null \
-	  && tar xzf better-sqlite3-7.4.6.tgz package/deps/sqlite3.tar.gz && tar xzf package/deps/sqlite3.tar.gz sqlite3.c
+	cd $(@D) && npm pack --silent better-sqlite3@7.5.1 >/dev/null \
+	  && tar xzf better-sqlite3-7.5.1.tgz --strip-components=3 package/deps/sqlite3/sqlite3.c
 	$(CC) -O1 -shared -fPIC -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_JSON1 -DSQLITE_ENABLE_MATH_FUNCTIONS \
 	  -DSQLITE_ENABLE_DESERIALIZE -DSQLITE_ENABLE_COLUMN_METADATA -Wl,-soname,libsqlite3.so.0 \
 	  -o $@ $(@D)/sqlite3.c -lm -lpthread -ldl
-	LD_LIBRARY_PATH=$(@D) $(OLDEST)/bin/python -c "import sqlite3 as s; assert s.sqlite_version == '3.37.0', s.sqlite_version"
+	LD_LIBRARY_PATH=$(@D) $(OLDEST)/bin/python -c "import sqlite3 as s; assert s.sqlite_version == '3.38.2', s.sqlite_version"
 
 $(OLDEST)/ready: pyproject.toml requirements/oldest.txt
 	$(PYTHON) -m venv --clear $(OLDEST)

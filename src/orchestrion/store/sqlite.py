@@ -41,7 +41,8 @@ from orchestrion.store.store import (
 
 Result = TypeVar("Result")
 
-OLDEST_SQLITE = (3, 37, 0)
+#: All of 3.37 refuse a whole number for a REAL column of a strict table that has a trigger before updates.
+OLDEST_SQLITE = (3, 38, 2)
 #: How long a writer waits for the file's write lock, in seconds.
 PATIENCE_S = 30.0
 #: How often a waiting process looks for changes of others, in seconds.
@@ -97,7 +98,7 @@ class SqliteStore(Store):
         if sqlite3.sqlite_version_info < OLDEST_SQLITE:
             raise StoreProblem(
                 f"SQLite {sqlite3.sqlite_version} is too old",
-                hint="use a Python whose SQLite is 3.37 or newer",
+                hint=f"use a Python whose SQLite is {'.'.join(map(str, OLDEST_SQLITE))} or newer",
                 code="sqlite_too_old",
             )
         if "\0" in path:
