@@ -29,7 +29,7 @@ from typing import Any
 
 import psutil
 
-from bench import postgres
+from bench import memory, postgres
 from bench.databases import Databases, PostgresDatabases, SqliteFiles
 from bench.door import Client
 from bench.measure import median
@@ -44,9 +44,8 @@ TASK_EVERY, LOOK_EVERY, LARGE_EVERY = 3, 10, 150
 #: Files that a small and a large task write.
 SMALL, LARGE = 3, 2_000
 FILES = 200
-#: Megabytes an hour; and megabytes that the server and a supervisor may ever hold.
+#: Megabytes an hour; and megabytes that the server may ever hold.
 SLOPE_TARGET, SERVER_TARGET = 1.0, 100.0
-SUPERVISOR_TARGETS = {"sqlite": 25.0, "postgres": 35.0}
 #: Fewer tasks an hour than this, and nothing was put to the test.
 TASKS_AN_HOUR = 300
 #: What is stored of the samples: so many points of a curve.
@@ -156,9 +155,7 @@ def judge(seen: Seen, dialect: str, hours: float) -> Iterator[Verdict]:
     largest = max(sample.sizes["server"] for sample in seen.samples)
     yield Verdict(f"server with {READERS} readers: the most", largest, "MB", SERVER_TARGET)
     peaks = list(seen.supervisors.values())
-    yield Verdict(
-        f"{len(peaks)} supervisors: the most of any", max(peaks, default=0.0), "MB", SUPERVISOR_TARGETS[dialect]
-    )
+    yield Verdict(f"{len(peaks)} supervisors: the most of any", max(peaks, default=0.0), "MB", memory.TARGETS[dialect])
     yield Verdict("tasks completed", seen.completed, "tasks", TASKS_AN_HOUR * hours, at_least=True)
     yield Verdict("supervisors seen", len(peaks), "processes", 1, at_least=True)
     yield Verdict("requests that failed", len(seen.failures), "requests", 0)

@@ -674,6 +674,21 @@ def test_chance_may_lengthen_a_wait(stage: Stage) -> None:
     assert len(stage.runs()) == 2
 
 
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_a_supervisor_loads_no_openssl_of_python(stage: Stage, request: pytest.FixtureRequest, database: str) -> None:
+    """A quarter of what it would hold. The check looks, when the agent's work is committed and measured."""
+    url = request.getfixturevalue("postgres").new() if database == "postgres" else ""
+    told = {"ORCHESTRION_DB": url} if url else {}
+    loaded = stage.folder / "loaded"
+    with Orchestrator.open(stage.root, db=url or None) as one:
+        one.add("looks", command="echo b > b.txt", checks=(f"grep -o '/[^/]*[.]so' /proc/$PPID/maps > {loaded}",))
+    with stage.worker(**told) as worker:
+        assert worker.wait(60) == 0
+    modules = set(loaded.read_text().split())
+    assert any("libc.so" in module for module in modules)
+    assert not [module for module in modules if module.startswith(("/_ssl.", "/_hashlib."))], modules
+
+
 # -- a database that goes away: PostgreSQL, so that it can ---------------------------------------------
 
 

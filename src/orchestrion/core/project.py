@@ -170,9 +170,9 @@ def _is_copied(found: _Id, file: Path) -> bool:
 
 def _id_of_copy(original: str, here: str) -> str:
     """The same for everybody who finds the copy at the same moment."""
-    import hashlib  # which loads OpenSSL
+    from orchestrion.core.digest import sha256
 
-    return hashlib.sha256(os.fsencode(f"{original} {here}")).hexdigest()[:32]
+    return sha256(os.fsencode(f"{original} {here}")).hexdigest()[:32]
 
 
 def _made_id(file: Path, mine: _Id) -> str | None:

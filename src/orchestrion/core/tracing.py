@@ -8,26 +8,22 @@ Source of the form: W3C Trace Context, https://www.w3.org/TR/trace-context/.
 
 from __future__ import annotations
 
+from orchestrion.core.digest import sha256
+
 #: The variable by which a process is told where it stands.
 VARIABLE = "TRACEPARENT"
 
 
 def trace_id(store: str, task: str) -> str:
     """32 hexadecimal digits. ``store`` is a store's UUID, ``task`` as ``T5``."""
-    return _digest(f"trace:{store}/{task}")[:32]
+    return sha256(f"trace:{store}/{task}".encode()).hexdigest()[:32]
 
 
 def span_id(store: str, thing: str) -> str:
     """16 hexadecimal digits; ``thing`` as ``T5``, ``R31`` or ``R31/check/2``."""
-    return _digest(f"span:{store}/{thing}")[:16]
+    return sha256(f"span:{store}/{thing}".encode()).hexdigest()[:16]
 
 
 def place_of(store: str, task: str, run: str) -> str:
     """What a process of ``run`` is told."""
     return f"00-{trace_id(store, task)}-{span_id(store, run)}-01"
-
-
-def _digest(text: str) -> str:
-    import hashlib  # which loads OpenSSL: a seventh of what a supervisor needs, and that one is told its place
-
-    return hashlib.sha256(text.encode()).hexdigest()

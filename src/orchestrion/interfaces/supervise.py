@@ -9,6 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 #: A database that is away is waited for as long as a lease usually lasts, in seconds.
 PATIENCE_S = 60.0
@@ -16,6 +20,7 @@ PATIENCE_S = 60.0
 
 def main(arguments: list[str]) -> int:
     """Opens the project, reads the run's order and carries it out."""
+    _do_without_tls()
     from orchestrion.core.errors import OrchestrionError
     from orchestrion.core.masking import masked
     from orchestrion.core.model import number
@@ -48,3 +53,12 @@ def main(arguments: list[str]) -> int:
         print(masked(f"orchestrion supervise: {error.message}"), file=sys.stderr)
         return 7
     return supervise(store, instruction, order.folder(project.store_dir, one), os.environ)
+
+
+def _do_without_tls() -> None:
+    """Keeps Python's OpenSSL out: an eighth of all that a supervisor on PostgreSQL would hold.
+
+    psycopg loads asyncio, and that loads ``ssl`` where there is one, though nothing here uses either:
+    libpq, which speaks to the server, has a TLS of its own.
+    """
+    sys.modules["ssl"] = cast("ModuleType", None)  # as the import system marks what is not to be found

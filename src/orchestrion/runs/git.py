@@ -20,6 +20,7 @@ from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrion.core.digest import sha256
 from orchestrion.core.errors import GitProblem
 from orchestrion.store import disk
 
@@ -344,8 +345,6 @@ class Git:
 
     def blobs(self, oids: Iterable[str]) -> Iterator[Blob]:
         """Measure stored file contents, in the order asked, without holding them in memory."""
-        import hashlib  # which loads OpenSSL: more than all of ours together
-
         command, environ = self._prepared(("cat-file", "--batch"), None)
         with subprocess.Popen(
             command,
@@ -366,7 +365,7 @@ class Git:
                         f"git has no object {oid}", hint="is the repository damaged? try git fsck", oid=oid
                     )
                 size = left = int(answer[2])
-                digest = hashlib.sha256()
+                digest = sha256()
                 while left:
                     piece = process.stdout.read(min(left, 1 << 20))
                     if not piece:

@@ -12,7 +12,6 @@ older version may be at work meanwhile, where the newest script says that it ser
 from __future__ import annotations
 
 import os
-import sqlite3
 import stat
 import time
 from collections.abc import Iterator
@@ -23,6 +22,8 @@ from orchestrion.core import private
 from orchestrion.core.errors import StoreProblem
 
 if TYPE_CHECKING:
+    import sqlite3
+
     import psycopg
 
 FOLDER = Path(__file__).parent / "sql"
@@ -191,6 +192,8 @@ def _upgrade(newest: tuple[int, int] | None, missing: list[Migration], copy: Pat
 
 def _copied(file: Path, version: int) -> Path:
     """A whole copy of the store beside it, made while nobody else can write. Raises StoreProblem."""
+    import sqlite3  # which a supervisor on PostgreSQL does without
+
     copy = _free_name(file.with_name(f"{file.name}.schema-{version}"))
     half = copy.with_name(f"{copy.name}.half-{os.getpid()}")
     try:
@@ -253,6 +256,8 @@ def _new_uuid() -> str:
 
 def split(script: str) -> Iterator[str]:
     """The statements of a SQLite script; a trigger's body stays in one piece."""
+    import sqlite3
+
     statement = ""
     for line in script.splitlines(keepends=True):
         statement += line

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from orchestrion.core.digest import sha256
 from orchestrion.runs.git import Git
 
 _POINTER = re.compile(rb"version https://git-lfs\.github\.com/spec/v1\n(?:.*\n)*?oid sha256:([0-9a-f]{64})\n")
@@ -89,12 +90,10 @@ def _put(file: Path | None, oid: str, store: Path) -> bool:
     """Copies an object. What is checked is the copy: an agent may still write into the original."""
     if file is None:
         return False
-    import hashlib  # which loads OpenSSL
-
     target = _place(store, oid)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f"{oid}.{os.getpid()}")
-    digest = hashlib.sha256()
+    digest = sha256()
     try:
         number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(number, "rb") as source, draft.open("wb") as copy:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrion.core.digest import sha256
 from orchestrion.core.host import state_folder
 
 #: A clone of its own, or a linked worktree of the project.
@@ -57,10 +58,8 @@ def workspaces_home(name: str, clone: str | None, project: Path, environ: Mappin
 
 def former_home(project: Path, environ: Mapping[str, str]) -> Path:
     """Where version 0.1.0 kept them: the folder's name and path decided."""
-    import hashlib
-
     real = os.path.realpath(project)
-    digest = hashlib.sha256(os.fsencode(real)).hexdigest()[:8]
+    digest = sha256(os.fsencode(real)).hexdigest()[:8]
     return state_folder(environ) / f"{_slug(Path(real).name)}-{digest}" / "workspaces"
 
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from orchestrion.core.digest import keyed, sha256
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import carried, lfs
@@ -134,10 +135,8 @@ class TrustedRepository:
         return self.begin_index("index", None, commit)
 
     def _digest_of_index(self) -> str:
-        import hashlib  # which loads OpenSSL
-
         content = read_bytes(self.path / "index", 1 << 30)
-        return hashlib.sha256(content).hexdigest() if content is not None else ""
+        return sha256(content).hexdigest() if content is not None else ""
 
     def begin_index(self, name: str, content: bytes | None, commit: str) -> dict[str, str]:
         """An index of this directory at ``commit``, and the environment in which git uses it.
@@ -245,9 +244,7 @@ def _key_of(common_dir: Path) -> bytes:
 
 
 def _sealed(key: bytes, content: bytes) -> bytes:
-    import hmac  # which loads OpenSSL
-
-    return hmac.new(key, content, "sha256").hexdigest().encode()
+    return keyed(key, content).encode()
 
 
 #: What is ours in such a directory, from its top; each is looked at for links.
