@@ -461,7 +461,7 @@ class Worker:
             self.store.write(reap.bound)
         for run in self.store.read(reap.expired):
             if self._is_lost(run):
-                self._settle_dead(run["id"], "its lease ran out without a sign of life")
+                self._settle_dead(run["id"], reap.LEASE_OVER)
         if self.store.read(_is_anything_due):
             self.store.write(reap.due)
 

@@ -1042,6 +1042,85 @@ def test_a_plan_whose_ref_was_deleted_is_where_the_store_knows_it(stage: Stage, 
     assert [(stage.root / name).exists() for name in ("b.txt", "c.txt")] == [True, goes_on != "land"]
 
 
+PLAN = "refs/orchestrion/plans/default"
+
+
+def move_back(stage: Stage, *, how_far: int, with_branch: bool) -> None:
+    """Puts a plan's ref where it was some merges before."""
+    old = stage.git("rev-parse", f"{PLAN}~{how_far}")
+    for ref in (PLAN, "refs/heads/orchestrion/default")[: 1 + with_branch]:
+        stage.git("update-ref", ref, old)
+
+
+@pytest.mark.parametrize("with_branch", [True, False])
+@pytest.mark.parametrize("goes_on", ["land", "task", "approve"])
+def test_a_plan_whose_ref_was_moved_back_is_where_the_store_knows_it(
+    stage: Stage, goes_on: str, with_branch: bool
+) -> None:
+    for file in ("b.txt", "c.txt"):
+        done(stage, file=file)
+    if goes_on == "approve":
+        done(stage, command="printf '<<<<<<< a\\n=======\\n>>>>>>> b\\n' > d.txt")
+    move_back(stage, how_far=2, with_branch=with_branch)
+    work = stage.orchestrion.health()["components"]["work"]
+    assert (work["status"], work["plans_behind"]) == ("degraded", ["default"])
+    found = stage.orchestrion.maintain("validate_structure")
+    assert [one["rule"] for one in found["found"]["problems"]] == ["plan_refs_have_the_work"]
+    assert found["recommendations"] == [work["advice"]]
+    if goes_on == "task":
+        done(stage, file="d.txt")
+    elif goes_on == "approve":
+        stage.orchestrion.approve("T3")
+    stage.orchestrion.land()
+    assert [(stage.root / name).exists() for name in ("b.txt", "c.txt", "d.txt")] == [True, True, goes_on != "land"]
+    assert stage.orchestrion.health()["components"]["work"]["status"] == "healthy"
+
+
+def test_a_plan_whose_ref_is_moved_back_while_a_run_works_keeps_what_was_accepted(stage: Stage) -> None:
+    for file in ("b.txt", "c.txt"):
+        done(stage, file=file)
+    go = stage.folder / "go"
+    stage.add(f"echo at work; while ! test -e {go}; do sleep 0.05; done; echo d > d.txt")
+    with stage.worker() as worker:
+        stage.await_lines(run="R3")
+        move_back(stage, how_far=2, with_branch=True)
+        go.touch()
+        assert worker.wait(60) == 0
+    stage.orchestrion.land()
+    assert all((stage.root / name).exists() for name in ("b.txt", "c.txt", "d.txt"))
+
+
+def test_a_plan_whose_ref_has_other_work_than_was_accepted_is_refused(stage: Stage, refused: Refused) -> None:
+    done(stage)
+    other = stage.git("commit-tree", "-p", f"{PLAN}~1", "-m", "of somebody else", f"{PLAN}^{{tree}}")
+    stage.git("update-ref", PLAN, other)
+    assert refused().code == "plan_diverged"
+    work = stage.orchestrion.health()["components"]["work"]
+    assert (work["status"], work["plans_not_here"]) == ("unhealthy", ["default"])
+    stage.add("echo c > c.txt")
+    stage.drain()
+    assert (stage.task("T2")["state"], stage.task("T2")["code"]) == ("failed", "plan_diverged")
+    hint = str(refused().hint)
+    for command in (f"git branch mine {other[:12]}", f"git update-ref -d {PLAN}"):
+        assert command.replace("mine", "NAME") in hint
+        stage.git(*command.split()[1:])
+    stage.orchestrion.retry("T2")
+    stage.drain()
+    stage.orchestrion.land()
+    assert (stage.root / "b.txt").exists()
+    assert (stage.root / "c.txt").exists()
+
+
+def test_a_plan_that_was_squashed_into_the_branch_begins_anew_and_is_sound(stage: Stage) -> None:
+    done(stage)
+    stage.orchestrion.land()
+    stage.git("reset", "-q", "--hard", "HEAD~1")
+    done(stage, file="c.txt")
+    assert stage.orchestrion.health()["components"]["work"]["status"] == "healthy"
+    stage.orchestrion.land()
+    assert [(stage.root / name).exists() for name in ("b.txt", "c.txt")] == [False, True]
+
+
 def test_a_plan_of_which_the_repository_has_nothing_any_more_is_never_begun_anew(
     stage: Stage, refused: Refused
 ) -> None:

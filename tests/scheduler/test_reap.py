@@ -7,11 +7,11 @@ import threading
 import pytest
 from board import HOUR, LEASE, MINUTE, Board
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import AlreadyTaken, InvalidInput, StaleRun
 from orchestrion.core.model import NewGate, NewTask, Run
 from orchestrion.core.states import EdgeKind
 from orchestrion.ops import leases
-from orchestrion.scheduler import breaker, claim, create, finish, reap
+from orchestrion.scheduler import breaker, claim, create, explain, finish, reap
 from orchestrion.store import open_store
 
 
@@ -94,18 +94,48 @@ def test_many_who_look_at_once_move_each_task_once(store_url: str, raw: object, 
 
 def test_a_claim_is_stale_when_its_lease_is_over_or_it_was_silent_too_long(board: Board) -> None:
     expired, silent, fresh = board.add(), board.add(), board.add()
-    board.take(expired, lease_ms=10 * MINUTE)
+    board.take(expired, lease_ms=10 * MINUTE, supervised=True)
     board.take(silent, lease_ms=100 * HOUR)
     board.pass_time(HOUR)
     run = board.take(fresh, lease_ms=100 * HOUR)
     assert clean_up(board, 3601) == 1
-    assert board.states(expired, silent, fresh) == ["ready", "in_progress", "in_progress"]
+    assert board.states(expired, silent, fresh) == ["retrying", "in_progress", "in_progress"]
     assert clean_up(board, 3600) == 1
     assert board.states(silent, fresh) == ["ready", "in_progress"]
     assert clean_up(board, 0, alive=(run,)) == 0
     assert clean_up(board, 0) == 1
     assert board.state(fresh) == "ready"
     assert clean_up(board, 0) == 0
+
+
+@pytest.mark.parametrize("takes", ["the best", "by name"])
+def test_a_claim_takes_what_a_client_held_whose_lease_is_over(board: Board, takes: str) -> None:
+    """No worker is needed for it. What a supervisor holds is its host's to give up."""
+    ours, theirs = board.add(), board.add()
+    gone = board.take(ours, lease_ms=MINUTE)
+    board.take(theirs, lease_ms=MINUTE, supervised=True)
+    board.pass_time(MINUTE - 1)
+    claimant = claim.Claimant(lease_ms=LEASE)
+    with pytest.raises(AlreadyTaken):
+        board.take(ours)
+    assert board.store.write(lambda tx: claim.claim(tx, claimant)) is None
+    board.pass_time(1)
+    [why] = board.store.read(lambda tx: explain.why(tx, ours))[1]
+    assert "the next claim frees it" in why.detail
+    if takes == "by name":
+        run = board.take(ours)
+    else:
+        taken = board.store.write(lambda tx: claim.claim(tx, claimant))
+        assert taken is not None
+        run = taken.run
+    assert (board.run(run)["task"], board.run(gone)["state"], board.run(gone)["reason"]) == (
+        ours,
+        "lost",
+        reap.LEASE_OVER,
+    )
+    assert board.state(theirs) == "in_progress"
+    with pytest.raises(StaleRun):
+        board.complete(gone)
 
 
 def test_a_heartbeat_keeps_a_claim_fresh(board: Board) -> None:

@@ -250,6 +250,12 @@ _TAXONOMY = (
         "fetch it from another clone or a backup (`git fetch PLACE REF:REF`), then `orchestrion retry TASK`",
     ),
     Failure(
+        "plan_diverged",
+        False,
+        "the plan's ref has other work than was accepted: neither has the other",
+        "`orchestrion land PLAN` says how to keep both; then `orchestrion retry TASK`",
+    ),
+    Failure(
         "workspace_broken",
         False,
         "the repository in the workspace is not as it was made, so nothing of it is believed",

@@ -185,7 +185,8 @@ def _named(heading: str, rows: list[Row], say: Callable[[Row], str], total: int,
 def _run(row: Row) -> str:
     minutes = max(0, row["now"] - (row["started_at"] or row["now"])) // 60_000
     who = (row["agent"] or "an agent") if row["supervised"] else row["agent"] or "a client"
-    how = row["phase"] if row["supervised"] else "holds it"
+    is_gone = row["lease_until"] <= row["now"]
+    how = row["phase"] if row["supervised"] else "not heard of; the next claim frees it" if is_gone else "holds it"
     return line(f"- {name('R', row['id'])} {name('T', row['task'])} {row['title']}", f"({who}, {how}, {minutes} min)")
 
 

@@ -7,16 +7,18 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from orchestrion.core.errors import GitProblem, StoreProblem
+from orchestrion.core.errors import Conflict, GitProblem, NotFound, StoreProblem
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import Phase
 from orchestrion.core.values import count
 from orchestrion.ops import health
 from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
 from orchestrion.orchestrator.clients import ClientCases
+from orchestrion.orchestrator.finding import plan_named
 from orchestrion.scheduler import breaker, slots
 from orchestrion.scheduler.clones import UNKNOWN
 from orchestrion.store import Transaction
@@ -35,8 +37,17 @@ FETCH_WORK = (
     "fetch what is missing from the clone that has it, or a backup: "
     "`git fetch PLACE 'refs/orchestrion/*:refs/orchestrion/fetched/*'`"
 )
+#: What to do about plans whose refs lack what the store knows of.
+PUT_BACK = "nothing is lost: the next run of the plan, or `orchestrion land PLAN`, puts it back"
 #: A run that was claimed and not launched within this time will never be, in milliseconds.
 LAUNCH_MS = 60_000
+
+
+class _Tips(NamedTuple):
+    """Plans whose refs lack accepted work: it is not here or the refs have other work; or they only are behind."""
+
+    lost: list[Row]
+    behind: list[Row]
 
 
 class HealthCases(ClientCases):
@@ -126,13 +137,28 @@ class HealthCases(ClientCases):
         missing = self._missing(row[commit] for row in rows for commit in ("head_commit", "landed_commit"))
         return [row for row in rows if row["head_commit"] in missing and row["landed_commit"] not in missing]
 
-    def _tips_not_here(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> list[Row]:
-        """Plans of this clone with accepted work that is not landed and whose commit is not here."""
+    def _plans_without_work(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> _Tips:
+        """Plans of this clone with accepted work that is not landed and that their refs have not."""
+        from orchestrion.runs.git import Git
+        from orchestrion.runs.plan_start import place_of
+        from orchestrion.runs.plan_tip import PlanTip, tips
+
+        found = _Tips([], [])
         if self.project.git_root is None:
-            return []
+            return found
+        git = Git(self.project.root)
         rows = self.store.read(lambda tx: tx.all("tips_of_clone", ids=ids, limit=limit))
-        missing = self._missing(row["tip"] for row in rows)
-        return [row for row in rows if row["tip"] in missing]
+        missing, at = self._missing(row["tip"] for row in rows), tips(git)
+        for row in (row for row in rows if at.get(row["name"]) != row["tip"]):
+            again = partial(self.store.read, partial(plan_named, plan=row["name"]))
+            try:
+                if row["tip"] in missing:
+                    found.lost.append(row)
+                elif place_of(PlanTip(git, row["name"]), row, again) == row["tip"]:
+                    found.behind.append(row)
+            except (NotFound, Conflict):
+                found.lost.append(row)
+        return found
 
     def _missing(self, commits: Iterable[str | None]) -> set[str]:
         """Those of some commits that are not in the project's repository."""
@@ -142,13 +168,17 @@ class HealthCases(ClientCases):
 
     def _work(self) -> Part:
         try:
-            lost, plans = self.work_not_here(limit=LOOKED_AT), self._tips_not_here(limit=LOOKED_AT)
+            lost, plans = self.work_not_here(limit=LOOKED_AT), self._plans_without_work(limit=LOOKED_AT)
         except GitProblem:
             return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
-        runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans]
-        facts = {"not_here": runs[:NAMED], "plans_not_here": tips[:NAMED]}
-        if not lost and not plans:
+        runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans.lost]
+        behind = [row["name"] for row in plans.behind]
+        facts = {"not_here": runs[:NAMED], "plans_not_here": tips[:NAMED], "plans_behind": behind[:NAMED]}
+        if not runs and not tips and not behind:
             return Part("work", HEALTHY, "what runs did is in the repository", "", facts)
+        if not runs and not tips:
+            said = f"the refs of {count(len(behind), 'plan')} were moved back or deleted: {', '.join(behind[:10])}"
+            return Part("work", DEGRADED, said, PUT_BACK, facts)
         of_runs = f"commits of {count(len(runs), 'run')} are not here: {', '.join(runs[:10])}" if runs else ""
         of_plans = f"where {count(len(tips), 'plan')} came to is not here: {', '.join(tips[:10])}" if tips else ""
         return Part("work", UNHEALTHY, "; ".join(filter(None, (of_runs, of_plans))), FETCH_WORK, facts)

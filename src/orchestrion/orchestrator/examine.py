@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from orchestrion.core.masking import masked_value
 from orchestrion.core.model import iso, name
 from orchestrion.core.values import count
 from orchestrion.orchestrator.opening import FIRST_COMMIT
-from orchestrion.orchestrator.repository import anonymity_of, repository_of
+from orchestrion.orchestrator.repository import anonymity_of, plan_found, repository_of
 from orchestrion.orchestrator.talking import TalkCases
 from orchestrion.scheduler import clones
 from orchestrion.store import Transaction
@@ -134,7 +135,7 @@ class ExamineCases(TalkCases):
         return _part("repository", str(self.project.checkout), "", "; ".join([*notes, *filter(None, (way, nobody))]))
 
     def _refuse_lost_plans(self, project: ProjectRepository) -> None:
-        """Raises NotFound for a plan of this clone whose work is not in the repository any more."""
+        """Raises NotFound or Conflict for a plan of this clone whose work is not in the repository any more."""
         from orchestrion.runs.plan_start import place_of
         from orchestrion.runs.plan_tip import PlanTip
 
@@ -142,7 +143,7 @@ class ExamineCases(TalkCases):
             return [row for row in tx.all("plans", limit=MOST_PLANS) if not clones.is_elsewhere(tx, row)]
 
         for row in self.store.read(of_clone):
-            place_of(PlanTip(project.git, row["name"]), row)
+            place_of(PlanTip(project.git, row["name"]), row, partial(plan_found, self, row["name"]))
 
     def _store(self) -> dict[str, Any]:
         def look(tx: Any) -> int:

@@ -21,6 +21,7 @@ from orchestrion.core.errors import (
     GitProblem,
     InvalidInput,
     MergeConflict,
+    NotFound,
     NothingReady,
     OrchestrionError,
     StoreProblem,
@@ -86,7 +87,7 @@ class LandingCases(PlanCases):
         row = plan_found(self, chosen)
         self.store.read(lambda tx: clones.refuse_elsewhere(tx, row, "landing"))
         tip = self._tip_of(chosen)
-        commit = restored(tip, row)
+        commit = restored(tip, row, lambda: plan_found(self, chosen))
         if commit is None or commit == row["began_commit"]:
             raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
         if not partial:
@@ -149,12 +150,15 @@ class LandingCases(PlanCases):
         return plans[0]
 
     def _is_unlanded(self, row: Row) -> bool:
+        from orchestrion.runs.plan_start import place_of
+
         git = self._repository.git
-        commit = self._tip_of(row["name"]).read() or row["tip"]
+        try:
+            commit = place_of(self._tip_of(row["name"]), row, lambda: plan_found(self, row["name"]))
+        except (NotFound, Conflict):  # whoever lands it hears what to do
+            return True
         if commit is None or commit in (row["landed_commit"], row["began_commit"]):
             return False
-        if git.tip(commit) is None:  # whoever lands it hears what to do
-            return True
         target = git.tip(f"refs/heads/{row['began_branch']}") if row["began_branch"] else None
         target = target or git.tip("HEAD")
         if target is None or not git.is_ancestor(commit, target):

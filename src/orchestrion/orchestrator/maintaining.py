@@ -25,7 +25,7 @@ from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES, Record
 from orchestrion.ops.retention import Doers
 from orchestrion.ops.stale import Ages, Stale
 from orchestrion.orchestrator import documenting
-from orchestrion.orchestrator.checking import FETCH_WORK, HealthCases
+from orchestrion.orchestrator.checking import FETCH_WORK, PUT_BACK, HealthCases
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.scheduler import decide, finish, meter, slots
 from orchestrion.store import Transaction
@@ -284,18 +284,20 @@ class MaintenanceCases(HealthCases):
     def _validate(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
         verdict = structure.examine(self.store, wanted.level, wanted.only)
         lost = [_lost_work(run) for run in self.work_not_here(ids=wanted.only)]
-        lost += [_lost_tip(plan) for plan in self._tips_not_here(ids=wanted.only)]
-        problems = [*verdict.problems, *lost]
+        plans = self._plans_without_work(ids=wanted.only)
+        lost += [_lost_tip(plan) for plan in plans.lost]
+        behind = [_moved_back(plan) for plan in plans.behind]
+        problems = [*verdict.problems, *lost, *behind]
         broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
             "valid": not problems,
-            "rules": [*verdict.rules, _WORK_IS_HERE],
+            "rules": [*verdict.rules, _WORK_IS_HERE, _REF_HAS_IT],
             "problems_total": len(problems),
             "problems": [problem.as_json() for problem in problems[:NAMED]],
         }
         if verdict.doubts:
             found["doubts"] = verdict.doubts
-        advice = self._how_to_mend(verdict) + ([FETCH_WORK] if lost else [])
+        advice = self._how_to_mend(verdict) + [FETCH_WORK] * bool(lost) + [PUT_BACK] * bool(behind)
         if structure.WHOLE in broken:
             return found, [], advice
         found["tasks"] = len(wanted.only) if wanted.only is not None else self._count_tasks()
@@ -360,6 +362,8 @@ DOERS = Doers(decide.archive, meter.sum_up)
 
 #: The rule that what runs did is in the repository.
 _WORK_IS_HERE = "work_is_in_the_repository"
+#: The rule that the ref of a plan has the work that was accepted.
+_REF_HAS_IT = "plan_refs_have_the_work"
 
 
 def _lost_work(run: Row) -> structure.Problem:
@@ -369,7 +373,12 @@ def _lost_work(run: Row) -> structure.Problem:
 
 def _lost_tip(plan: Row) -> structure.Problem:
     said = f"the accepted work of plan {plan['name']} is said to be commit {plan['tip'][:12]}, which is not here"
-    return structure.Problem(_WORK_IS_HERE, plan["name"], said)
+    return structure.Problem(_WORK_IS_HERE, plan["name"], f"{said}, or not in the plan's ref")
+
+
+def _moved_back(plan: Row) -> structure.Problem:
+    said = f"the ref of plan {plan['name']} lacks the accepted work, which is here: commit {plan['tip'][:12]}"
+    return structure.Problem(_REF_HAS_IT, plan["name"], said)
 
 
 def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:

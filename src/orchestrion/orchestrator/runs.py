@@ -534,7 +534,7 @@ class RunCases(TaskCases):
             who,
         )
         recheck = self._recheck_merged(row)
-        restored(PlanTip(repository.git, plan["name"]), plan)
+        restored(PlanTip(repository.git, plan["name"]), plan, lambda: plan_found(self, plan["name"]))
         try:
             merged = Merger(repository, workspaces_home_of(self)).merge(plan["name"], incoming, recheck)
         except MergeConflict as conflict:

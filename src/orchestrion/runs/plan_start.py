@@ -3,8 +3,8 @@
 A plan begins at the branch on which its first task was given. Its first run starts from where
 that branch is then; later ones from the plan's tip. A plan of which everything was landed
 begins anew with its next task: from where its branch is then, since what the user did
-meanwhile belongs to what agents build on. A plan whose ref somebody deleted is put back to where
-the store knows it: accepted work is never begun anew.
+meanwhile belongs to what agents build on. A plan whose ref somebody deleted or moved back is put
+back to where the store knows it: accepted work is never begun anew, and never left out.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from orchestrion.runs.git import Git
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace import publish
 
+#: Reads a plan's row anew.
+Again = Callable[[], Mapping[str, Any]]
+
 
 class Start(NamedTuple):
     """A commit from which a run starts."""
@@ -29,11 +32,11 @@ class Start(NamedTuple):
     landed: str | None = None
 
 
-def start_of(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> Start:
+def start_of(tip: PlanTip, plan: Mapping[str, Any], again: Again, has_begun: Callable[[], bool]) -> Start:
     """The commit from which a run of ``plan`` (its row) starts; ``has_begun`` looks whether any run of it had one
-    in this store. Raises NotFound (``no_commit``, ``plan_lost``).
+    in this store. Raises NotFound (``no_commit``, ``plan_lost``), Conflict (``plan_diverged``).
     """
-    found, begins = restored(tip, plan), _beginning(tip.git, plan)
+    found, begins = restored(tip, plan, again), _beginning(tip.git, plan)
     if found is None:
         return Start(tip.create(begins or _refuse_nothing(plan)), is_new=True)
     if begins is None or begins == found:
@@ -63,15 +66,19 @@ def start_elsewhere(git: Git, plan: Mapping[str, Any]) -> Start:
     return Start(known or _beginning(git, plan) or _refuse_nothing(plan), is_new=False)
 
 
-def restored(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
-    """Where a plan is, its ref put back if somebody deleted it; None: it has no work yet.
+def restored(tip: PlanTip, plan: Mapping[str, Any], again: Again) -> str | None:
+    """Where a plan is, its ref put back if somebody deleted it or moved it back; None: it has no work yet.
 
-    Raises NotFound (``plan_lost``).
+    Raises NotFound (``plan_lost``), Conflict (``plan_diverged``).
     """
-    found = tip.read()
-    if found is not None or plan["tip"] is None:
-        return found
-    return tip.create(_known(tip, plan))
+    found, place = _places(tip, plan, again)
+    if place is None or place == found:
+        return place
+    if found is None:
+        return tip.create(place)
+    if tip.move(place, found):
+        tip.follow()
+    return tip.get()
 
 
 def regained(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> str | None:
@@ -89,22 +96,39 @@ def regained(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> 
     if tip.git.is_ancestor(found, known) and tip.move(known, found):
         tip.follow()
         return known
-    raise Conflict(
-        f"plan {plan['name']} is at {known[:12]}, and {tip.ref} is at {found[:12]} here: neither has the other",
-        hint=f"keep what is here as a branch, `git branch NAME {found[:12]}`, then `git update-ref -d {tip.ref}`, "
-        "and call this again",
-        code="plan_diverged",
-        plan=plan["name"],
-    )
+    raise _diverged(tip, known, found)
 
 
-def place_of(tip: PlanTip, plan: Mapping[str, Any]) -> str | None:
-    """Where a plan is: by its ref, else where its row knows it; None: it has no work yet.
+def place_of(tip: PlanTip, plan: Mapping[str, Any], again: Again) -> str | None:
+    """Where a plan is: by its ref, unless its row knows of more; None: it has no work yet.
 
-    Raises NotFound (``plan_lost``) when this repository has not got that commit.
+    Raises NotFound (``plan_lost``) when this repository has not got that commit, Conflict (``plan_diverged``) when
+    neither has the other.
     """
+    return _places(tip, plan, again)[1]
+
+
+def _places(tip: PlanTip, plan: Mapping[str, Any], again: Again) -> tuple[str | None, str | None]:
+    """Where a plan's ref is, and where the plan is."""
     found = tip.read()
-    return found if found is not None or plan["tip"] is None else _known(tip, plan)
+    while not _has_all(tip.git, found, plan):
+        # The row may be older than the ref, or the ref than the row: what is asked is the row while the ref stood.
+        plan, stood = again(), found
+        found = tip.read()
+        if found == stood and not _has_all(tip.git, found, plan):
+            known = _known(tip, plan)
+            if found is not None and not tip.git.is_ancestor(found, known):
+                raise _diverged(tip, known, found)
+            return found, known
+    return found, found
+
+
+def _has_all(git: Git, found: str | None, plan: Mapping[str, Any]) -> bool:
+    """Whether a plan's ref has what the row knows of. A plan that was landed whole may have begun anew."""
+    known = plan["tip"]
+    if known is None or found == known or (found is not None and known == plan["landed_commit"]):
+        return True
+    return found is not None and git.tip(known) is not None and git.is_ancestor(known, found)
 
 
 def has_work(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> bool:
@@ -137,6 +161,16 @@ def _refuse_missing(tip: PlanTip, said: str) -> NoReturn:
         f"{said}, which is not in what is here: {tip.ref} is at {found[:12]}",
         hint=f"keep what is here as a branch, `git branch NAME {found[:12]}`; then fetch it from where it is "
         f"(another clone, a backup), `git fetch PLACE +{tip.ref}:{tip.ref}`, and call this again",
+        code="plan_diverged",
+        plan=tip.plan,
+    )
+
+
+def _diverged(tip: PlanTip, known: str, found: str) -> Conflict:
+    return Conflict(
+        f"plan {tip.plan} is at {known[:12]}, and {tip.ref} is at {found[:12]} here: neither has the other",
+        hint=f"keep what is here as a branch, `git branch NAME {found[:12]}`, then `git update-ref -d {tip.ref}`, "
+        "and call this again",
         code="plan_diverged",
         plan=tip.plan,
     )

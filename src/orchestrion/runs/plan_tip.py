@@ -18,6 +18,13 @@ _REF = "refs/orchestrion/plans/{plan}"
 _BRANCH = "refs/heads/orchestrion/{plan}"
 
 
+def tips(git: Git) -> dict[str, str]:
+    """Plan -> the commit that its ref is at."""
+    prefix = _REF.format(plan="")
+    lines = git.run("for-each-ref", f"--format=%(refname:strip={prefix.count('/')}) %(objectname)", prefix).stdout
+    return dict(line.split(" ") for line in lines.splitlines())
+
+
 @dataclass(frozen=True)
 class PlanTip:
     """The tip of one plan in one repository."""

@@ -214,7 +214,10 @@ class Supervisor:
             start = plan_start.start_elsewhere(tip.git, plan)
         else:
             start = plan_start.start_of(
-                tip, plan, lambda: self._read(lambda tx: tx.one("run_that_began", plan=plan["id"])) is not None
+                tip,
+                plan,
+                self._plan,
+                lambda: self._read(lambda tx: tx.one("run_that_began", plan=plan["id"])) is not None,
             )
         if start.is_new:
             self._write(lambda tx: _begins(tx, plan, start))
@@ -225,14 +228,17 @@ class Supervisor:
 
     def _bound_plan(self, tip: PlanTip) -> Row:
         """The plan's row; it is this clone's, unless this work goes into no plan. Raises Conflict (``other_clone``)."""
-        plan = self._read(lambda tx: tx.the("plan_by_name", name=tip.plan))
+        plan = self._plan()
         if self._order.clone is not None and not clones.is_bound(plan):
             is_here = plan_start.has_work(tip, plan, self._read(lambda tx: clones.accepted(tx, plan)))
             self._write(lambda tx: plan_clone.settle(tx, plan, host.name(), is_here=is_here))
-            plan = self._read(lambda tx: tx.the("plan_by_name", name=tip.plan))
+            plan = self._plan()
         if self._order.merge and self._is_elsewhere(plan):
             self._read(lambda tx: clones.refuse_elsewhere(tx, plan, f"the merge of {name('R', self._order.run)}"))
         return plan
+
+    def _plan(self) -> Row:
+        return self._read(lambda tx: tx.the("plan_by_name", name=self._order.plan))
 
     def _is_elsewhere(self, plan: Row) -> bool:
         """Whether another clone has the plan's work; a worker of an older program knows of none."""
@@ -397,6 +403,7 @@ class Supervisor:
         made = self._authorship()
         incoming = Incoming(name("R", self._order.run), self._work.head, made.subject, made.trailers, made.committer)
         recheck = self._recheck if self._order.checks else None
+        plan_start.restored(PlanTip(self._repository.git, self._order.plan), self._plan(), self._plan)
         self._tip = merger.merge(self._order.plan, incoming, recheck).tip_after
 
     def _tell_conflict(self, conflict: MergeConflict) -> None:

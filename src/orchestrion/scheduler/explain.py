@@ -59,8 +59,12 @@ def why(
 def _of_state(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
     if state is TaskState.IN_PROGRESS:
         run = tx.the("run", id=row["run"])
-        detail = f"{name('R', run['id'])} works on it ({run['phase']}), lease until {iso(run['lease_until'])}"
-        return [Reason("run", detail, [name("R", run["id"])])]
+        held, until = name("R", run["id"]), f"lease until {iso(run['lease_until'])}"
+        if not run["supervised"] and run["lease_until"] <= tx.the("clock")["now"]:
+            return [
+                Reason("run", f"{held} held it, {until}, and is not heard of since; the next claim frees it", [held])
+            ]
+        return [Reason("run", f"{held} works on it ({run['phase']}), {until}", [held])]
     if state is TaskState.RETRYING:
         said = f": {_first_line(row['error'])}" if row["error"] else ""
         return [Reason("retry", f"{row['code']}{said}; it is tried again at {iso(row['retry_at'])}", [])]

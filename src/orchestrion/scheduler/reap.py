@@ -15,15 +15,18 @@ from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
+#: Why a run is lost of which nothing was heard.
+LEASE_OVER = "its lease ran out without a sign of life"
+
 _LONGEST_BREAKER_MS = int(breaker.LONGEST_ASKED_S * 1000)
 
 
 def due(tx: Transaction) -> int:
-    """Moves on what a clock decides: ended back-offs, time gates, near deadlines. Returns how many.
+    """Moves on what a clock decides: leases of clients, back-offs, time gates, near deadlines. Returns how many.
 
     Bounded: a hundred of each kind at a time, so that no claim pays for a crowd.
     """
-    return _retries(tx) + _time_gates(tx) + tx.run("promote_deadlines")
+    return _client_leases(tx) + _retries(tx) + _time_gates(tx) + tx.run("promote_deadlines")
 
 
 def expired(tx: Transaction) -> list[Row]:
@@ -71,6 +74,12 @@ def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int
             finish.lose(tx, run["id"], "no sign of life")
             released += 1
     return released
+
+
+def _client_leases(tx: Transaction) -> int:
+    """A client is known by its lease alone, so whoever claims may end it; a worker asks after processes first."""
+    ended = [row["id"] for row in tx.all("ended_leases") if finish.lose(tx, row["id"], LEASE_OVER) is not None]
+    return len(ended)
 
 
 def _retries(tx: Transaction) -> int:

@@ -3,7 +3,9 @@
 select (exists (select 1 from tasks where state = 'retrying' and retry_at <= {now} and project = :project)
      or exists (select 1 from gates where state = 'open' and kind = 'time' and opens_at <= {now} and project = :project)
      or exists (select 1 from tasks where state = 'ready' and urgent = 0 and due_at is not null
-                    and due_at <= {now} + 3600000 and project = :project)) as due,
+                    and due_at <= {now} + 3600000 and project = :project)
+     or exists (select 1 from runs where state in ('starting', 'running') and supervised = 0 and lease_until <= {now}
+                    and project = :project)) as due,
     (select paused_at from projects where id = :project) as paused_at,
     exists (select 1 from slots where project = :project and used >= capacity) as any_full
 
@@ -140,6 +142,12 @@ select r.*, p.name as plan_name, t.merge, {now} as now from runs r join tasks t 
 where r.state in ('starting', 'running') and r.lease_until <= {now} and r.project = :project
 order by r.lease_until limit 100
 
+-- name: ended_leases
+-- Active runs of clients whose lease has run out; a bounded number at a time.
+select id from runs where state in ('starting', 'running') and supervised = 0 and lease_until <= {now}
+    and project = :project
+order by lease_until limit 100
+
 -- name: silent_runs
 -- Active runs that did not renew their lease for a time, or were claimed while the clock ran ahead.
 select r.* from runs r
@@ -170,7 +178,7 @@ limit :limit  --? limit
 
 -- name: tips_of_clone
 -- Plans of this clone whose accepted work is not landed, and the commit that it came to.
-select p.name, p.tip from plans p
+select p.name, p.tip, p.landed_commit from plans p
 where p.project = :project and p.tip is not null and coalesce(p.began_clone, :clone) = :clone
   and coalesce(p.landed_commit, '') <> p.tip
   and exists (select 1 from tasks t where t.plan = p.id and t.archived_at is null)
