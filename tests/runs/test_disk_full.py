@@ -66,6 +66,19 @@ def test_a_full_state_folder_is_a_full_disk_and_the_run_is_tried_again(stage: St
     assert stage.on_branch("done.txt", stage.runs()[-1]["id"]) == "done"
 
 
+def test_a_run_that_goes_wrong_where_nothing_can_be_written_is_told_all_the_same(stage: Stage) -> None:
+    """Its own folder has no room, so that not even what went wrong can be written down there."""
+    runs, go = stage.root / ".git" / "orchestrion" / "runs", stage.folder / "go"
+    with small_disk(runs, MB):
+        stage.add(f"echo at work; while ! test -e {go}; do sleep 0.05; done; ln -s / $PWD.git/info/bent", max_retries=0)
+        with stage.worker() as worker:
+            stage.await_lines()
+            fill(runs)
+            go.touch()
+            worker.wait(60)
+        assert (stage.run()["state"], stage.run()["code"]) == ("failed", "workspace_broken")
+
+
 def test_a_store_without_room_is_a_full_disk_until_there_is_some(tmp_path: Path) -> None:
     place = tmp_path / "small"
     with small_disk(place, 2 * MB):

@@ -99,8 +99,9 @@ class RunLog:
 
     def close(self) -> None:
         """Ends the log; says how much a flood cost."""
-        if self._dropped:
-            self._put("note", [f"{self._dropped} further lines were not kept: the log is full"])
+        with suppress(OSError):
+            if self._dropped:
+                self._put("note", [f"{self._dropped} further lines were not kept: the log is full"])
         with suppress(OSError):
             self._file.close()
 

@@ -160,7 +160,8 @@ class Supervisor:
         except Exception as problem:  # noqa: BLE001 - whatever it is, the task must not hang on it
             import traceback
 
-            print(self._masker(traceback.format_exc()), file=sys.stderr, flush=True)
+            with suppress(OSError):  # a full disk may be what this is about
+                print(self._masker(traceback.format_exc()), file=sys.stderr, flush=True)
             self._save_what_there_is()
             transient = False if is_hopeless(problem) else None
             self._fail(Failed(code_of(problem), words_of(problem), transient=transient))
