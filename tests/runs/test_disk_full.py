@@ -112,6 +112,8 @@ def test_a_store_is_not_taken_for_a_read_only_one_where_its_log_finds_no_room(tm
         with pytest.raises(StoreProblem) as refused, closing(open_store(path)) as store:
             store.write(lambda tx: create(tx, NewTask("x")))
         assert refused.value.code == "disk_full"
+        with closing(open_store(path)) as store:
+            assert store.read(lambda tx: tx.all("list_tasks", after=0, limit=500)) == []
         filler.unlink()
         with closing(open_store(path)) as store:
             assert store.write(lambda tx: create(tx, NewTask("x"))) == 1

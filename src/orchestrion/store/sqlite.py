@@ -226,6 +226,10 @@ class SqliteStore(Store):
         if not held.writes:
             self.close()  # perhaps it may be written by now
             held = self._held()
+        if not held.writes and disk.is_full(self._path.parent):
+            raise StoreProblem(
+                f"the store {self.url} cannot be written: its disk is full", hint=FULL_HINT, code="disk_full"
+            )
         if not held.writes:
             raise StoreProblem(
                 f"the store {self.url} may only be read here", hint=READ_ONLY_HINT, code="store_read_only"
@@ -281,7 +285,7 @@ class SqliteStore(Store):
         try:
             return self._connect_to_write(found.file, create=is_first and self._create)
         except sqlite3.OperationalError as error:
-            if not (is_refusal_to_write(error) and self._path.is_file()) or disk.is_full(self._path.parent):
+            if not (is_refusal_to_write(error) and self._path.is_file()):
                 raise
             return self._connect_to_read()
 

@@ -25,7 +25,7 @@ LOCK_S = 0.02
 #: How often a file and its log are copied until nobody wrote meanwhile.
 _COPIES = 5
 #: What SQLite says where it may not have its files, or may not write.
-_NO_WRITING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+_NO_WRITING = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL)
 
 Mark = tuple[int, ...]
 
