@@ -28,7 +28,6 @@ from orchestrion.core.errors import (
     AgentProblem,
     AlreadyTaken,
     Backpressure,
-    EnvironmentProblem,
     GitProblem,
     OrchestrionError,
     StaleRun,
@@ -36,7 +35,7 @@ from orchestrion.core.errors import (
 )
 from orchestrion.core.masking import masked
 from orchestrion.core.model import name
-from orchestrion.core.project import Project, clone_id
+from orchestrion.core.project import Project, Standing, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
@@ -175,7 +174,7 @@ class Worker:
             self.warn,
             (self._pid, self._start),
         )
-        self._stands = _identity(self.project.store_dir)
+        self._standing = Standing(self.project)
         self._roles = load_roles(self.project.root)
         clone = clone_id(self.project, create=True)
         self._home = workspaces_home(self.store.project_name, clone, self.project.root, self.environ)
@@ -243,7 +242,7 @@ class Worker:
 
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
-        self._refuse_moved()
+        self._standing.refuse_moved()
         self._look_after_runs()
         self._find_plans()
         launched = self._launched
@@ -306,17 +305,8 @@ class Worker:
             active += 1
         return active > 0
 
-    def _refuse_moved(self) -> None:
-        """Raises EnvironmentProblem when the project is not where it was: an open database file moves along."""
-        if _identity(self.project.store_dir) != self._stands:
-            raise EnvironmentProblem(
-                f"{self.project.root} was moved or deleted while a worker was at work there",
-                hint="start `orchestrion work` where the project is now",
-                code="project_moved",
-            )
-
     def _claim(self) -> claims.Claim | None:
-        self._refuse_moved()
+        self._standing.refuse_moved()
         claimant = self._claimant()
         try:
             claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
@@ -668,15 +658,6 @@ class Worker:
 def _is_anything_due(tx: Transaction) -> bool:
     at = reap.next_timer(tx)
     return at is not None and at <= tx.the("clock")["now"]
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one at the same place; None: there is none."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:

@@ -55,6 +55,29 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool
     return Start(begins, is_new=True, landed=found if is_news else None)
 
 
+def set_aside(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> bool:
+    """Whether no run of a plan (its row) began in this store; what a ref of its name has that is not on the plan's
+    branch is kept aside then, as at the plan's start: it is of a lost store, or of the project that this repository
+    was copied from.
+    """
+    found, begins = tip.read(), _beginning(tip.git, plan)
+    if not never_began(plan, has_begun):
+        return False
+    if found is None or begins is None or tip.git.is_ancestor(found, begins):
+        return True
+    tip.git.swap_ref(f"refs/orchestrion/kept/plans/{tip.plan}/{found[:12]}", found, None)
+    if tip.move(begins, found):
+        if tip.git.tip(tip.branch) == found:
+            publish.follow(tip.git, tip.branch, begins)
+        tip.follow()
+    return True
+
+
+def never_began(plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> bool:
+    """Whether no run of a plan (its row) began in this store, so that its ref is not its own."""
+    return _never_began(plan) and not has_begun()
+
+
 def start_elsewhere(git: Git, plan: Mapping[str, Any]) -> Start:
     """The commit from which a run starts whose work goes into no plan, where another clone has the plan: its tip if
     that was fetched, else where its branch is here. Raises NotFound (``no_commit``).
