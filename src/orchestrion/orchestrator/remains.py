@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import OrchestrionError
@@ -12,8 +11,6 @@ from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
     from orchestrion.runs.dead import DeadRuns
-
-_log = logging.getLogger(__name__)
 
 
 def dead_runs(opened: Opening) -> DeadRuns:
@@ -49,4 +46,6 @@ def elsewhere(opened: Opening, run: Row) -> str | None:
 
 
 def _warn(said: str) -> None:
-    _log.warning(masked(said))
+    import logging  # few commands have something to say
+
+    logging.getLogger(__name__).warning(masked(said))

@@ -107,6 +107,10 @@ def test_what_is_no_address_is_said(site: Site) -> None:
     done = site.run("serve", "--host", "example.org")
     assert done.returncode == 6
     assert "is no address" in done.stderr
+    done = site.run("serve", "--host", "203.0.113.9", "--port", "0")
+    assert done.returncode == 7
+    assert "with --host" in done.stderr
+    assert "--port" not in done.stderr
 
 
 def test_every_other_address_demands_tokens(site: Site) -> None:
