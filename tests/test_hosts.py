@@ -19,7 +19,7 @@ import pytest
 
 from direct import connect_raw
 from orchestrion import Orchestrator
-from orchestrion.core.errors import Conflict, NotFound
+from orchestrion.core.errors import Conflict, NotFound, NothingReady
 from orchestrion.core.host import here
 from orchestrion.runs import processes
 from orchestrion.runs.launch import places
@@ -315,6 +315,24 @@ def test_plans_of_a_copied_store_are_the_copys(tmp_path: Path) -> None:
         for one in (copied, opened):
             assert one.work(slots=1, drain=True).all_completed
             assert one.land()["landed"]
+
+
+def test_a_copied_clone_lands_none_of_the_work_of_the_first(field: Field, tmp_path: Path) -> None:
+    root = field.repository("one")
+    with field.open(root) as opened:
+        opened.add("a", command="echo a > a2.txt")
+        assert opened.work(slots=1, drain=True).all_completed
+        copy = shutil.copytree(root, tmp_path / "copy")
+        with field.open(copy) as copied:
+            copied.add("b", command="echo b > b2.txt")
+            assert copied.unlanded_plans() == []
+            with pytest.raises(NothingReady):
+                copied.land("default", partial=True)
+            assert copied.work(slots=1, drain=True).all_completed
+            assert copied.land()["landed"]
+        assert opened.land()["landed"]
+    assert [(copy / name).exists() for name in ("a2.txt", "b2.txt")] == [False, True]
+    assert [(root / name).exists() for name in ("a2.txt", "b2.txt")] == [True, False]
 
 
 def test_taking_over_a_plan_whose_clone_is_gone(field: Field, two: tuple[Path, Path]) -> None:

@@ -428,7 +428,7 @@ def test_a_dead_run_that_breaks_us_stops_no_other(stage: Stage, monkeypatch: pyt
         os.kill(stage.supervisor(), signal.SIGKILL)
     one = stage.orchestrion
     late = Worker(one.store, one.project, one.config, one.environ, 1)
-    monkeypatch.setattr(late, "_save_work", lambda run: {}["nothing"])
+    monkeypatch.setattr(late._dead, "_save_work", lambda run: {}["nothing"])
     late._look_after_runs()
     assert stage.run()["state"] == "running"
     monkeypatch.undo()
@@ -714,6 +714,90 @@ def test_a_dead_run_whose_workspace_is_broken(stage: Stage) -> None:
     assert stage.drain().all_completed
     assert [run["state"] for run in stage.runs()] == ["lost", "succeeded"]
     assert (stage.workspace("R1") / "b.txt").exists()
+
+
+# -- dead runs while no worker is there ----------------------------------------------------------------------------
+
+
+def leave_agent_alone(stage: Stage) -> list[processes.Process]:
+    """A run whose worker and supervisor were killed while its agent works on; the agent's processes."""
+    stage.add("echo half > b.txt; echo on; sleep 300")
+    with stage.worker(drain=False) as worker:
+        stage.await_lines()
+        worker.kill()
+        worker.wait()
+    supervisor = stage.supervisor()
+    os.kill(supervisor, signal.SIGKILL)
+    wait_for(lambda: stage.orchestrion.health()["components"]["supervisors"]["dead"], "its supervisor is dead")
+    return list(wait_for(lambda: stage.carriers().get("R1"), "its agent works on"))
+
+
+def test_a_kill_ends_the_agent_of_a_dead_supervisor_and_keeps_its_work(stage: Stage) -> None:
+    agent = leave_agent_alone(stage)
+    assert stage.orchestrion.kill("R1", "no sign of life").as_json()["state"] == "killed"
+    assert not any(processes.is_alive(*process) for process in agent)
+    assert stage.on_branch("b.txt") == "half"
+    assert stage.orchestrion.ended_elsewhere("R1") is None
+
+
+def test_a_cancelled_task_leaves_no_agent_of_a_dead_supervisor(stage: Stage) -> None:
+    agent = leave_agent_alone(stage)
+    stage.orchestrion.cancel("T1", "enough")
+    assert not any(processes.is_alive(*process) for process in agent)
+
+
+@pytest.mark.parametrize("door", ["cleanup", "maintain"])
+def test_no_task_is_freed_while_the_agent_of_a_dead_supervisor_works(stage: Stage, door: str) -> None:
+    agent = leave_agent_alone(stage)
+    with database(stage) as direct:
+        direct.run("update runs set lease_until = 1, lease_ms = 1")
+    if door == "cleanup":
+        assert stage.orchestrion.clean_up_locks(3600) == {"freed": 1, "notes": []}
+    else:
+        stage.orchestrion.maintain("scan_cleanup", level="comprehensive")
+    assert not any(processes.is_alive(*process) for process in agent)
+    assert (stage.run()["state"], stage.task()["state"]) == ("lost", "retrying")
+    assert stage.on_branch("b.txt") == "half"
+
+
+def test_a_cleanup_leaves_a_run_alone_that_another_settles_or_whose_processes_are_of_another_clone(
+    stage: Stage,
+) -> None:
+    agent = leave_agent_alone(stage)
+    with removal.exclusive(stage.run_folder() / "settle.lock"):
+        assert stage.orchestrion.cleanup_stale_locks(0) == 0
+    with database(stage) as direct:
+        direct.run("update runs set clone = 'another'")
+    assert stage.orchestrion.cleanup_stale_locks(0) == 0
+    assert stage.run()["state"] == "running"
+    assert processes.end_tree(agent, grace_s=0) == []
+    assert stage.orchestrion.cleanup_stale_locks(0) == 1
+
+
+def test_what_runs_on_another_host_is_ended_there_and_that_is_said(stage: Stage) -> None:
+    for _ in range(2):
+        stage.add("true")
+    elsewhere = claims.Claimant(
+        lease_ms=60_000, agent="command", supervised=True, host="far", host_id="far-1-1", worker_pid=1
+    )
+    for _ in range(2):
+        stage.orchestrion.store.write(lambda tx: claims.claim(tx, elsewhere))
+    stage.orchestrion.kill("R1")
+    said = "its processes are on far and are ended there"
+    assert said in (stage.orchestrion.ended_elsewhere("R1") or "")
+    done = stage.orchestrion.clean_up_locks(0)
+    assert done["freed"] == 1
+    assert [note.startswith(f"R2: {said}") for note in done["notes"]] == [True]
+    unswept = stage.orchestrion.store.read(lambda tx: tx.all("unswept_runs"))
+    assert [row["id"] for row in unswept] == [1, 2]
+
+
+def test_nobody_is_told_that_a_dead_supervisor_s_agent_will_hear_a_message(stage: Stage) -> None:
+    leave_agent_alone(stage)
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.message("R1", "hurry")
+    assert refused.value.code == "supervisor_died"
+    stage.orchestrion.kill("R1")
 
 
 # -- the database -------------------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import random
 import re
 import shlex
 import subprocess
@@ -29,34 +28,29 @@ from orchestrion.core.errors import (
     AgentProblem,
     AlreadyTaken,
     Backpressure,
-    EnvironmentProblem,
     GitProblem,
-    NotFound,
     OrchestrionError,
     StaleRun,
     StoreProblem,
 )
 from orchestrion.core.masking import masked
 from orchestrion.core.model import name
-from orchestrion.core.project import Project, clone_id
+from orchestrion.core.project import Project, Standing, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import order, plan_clone, processes, reckoning, refs
+from orchestrion.runs import order, plan_clone, processes, refs
 from orchestrion.runs.agents.known import agent_named, needs_no_command, self_sufficient
-from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
+from orchestrion.runs.commits import style_of
+from orchestrion.runs.dead import DeadRuns, supervisor_lives, worker_lives
 from orchestrion.runs.failures import code_of, is_hopeless, words_of
 from orchestrion.runs.launch import Launcher, is_supervised
 from orchestrion.runs.launch import places as places_of
-from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.points import reach
-from orchestrion.runs.workspace import removal, work
-from orchestrion.runs.workspace.changes import FileChange, changes_of
-from orchestrion.runs.workspace.places import Workspace, former_home, workspaces_home
+from orchestrion.runs.workspace import removal
+from orchestrion.runs.workspace.places import former_home, workspaces_home
 from orchestrion.runs.workspace.project_repository import ProjectRepository
-from orchestrion.runs.workspace.publish import publish
-from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import budget, explain, files, finish, meter, permissions, reap, slots, tally
+from orchestrion.scheduler import budget, explain, finish, meter, permissions, reap, slots, tally
 from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler.presence import Presence
 from orchestrion.store import Store, Transaction
@@ -170,7 +164,17 @@ class Worker:
         self._host = host.here(self.environ)
         self._pid = os.getpid()
         self._start = processes.start_time(self._pid) or 0.0
-        self._stands = _identity(self.project.store_dir)
+        self._dead = DeadRuns(
+            self.store,
+            self.project,
+            self._repository,
+            self.config,
+            self.environ,
+            self._host,
+            self.warn,
+            (self._pid, self._start),
+        )
+        self._standing = Standing(self.project)
         self._roles = load_roles(self.project.root)
         clone = clone_id(self.project, create=True)
         self._home = workspaces_home(self.store.project_name, clone, self.project.root, self.environ)
@@ -238,7 +242,7 @@ class Worker:
 
     def _turn(self, drain: bool) -> bool:
         """Looks around once, and waits until there is a reason to look again. Whether it is done."""
-        self._refuse_moved()
+        self._standing.refuse_moved()
         self._look_after_runs()
         self._find_plans()
         launched = self._launched
@@ -301,17 +305,8 @@ class Worker:
             active += 1
         return active > 0
 
-    def _refuse_moved(self) -> None:
-        """Raises EnvironmentProblem when the project is not where it was: an open database file moves along."""
-        if _identity(self.project.store_dir) != self._stands:
-            raise EnvironmentProblem(
-                f"{self.project.root} was moved or deleted while a worker was at work there",
-                hint="start `orchestrion work` where the project is now",
-                code="project_moved",
-            )
-
     def _claim(self) -> claims.Claim | None:
-        self._refuse_moved()
+        self._standing.refuse_moved()
         claimant = self._claimant()
         try:
             claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
@@ -426,7 +421,7 @@ class Worker:
             "may_push": self.config["workspace.push"] == "allow",
             "nested_mb": self.config["workspace.nested_mb"],
             "ports": self.config["workspace.ports"],
-            "commits": asdict(commit_style(self.config)),
+            "commits": asdict(style_of(self.config)),
         }
 
     def _continued(self, tx: Transaction, task: Row, agent: str) -> dict[str, Any]:
@@ -448,20 +443,18 @@ class Worker:
         self._collect_children()
         orphaned = []
         for run in self._active_here():
-            if self._is_dead(run):
-                self._settle_dead(run["id"], "its supervisor died")
-            elif not self._is_mine(run) and not self._worker_lives(run):
+            if self._dead.is_dead(run):
+                self._dead.recover(run["id"], "its supervisor died")
+            elif not self._is_mine(run) and not worker_lives(run):
                 orphaned.append(run)
         if orphaned:
             self.store.write(lambda tx: self._adopt(tx, orphaned))
-        for run in self.store.read(lambda tx: tx.all("unswept_runs")):
-            if self._has_left(run) and self._is_dead(run):
-                self._settle_dead(run["id"], "it was ended, and its supervisor died")
+        self._dead.recover_interrupted()
         if self.store.read(reap.is_ahead):
             self.store.write(reap.bound)
         for run in self.store.read(reap.expired):
             if self._is_lost(run):
-                self._settle_dead(run["id"], reap.LEASE_OVER)
+                self._dead.recover(run["id"], reap.LEASE_OVER)
         if self.store.read(_is_anything_due):
             self.store.write(reap.due)
 
@@ -475,62 +468,10 @@ class Worker:
         a suspended machine loses nothing."""
         if not run["supervised"]:
             return True
-        if self._host.sees(run) and (self._is_of_clone(run) or _supervisor_lives(run)):
+        if self._host.sees(run) and (self._dead.is_of_clone(run) or supervisor_lives(run)):
             return False
         # Whether the work is in the plan already can only be told where the plan is.
-        return self._is_of_clone(run) or run["phase"] != Phase.MERGING
-
-    def _is_of_clone(self, run: Row) -> bool:
-        """Whether a worker of this clone launched the run; an older program did not say."""
-        return run["clone"] in (None, self.store.clone)
-
-    def _has_left(self, run: Row) -> bool:
-        """Whether what a run left (its workspace, its log) is here and of this clone."""
-        return self._is_of_clone(run) and self._host.keeps(run)
-
-    def _is_dead(self, run: Row) -> bool:
-        if not self._host.sees(run):
-            return bool(run["lease_until"] <= run["now"])
-        if run["pid"] is not None:
-            return not processes.is_alive(run["pid"], run["pid_start"])
-        if is_supervised(self._place(run["id"])):
-            return False
-        # Claimed and not launched: it is on its way only while its worker lives, if that is not this one.
-        return self._is_mine(run) or not self._worker_lives(run)
-
-    def _settle_dead(self, run: int, reason: str) -> None:
-        """Ends what a dead run left running, keeps its work, and moves its task on."""
-        place = order.made_folder(self.project.store_dir, run)
-        with removal.exclusive(place / "settle.lock") as mine:
-            if not mine:
-                return
-            try:
-                self._settle_alone(run, place, reason)
-            except StoreProblem:
-                raise
-            except Exception as problem:  # noqa: BLE001 - git is broken, say, or we are; it is looked at again
-                # The other runs must not wait for this one.
-                self.warn(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
-
-    def _settle_alone(self, one: int, place: Path, reason: str) -> None:
-        run = self._find(one)
-        if self._has_left(run) and self._host.sees(run):
-            processes.sweep(f"{self.store.uuid}/{name('R', one)}", place / "processes", places=self._places_of(one))
-        if self._has_left(run):
-            # What the dead did not tell stands in its log.
-            reckoning.reconcile(self.store, one, place / "log.jsonl", reckoning.begin_again)
-        reach("dead.swept")
-        # Only what is read now is the last word of the dead: it may have gone on since it was
-        # found active, and its own git may have moved the plan until a moment ago.
-        run = self._find(one)
-        if self._is_merged(run) and run["state"] in ACTIVE_RUN:
-            self._settle_merged(run)
-        elif run["state"] in ACTIVE_RUN or run["unswept"]:
-            saved = self._save_work(run)
-            reach("dead.saved")
-            back_off = finish.BackOff(self.config["retry.cap_s"], self.config["retry.jitter"], random.random)
-            self.store.write(lambda tx: _lose(tx, run, reason, saved, back_off))
-        reach("dead.settled")
+        return self._dead.is_of_clone(run) or bool(run["phase"] != Phase.MERGING)
 
     @cached_property
     def _repository(self) -> ProjectRepository | None:
@@ -540,81 +481,21 @@ class Worker:
             return None
         return ProjectRepository(root, git_dir, tuple(self.config["workspace.carry"]))
 
-    def _is_merged(self, run: Row) -> bool:
-        """Whether the run died between the swap of the plan's tip and its settlement."""
-        if run["phase"] != Phase.MERGING or not run["head_commit"] or self._repository is None:
-            return False
-        return PlanTip(self._repository.git, run["plan_name"]).contains(run["head_commit"])
-
-    def _settle_merged(self, run: Row) -> None:
-        assert self._repository is not None
-        tip = PlanTip(self._repository.git, run["plan_name"])
-        tip.follow()
-        commit = tip.get()
-
-        def settle(tx: Transaction) -> None:
-            finish.complete(tx, run["id"])
-            tx.run("plan_moves", plan=run["plan"], tip=commit)
-
-        with suppress(StaleRun):
-            self.store.write(settle)
-        if self._has_left(run):
-            with suppress(EnvironmentProblem):  # the sweep removes it
-                removal.remove(self._repository, Path(run["workspace"]))
-
-    def _save_work(self, run: Row) -> _Saved | None:
-        """Commits and publishes what the run left in its workspace, if there is any."""
-        if self._repository is None or run["phase"] == Phase.PREPARING or not self._has_left(run):
-            return None
-        path = Path(run["workspace"])
-        if not path.exists():
-            return None
-        isolation = "worktree" if (path / ".git").is_file() else "clone"
-        workspace = Workspace(path, run["branch"], run["base_commit"], isolation)
-        style = commit_style(self.config)
-        began = self.store.read(lambda tx: tx.the("plan_by_name", name=run["plan_name"])["began_checkout"])
-        project = self._repository.as_seen_from(began)
-        try:
-            who = committer(style, project.handed_on.effective, self.environ)
-            label, task = name("R", run["id"]), name("T", run["task"])
-            made = Authorship(who, f"{run['title']} (unfinished)", {TASK_TRAILER: task, RUN_TRAILER: label})
-            saved = work.salvage(project, workspace, made)
-            publish(project, workspace, saved)
-            remarks = json.dumps([remark.as_json() for remark in saved.remarks])
-            return _Saved(saved.head, changes_of(project, workspace, saved.head), remarks)
-        except (OrchestrionError, OSError):
-            return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
-
     def warn(self, warning: str) -> None:
         """Logs something; the same only once."""
         if warning not in self._told:
             self._told.add(warning)
             _log.warning(masked(warning))
 
-    def _place(self, run: int) -> Path:
-        return order.folder(self.project.store_dir, run)
-
-    def _places_of(self, run: int) -> dict[str, str]:
-        """Where the processes of a run belong; by its order, for the project may have been moved since."""
-        with suppress(NotFound):
-            return {"ORCHESTRION_PROJECT": order.read(self.project.store_dir, run).project}
-        return places_of(self.project.root, self.store.url)
-
-    def _find(self, run: int) -> Row:
-        return self.store.read(lambda tx: tx.the("run", id=run))
-
     def _active_here(self) -> list[Row]:
         runs = self.store.read(lambda tx: tx.all("active_runs", supervised=1))
-        return [run for run in runs if self._has_left(run) and self._host.sees(run)]
+        return [run for run in runs if self._dead.has_left(run) and self._host.sees(run)]
 
     def _own_runs(self) -> list[Row]:
         return [run for run in self._active_here() if self._is_mine(run)]
 
     def _is_mine(self, run: Row) -> bool:
         return bool(run["worker_pid"] == self._pid and run["worker_start"] == self._start)
-
-    def _worker_lives(self, run: Row) -> bool:
-        return run["worker_pid"] is not None and processes.is_alive(run["worker_pid"], run["worker_start"])
 
     def _collect_children(self) -> bool:
         """Forgets supervisors that ended; whether there were any."""
@@ -677,7 +558,7 @@ class Worker:
 
     def _is_over_here(self, run: Row) -> bool:
         """Whether a run of any project is over and its supervisor, which was here, gone."""
-        return run["state"] not in ACTIVE_RUN and self._host.sees(run) and not _supervisor_lives(run)
+        return run["state"] not in ACTIVE_RUN and self._host.sees(run) and not supervisor_lives(run)
 
     def _supervised(self, runs: Iterable[str]) -> set[str]:
         """Those whose supervisor lives: a run that was killed a moment ago is over, but may still save its work."""
@@ -774,48 +655,9 @@ class Worker:
                 self.warn(str(waiting))
 
 
-def _supervisor_lives(run: Row) -> bool:
-    return run["pid"] is not None and processes.is_alive(run["pid"], run["pid_start"])
-
-
 def _is_anything_due(tx: Transaction) -> bool:
     at = reap.next_timer(tx)
     return at is not None and at <= tx.the("clock")["now"]
-
-
-class _Saved(NamedTuple):
-    """The work of a run that died."""
-
-    #: The commit that has it.
-    head: str
-    changes: list[FileChange]
-    #: What a person should know, as JSON.
-    remarks: str
-
-
-def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None, back_off: finish.BackOff) -> None:
-    if saved:
-        tx.run("run_work_kept", run=run["id"], head_commit=saved.head, branch=run["branch"])
-        tx.run("run_remarks", run=run["id"], remarks=saved.remarks)
-        files.note_git(tx, run["id"], saved.head, saved.changes)
-    finish.lose(tx, run["id"], reason, back_off)
-    tx.run("run_swept", run=run["id"])
-
-
-def commit_style(config: Config) -> CommitStyle:
-    """How our own commits look, as the settings have it."""
-    return CommitStyle(
-        config["git.name"], config["git.email"], config["git.signoff"], config["git.sign"], config["git.message"]
-    )
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    """What tells a folder from another one at the same place; None: there is none."""
-    try:
-        found = folder.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:

@@ -1018,6 +1018,23 @@ def test_work_of_a_store_that_was_lost_does_not_come_back(stage: Stage) -> None:
     assert len(set(stage.git("rev-parse", *refs).split())) == 1
 
 
+def test_what_a_plan_of_a_lost_store_had_is_not_landed_for_one_that_never_began(stage: Stage) -> None:
+    done(stage, command="echo bad > bad.txt")
+    stage.close()
+    shutil.rmtree(stage.root / ".git" / "orchestrion")
+    stage.open()
+    stage.add("true")
+    assert stage.orchestrion.unlanded_plans() == []
+    stage.orchestrion.take_over("default")
+    for plan in (None, "default"):
+        with pytest.raises(NothingReady):
+            stage.orchestrion.land(plan, partial=True)
+    assert not (stage.root / "bad.txt").exists()
+    assert "bad" in stage.git("for-each-ref", "--format=%(contents:subject)", "refs/orchestrion/kept/plans")
+    refs = "refs/orchestrion/plans/default", "refs/heads/orchestrion/default", "main"
+    assert len(set(stage.git("rev-parse", *refs).split())) == 1
+
+
 def test_a_plan_that_has_moved_since_its_row_was_read_keeps_its_work(stage: Stage) -> None:
     done(stage)
     with stage.direct() as database:  # as for a run that read it before the first was settled

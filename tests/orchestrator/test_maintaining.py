@@ -430,6 +430,14 @@ def test_looking_works_without_a_record(reader: Orchestrator, action: str, level
     assert reader.maintenance_history()["maintenance"] == []
 
 
+def test_looking_at_files_needs_no_record(reader: Orchestrator, one: Orchestrator, root: Path) -> None:
+    (root / "a.txt").write_text("a\n")
+    one.report_files([{"path": "a.txt", "op": "create"}], task="T1")
+    (root / "a.txt").unlink()
+    assert [(file["path"], file["status"]) for file in reader.verify("T1")["files"]] == [("a.txt", "failed")]
+    assert "a.txt" in str(reader.recover("T1")["files"])
+
+
 def test_what_changes_something_is_refused(reader: Orchestrator) -> None:
     with pytest.raises(StoreProblem) as refused:
         reader.maintain("retention")

@@ -285,7 +285,7 @@ def test_a_sealed_run_that_is_lost_gives_its_task_back(board: Board) -> None:
 
 
 @pytest.mark.parametrize("supervised", [True, False])
-@pytest.mark.parametrize("end", ["killed", "cancelled", "completed"])
+@pytest.mark.parametrize("end", ["killed", "cancelled", "given up", "completed"])
 def test_what_others_ended_is_seen_to(board: Board, end: str, supervised: bool) -> None:
     task = board.add()
     run = board.take(task, supervised=supervised, host="here")
@@ -325,6 +325,7 @@ ENDS: dict[str, Callable[[Transaction, int], Any]] = {
     "released": finish.release,
     "killed": lambda tx, run: finish.kill(tx, run, "x"),
     "lost": lambda tx, run: finish.lose(tx, run, "x"),
+    "given up": lambda tx, run: finish.give_up(tx, run, "x"),
     "cancelled": lambda tx, run: decide.cancel(tx, tx.the("run", id=run)["task"], "x"),
 }
 

@@ -54,6 +54,32 @@ class Project(NamedTuple):
     git_dir: Path | None = None
 
 
+class Standing:
+    """Where a project stands while a program works in it: an open database file moves along with its folder."""
+
+    def __init__(self, project: Project) -> None:
+        self._project = project
+        self._folder = _identity(project.store_dir)
+
+    def refuse_moved(self) -> None:
+        """Raises EnvironmentProblem (``project_moved``) when the project is not where it was."""
+        if _identity(self._project.store_dir) != self._folder:
+            raise EnvironmentProblem(
+                f"{self._project.root} was moved or deleted while this program was at work there",
+                hint="start it again where the project is now",
+                code="project_moved",
+            )
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What tells a folder from another one at the same place; None: there is none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 class _Repository(NamedTuple):
     """A repository as its files describe it."""
 

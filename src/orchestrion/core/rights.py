@@ -67,8 +67,8 @@ class Caller(NamedTuple):
 _TABLE: dict[tuple[Role, InRun], str] = {
     ("read", "free"): """
         adr alerts all_runs artifact ask board brief_of brief_of_task budgets began checks_of completed_above debug
-        decision decisions diff doctor events family files_of finished_plans graph health health_of last_event
-        last_handoff limits_in_force list_runs list_sessions list_tasks load log log_lines log_page log_tail
+        decision decisions diff doctor ended_elsewhere events family files_of finished_plans graph health health_of
+        last_event last_handoff limits_in_force list_runs list_sessions list_tasks load log log_lines log_page log_tail
         maintenance_history measures messages_to metric_events overlaps overview permissions prime ready recover
         recover_stream refuse_idle role_name roles run run_detail run_diff schema search service_levels session_detail
         settings_in_force show slots stats status task task_files timeline to_record touched_files trend
@@ -85,9 +85,9 @@ _TABLE: dict[tuple[Role, InRun], str] = {
         reject remove_dependency reopen retry run_role start_run take_next update waive_dependency written
     """,
     ("admin", "closed"): """
-        cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts forget_requests
-        holder_of init is_key land log_in log_out look_for_alerts make_link migrate note_address page_address
-        pause provide_key recheck reconcile restart_server resume revoke_token send_traces serve set_slots
+        clean_up_locks cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts
+        forget_requests holder_of init is_key land log_in log_out look_for_alerts make_link migrate note_address
+        page_address pause provide_key recheck reconcile restart_server resume revoke_token send_traces serve set_slots
         set_up set_up_client take_over tokens visitor_of work work_on
     """,
 }

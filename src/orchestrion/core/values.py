@@ -155,7 +155,7 @@ def check_number(what: str, value: float | None, low: float, high: float) -> Non
     if value is not None and not low <= value <= high:
         raise InvalidInput(
             f"{what} must be from {low:g} to {high:g}, not {value}",
-            hint="choose a number between",
+            hint=f"the least is {low:g}, the most {high:g}",
             code=f"invalid_{what}",
         )
 

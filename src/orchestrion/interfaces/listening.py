@@ -40,7 +40,11 @@ def listen(host: str, port: int) -> socket.socket:
         listener.close()
         raise EnvironmentProblem(
             f"cannot listen on {host}:{port}: {error.strerror}",
-            hint="choose another with --port; 0 takes any that is free",
+            hint=(
+                "this machine has no such address: name one that it has with --host; 0.0.0.0 means all"
+                if error.errno == errno.EADDRNOTAVAIL
+                else "choose another with --port; 0 takes any that is free"
+            ),
             code="port_in_use" if error.errno == errno.EADDRINUSE else "no_port",
         ) from error
     listener.listen(BACKLOG)

@@ -33,7 +33,7 @@ def is_key(folder: Path, shown: str) -> bool:
     """Whether a caller showed the key."""
     try:
         key = (folder / NAME).read_bytes().strip()
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):
         return False
     return bool(key) and hmac.compare_digest(key, shown.encode("utf-8", "replace"))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,20 +55,20 @@ class GuardingCases(MaintenanceCases):
         return key.is_key(self.project.store_dir, shown)
 
     def note_address(self, address: str) -> None:
-        """Writes down where the server of this machine listens."""
-        private.write(self._address_file, address)
+        """Writes down where a server of this machine listens, beside other servers' addresses. Raises OSError."""
+        private.write(self._address_file(address), address)
 
     def forget_address(self, address: str) -> None:
-        """The server of this machine no longer listens there."""
-        if self._address() == address:
-            self._address_file.unlink(missing_ok=True)
+        """No server of this machine listens there any more."""
+        with suppress(OSError):
+            self._address_file(address).unlink(missing_ok=True)
 
     def page_address(self) -> str:
-        """Where the server of this machine listens. Raises NotFound (``no_server``)."""
-        address = self._address()
-        if not address or not _answers(address):
-            raise NotFound("no server of this project listens here", hint="`orchestrion serve`", code="no_server")
-        return address
+        """Where a server of this machine listens, the one that began last. Raises NotFound (``no_server``)."""
+        for address in self._addresses():
+            if _answers(address):
+                return address
+        raise NotFound("no server of this project listens here", hint="`orchestrion serve`", code="no_server")
 
     def make_link(self, address: str) -> str:
         """The page at ``address``, as an address that lets a browser in once, within an hour."""
@@ -88,12 +90,16 @@ class GuardingCases(MaintenanceCases):
         """A browser's session opens nothing any more."""
         logins.end(self.store, session)
 
-    def _address(self) -> str:
-        return self._address_file.read_text(encoding="utf-8") if self._address_file.exists() else ""
+    def _addresses(self) -> list[str]:
+        """Where servers said that they listen, the latest first; one that was killed could not take it back."""
+        found = []
+        for file in self.project.store_dir.glob("address*"):
+            with suppress(OSError):  # its server ends at this moment
+                found.append((file.stat().st_mtime_ns, file.read_text(encoding="utf-8")))
+        return [address for _, address in sorted(found, reverse=True)]
 
-    @property
-    def _address_file(self) -> Path:
-        return self.project.store_dir / "address"
+    def _address_file(self, address: str) -> Path:
+        return self.project.store_dir / f"address-{re.sub(r'[^0-9A-Za-z.]+', '-', address).strip('-')}"
 
     # -- requests that are sent twice -------------------------------------------------------------
 

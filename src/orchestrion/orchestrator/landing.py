@@ -69,7 +69,7 @@ class LandingCases(PlanCases):
         Conflict (``other_clone``, ``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ...),
         EnvironmentProblem (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
         """
-        from orchestrion.runs.plan_start import restored
+        from orchestrion.runs.plan_start import restored, set_aside
 
         if onto is not None and not onto.strip():
             raise InvalidInput(
@@ -87,8 +87,9 @@ class LandingCases(PlanCases):
         row = plan_found(self, chosen)
         self.store.read(lambda tx: clones.refuse_elsewhere(tx, row, "landing"))
         tip = self._tip_of(chosen)
+        is_another_s = set_aside(tip, row, lambda: self._has_begun(row))
         commit = restored(tip, row, lambda: plan_found(self, chosen))
-        if commit is None or commit == row["began_commit"]:
+        if is_another_s or commit is None or commit == row["began_commit"]:
             raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
         if not partial:
             self._refuse_open(row)
@@ -99,10 +100,11 @@ class LandingCases(PlanCases):
 
         Raises NotFound (``no_plan``; ``plan_lost``: says what to fetch), Conflict (``run_active``, ``plan_diverged``).
         """
-        from orchestrion.runs.plan_start import regained
+        from orchestrion.runs.plan_start import regained, set_aside
 
         row = self.store.read(lambda tx: plan_named(tx, plan))
         self.store.read(lambda tx: _refuse_active(tx, row))
+        set_aside(self._tip_of(plan), row, lambda: self._has_begun(row))
         commit = regained(self._tip_of(plan), row, self.store.read(lambda tx: clones.accepted(tx, row)))
 
         def bound(tx: Transaction) -> bool:
@@ -149,10 +151,15 @@ class LandingCases(PlanCases):
             )
         return plans[0]
 
+    def _has_begun(self, row: Row) -> bool:
+        return self.store.read(lambda tx: tx.one("run_that_began", plan=row["id"])) is not None
+
     def _is_unlanded(self, row: Row) -> bool:
-        from orchestrion.runs.plan_start import place_of
+        from orchestrion.runs.plan_start import never_began, place_of
 
         git = self._repository.git
+        if never_began(row, lambda: self._has_begun(row)):
+            return False
         try:
             commit = place_of(self._tip_of(row["name"]), row, lambda: plan_found(self, row["name"]))
         except (NotFound, Conflict):  # whoever lands it hears what to do

@@ -27,6 +27,7 @@ from orchestrion.ops.stale import Ages, Stale
 from orchestrion.orchestrator import documenting
 from orchestrion.orchestrator.checking import FETCH_WORK, PUT_BACK, HealthCases
 from orchestrion.orchestrator.finding import bounded
+from orchestrion.orchestrator.remains import dead_runs
 from orchestrion.scheduler import decide, finish, meter, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -190,13 +191,13 @@ class MaintenanceCases(HealthCases):
     # -- scan and clean up ----------------------------------------------------------------------
 
     def _scan(self, wanted: _Wanted) -> tuple[dict[str, Any], list[dict[str, Any]], list[str]]:
-        alive = self._living_runs()
+        dead = dead_runs(self)
         ages = Ages(self.config["stale.hours"], self.config["stale.roles"], self.config["stale.parents_h"])
         roles = set(load_roles(self.project.root))
 
         def look(tx: Transaction) -> tuple[list[Stale], list[Row]]:
             claims = tx.all("overdue_runs", ids=wanted.only, limit=stale.NAMED)
-            return stale.find(tx, ages, roles, wanted.only), [row for row in claims if row["id"] not in alive]
+            return stale.find(tx, ages, roles, wanted.only), [row for row in claims if not dead.lives_here(row)]
 
         left, claims = self.store.read(look)
         whole = wanted.scope == "full_project"
@@ -239,10 +240,11 @@ class MaintenanceCases(HealthCases):
         def end(tx: Transaction) -> bool:
             still = [one["id"] for one in tx.all("overdue_runs", ids=[row["task"]], limit=1)]
             if row["id"] in still:
-                finish.lose(tx, row["id"], "no sign of life")
+                finish.give_up(tx, row["id"], "no sign of life")
             return row["id"] in still
 
-        ended = dry_run or self.store.write(end)
+        is_over = None if dry_run else dead_runs(self).recovered(row, "no sign of life")
+        ended = dry_run or (self.store.write(end) if is_over is None else is_over)
         return {"did": "ended_claim", "run": name("R", row["id"]), "task": name("T", row["task"])} if ended else {}
 
     def _put_away(self, one: Stale, dry_run: bool) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import graph
-from orchestrion.core.errors import NotFound
+from orchestrion.core.errors import NotFound, StoreProblem
 from orchestrion.core.model import check_choice, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator.finding import plan_named
@@ -47,7 +47,12 @@ class PlanCases(RunCases):
             refuse_to_touch(tx, self.caller, document.name, keys=keys)
             return apply(tx, document, defaults, limits, began)
 
-        applied = (self.store.rehearse if dry_run else self.store.write)(applying)
+        try:
+            applied = (self.store.rehearse if dry_run else self.store.write)(applying)
+        except StoreProblem as problem:
+            if dry_run and problem.code == "store_read_only":
+                problem.hint = f"a dry run of a plan does all of it and undoes it; {problem.hint}"
+            raise
         idle = [name("T", applied.tasks[key]) for key in self._without_agent(document, set(applied.created))]
         return {**applied.as_json(), "without_agent": idle, "dry_run": dry_run}
 

@@ -270,18 +270,32 @@ class MemoryCases(ExamineCases):
     def _verified(self, recorded: Callable[[Transaction], list[Row]]) -> list[dict[str, Any]]:
         """Records with what came of holding them against what is there; those that failed first."""
         found = Filing(self.project).verdicts(self.store.read(recorded), self.store)
-        unseen = {one.row["id"]: one.detail for one in found if one.status == "pending"}
-
-        def keep(tx: Transaction) -> list[Row]:
-            files.keep(tx, [one for one in found if one.status != "pending"])
-            return recorded(tx)
-
-        rows = self.store.write(keep) if len(unseen) < len(found) else [one.row for one in found]
+        kept = {row["id"]: row for row in self._keep_verdicts(found, recorded)}
         shown = [
-            files.as_json(row, "pending", unseen[row["id"]]) if row["id"] in unseen else files.as_json(row)
-            for row in rows
+            files.as_json(kept[one.row["id"]])
+            if one.row["id"] in kept
+            else files.as_json(one.row, one.status, one.detail)
+            for one in found
         ]
         return sorted(shown, key=lambda one: (files.STATUSES.index(str(one["status"])), str(one["path"])))
+
+    def _keep_verdicts(self, found: Sequence[files.Verdict], recorded: Callable[[Transaction], list[Row]]) -> list[Row]:
+        """The records as they are then, but for what was not seen; none where the store may only be read."""
+        seen = [one for one in found if one.status != "pending"]
+        if not seen:
+            return []
+        ids = {one.row["id"] for one in seen}
+
+        def keep(tx: Transaction) -> list[Row]:
+            files.keep(tx, seen)
+            return [row for row in recorded(tx) if row["id"] in ids]
+
+        try:
+            return self.store.write(keep)
+        except StoreProblem as problem:
+            if problem.code != "store_read_only":
+                raise
+        return []
 
     # -- what the next one should know -----------------------------------------------------------
 

@@ -68,7 +68,6 @@ def anonymity_of(opened: Opening) -> str | None:
 
 def committer_of(opened: Opening, repository: ProjectRepository) -> Committer:
     """Who makes our commits in the project."""
-    from orchestrion.runs.commits import committer
-    from orchestrion.worker import commit_style
+    from orchestrion.runs.commits import committer, style_of
 
-    return committer(commit_style(opened.config), repository.handed_on.effective, opened.environ)
+    return committer(style_of(opened.config), repository.handed_on.effective, opened.environ)

@@ -19,6 +19,7 @@ from orchestrion.orchestrator import views
 from orchestrion.orchestrator.approval import refuse_unready
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded, plan_named
+from orchestrion.orchestrator.remains import dead_runs, elsewhere, end_remains
 from orchestrion.orchestrator.repository import committer_of, plan_found, repository_of, workspaces_home_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
@@ -404,8 +405,16 @@ class RunCases(TaskCases):
     # -- steering -----------------------------------------------------------------------------
 
     def kill(self, run: str, reason: str = "killed by a person") -> Run:
-        """Ends a run; its agent is stopped within a second. Raises StaleRun when it is over."""
-        return self._on_run(run, lambda tx, one: finish.kill(tx, one, reason))
+        """Ends a run; its agent is stopped within a second, here if its supervisor died. Raises StaleRun when it is
+        over.
+        """
+        self._on_run(run, lambda tx, one: finish.kill(tx, one, reason))
+        end_remains(self)
+        return self.run(run)
+
+    def ended_elsewhere(self, run: str) -> str | None:
+        """Who ends the processes of a run that was ended, where they are on another host; None: they are not."""
+        return elsewhere(self, self.run(run).row)
 
     def pause(self) -> None:
         """Workers claim nothing any more; runs go on."""
@@ -440,20 +449,25 @@ class RunCases(TaskCases):
         return self.store.write(set_and_list)
 
     def cleanup_stale_locks(self, max_age_seconds: float = 3600) -> int:
-        """Ends claims without a sign of life for so long, and frees what ended runs still hold. Returns how many.
+        """Ends claims without a sign of life for so long, and frees what ended runs still hold. Returns how many."""
+        return int(self.clean_up_locks(max_age_seconds)["freed"])
 
-        A supervised run of this machine whose supervisor lives is never touched.
+    def clean_up_locks(self, max_age_s: float = 3600) -> dict[str, Any]:
+        """The same: ``freed``, and ``notes`` on what other hosts have to end.
+
+        A supervised run with a living process on this machine is never touched; what is left of one whose supervisor
+        died is ended first, and its work kept.
         """
-        alive = self._living_runs()
-        return self.store.write(lambda tx: reap.cleanup_stale_locks(tx, max_age_seconds, alive))
-
-    def _living_runs(self) -> set[int]:
-        from orchestrion.runs import processes
-
-        runs = self.store.read(lambda tx: tx.all("active_runs", supervised=1))
-        return {
-            r["id"] for r in runs if r["pid"] and self.host.sees(r) and processes.is_alive(r["pid"], r["pid_start"])
-        }
+        dead, silent = dead_runs(self), self.store.read(lambda tx: reap.silent(tx, max_age_s))
+        recovered = {row["id"]: dead.recovered(row, "no sign of life") for row in silent}
+        seen_to = {run for run, is_over in recovered.items() if is_over is not None}
+        freed = self.store.write(lambda tx: reap.cleanup_stale_locks(tx, max_age_s, seen_to))
+        notes = [
+            f"{name('R', row['id'])}: {said}"
+            for row in silent
+            if row["id"] not in seen_to and (said := elsewhere(self, row))
+        ]
+        return {"freed": freed + sum(map(bool, recovered.values())), "notes": notes}
 
     def work(
         self,

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from orchestrion.core.errors import GitProblem
-from orchestrion.core.model import iso, number
-from orchestrion.core.states import TaskState
+from orchestrion.core.errors import Conflict, GitProblem
+from orchestrion.core.model import iso, name, number
+from orchestrion.core.states import ACTIVE_RUN, TaskState
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.metrics import MetricCases
+from orchestrion.orchestrator.remains import dead_runs
 from orchestrion.scheduler import decide, messages, overlap, permissions
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -64,9 +65,10 @@ class TalkCases(MetricCases):
         """Says something to a run's agent, and waits a moment for it to be heard.
 
         ``state`` is then ``given`` (``how``: while_running) or still ``waiting``, for the agent's
-        next turn. Raises NotFound, Conflict when the run is over or held by a client, InvalidInput.
+        next turn. Raises NotFound, Conflict when the run is over, dead or held by a client, InvalidInput.
         """
         one = number(run, "R")
+        self._refuse_dead(one)
         sent = self.store.write(lambda tx: messages.send(tx, one, text))
         end = time.monotonic() + wait_s
         while True:
@@ -75,6 +77,19 @@ class TalkCases(MetricCases):
             if found["state"] != "waiting" or left <= 0:
                 return views.message(found)
             self.store.wait_for_change(min(left, 0.25))
+
+    def _refuse_dead(self, run: int) -> None:
+        row = self.store.read(lambda tx: tx.one("run", id=run))
+        if row is None or row["state"] not in ACTIVE_RUN or not row["supervised"]:
+            return  # what is said of these stands in the transaction that sends
+        dead = dead_runs(self)
+        if dead.has_left(row) and dead.is_dead(row):
+            label = name("R", run)
+            raise Conflict(
+                f"the supervisor of {label} died: there is nobody to hear",
+                hint=f"`orchestrion kill {label}` ends what is left of it; `orchestrion work` tries its task again",
+                code="supervisor_died",
+            )
 
     def messages_to(self, run: str) -> list[dict[str, Any]]:
         """All that was said to a run's agent, oldest first."""

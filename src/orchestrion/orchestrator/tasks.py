@@ -17,6 +17,7 @@ from orchestrion.memory.roles import load_role, load_roles
 from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
 from orchestrion.orchestrator.judging import own_task, refuse_to_touch
+from orchestrion.orchestrator.remains import end_remains
 from orchestrion.scheduler import create, decide, shape
 from orchestrion.store import Transaction
 
@@ -157,9 +158,11 @@ class TaskCases(Finding):
     def cancel(self, task: str, reason: str, *, dependents: str = "block") -> Task:
         """Nobody wants the task any more; its children neither. ``dependents``: block or cancel."""
         check_choice("dependents", dependents, ("block", "cancel"))
-        return self._decide(
+        cancelled = self._decide(
             task, lambda tx, one: decide.cancel(tx, one, reason, cancel_dependents=dependents == "cancel")
         )
+        end_remains(self)
+        return cancelled
 
     def reject(self, task: str, reason: str) -> Task:
         """Work in review goes back; the reason stands in the next brief."""

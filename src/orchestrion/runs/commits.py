@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from orchestrion.core.config import Config
 from orchestrion.core.errors import EnvironmentProblem, GitProblem
 from orchestrion.runs.git import Git
 
@@ -40,6 +41,13 @@ class CommitStyle:
         for word, value in words.items():
             said = said.replace(word, value)
         return said
+
+
+def style_of(config: Config) -> CommitStyle:
+    """How our own commits look, as the settings have it."""
+    return CommitStyle(
+        config["git.name"], config["git.email"], config["git.signoff"], config["git.sign"], config["git.message"]
+    )
 
 
 @dataclass(frozen=True)

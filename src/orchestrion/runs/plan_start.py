@@ -45,17 +45,36 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any], again: Again, has_begun: Cal
     is_contained = tip.git.is_ancestor(found, begins)
     is_landed = plan["landed_commit"] == found
     # The row may be older than the ref. Who asks after having read the ref knows that no run has moved it there.
-    is_stale = not (is_contained or is_landed) and _never_began(plan) and not has_begun()
-    if is_stale:
+    if not (is_contained or is_landed) and never_began(plan, has_begun):
         # Of a store that was lost: this plan has no work yet, whatever one of its name had.
-        tip.git.swap_ref(f"refs/orchestrion/kept/plans/{plan['name']}/{found[:12]}", found, None)
-    if not (is_contained or is_landed or is_stale) or not tip.move(begins, found):
+        is_mine = _keep_aside(tip, found, begins)
+        return Start(begins if is_mine else tip.get(), is_new=is_mine)
+    if not (is_contained or is_landed) or not tip.move(begins, found):
         return Start(tip.get(), is_new=False)
-    if is_stale and tip.git.tip(tip.branch) == found:
-        publish.follow(tip.git, tip.branch, begins)
     tip.follow()
     is_news = is_contained and not is_landed and found != plan["began_commit"]
     return Start(begins, is_new=True, landed=found if is_news else None)
+
+
+def set_aside(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> bool:
+    """Whether no run of a plan (its row) began in this store. What a ref of its name has that is not on the plan's
+    branch is kept aside then, as at the plan's start: it is of a lost store, or of the project that this repository
+    was copied from.
+    """
+    found, begins = tip.read(), _beginning(tip.git, plan)
+    if not never_began(plan, has_begun):
+        return False
+    if found is not None and begins is not None and not tip.git.is_ancestor(found, begins):
+        _keep_aside(tip, found, begins)
+    return True
+
+
+def never_began(plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> bool:
+    """Whether no run of a plan (its row) began in this store, so that its ref is not its own.
+
+    Version 0.1.0 wrote down neither where a plan began nor where it is.
+    """
+    return plan["tip"] is None and plan["began_commit"] is not None and not has_begun()
 
 
 def start_elsewhere(git: Git, plan: Mapping[str, Any]) -> Start:
@@ -176,9 +195,15 @@ def _diverged(tip: PlanTip, known: str, found: str) -> Conflict:
     )
 
 
-def _never_began(plan: Mapping[str, Any]) -> bool:
-    """Whether the row knows of no run that began; version 0.1.0 wrote down neither."""
-    return plan["tip"] is None and plan["began_commit"] is not None
+def _keep_aside(tip: PlanTip, found: str, begins: str) -> bool:
+    """Lets a plan begin anew, what its ref has kept under another name; whether it did, and nobody was first."""
+    tip.git.swap_ref(f"refs/orchestrion/kept/plans/{tip.plan}/{found[:12]}", found, None)
+    if not tip.move(begins, found):
+        return False
+    if tip.git.tip(tip.branch) == found:
+        publish.follow(tip.git, tip.branch, begins)
+    tip.follow()
+    return True
 
 
 def _beginning(git: Git, plan: Mapping[str, Any]) -> str | None:

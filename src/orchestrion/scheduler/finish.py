@@ -284,6 +284,12 @@ def lose(tx: Transaction, run: int, reason: str, back_off: BackOff | None = None
     return TaskState.PENDING
 
 
+def give_up(tx: Transaction, run: int, reason: str) -> None:
+    """As ``lose``, by somebody who cannot see to what the run left: that is kept in mind for its own host."""
+    tx.run("run_interrupted", run=run)
+    lose(tx, run, reason)
+
+
 def _interrupt(tx: Transaction, row: Row) -> None:
     """Somebody else ends a run: what it leaves is to be swept, by its supervisor or in its place."""
     if not tx.run("run_interrupted", run=row["id"]):

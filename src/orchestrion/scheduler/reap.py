@@ -58,22 +58,26 @@ def next_timer(tx: Transaction) -> int | None:
     return None if at is None else int(at)
 
 
-def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
-    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over, or has not begun.
-
-    ``alive`` are runs whose process is known to live: they stay. Slots and merge queues of
-    runs that ended are freed. Returns how many locks were released.
-    """
+def silent(tx: Transaction, max_age_s: float) -> list[Row]:
+    """Active runs that ``cleanup_stale_locks`` would end if none of them lived. Raises InvalidInput."""
     if not 0 <= max_age_s <= 1e9:
         raise InvalidInput(
             f"an age must be from 0 to 1e9 seconds, not {max_age_s}", hint="3600 is an hour", code="invalid_age"
         )
+    return tx.all("silent_runs", age_ms=int(max_age_s * 1000))
+
+
+def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
+    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over, or has not begun.
+
+    ``alive`` are runs that are seen to by others, or whose process is known to live: they stay. Slots and merge
+    queues of runs that ended are freed. Returns how many locks were released.
+    """
+    stale = [run["id"] for run in silent(tx, max_age_s) if run["id"] not in alive]
     released = slots.recount(tx)
-    for run in tx.all("silent_runs", age_ms=int(max_age_s * 1000)):
-        if run["id"] not in alive:
-            finish.lose(tx, run["id"], "no sign of life")
-            released += 1
-    return released
+    for run in stale:
+        finish.give_up(tx, run, "no sign of life")
+    return released + len(stale)
 
 
 def _client_leases(tx: Transaction) -> int:

@@ -84,7 +84,10 @@ _PROBLEMS = {
         "store_corrupt",
         "this file is not a SQLite database, or its first page is damaged: name another, or {copy}",
     ),
-    sqlite3.SQLITE_CANTOPEN: ("store_unreachable", "check that the folder exists and may be written"),
+    sqlite3.SQLITE_CANTOPEN: (
+        "store_unreachable",
+        "check that the file may be read and written, and that its folder exists and may be written",
+    ),
     sqlite3.SQLITE_IOERR: ("store_unreachable", "check the disk"),
 }
 

@@ -390,7 +390,7 @@ def test_roles_and_config(project: Place) -> None:
 def test_cleanup_and_migrate(project: Place) -> None:
     project("add", "x")
     project("claim", "--lease", "1")
-    assert project.json("cleanup", "--max-age", "0") == {"freed": 1}
+    assert project.json("cleanup", "--max-age", "0") == {"freed": 1, "notes": []}
     assert project("cleanup").out == "nothing was stale\n"
     for age in ("-1", "nan", "inf"):
         project("cleanup", "--max-age", age, code=6)

@@ -107,6 +107,20 @@ def test_a_plan_becomes_tasks(visitor: Visitor) -> None:
     assert "line" in problem["detail"]
 
 
+def test_no_counter_of_runs_falls(visitor: Visitor) -> None:
+    """A run is counted once it is over: an active one would leave its state again."""
+
+    def counted() -> list[str]:
+        lines = visitor.ask("GET", "/metrics").text.splitlines()
+        return [line for line in lines if line.startswith("orchestrion_run") and "_total{" in line]
+
+    visitor.post("tasks", {"title": "x"})
+    run = visitor.post("tasks/T1/claim")["run"]
+    assert counted() == []
+    visitor.post(f"runs/{run}/done", {"summary": "done"})
+    assert 'orchestrion_runs_total{agent="",state="succeeded"} 1.0' in counted()
+
+
 def test_memory_is_there(visitor: Visitor) -> None:
     made = visitor.ask("POST", "decisions", json={"title": "Use SQL", "decision": "yes", "impact": "high"})
     assert (made.status_code, made.headers["location"]) == (201, "/api/v1/decisions/D1")

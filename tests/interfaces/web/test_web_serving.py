@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -33,6 +35,65 @@ def test_sigterm_ends_it_in_order(site: Site) -> None:
         assert served.process.wait(20) == 0
 
 
+def test_the_server_that_lives_is_found_whatever_became_of_others(site: Site) -> None:
+    with site.served() as first:
+        with site.served() as second:
+            assert second.address in site.run("open", "--json").stdout
+            second.process.send_signal(signal.SIGTERM)
+            assert second.process.wait(20) == 0
+        assert first.address in site.run("open", "--json").stdout
+        with site.served() as killed:
+            killed.process.kill()
+            killed.process.wait()
+        assert first.address in site.run("open", "--json").stdout
+        first.process.send_signal(signal.SIGTERM)
+        assert first.process.wait(20) == 0
+    assert json.loads(site.run("open", "--json").stderr)["error"]["code"] == "no_server"
+
+
+@pytest.mark.parametrize("command", ["serve", "up"])
+def test_it_ends_when_its_project_is_moved_and_says_so_once(site: Site, command: str) -> None:
+    with site.served(command=command) as served:
+        site.root.rename(site.root.with_name("moved"))
+        assert served.process.wait(PATIENCE_S) == 7
+        wait_for(lambda: any("start it again where the project is now" in line for line in served.said))
+    said = "".join(served.said)
+    assert said.count("was moved or deleted while this program was at work there") == 1
+    assert "begins anew" not in said
+    assert said.count("the journal cannot be read") <= 1
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_a_project_that_may_only_be_read_is_served_for_looking(site: Site, has_key: bool) -> None:
+    del site.environ["ORCHESTRION_DB"]
+    with site.open() as orchestrion:
+        orchestrion.add("shown")
+        if has_key:
+            orchestrion.provide_key()
+    with read_only(site.root), site.served() as served:
+        way_in = wait_for(lambda: next((line for line in served.said if "can look" in line), None))
+        assert ("nobody can act" in way_in) is not has_key
+        assert any("`orchestrion open` will not find it" in line for line in served.said)
+        status, found = served.ask("GET", "/api/v1/tasks", **({} if has_key else {"Authorization": ""}))
+        assert (status, [task["title"] for task in found["tasks"]]) == (200, ["shown"])
+        assert served.ask("POST", "/api/v1/tasks", {"title": "x"}, Authorization="Bearer orch_key_x")[0] == 401
+        served.process.send_signal(signal.SIGTERM)
+        assert served.process.wait(20) == 0
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    """For a block a folder is on a file system that is mounted read-only."""
+    mounted = subprocess.run(["mount", "--bind", folder, folder], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.decode()}")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", folder], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
 def test_a_port_in_use_is_said(site: Site) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -46,6 +107,10 @@ def test_what_is_no_address_is_said(site: Site) -> None:
     done = site.run("serve", "--host", "example.org")
     assert done.returncode == 6
     assert "is no address" in done.stderr
+    done = site.run("serve", "--host", "203.0.113.9", "--port", "0")
+    assert done.returncode == 7
+    assert "with --host" in done.stderr
+    assert "--port" not in done.stderr
 
 
 def test_every_other_address_demands_tokens(site: Site) -> None:

@@ -141,8 +141,9 @@ class Served:
         """Status and content of the answer to a request, with the key unless it shows something else."""
         connection = HTTPConnection(self.address, timeout=PATIENCE_S)
         try:
-            sent = {"Authorization": f"Bearer {self._key()}"}
-            sent |= {key.replace("_", "-"): value for key, value in headers.items()}
+            sent = {key.replace("_", "-"): value for key, value in headers.items()}
+            if "Authorization" not in sent:
+                sent["Authorization"] = f"Bearer {self._key()}"
             if body is not None:
                 sent.setdefault("Content-Type", "application/json")
             connection.request(method, path, None if body is None else json.dumps(body), sent)

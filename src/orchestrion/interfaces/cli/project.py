@@ -87,13 +87,13 @@ def config_show(call: Call) -> None:
 )
 def cleanup(call: Call, max_age: float) -> None:
     """Ends claims that gave no sign of life for so long, and frees what ended runs still hold. A run of
-    this machine whose process lives is never touched.
+    this machine whose process lives is never touched; what is left of one whose supervisor died is ended, and
+    its work kept.
     """
     with call.open() as orchestrion:
-        freed = orchestrion.cleanup_stale_locks(max_age)
-    call.answer(
-        {"freed": freed}, lambda: [f"{output.count(freed, 'stale lock')} freed" if freed else "nothing was stale"]
-    )
+        done = orchestrion.clean_up_locks(max_age)
+    said = f"{output.count(done['freed'], 'stale lock')} freed" if done["freed"] else "nothing was stale"
+    call.answer(done, lambda: [said, *map(output.plain, done["notes"])])
 
 
 @command("migrate", "orchestrion migrate")

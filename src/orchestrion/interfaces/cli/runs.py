@@ -84,9 +84,9 @@ def kill(call: Call, run: str | None, reason: str | None) -> None:
     with call.open() as orchestrion:
         given = {"reason": reason} if reason else {}
         found = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given).as_json()
-    call.answer(
-        found, lambda: [f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"]
-    )
+        note = orchestrion.ended_elsewhere(found["id"])
+    said = f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"
+    call.answer({**found, "note": note}, lambda: [said, *([output.plain(note)] if note else [])])
 
 
 @command("pause", "orchestrion pause")

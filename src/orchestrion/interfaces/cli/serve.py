@@ -23,7 +23,7 @@ def _served(function: Any) -> Any:
             click.option(
                 "--port", metavar="N", type=click.IntRange(0, 65535), default=7117, show_default=True, help="With it."
             ),
-            click.option("--tokens", is_flag=True, help="Ask everybody for a token, on this machine too."),
+            click.option("--tokens", is_flag=True, help="Ask everybody for a token; on this machine the key does too."),
             click.option(
                 "--log",
                 type=click.Choice(["quiet", "normal", "all"]),

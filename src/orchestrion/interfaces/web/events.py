@@ -80,16 +80,22 @@ class Events:
     def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
         store = self._house.cases.store
         journal: Journal | None = None
+        trouble = ""
         try:
             while not self._stopping.is_set():
                 try:
                     journal = journal or self._begun(Journal(store), loop)
                     found, more = journal.advance()
+                    if trouble:
+                        logs.log.warning("the journal can be read again")
+                        trouble = ""
                     self._hand_over(loop, found, journal.last, there=not more and not journal.doubts)
                     if not more:
                         store.wait_for_change(_DOUBTING_S if journal.doubts else _GLANCE_S)
                 except OrchestrionError as problem:
-                    logs.log.warning("the journal cannot be read: %s", problem.message)
+                    if problem.code != trouble:
+                        logs.log.warning("the journal cannot be read: %s", problem.message)
+                    trouble = problem.code
                     store.close()
                     self._stopping.wait(_AWAY_S)
         finally:

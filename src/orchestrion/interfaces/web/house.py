@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -17,7 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from orchestrion.core.errors import Backpressure
+from orchestrion.core.errors import Backpressure, EnvironmentProblem, OrchestrionError
+from orchestrion.core.project import Standing
 from orchestrion.orchestrator.opening import user_of
 
 if TYPE_CHECKING:
@@ -111,7 +114,16 @@ class House:
         self.cookie = f"orchestrion_{_short(f'{cases.store.uuid}/{cases.store.project_name}')}"
         #: Whose key it is.
         self.user = user_of(cases.environ).partition(":")[2]
-        cases.provide_key()
+        #: Why nobody of this machine may act: no key can be made here, and there is none; None: one is there.
+        self.no_key: OrchestrionError | None = None
+        try:
+            cases.provide_key()
+        except EnvironmentProblem as problem:
+            self.no_key = problem
+        #: Where the project is; a server does not outlive that.
+        self.standing = Standing(cases.project)
+        #: Why the server ended itself; None: it was told to, or goes on.
+        self.ended_by: OrchestrionError | None = None
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
 
     @classmethod
@@ -136,6 +148,12 @@ class House:
     def on_behalf_of(self, caller: Caller) -> Orchestrator:
         """The use cases, for ``caller``."""
         return self.cases.as_(caller)
+
+    def end(self, problem: OrchestrionError) -> None:
+        """The server cannot go on: it ends as if it were told to, and says why."""
+        if self.ended_by is None:
+            self.ended_by = problem
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def close(self) -> None:
         """Waits for what is being done, ends the threads, and gives the database back."""

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import PlainTextResponse, Response
 
 from orchestrion.core.errors import OrchestrionError
+from orchestrion.core.states import ACTIVE_RUN
 from orchestrion.interfaces.web.house import BOUNDS, House
 from orchestrion.interfaces.web.problems import Json
 from orchestrion.interfaces.web.routing import At
@@ -93,12 +94,14 @@ def _of_roles(levels: list[Mapping[str, Any]]) -> Iterator[str]:
         yield from _gauge(f"ready_to_completed_{key}_seconds", f"{said} from ready to completed in 7 days", took)
 
 
-def _of_runs(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+def _of_runs(found: list[Mapping[str, Any]]) -> Iterator[str]:
+    # An active run leaves its state again, and a counter never falls.
+    rows = [row for row in found if row["state"] not in ACTIVE_RUN]
     for key, called, said in (
-        ("total", "runs", "Runs by agent and state"),
-        ("usd", "cost_usd", "What runs cost, as far as known"),
-        ("input", "tokens_input", "Tokens read"),
-        ("output", "tokens_output", "Tokens written"),
+        ("total", "runs", "Ended runs by agent and state"),
+        ("usd", "cost_usd", "What ended runs cost, as far as known"),
+        ("input", "tokens_input", "Tokens that ended runs read"),
+        ("output", "tokens_output", "Tokens that ended runs wrote"),
     ):
         yield from _counter(called, said, [({"agent": r["agent"], "state": r["state"]}, r[key]) for r in rows])
     seconds = [({"agent": r["agent"], "state": r["state"]}, r["ms"] / 1000) for r in rows]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrion.core.errors import StoreProblem
 from orchestrion.core.extras import require
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def serve(
 ) -> None:
     """Serves until it is told to stop, and with ``work`` keeps agents busy.
 
-    Raises InvalidInput, EnvironmentProblem, NotFound, StoreProblem.
+    Raises InvalidInput, EnvironmentProblem (``project_moved``, ...), NotFound, StoreProblem.
     """
     _look_for_libraries()
     from orchestrion.interfaces.listening import is_this_machine, listen
@@ -56,6 +57,8 @@ def serve(
                 serving.serve(house, listener, host, lambda address: _say_where(house, address))
         finally:
             house.close()
+        if house.ended_by is not None:
+            raise house.ended_by
     finally:
         listener.close()
 
@@ -90,10 +93,26 @@ def _say_who_may_come(house: House) -> None:
 def _say_where(house: House, address: str) -> None:
     """Where it listens, and an address by which this user's browser comes in."""
     _say(f"listening on {address}")
-    house.cases.note_address(address)
-    house.stopping.append(partial(house.cases.forget_address, address))
+    try:
+        house.cases.note_address(address)
+    except OSError as problem:
+        _say(f"`orchestrion open` will not find it: {problem.strerror or problem}: {house.cases.project.store_dir}")
+    else:
+        house.stopping.append(partial(house.cases.forget_address, address))
     if not house.tokens_needed:
-        _say(f"open {house.cases.make_link(address)} (once, within an hour; `orchestrion open` makes another)")
+        _say(_way_in(house, address))
+
+
+def _way_in(house: House, address: str) -> str:
+    """How a browser of this user comes in; where nothing can be kept it looks, as everybody here may."""
+    if house.no_key is not None:
+        return f"nobody can act, everybody here can look: {house.no_key.message}; {house.no_key.hint}, then begin anew"
+    try:
+        return f"open {house.cases.make_link(address)} (once, within an hour; `orchestrion open` makes another)"
+    except StoreProblem as problem:
+        if problem.code != "store_read_only":
+            raise
+        return f"everybody here can look, and nothing can be changed: {problem.message}; {problem.hint}"
 
 
 def _say(line: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from orchestrion.core.errors import OrchestrionError
+from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
 from orchestrion.interfaces.web import logs
 from orchestrion.interfaces.web.house import House
 
 #: Old answers and alerts are dropped so often, in seconds.
 TIDY_S = 3600.0
+#: Whether the project is where it was is looked at so often, in seconds.
+STANDS_S = 2.0
 #: What ended is sent so often, in seconds.
 SEND_S = 2.0
 #: The end of a round is waited for so long, in seconds.
@@ -24,6 +26,7 @@ class Watch:
         cases = house.cases
         self._rounds = [
             Round(house, "alerts", house.config["alerts.every_s"], lambda: _tell(house)),
+            Round(house, "project", STANDS_S, lambda: _end_with_project(house)),
             Round(house, "tidy", TIDY_S, lambda: (cases.forget_requests(), cases.forget_alerts())),
         ]
         if cases.collector:
@@ -74,6 +77,13 @@ class Round(threading.Thread):
             self._trouble = problem.code
         else:
             self._trouble = ""
+
+
+def _end_with_project(house: House) -> None:
+    try:
+        house.standing.refuse_moved()
+    except EnvironmentProblem as problem:
+        house.end(problem)
 
 
 def _tell(house: House) -> None:

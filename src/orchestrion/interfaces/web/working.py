@@ -1,7 +1,8 @@
 """The worker of ``orchestrion up``: beside the server, in the same process.
 
 Runs are nobody's children: when this process ends, however suddenly, they go on, and the next
-worker takes them over. A worker that breaks (the database was away too long) begins anew.
+worker takes them over. A worker that breaks (the database was away too long) begins anew; one
+whose project was moved ends with the server.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Working:
     """A thread that keeps agents busy as long as the server serves."""
 
     def __init__(self, house: House, slots: int | None, agent: str | None) -> None:
+        self._house = house
         self._cases = house.cases.on_behalf_of("worker")
         self._slots = slots
         self._agent = agent
@@ -61,6 +63,10 @@ class Working:
         try:
             self._cases.work(slots=self._slots, agent=self._agent, worker=self._begin)
         except OrchestrionError as problem:
+            if problem.code == "project_moved":
+                self._stopping.set()
+                self._house.end(problem)
+                return
             logs.log.error("the worker broke, and begins anew: %s", problem.message)
         except Exception:  # noqa: BLE001 - whatever it was, the server must not be left without a worker
             logs.log.exception("the worker broke, and begins anew")

@@ -39,7 +39,7 @@ group by l.role order by l.role
 
 -- name: overdue_runs
 -- Active runs whose lease has run out: nobody gave a sign of life in time; or it lasts longer than a lease can.
-select r.id, r.task, r.actor, r.agent, r.host, r.host_id, r.pid, r.pid_start, r.supervised, r.lease_until, r.lease_ms, {now} as now
+select r.*, {now} as now
 from runs r
 where r.project = :project and r.state in ('starting', 'running')
   and (r.lease_until < {now} or r.lease_until > {now} + 2 * r.lease_ms)

@@ -150,7 +150,7 @@ order by lease_until limit 100
 
 -- name: silent_runs
 -- Active runs that did not renew their lease for a time, or were claimed while the clock ran ahead.
-select r.* from runs r
+select r.*, {now} as now from runs r
 where r.state in ('starting', 'running') and r.project = :project
   and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms
        or r.lease_until > {now} + 2 * r.lease_ms)

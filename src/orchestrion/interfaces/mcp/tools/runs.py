@@ -81,7 +81,9 @@ def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
 def kill(call: ToolCall) -> dict[str, Any]:
     """Ends a run."""
     reason = call.given["reason"] or "killed by a client"
-    return _shown(call.cases.kill(call.given["run_id"].strip(), reason).as_json())
+    killed = call.cases.kill(call.given["run_id"].strip(), reason).as_json()
+    note = call.cases.ended_elsewhere(killed["id"])
+    return {**_shown(killed), **({"note": note} if note else {})}
 
 
 def message(call: ToolCall) -> dict[str, Any]:

@@ -1,0 +1,227 @@
+"""What becomes of a run whose supervisor died: whoever finds it so ends it, in this one way.
+
+What it left running on this host is ended, then what it left in its workspace is kept, and its
+task moves on. A worker does so at every look around; kill, cancel and cleanup do it at once, for
+there may be no worker. What is of another host or another clone is never touched here: its pids
+mean others, and its folders are not there.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from orchestrion.core.config import Config
+from orchestrion.core.errors import EnvironmentProblem, NotFound, OrchestrionError, StaleRun, StoreProblem
+from orchestrion.core.host import Host
+from orchestrion.core.model import name
+from orchestrion.core.project import Project
+from orchestrion.core.states import ACTIVE_RUN, Phase
+from orchestrion.runs import order, processes, reckoning
+from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, committer, style_of
+from orchestrion.runs.failures import words_of
+from orchestrion.runs.launch import is_supervised
+from orchestrion.runs.launch import places as places_of
+from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.points import reach
+from orchestrion.runs.workspace import removal, work
+from orchestrion.runs.workspace.changes import FileChange, changes_of
+from orchestrion.runs.workspace.places import Workspace
+from orchestrion.runs.workspace.project_repository import ProjectRepository
+from orchestrion.runs.workspace.publish import publish
+from orchestrion.runs.workspace.submodules import Authorship
+from orchestrion.scheduler import files, finish
+from orchestrion.store import Store, Transaction
+from orchestrion.store.store import Row
+
+
+@dataclass
+class DeadRuns:
+    """Tells which runs of this host and clone are dead, and recovers what they left."""
+
+    store: Store
+    project: Project
+    #: The user's repository; None: the project has none.
+    repository: ProjectRepository | None
+    config: Config
+    environ: Mapping[str, str]
+    host: Host
+    #: Called with what a person should know.
+    warn: Callable[[str], None]
+    #: The worker that looks, which knows what it launched itself; None: somebody else.
+    worker: processes.Process | None = None
+
+    def has_left(self, run: Row) -> bool:
+        """Whether what a run left (its workspace, its log) is here and of this clone."""
+        return self.is_of_clone(run) and self.host.keeps(run)
+
+    def is_of_clone(self, run: Row) -> bool:
+        """Whether a worker of this clone launched the run; an older program did not say."""
+        return run["clone"] in (None, self.store.clone)
+
+    def is_dead(self, run: Row) -> bool:
+        """Whether nobody supervises a run that left something here. Elsewhere its lease alone can say so."""
+        if not self.host.sees(run):
+            return bool(run["lease_until"] <= run["now"])
+        if run["pid"] is not None:
+            return not supervisor_lives(run)
+        if is_supervised(order.folder(self.project.store_dir, run["id"])):
+            return False
+        # Claimed and not launched: it is on its way only while its worker lives, if that is not the one that looks.
+        return self._is_of_worker(run) or not worker_lives(run)
+
+    def lives_here(self, run: Row) -> bool:
+        """Whether a supervised run has processes on this host that are not this clone's to end, or are at work."""
+        if not run["supervised"] or not self.host.sees(run):
+            return False
+        if self.has_left(run):
+            return not self.is_dead(run)
+        is_on_its_way = run["pid"] is None and worker_lives(run)
+        return is_on_its_way or supervisor_lives(run) or bool(processes.marked(self._marker(run["id"])))
+
+    def recover_interrupted(self) -> None:
+        """Sees to the runs that somebody ended whose supervisor is not there to do so."""
+        for run in self.store.read(lambda tx: tx.all("unswept_runs")):
+            if self.has_left(run) and self.is_dead(run):
+                self.recover(run["id"], "it was ended, and its supervisor died")
+
+    def recovered(self, run: Row, reason: str) -> bool | None:
+        """Recovers a silent run that is dead and of this host; whether it is over now.
+
+        False: it lives, or cannot be settled yet, so it is not to be ended; None: nothing of it is to be seen to here.
+        """
+        if self.lives_here(run):
+            return False
+        if not run["supervised"] or not self.has_left(run) or not self.is_dead(run):
+            return None
+        self.recover(run["id"], reason)
+        return self._find(run["id"])["state"] not in ACTIVE_RUN
+
+    def recover(self, run: int, reason: str) -> None:
+        """Ends what a dead run left running, keeps its work, and moves its task on. Raises StoreProblem."""
+        place = order.made_folder(self.project.store_dir, run)
+        with removal.exclusive(place / "settle.lock") as mine:
+            if not mine:
+                return
+            try:
+                self._recover_alone(run, place, reason)
+            except StoreProblem:
+                raise
+            except Exception as problem:  # noqa: BLE001 - git is broken, say, or we are; it is looked at again
+                # The other runs must not wait for this one.
+                self.warn(f"{name('R', run)} is dead, but cannot be settled yet: {words_of(problem)}")
+
+    def _recover_alone(self, one: int, place: Path, reason: str) -> None:
+        run = self._find(one)
+        if self.has_left(run) and self.host.sees(run):
+            processes.sweep(self._marker(one), place / "processes", places=self._places_of(one))
+        if self.has_left(run):
+            # What the dead did not tell stands in its log.
+            reckoning.reconcile(self.store, one, place / "log.jsonl", reckoning.begin_again)
+        reach("dead.swept")
+        # Only what is read now is the last word of the dead: it may have gone on since it was
+        # found active, and its own git may have moved the plan until a moment ago.
+        run = self._find(one)
+        if self._is_merged(run) and run["state"] in ACTIVE_RUN:
+            self._settle_merged(run)
+        elif run["state"] in ACTIVE_RUN or run["unswept"]:
+            saved = self._save_work(run)
+            reach("dead.saved")
+            back_off = finish.BackOff(self.config["retry.cap_s"], self.config["retry.jitter"], random.random)
+            self.store.write(lambda tx: _lose(tx, run, reason, saved, back_off))
+        reach("dead.settled")
+
+    def _is_merged(self, run: Row) -> bool:
+        """Whether the run died between the swap of the plan's tip and its settlement."""
+        if run["phase"] != Phase.MERGING or not run["head_commit"] or self.repository is None:
+            return False
+        return PlanTip(self.repository.git, run["plan_name"]).contains(run["head_commit"])
+
+    def _settle_merged(self, run: Row) -> None:
+        assert self.repository is not None
+        tip = PlanTip(self.repository.git, run["plan_name"])
+        tip.follow()
+        commit = tip.get()
+
+        def settle(tx: Transaction) -> None:
+            finish.complete(tx, run["id"])
+            tx.run("plan_moves", plan=run["plan"], tip=commit)
+
+        with suppress(StaleRun):
+            self.store.write(settle)
+        if self.has_left(run):
+            with suppress(EnvironmentProblem):  # the sweep removes it
+                removal.remove(self.repository, Path(run["workspace"]))
+
+    def _save_work(self, run: Row) -> _Saved | None:
+        """Commits and publishes what the run left in its workspace, if there is any."""
+        if self.repository is None or run["phase"] == Phase.PREPARING or not self.has_left(run):
+            return None
+        path = Path(run["workspace"])
+        if not path.exists():
+            return None
+        isolation = "worktree" if (path / ".git").is_file() else "clone"
+        workspace = Workspace(path, run["branch"], run["base_commit"], isolation)
+        style = style_of(self.config)
+        began = self.store.read(lambda tx: tx.the("plan_by_name", name=run["plan_name"])["began_checkout"])
+        project = self.repository.as_seen_from(began)
+        try:
+            who = committer(style, project.handed_on.effective, self.environ)
+            label, task = name("R", run["id"]), name("T", run["task"])
+            made = Authorship(who, f"{run['title']} (unfinished)", {TASK_TRAILER: task, RUN_TRAILER: label})
+            saved = work.salvage(project, workspace, made)
+            publish(project, workspace, saved)
+            remarks = json.dumps([remark.as_json() for remark in saved.remarks])
+            return _Saved(saved.head, changes_of(project, workspace, saved.head), remarks)
+        except (OrchestrionError, OSError):
+            return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
+
+    def _marker(self, run: int) -> str:
+        """What the environment of every process of a run carries."""
+        return f"{self.store.uuid}/{name('R', run)}"
+
+    def _places_of(self, run: int) -> dict[str, str]:
+        """Where the processes of a run belong; by its order, for the project may have been moved since."""
+        with suppress(NotFound):
+            return {"ORCHESTRION_PROJECT": order.read(self.project.store_dir, run).project}
+        return places_of(self.project.root, self.store.url)
+
+    def _find(self, run: int) -> Row:
+        return self.store.read(lambda tx: tx.the("run", id=run))
+
+    def _is_of_worker(self, run: Row) -> bool:
+        return self.worker is not None and self.worker == (run["worker_pid"], run["worker_start"])
+
+
+def supervisor_lives(run: Row) -> bool:
+    """Whether the supervisor of a run of this host lives."""
+    return run["pid"] is not None and processes.is_alive(run["pid"], run["pid_start"])
+
+
+def worker_lives(run: Row) -> bool:
+    """Whether the worker that looks after a run of this host lives."""
+    return run["worker_pid"] is not None and processes.is_alive(run["worker_pid"], run["worker_start"])
+
+
+class _Saved(NamedTuple):
+    """The work of a run that died."""
+
+    #: The commit that has it.
+    head: str
+    changes: list[FileChange]
+    #: What a person should know, as JSON.
+    remarks: str
+
+
+def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None, back_off: finish.BackOff) -> None:
+    if saved:
+        tx.run("run_work_kept", run=run["id"], head_commit=saved.head, branch=run["branch"])
+        tx.run("run_remarks", run=run["id"], remarks=saved.remarks)
+        files.note_git(tx, run["id"], saved.head, saved.changes)
+    finish.lose(tx, run["id"], reason, back_off)
+    tx.run("run_swept", run=run["id"])
