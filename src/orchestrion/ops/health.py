@@ -20,6 +20,7 @@ from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.values import count
 from orchestrion.ops import structure
 from orchestrion.store import Store, Transaction, migrate
+from orchestrion.store.disk import is_full
 
 Result = TypeVar("Result")
 
@@ -182,6 +183,9 @@ def of_disk(places: Mapping[str, Path]) -> Part:
     said = f"{free[least] / 1e9:.1f} GB free for {least}"
     facts = {"free_bytes": free}
     advice = "free some space: `orchestrion maintain retention`, or lower workspace.quota_gb"
+    if any(is_full(place) for place in map(_existing, places.values())):
+        # Whatever frees space is written down in the store.
+        advice = f"free some space by hand first, on the disk of {places[least]}; then `orchestrion maintain retention`"
     if free[least] < TOO_LITTLE_BYTES:
         return Part("disk", UNHEALTHY, said, advice, facts)
     return (
