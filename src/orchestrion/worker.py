@@ -40,6 +40,7 @@ from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.project import Project, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
 from orchestrion.runs import order, plan_clone, processes, reckoning, refs
@@ -820,7 +821,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:
     named: Mapping[str, str] = config["checks"]
-    return [(check, named.get(check, check)) for check in json.loads(task["checks"])]
+    return [(check, named.get(check, check)) for check in stored_json(task, "checks", name("T", task["id"]))]
 
 
 def _earlier(tx: Transaction, claimed: claims.Claim) -> list[str]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from orchestrion.core.errors import StoreProblem
+from orchestrion.core.errors import DamagedRow, StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
+from orchestrion.core.values import JSON_COLUMNS, stored_json
 from orchestrion.store import Store, Transaction, guards
 from orchestrion.store.store import Row
 
@@ -27,6 +28,20 @@ WHOLE = "the_database_is_whole"
 NAMED = 50
 #: Stored results that are read at a time.
 _AT_ONCE = 100
+#: The rule that is broken by a list or an object that cannot be read.
+READABLE = "lists_and_objects_can_be_read"
+#: Statements that read them, a bounded number at a time, the newest first -> what a row is called.
+_JSON = {
+    "json_of_tasks": "T{id}",
+    "json_of_runs": "R{id}",
+    "json_of_decisions": "D{id}",
+    "json_of_metrics": "metric {id} of R{run}",
+    "json_of_alerts": "alert {id}",
+    "json_of_maintenance": "M{id}",
+    "json_of_events": "line {id} of the journal",
+}
+#: Those that are about some tasks.
+_JSON_OF_TASKS = ("json_of_tasks", "json_of_runs")
 #: A glance is at so many tasks, at so many of their stored results of at most so many bytes, and at so many lines of
 #: the journal.
 GLANCED_TASKS, _GLANCED_RESULTS, _GLANCED_BYTES, _GLANCED_LINES = 250, 50, 20_000, 1000
@@ -117,6 +132,9 @@ def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
     if damage:
         return Verdict([WHOLE], [Problem(WHOLE, "", f"{damage}; {one}") for one in doubts], [])
     problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
+    if level != "basic":
+        rules.append(READABLE)
+        problems += _all_unreadable(store, ids)
     if level == "full_audit":
         rules += ["results_are_as_they_were_stored", *([WHOLE] if ids is None else [])]
         problems += _changed_results(store, ids)
@@ -150,6 +168,9 @@ def glance(tx: Transaction, after: int) -> Glance:
         if rule != "nothing_waits_in_a_circle" or is_whole
         for problem in _broken(tx, rule, None if is_whole or rule in _OF_JOURNAL else tasks, line)
     ]
+    for statement in _JSON:
+        of_tasks = {"ids": tasks, "most": _GLANCED_BYTES} if statement in _JSON_OF_TASKS else {}
+        problems += _unreadable(statement, tx.all(statement, limit=GLANCED_TASKS, **of_tasks))
     results = tx.all("results_to_look_at", ids=tasks, most=_GLANCED_BYTES, limit=_GLANCED_RESULTS)
     problems += _changed(results)
     return Glance(problems, len(tasks), after if problems else 0 if is_last else tasks[-1])
@@ -206,6 +227,28 @@ def _every_reference_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
     if tx.knows("lost_references"):
         for row in tx.all("lost_references", limit=NAMED):
             yield "", str(row["problem"])
+
+
+def _all_unreadable(store: Store, ids: Ids) -> list[Problem]:
+    """Lists and objects that cannot be read; those of some tasks are read alone."""
+    found: list[Problem] = []
+    for statement in _JSON if ids is None else _JSON_OF_TASKS:
+        asked: dict[str, Any] = {"ids": ids, "limit": _AT_ONCE}
+        while rows := store.read(lambda tx, s=statement, a=asked: tx.all(s, **a)):  # type: ignore[misc]
+            found += _unreadable(statement, rows)
+            asked["before"] = rows[-1]["id"]
+    return found[:NAMED]
+
+
+def _unreadable(statement: str, rows: Iterable[Row]) -> Iterator[Problem]:
+    for row in rows:
+        thing = _JSON[statement].format_map(dict(row))
+        for column in JSON_COLUMNS.keys() & row.keys():
+            try:
+                if row[column] is not None:
+                    stored_json(row, column, thing)
+            except DamagedRow as damage:
+                yield Problem(READABLE, thing, damage.message)
 
 
 def _changed_results(store: Store, ids: Ids) -> list[Problem]:

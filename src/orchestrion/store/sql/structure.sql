@@ -274,6 +274,59 @@ limit :limit
 select e.task, e.prerequisite from edges e join tasks t on t.id = e.task
 where t.project = :project and e.prerequisite is not null and e.state in ('open', 'dead')
 
+-- name: json_of_tasks
+-- Lists and objects of tasks, the newest first; of those alone that are not large.
+select t.id, l.needs, t.checks, t.tags, t.context, t.metadata from tasks t join lanes l on l.id = t.lane
+where t.project = :project
+  and t.id < :before  --? before
+  and t.id in {ids[]}  --? ids
+  and length(t.checks) + length(t.tags) + length(t.context) + length(t.metadata) <= :most  --? most
+order by t.id desc limit :limit
+
+-- name: json_of_runs
+-- Lists and objects of runs, the newest first; of those alone that are not large.
+select r.id, r.tools, r.remarks from runs r
+where r.project = :project
+  and r.id < :before  --? before
+  and r.task in {ids[]}  --? ids
+  and length(r.tools) + length(r.remarks) <= :most  --? most
+order by r.id desc limit :limit
+
+-- name: json_of_decisions
+-- Lists of decisions, the newest first.
+select d.number as id, d.alternatives, d.files, d.components, d.trade_offs, d.risks, d.criteria from decisions d
+where d.project = :project
+  and d.number < :before  --? before
+order by d.number desc limit :limit
+
+-- name: json_of_metrics
+-- What differences of runs hold beside numbers, the newest first.
+select m.id, m.run, m.tools, m.old_value, m.new_value from metrics m
+where m.project = :project
+  and m.id < :before  --? before
+order by m.id desc limit :limit
+
+-- name: json_of_alerts
+-- To whom alerts were told, the newest first.
+select a.id, a.told from alerts a
+where a.project = :project
+  and a.id < :before  --? before
+order by a.id desc limit :limit
+
+-- name: json_of_maintenance
+-- What maintenance found and did, the newest first.
+select m.id, m.found, m.done from maintenance m
+where m.project = :project
+  and m.id < :before  --? before
+order by m.id desc limit :limit
+
+-- name: json_of_events
+-- What lines of the journal hold, the newest first.
+select e.id, e.data from events e
+where e.project = :project
+  and e.id < :before  --? before
+order by e.id desc limit :limit
+
 -- name: artifacts_after
 -- Stored results with their content, a bounded number at a time.
 select id, task, name, content, size, sha256 from artifacts where project = :project and id > :after
