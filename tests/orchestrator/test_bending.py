@@ -39,6 +39,8 @@ EDGES, COUNTERS = "edges_follow_their_prerequisites", "counters_equal_their_edge
 HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_children"
 JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
 TIMES = "times_fit_what_happened"
+#: What a cleanup sets right.
+MENDED = {"leases_end_in_time", "limits_count_their_holders"}
 READABLE = "lists_and_objects_can_be_read"
 BENDS = {
     "an edge is met that is open": Bend(EDGES, ("update edges set state = 'met' where task = {second}",)),
@@ -194,6 +196,13 @@ def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str,
     audit = one.maintain("validate_structure", level="full_audit")
     assert audit["found"]["valid"] is False
     assert bend.rule in {problem["rule"] for problem in audit["found"]["problems"]}
+    advice = found["components"]["structure"]["advice"]
+    if {problem["rule"] for problem in audit["found"]["problems"]} <= MENDED:
+        assert audit["recommendations"] == [advice] == ["`orchestrion cleanup` sets it right"]
+        one.cleanup_stale_locks()
+        assert ill(one) == {}
+        return
+    assert one.store.how_to_copy in advice
     assert one.store.how_to_copy in audit["recommendations"][0]
 
 

@@ -168,6 +168,8 @@ def of_structure(store: Store) -> Part:
         return Part("structure", HEALTHY, f"nothing wrong with the {count(found.tasks, 'task')} looked at", "", facts)
     first = found.problems[0]
     advice = f"{store.how_to_copy}; `orchestrion maintain validate --level comprehensive` names all that is wrong"
+    if structure.are_for_cleanup(found.problems):
+        advice = structure.CLEANUP
     return Part("structure", DEGRADED, f"{first.rule}: {first.said}", advice, facts)
 
 

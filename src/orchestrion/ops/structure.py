@@ -24,6 +24,9 @@ from orchestrion.store.store import Row
 LEVELS = ("basic", "comprehensive", "full_audit")
 #: The rule that a damaged database breaks.
 WHOLE = "the_database_is_whole"
+#: Rules whose breach a command sets right, whatever caused it; and what is said of that.
+_MENDED = frozenset({"leases_end_in_time", "limits_count_their_holders"})
+CLEANUP = "`orchestrion cleanup` sets it right"
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
@@ -109,7 +112,9 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "times_fit_what_happened": {
         "wrong_times": "is {state} after {attempts} attempts; when it began and was settled says else"
     },
-    "leases_end_in_time": {"wrong_leases": "has R{run}, whose lease lasts longer than any does"},
+    "leases_end_in_time": {
+        "wrong_leases": "has R{run}, whose lease lasts longer than any does, as if a clock had run ahead"
+    },
     "references_are_there": {"wrong_references": "{names}, which is not there"},
     "what_runs_used_adds_up": {"wrong_sums": "has R{run}, which is said to have used something else than was told"},
     "the_journal_ends_where_tasks_are": {
@@ -139,6 +144,11 @@ def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
         rules += ["results_are_as_they_were_stored", *([WHOLE] if ids is None else [])]
         problems += _changed_results(store, ids)
     return Verdict(rules, problems, doubts)
+
+
+def are_for_cleanup(problems: Sequence[Problem]) -> bool:
+    """Whether there are problems, and ``orchestrion cleanup`` sets all of them right."""
+    return bool(problems) and _MENDED.issuperset(problem.rule for problem in problems)
 
 
 def integrity(store: Store) -> tuple[list[str], str]:
@@ -208,9 +218,9 @@ def _every_project_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
 
 def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_slots", limit=NAMED):
-        yield row["name"], f"says {row['used']} are used, {row['holds']} hold it; `orchestrion cleanup` mends it"
+        yield row["name"], f"says {row['used']} are used, {row['holds']} hold it"
     for row in tx.all("wrong_holds", limit=NAMED):
-        yield name("R", row["run"]), f"has ended and still holds {row['slot']}; `orchestrion cleanup` frees it"
+        yield name("R", row["run"]), f"has ended and still holds {row['slot']}"
 
 
 def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[tuple[str, str]]:

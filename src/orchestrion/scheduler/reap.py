@@ -56,15 +56,17 @@ def next_timer(tx: Transaction) -> int | None:
 
 
 def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
-    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over, or has not begun.
+    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over.
 
-    ``alive`` are runs whose process is known to live: they stay. Slots and merge queues of
-    runs that ended are freed. Returns how many locks were released.
+    A claim of a clock that ran ahead is bounded first, and counts as one that gave a sign of life now. ``alive`` are
+    runs whose process is known to live: they stay. Slots and merge queues of runs that ended are freed. Returns how
+    many locks were released.
     """
     if not 0 <= max_age_s <= 1e9:
         raise InvalidInput(
             f"an age must be from 0 to 1e9 seconds, not {max_age_s}", hint="3600 is an hour", code="invalid_age"
         )
+    bound(tx)
     released = slots.recount(tx)
     for run in tx.all("silent_runs", age_ms=int(max_age_s * 1000)):
         if run["id"] not in alive:

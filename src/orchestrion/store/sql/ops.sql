@@ -38,11 +38,11 @@ where t.project = :project and t.archived_at is null
 group by l.role order by l.role
 
 -- name: overdue_runs
--- Active runs whose lease has run out: nobody gave a sign of life in time; or it lasts longer than a lease can.
+-- Active runs whose lease has run out: nobody gave a sign of life in time.
 select r.id, r.task, r.actor, r.agent, r.host, r.host_id, r.pid, r.pid_start, r.supervised, r.lease_until, r.lease_ms, {now} as now
 from runs r
 where r.project = :project and r.state in ('starting', 'running')
-  and (r.lease_until < {now} or r.lease_until > {now} + 2 * r.lease_ms)
+  and r.lease_until < {now}
   and r.task in {ids[]}  --? ids
 order by r.lease_until limit :limit
 

@@ -141,11 +141,10 @@ where r.state in ('starting', 'running') and r.lease_until <= {now} and r.projec
 order by r.lease_until limit 100
 
 -- name: silent_runs
--- Active runs that did not renew their lease for a time, or were claimed while the clock ran ahead.
+-- Active runs that did not renew their lease for a time.
 select r.* from runs r
 where r.state in ('starting', 'running') and r.project = :project
-  and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms
-       or r.lease_until > {now} + 2 * r.lease_ms)
+  and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms)
 order by +r.id
 
 -- name: accepted_work
