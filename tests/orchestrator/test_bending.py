@@ -147,6 +147,20 @@ BENDS = {
     "a metric's tools": Bend(READABLE, ("update metrics set tools = ''",)),
     "a decision's files": Bend(READABLE, ("update decisions set files = '[1,' where number = 1",)),
     "a line that cannot be read": Bend(READABLE, ("update events set data = '{{' where kind = 'run.succeeded'",)),
+    "a result of nobody": Bend("results_are_of_a_run", ("update tasks set work_run = null where id = {over}",)),
+    "failed for no reason": Bend("failures_have_a_code", ("update tasks set state = 'failed' where id = {over}",)),
+    "a task of another clone": Bend(
+        "tasks_are_for_the_clone_of_their_plan", ("update tasks set clone = 'elsewhere' where id = {first}",)
+    ),
+    "a plan of another clone": Bend(
+        "tasks_are_for_the_clone_of_their_plan", ("update plans set began_clone = 'elsewhere'",)
+    ),
+    "landed at no commit": Bend("landings_are_whole", ("update plans set landed_at = 1000",)),
+    "landed at no time": Bend("landings_are_whole", ("update plans set landed_commit = '0123'",)),
+    "a task that was never made": Bend(
+        "the_journal_has_no_gap", ("delete from events where kind = 'task.created' and task = {over}",)
+    ),
+    "a limit less": Bend("limits_that_are_held_are_there", ("delete from slots",)),
     "another result": Bend("results_are_as_they_were_stored", ("update artifacts set content = 'better'",)),
 }
 
@@ -204,6 +218,24 @@ def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str,
         return
     assert one.store.how_to_copy in advice
     assert one.store.how_to_copy in audit["recommendations"][0]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("update tasks set work_run = {run} where id = {over}", "T{over} has the work of R{run}, which is of T{held}"),
+        ("update tasks set work_run = 900 where id = {over}", "T{over} has the work of R900, which is not there"),
+        ("update edges set task = 900 where task = {second}", "T900 is not there, and has dependencies"),
+        ("update runs set task = 900 where id = {ended}", "T900 is not there, and has R{ended}"),
+    ],
+)
+def test_what_is_not_there_is_said_of_what_is_not_there(
+    one: Orchestrator, scene: dict[str, int], hand: Hand, sql: str, said: str
+) -> None:
+    held = hand.rows("select task from runs where id = ?", scene["run"])[0]["task"]
+    hand.run(sql.format_map(scene))
+    problems = one.maintain("validate_structure", level="basic")["found"]["problems"]
+    assert said.format_map({**scene, "held": held}) in [problem["said"] for problem in problems]
 
 
 @pytest.mark.parametrize("left_out", ["tasks_move", "all"])

@@ -115,14 +115,20 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "leases_end_in_time": {
         "wrong_leases": "has R{run}, whose lease lasts longer than any does, as if a clock had run ahead"
     },
-    "references_are_there": {"wrong_references": "{names}, which is not there"},
+    "references_are_there": {"wrong_references": "{said}"},
+    "results_are_of_a_run": {"wrong_work": "is {state} and has no run's work, though R{run} succeeded"},
+    "failures_have_a_code": {"wrong_failures": "is failed, and nothing says why"},
+    "tasks_are_for_the_clone_of_their_plan": {
+        "wrong_clones": "is for the clone {clone!r}, and its plan is in the clone {plan_clone!r}"
+    },
     "what_runs_used_adds_up": {"wrong_sums": "has R{run}, which is said to have used something else than was told"},
     "the_journal_ends_where_tasks_are": {
         "wrong_journal": "is {state}, the journal's last line about it says {to_state}",
         "wrong_run_journal": "has R{run}, which is {state}; the journal's last line about it says {to_state}",
     },
     "the_journal_has_no_gap": {
-        "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone"
+        "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone",
+        "wrong_beginning": "was {from_state} before line {line}, its first in the journal: lines before are gone",
     },
 }
 
@@ -223,9 +229,19 @@ def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
         yield name("R", row["run"]), f"has ended and still holds {row['slot']}"
 
 
+def _limits_that_are_held_are_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("lost_slots", limit=NAMED):
+        yield name("R", row["run"]), f"holds {row['slot']}, a limit that is not there"
+
+
 def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_merges", limit=NAMED):
         yield row["name"], f"the plan {row['name']} says that R{row['merge_run']} merges into it, which is not its own"
+
+
+def _landings_are_whole(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("wrong_landings", limit=NAMED):
+        yield row["name"], f"of the landing of plan {row['name']} the commit or the time is unknown"
 
 
 def _decisions_give_way_to_others(tx: Transaction) -> Iterator[tuple[str, str]]:
@@ -295,7 +311,9 @@ _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
     "every_project_is_there": _every_project_is_there,
     "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
     "limits_count_their_holders": _limits_count_their_holders,
+    "limits_that_are_held_are_there": _limits_that_are_held_are_there,
     "merge_queues_are_of_their_plan": _merge_queues_are_of_their_plan,
+    "landings_are_whole": _landings_are_whole,
     "decisions_give_way_to_others": _decisions_give_way_to_others,
     "every_reference_is_there": _every_reference_is_there,
 }
@@ -317,13 +335,18 @@ _RULES: dict[str, tuple[str, ...]] = {
     "comprehensive": (
         "ready_tasks_stand_where_their_priority_says",
         "tasks_are_in_their_lane",
+        "tasks_are_for_the_clone_of_their_plan",
         "attempts_are_runs",
+        "results_are_of_a_run",
+        "failures_have_a_code",
         "times_fit_what_happened",
         "leases_end_in_time",
         "what_runs_used_adds_up",
         "nothing_waits_in_a_circle",
         "limits_count_their_holders",
+        "limits_that_are_held_are_there",
         "merge_queues_are_of_their_plan",
+        "landings_are_whole",
         "decisions_give_way_to_others",
         "the_journal_ends_where_tasks_are",
         "the_journal_has_no_gap",
