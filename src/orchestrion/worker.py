@@ -8,7 +8,6 @@ processes live.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -37,6 +36,7 @@ from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.project import Project, Standing, clone_id
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
 from orchestrion.runs import order, plan_clone, processes, refs
@@ -662,7 +662,7 @@ def _is_anything_due(tx: Transaction) -> bool:
 
 def _checks(task: Row, config: Config) -> list[tuple[str, str]]:
     named: Mapping[str, str] = config["checks"]
-    return [(check, named.get(check, check)) for check in json.loads(task["checks"])]
+    return [(check, named.get(check, check)) for check in stored_json(task, "checks", name("T", task["id"]))]
 
 
 def _earlier(tx: Transaction, claimed: claims.Claim) -> list[str]:

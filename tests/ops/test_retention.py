@@ -10,7 +10,7 @@ import pytest
 
 from orchestrion.core import config as settings
 from orchestrion.core.model import NewTask, Wait
-from orchestrion.ops import leases, maintenance, retention
+from orchestrion.ops import leases, maintenance, retention, structure
 from orchestrion.ops.retention import Doers
 from orchestrion.scheduler import claim, create, decide, finish, meter
 from orchestrion.store import Store, Transaction
@@ -91,6 +91,24 @@ def test_more_than_one_batch_is_archived_in_one_go(
     later(timed_store, 1000)
     found = retention.archive(timed_store, config, DOERS, dry_run=False)
     assert sorted(found["completed"]) == sorted(f"T{one}" for one in tasks)
+
+
+def test_the_journal_forgets_nothing_that_came_after_a_line_of_a_clock_that_ran_ahead(
+    timed_store: Store, config: settings.Config
+) -> None:
+    before, task = done(timed_store)[0], add(timed_store)
+    timed_store.write(lambda tx: decide.archive(tx, before))
+    later(timed_store, 400)
+    run = timed_store.write(lambda tx: claim.claim_task(tx, task, claim.Claimant(lease_ms=1000)).run)
+    later(timed_store, -400)
+    timed_store.write(lambda tx: finish.complete(tx, run, summary="done"))
+    timed_store.write(lambda tx: decide.archive(tx, task))
+    later(timed_store, 400)
+    assert retention.forget(timed_store, config, DOERS, dry_run=False)["events"] > 0
+    assert structure.examine(timed_store, "full_audit", None).problems == []
+    later(timed_store, 101)
+    assert retention.forget(timed_store, config, DOERS, dry_run=False)["events"] > 0
+    assert structure.examine(timed_store, "full_audit", None).problems == []
 
 
 def test_the_journal_forgets_archived_tasks_and_no_others(

@@ -13,6 +13,7 @@ import pytest
 
 from direct import Raw
 from orchestrion import Orchestrator
+from orchestrion.core.errors import DamagedRow
 from orchestrion.core.model import NewGate, NewTask, Wait
 from orchestrion.core.states import EdgeKind
 from orchestrion.memory import artifacts, decisions
@@ -38,6 +39,9 @@ EDGES, COUNTERS = "edges_follow_their_prerequisites", "counters_equal_their_edge
 HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_children"
 JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
 TIMES = "times_fit_what_happened"
+#: What a cleanup sets right.
+MENDED = {"leases_end_in_time", "limits_count_their_holders"}
+READABLE = "lists_and_objects_can_be_read"
 BENDS = {
     "an edge is met that is open": Bend(EDGES, ("update edges set state = 'met' where task = {second}",)),
     "an edge is open that is met": Bend(EDGES, ("update edges set state = 'open' where prerequisite = {over}",)),
@@ -136,6 +140,27 @@ BENDS = {
     ),
     "a task cancelled in silence": Bend(JOURNAL, ("update tasks set state = 'cancelled' where id = {first}",)),
     "a run failed in silence": Bend(JOURNAL, ("update runs set state = 'failed' where id = {ended}",)),
+    "checks that are no JSON": Bend(READABLE, ("update tasks set checks = 'not json' where id = {first}",)),
+    "a list instead of an object": Bend(READABLE, ("update tasks set metadata = '[]' where id = {first}",)),
+    "needs that are cut off": Bend(READABLE, ("update lanes set needs = '[\"gpu' where needs <> '[]'",)),
+    "remarks that are a text": Bend(READABLE, ("update runs set remarks = '\"so\"' where id = {ended}",)),
+    "a metric's tools": Bend(READABLE, ("update metrics set tools = ''",)),
+    "a decision's files": Bend(READABLE, ("update decisions set files = '[1,' where number = 1",)),
+    "a line that cannot be read": Bend(READABLE, ("update events set data = '{{' where kind = 'run.succeeded'",)),
+    "a result of nobody": Bend("results_are_of_a_run", ("update tasks set work_run = null where id = {over}",)),
+    "failed for no reason": Bend("failures_have_a_code", ("update tasks set state = 'failed' where id = {over}",)),
+    "a task of another clone": Bend(
+        "tasks_are_for_the_clone_of_their_plan", ("update tasks set clone = 'elsewhere' where id = {first}",)
+    ),
+    "a plan of another clone": Bend(
+        "tasks_are_for_the_clone_of_their_plan", ("update plans set began_clone = 'elsewhere'",)
+    ),
+    "landed at no commit": Bend("landings_are_whole", ("update plans set landed_at = 1000",)),
+    "landed at no time": Bend("landings_are_whole", ("update plans set landed_commit = '0123'",)),
+    "a task that was never made": Bend(
+        "the_journal_has_no_gap", ("delete from events where kind = 'task.created' and task = {over}",)
+    ),
+    "a limit less": Bend("limits_that_are_held_are_there", ("delete from slots",)),
     "another result": Bend("results_are_as_they_were_stored", ("update artifacts set content = 'better'",)),
 }
 
@@ -185,7 +210,32 @@ def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str,
     audit = one.maintain("validate_structure", level="full_audit")
     assert audit["found"]["valid"] is False
     assert bend.rule in {problem["rule"] for problem in audit["found"]["problems"]}
+    advice = found["components"]["structure"]["advice"]
+    if {problem["rule"] for problem in audit["found"]["problems"]} <= MENDED:
+        assert audit["recommendations"] == [advice] == ["`orchestrion cleanup` sets it right"]
+        one.cleanup_stale_locks()
+        assert ill(one) == {}
+        return
+    assert one.store.how_to_copy in advice
     assert one.store.how_to_copy in audit["recommendations"][0]
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("update tasks set work_run = {run} where id = {over}", "T{over} has the work of R{run}, which is of T{held}"),
+        ("update tasks set work_run = 900 where id = {over}", "T{over} has the work of R900, which is not there"),
+        ("update edges set task = 900 where task = {second}", "T900 is not there, and has dependencies"),
+        ("update runs set task = 900 where id = {ended}", "T900 is not there, and has R{ended}"),
+    ],
+)
+def test_what_is_not_there_is_said_of_what_is_not_there(
+    one: Orchestrator, scene: dict[str, int], hand: Hand, sql: str, said: str
+) -> None:
+    held = hand.rows("select task from runs where id = ?", scene["run"])[0]["task"]
+    hand.run(sql.format_map(scene))
+    problems = one.maintain("validate_structure", level="basic")["found"]["problems"]
+    assert said.format_map({**scene, "held": held}) in [problem["said"] for problem in problems]
 
 
 @pytest.mark.parametrize("left_out", ["tasks_move", "all"])
@@ -216,6 +266,40 @@ def test_a_trigger_that_is_switched_off_and_a_check_that_is_gone_are_missed(
     said = " ".join(problem["said"] for problem in problems)
     assert "1 of 79 CHECKs" in said
     assert ("the trigger runs_move is gone or switched off" in said) is (dialect == "postgres")
+
+
+@pytest.mark.parametrize("bytes_of", ["text", "no text"])
+def test_a_row_that_cannot_be_read_is_named_wherever_it_is_shown_and_can_be_mended(
+    one: Orchestrator, hand: Hand, dialect: str, bytes_of: str
+) -> None:
+    task, other = one.add("a task"), one.add("another")
+    if bytes_of == "no text" and dialect == "postgres":
+        pytest.skip("PostgreSQL keeps no text that is none")
+    bent = "'{'" if bytes_of == "text" else "cast(x'7bff7d' as text)"
+    hand.run(f"update tasks set metadata = {bent} where id = ?", task.id)
+    for show in (lambda: one.list_tasks().as_json("tasks"), lambda: one.task(f"T{task.id}").as_json()):
+        with pytest.raises(DamagedRow, match=f"metadata of T{task.id} cannot be read") as refused:
+            show()
+        assert (refused.value.code, refused.value.details) == (
+            "row_damaged",
+            {"thing": f"T{task.id}", "column": "metadata"},
+        )
+    assert one.task(f"T{other.id}").as_json()["title"] == "another"
+    assert f"metadata of T{task.id} cannot be read" in ill(one)["structure"]
+    one.update(f"T{task.id}", metadata=None)
+    assert len(one.list_tasks().items) == 2
+    assert ill(one) == {}
+
+
+def test_a_task_that_cannot_be_read_fails_alone(orchestrion: Orchestrator, hand: Hand) -> None:
+    bent, sound = (orchestrion.add(title, command="true", max_retries=3) for title in ("bent", "sound"))
+    hand.run("update tasks set checks = '[' where id = ?", bent.id)
+    summary = orchestrion.work(drain=True)
+    assert (summary.completed, summary.failed) == (1, 1)
+    row = orchestrion.task(f"T{sound.id}").row
+    assert row["state"] == "completed"
+    [run] = hand.rows("select code, reason from runs where task = ?", bent.id)
+    assert f"checks of T{bent.id} cannot be read" in run["reason"]
 
 
 def test_a_store_without_its_id_or_its_project_says_so(

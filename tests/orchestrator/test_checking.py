@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -198,6 +199,17 @@ def test_a_store_that_cannot_be_opened_is_part_of_the_answer(
     assert (gone["ready"], part(gone, "store")["code"]) == (False, "store_missing")
     with pytest.raises(NotFound):
         Orchestrator.health_of(root, db=f"{store_url}.never", environ=environ)
+
+
+def test_a_server_that_takes_connections_and_never_answers_is_not_waited_for(
+    root: Path, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health, "PATIENCE_S", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        found = Orchestrator.health_of(root, db=f"postgresql://nobody@127.0.0.1:{port}/none", environ=environ)
+    assert (found["ready"], part(found, "store")["code"]) == (False, "store_slow")
+    assert part(found, "store")["said"] == "the store did not answer within 0.3 s"
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

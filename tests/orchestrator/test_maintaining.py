@@ -133,6 +133,14 @@ def test_the_claim_of_an_absent_client_ends_and_that_of_one_who_is_there_does_no
     assert one.run(kept).as_json()["state"] == "running"
 
 
+def test_the_claim_of_a_clock_that_ran_ahead_is_bounded_and_not_ended(one: Orchestrator, raw: Any) -> None:
+    run = one.claim(add(one, "ahead"))["run"]
+    raw.run("update runs set lease_until = lease_until + 10 * lease_ms")
+    assert "ended_claim" not in [row["did"] for row in one.maintain(level="comprehensive")["done"]]
+    assert one.run(run).as_json()["state"] == "running"
+    assert one.health()["components"]["structure"]["status"] == "healthy"
+
+
 def test_sessions_of_the_absent_are_ended(one: Orchestrator, raw: Any) -> None:
     old, new = one.start_session("old")["id"], one.start_session("new")["id"]
     raw.run("update sessions set seen_at = seen_at - ? where id = ?", 8 * 24 * HOUR_MS, int(old[1:]))

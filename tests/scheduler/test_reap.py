@@ -226,13 +226,19 @@ def test_a_claim_of_a_clock_that_ran_ahead_lasts_for_a_lease_once_it_is_right(bo
     ]
 
 
-def test_a_cleanup_ends_such_a_claim_at_once_unless_its_process_lives(board: Board) -> None:
+def test_a_cleanup_leaves_such_a_claim_for_as_long_as_one_of_a_clock_that_is_right(board: Board) -> None:
     task = board.add()
     now = ahead(board)
     run = board.take(task)
     board.store.now = now
-    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 1e6, alive=[run])) == 0
-    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 1e6)) == 1
+    assert clean_up(board, 60) == 0
+    lease = board.raw.rows("select lease_until - lease_ms as given from runs where id = ?", run)[0]
+    assert lease["given"] == now
+    board.pass_time(MINUTE - 1)
+    assert clean_up(board, 60) == 0
+    board.pass_time(1)
+    assert clean_up(board, 60, alive=(run,)) == 0
+    assert clean_up(board, 60) == 1
     assert board.states(task) != ["in_progress"]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -40,6 +42,11 @@ def having(url: str, *settings: str) -> Iterator[Store]:
             server.execute(f"alter database {name} set {setting}".encode())
     with closing(open_store(url)) as store:
         yield store
+
+
+def test_what_the_driver_says_of_a_broken_connection_is_not_said_beside_our_words() -> None:
+    said = "import logging, orchestrion.store.postgres; logging.getLogger('psycopg').warning('error ignored')"
+    assert subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True).stderr == ""
 
 
 def idle_for(seconds: float, tx: Transaction) -> int:

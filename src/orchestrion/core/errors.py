@@ -20,6 +20,7 @@ language: exit codes, HTTP statuses, MCP errors.
     └── EnvironmentProblem      the machine, not the request
         ├── GitProblem          git is missing or refused
         ├── AgentProblem        an agent program is missing or cannot start
+        ├── DamagedRow          one row holds what this program never writes
         └── StoreProblem        the database is missing, locked, read-only, corrupt or too new
 """
 
@@ -165,6 +166,21 @@ class AgentProblem(EnvironmentProblem):
     """An agent program is missing or cannot be started."""
 
     code = "agent"
+
+
+class DamagedRow(EnvironmentProblem):
+    """A row of the database holds what this program never writes; all other rows can be used."""
+
+    code = "row_damaged"
+
+    def __init__(self, thing: str, column: str, found: str) -> None:
+        super().__init__(
+            f"{column} of {thing} cannot be read: {found}",
+            hint="something else than this program changed it: copy the store, then put in its place what a copy of "
+            "before has there; `orchestrion health` names all that it finds",
+            thing=thing,
+            column=column,
+        )
 
 
 class StoreProblem(EnvironmentProblem):

@@ -8,7 +8,6 @@ and can be had here as well.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
@@ -33,6 +32,7 @@ from orchestrion.core.values import (
     moment,
     name,
     number,
+    stored_json,
 )
 
 __all__ = [
@@ -238,12 +238,12 @@ class Run:
             },
             "cost_usd": row["cost_usd"],
             "model": row["model"],
-            "tools": json.loads(row["tools"]),
+            "tools": stored_json(row, "tools", name("R", row["id"])),
             "files_changed": row["files_changed"],
             "lines_added": row["lines_added"],
             "lines_removed": row["lines_removed"],
             "exit_code": row["exit_code"],
-            "remarks": json.loads(row["remarks"]),
+            "remarks": stored_json(row, "remarks", name("R", row["id"])),
         }
 
 
@@ -290,15 +290,15 @@ class Task:
             "priority": row["priority"],
             "parent": name("T", row["parent"]) if row["parent"] else None,
             "after": [name("T", other) for other in self.after],
-            "needs": json.loads(row["needs"]),
-            "tags": json.loads(row["tags"]),
+            "needs": stored_json(row, "needs", name("T", row["id"])),
+            "tags": stored_json(row, "tags", name("T", row["id"])),
             "run_command": row["command"],
-            "checks": json.loads(row["checks"]),
+            "checks": stored_json(row, "checks", name("T", row["id"])),
             "setup": row["setup"],
             "merge": row["merge"],
             "timeout_s": row["timeout_s"],
-            "context": json.loads(row["context"]),
-            "metadata": json.loads(row["metadata"]),
+            "context": stored_json(row, "context", name("T", row["id"])),
+            "metadata": stored_json(row, "metadata", name("T", row["id"])),
             "run": name("R", row["run"]) if row["run"] else None,
             "result": row["result"],
             "error": row["error"],

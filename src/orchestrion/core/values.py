@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import DamagedRow, InvalidInput
 
 #: letter of a name -> what it names
 NOUNS = {"T": "task", "R": "run", "A": "artifact", "D": "decision", "S": "session", "G": "gate", "H": "handoff"}
@@ -21,6 +22,14 @@ LAST_MOMENT = 253_402_300_799_999
 TITLE_LIMIT = 255
 TEXT_LIMIT = 1_000_000
 LIST_LIMIT = 200
+
+#: Columns that hold JSON, of whatever table -> what it is.
+JSON_COLUMNS: Mapping[str, type] = {
+    **dict.fromkeys(("needs", "checks", "tags", "remarks", "done", "told"), list),
+    **dict.fromkeys(("alternatives", "files", "components", "trade_offs", "risks", "criteria"), list),
+    **dict.fromkeys(("context", "metadata", "tools", "found", "data"), dict),
+    **dict.fromkeys(("old_value", "new_value"), object),
+}
 
 _NAME = re.compile(r"([A-Za-z])([1-9][0-9]{0,17})\Z")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}\Z")
@@ -68,6 +77,17 @@ def moment(text: str) -> int:
             hint="write ISO 8601, for example 2026-11-20T18:00:00Z",
             code="invalid_time",
         ) from error
+
+
+def stored_json(row: Mapping[str, Any], column: str, thing: str) -> Any:
+    """What a JSON column of the row of ``thing`` holds. Raises DamagedRow if it was not written by this program."""
+    try:
+        value = json.loads(row[column])
+    except ValueError as error:
+        raise DamagedRow(thing, column, f"it is no JSON ({error})") from error
+    if not isinstance(value, kind := JSON_COLUMNS[column]):
+        raise DamagedRow(thing, column, f"it is no {'list' if kind is list else 'object'}")
+    return value
 
 
 def check_title(title: str) -> None:

@@ -6,7 +6,6 @@ for, then what is found by the words of its title, then what is new.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.memory import search
 from orchestrion.memory.brief import (
     BYTES_PER_TOKEN,
@@ -65,7 +65,7 @@ def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tu
             task=name("T", task),
             title=row["title"],
             description=row["description"],
-            checks=checks if checks is not None else tuple(json.loads(row["checks"])),
+            checks=checks if checks is not None else tuple(stored_json(row, "checks", name("T", task))),
             supervised=bool(attempt["supervised"]),
             role=_role(root, row["role"]),
             place=_place(tx, row, above),
@@ -144,7 +144,7 @@ def _artifacts(tx: Transaction, task: int, *, whole: bool) -> tuple[ArtifactText
 
 def _handoffs(tx: Transaction, row: Row) -> tuple[Handover, ...]:
     """What was said last about the task, and about each work stream that it is of."""
-    tags = json.loads(row["tags"])[:_STREAMS]
+    tags = stored_json(row, "tags", name("T", row["id"]))[:_STREAMS]
     asked = [("this task", {"task": row["id"]}), *((f"work stream {tag}", {"tag": tag}) for tag in tags)]
     found: dict[int, Handover] = {}
     for about, which in asked:
@@ -203,7 +203,7 @@ def _files(tx: Transaction, row: Row, before: Sequence[int], decided: Sequence[R
     for file in _named_files(tx, row):
         found.setdefault(file["path"], f"{file['path']} ({file['op']} by {_who(file)})")
     for one in decided:
-        for path in json.loads(one["files"]):
+        for path in stored_json(one, "files", name("D", one["number"])):
             found.setdefault(path, f"{path} ({name('D', one['number'])})")
     return tuple(found.values())[:FILES_NAMED]
 

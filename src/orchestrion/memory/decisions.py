@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound
 from orchestrion.core.model import LIST_LIMIT, check_choice, check_text, check_title, check_word, iso, name
+from orchestrion.core.values import stored_json
 from orchestrion.memory import search as words
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -216,7 +217,7 @@ def as_json(row: Row) -> dict[str, Any]:
     return {
         "id": name("D", row["number"]),
         **{field: row[field] for field in ("title", "status", "category", "impact", *TEXTS)},
-        **{field: json.loads(row[field]) for field in LISTS},
+        **{field: stored_json(row, field, name("D", row["number"])) for field in LISTS},
         "task": name("T", row["task"]) if row["task"] else None,
         "run": name("R", row["run"]) if row["run"] else None,
         "session": name("S", row["session"]) if row["session"] else None,

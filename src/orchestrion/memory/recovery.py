@@ -6,12 +6,12 @@ decided, how it was tried before, what may go wrong, and what to do next.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from orchestrion.core.model import name
 from orchestrion.core.states import TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.memory import decisions, files
 from orchestrion.memory.prime import cut, line
 from orchestrion.store import Transaction
@@ -202,7 +202,7 @@ def _foreseen(held: Iterable[Row]) -> list[str]:
         line(f"{name('D', row['number'])} foresaw:", decisions.said(risk))
         for row in held
         if row["status"] not in ("superseded", "rejected")
-        for risk in json.loads(row["risks"])
+        for risk in stored_json(row, "risks", name("D", row["number"]))
     ][:NAMED]
 
 

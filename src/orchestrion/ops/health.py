@@ -66,10 +66,9 @@ def worst(parts: Iterable[Part]) -> str:
 def of_store(store: Store, patience_s: float = PATIENCE_S) -> Part:
     """Reads, writes and looks at the database; one that hangs is not waited for any longer than ``patience_s``."""
     try:
-        facts = _within(patience_s, store, lambda: _measured(store))
+        facts = within(patience_s, lambda: _measured(store), store.close)
     except TimeoutError:
-        said = f"the store did not answer within {patience_s:g} s"
-        return Part("store", UNHEALTHY, said, "look for a process that holds it", {"code": "store_slow"})
+        return silent(patience_s)
     except OrchestrionError as problem:
         if problem.code == "store_corrupt" and (proof := store.second_look()):
             return _doubted(store, {"code": problem.code, "problems": [problem.message], "proof": proof})
@@ -82,8 +81,17 @@ def broken(name: str, problem: OrchestrionError) -> Part:
     return Part(name, UNHEALTHY, problem.message, problem.hint, {"code": problem.code})
 
 
-def _within(seconds: float, store: Store, work: Callable[[], Result]) -> Result:
-    """Does ``work`` in a thread that is not waited for too long. Raises TimeoutError, and what ``work`` raises."""
+def silent(patience_s: float) -> Part:
+    """A store that does not answer."""
+    said = f"the store did not answer within {patience_s:g} s"
+    return Part("store", UNHEALTHY, said, "look for a process that holds it", {"code": "store_slow"})
+
+
+def within(seconds: float, work: Callable[[], Result], close: Callable[[], None] = lambda: None) -> Result:
+    """Does ``work``, then ``close``, in a thread that is not waited for too long.
+
+    Raises TimeoutError, and what ``work`` raises.
+    """
     answers: list[Result] = []
     problems: list[BaseException] = []
 
@@ -93,7 +101,7 @@ def _within(seconds: float, store: Store, work: Callable[[], Result]) -> Result:
         except Exception as problem:  # noqa: BLE001 - it is raised again where it is waited for
             problems.append(problem)
         finally:
-            store.close()
+            close()
 
     thread = threading.Thread(target=do, name="health", daemon=True)
     thread.start()
@@ -169,6 +177,8 @@ def of_structure(store: Store) -> Part:
         return Part("structure", HEALTHY, f"nothing wrong with the {count(found.tasks, 'task')} looked at", "", facts)
     first = found.problems[0]
     advice = f"{store.how_to_copy}; `orchestrion maintain validate --level comprehensive` names all that is wrong"
+    if structure.are_for_cleanup(found.problems):
+        advice = structure.CLEANUP
     return Part("structure", DEGRADED, f"{first.rule}: {first.said}", advice, facts)
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrion.core.config import Config
-from orchestrion.core.model import iso
+from orchestrion.core.model import iso, name
+from orchestrion.core.values import stored_json
 from orchestrion.ops import leases, retention
 from orchestrion.ops.retention import Doers as Doers
 from orchestrion.store import Store, Transaction
@@ -74,8 +75,8 @@ def _shown(row: Row) -> dict[str, Any]:
         "scope": row["scope"],
         "level": row["level"],
         "dry_run": bool(row["dry_run"]),
-        "found": json.loads(row["found"]),
-        "done": json.loads(row["done"]),
+        "found": stored_json(row, "found", name("M", row["id"])),
+        "done": stored_json(row, "done", name("M", row["id"])),
         "actor": row["actor"],
         "at": iso(row["at"]),
     }

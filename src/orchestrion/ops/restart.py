@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from orchestrion.core.errors import Backpressure, EnvironmentProblem
 from orchestrion.core.model import iso
+from orchestrion.core.values import stored_json
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
@@ -105,7 +106,7 @@ def history(cases: Orchestrator) -> list[dict[str, Any]]:
     rows = cases.store.read(lambda tx: tx.all("events_of_kind", kind=EVENT, limit=_READ))
     found: dict[str, dict[str, Any]] = {}
     for row in reversed(rows):
-        data = json.loads(row["data"])
+        data = stored_json(row, "data", f"line {row['id']} of the journal")
         at = row["at"] / 1000
         one = found.setdefault(
             data["restart"],

@@ -12,21 +12,39 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from orchestrion.core.errors import StoreProblem
+from orchestrion.core.errors import DamagedRow, StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
+from orchestrion.core.values import JSON_COLUMNS, stored_json
 from orchestrion.store import Store, Transaction, guards
 from orchestrion.store.store import Row
 
 LEVELS = ("basic", "comprehensive", "full_audit")
 #: The rule that a damaged database breaks.
 WHOLE = "the_database_is_whole"
+#: Rules whose breach a command sets right, whatever caused it; and what is said of that.
+_MENDED = frozenset({"leases_end_in_time", "limits_count_their_holders"})
+CLEANUP = "`orchestrion cleanup` sets it right"
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
 _AT_ONCE = 100
+#: The rule that is broken by a list or an object that cannot be read.
+READABLE = "lists_and_objects_can_be_read"
+#: Statements that read them, a bounded number at a time, the newest first -> what a row is called.
+_JSON = {
+    "json_of_tasks": "T{id}",
+    "json_of_runs": "R{id}",
+    "json_of_decisions": "D{id}",
+    "json_of_metrics": "metric {id} of R{run}",
+    "json_of_alerts": "alert {id}",
+    "json_of_maintenance": "M{id}",
+    "json_of_events": "line {id} of the journal",
+}
+#: Those that are about some tasks.
+_JSON_OF_TASKS = ("json_of_tasks", "json_of_runs")
 #: A glance is at so many tasks, at so many of their stored results of at most so many bytes, and at so many lines of
 #: the journal.
 GLANCED_TASKS, _GLANCED_RESULTS, _GLANCED_BYTES, _GLANCED_LINES = 250, 50, 20_000, 1000
@@ -94,15 +112,23 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "times_fit_what_happened": {
         "wrong_times": "is {state} after {attempts} attempts; when it began and was settled says else"
     },
-    "leases_end_in_time": {"wrong_leases": "has R{run}, whose lease lasts longer than any does"},
-    "references_are_there": {"wrong_references": "{names}, which is not there"},
+    "leases_end_in_time": {
+        "wrong_leases": "has R{run}, whose lease lasts longer than any does, as if a clock had run ahead"
+    },
+    "references_are_there": {"wrong_references": "{said}"},
+    "results_are_of_a_run": {"wrong_work": "is {state} and has no run's work, though R{run} succeeded"},
+    "failures_have_a_code": {"wrong_failures": "is failed, and nothing says why"},
+    "tasks_are_for_the_clone_of_their_plan": {
+        "wrong_clones": "is for the clone {clone!r}, and its plan is in the clone {plan_clone!r}"
+    },
     "what_runs_used_adds_up": {"wrong_sums": "has R{run}, which is said to have used something else than was told"},
     "the_journal_ends_where_tasks_are": {
         "wrong_journal": "is {state}, the journal's last line about it says {to_state}",
         "wrong_run_journal": "has R{run}, which is {state}; the journal's last line about it says {to_state}",
     },
     "the_journal_has_no_gap": {
-        "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone"
+        "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone",
+        "wrong_beginning": "was {from_state} before line {line}, its first in the journal: lines before are gone",
     },
 }
 
@@ -117,10 +143,18 @@ def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
     if damage:
         return Verdict([WHOLE], [Problem(WHOLE, "", f"{damage}; {one}") for one in doubts], [])
     problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
+    if level != "basic":
+        rules.append(READABLE)
+        problems += _all_unreadable(store, ids)
     if level == "full_audit":
         rules += ["results_are_as_they_were_stored", *([WHOLE] if ids is None else [])]
         problems += _changed_results(store, ids)
     return Verdict(rules, problems, doubts)
+
+
+def are_for_cleanup(problems: Sequence[Problem]) -> bool:
+    """Whether there are problems, and ``orchestrion cleanup`` sets all of them right."""
+    return bool(problems) and _MENDED.issuperset(problem.rule for problem in problems)
 
 
 def integrity(store: Store) -> tuple[list[str], str]:
@@ -150,6 +184,9 @@ def glance(tx: Transaction, after: int) -> Glance:
         if rule != "nothing_waits_in_a_circle" or is_whole
         for problem in _broken(tx, rule, None if is_whole or rule in _OF_JOURNAL else tasks, line)
     ]
+    for statement in _JSON:
+        of_tasks = {"ids": tasks, "most": _GLANCED_BYTES} if statement in _JSON_OF_TASKS else {}
+        problems += _unreadable(statement, tx.all(statement, limit=GLANCED_TASKS, **of_tasks))
     results = tx.all("results_to_look_at", ids=tasks, most=_GLANCED_BYTES, limit=_GLANCED_RESULTS)
     problems += _changed(results)
     return Glance(problems, len(tasks), after if problems else 0 if is_last else tasks[-1])
@@ -187,14 +224,24 @@ def _every_project_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
 
 def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_slots", limit=NAMED):
-        yield row["name"], f"says {row['used']} are used, {row['holds']} hold it; `orchestrion cleanup` mends it"
+        yield row["name"], f"says {row['used']} are used, {row['holds']} hold it"
     for row in tx.all("wrong_holds", limit=NAMED):
-        yield name("R", row["run"]), f"has ended and still holds {row['slot']}; `orchestrion cleanup` frees it"
+        yield name("R", row["run"]), f"has ended and still holds {row['slot']}"
+
+
+def _limits_that_are_held_are_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("lost_slots", limit=NAMED):
+        yield name("R", row["run"]), f"holds {row['slot']}, a limit that is not there"
 
 
 def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_merges", limit=NAMED):
         yield row["name"], f"the plan {row['name']} says that R{row['merge_run']} merges into it, which is not its own"
+
+
+def _landings_are_whole(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("wrong_landings", limit=NAMED):
+        yield row["name"], f"of the landing of plan {row['name']} the commit or the time is unknown"
 
 
 def _decisions_give_way_to_others(tx: Transaction) -> Iterator[tuple[str, str]]:
@@ -206,6 +253,28 @@ def _every_reference_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
     if tx.knows("lost_references"):
         for row in tx.all("lost_references", limit=NAMED):
             yield "", str(row["problem"])
+
+
+def _all_unreadable(store: Store, ids: Ids) -> list[Problem]:
+    """Lists and objects that cannot be read; those of some tasks are read alone."""
+    found: list[Problem] = []
+    for statement in _JSON if ids is None else _JSON_OF_TASKS:
+        asked: dict[str, Any] = {"ids": ids, "limit": _AT_ONCE}
+        while rows := store.read(lambda tx, s=statement, a=asked: tx.all(s, **a)):  # type: ignore[misc]
+            found += _unreadable(statement, rows)
+            asked["before"] = rows[-1]["id"]
+    return found[:NAMED]
+
+
+def _unreadable(statement: str, rows: Iterable[Row]) -> Iterator[Problem]:
+    for row in rows:
+        thing = _JSON[statement].format_map(dict(row))
+        for column in JSON_COLUMNS.keys() & row.keys():
+            try:
+                if row[column] is not None:
+                    stored_json(row, column, thing)
+            except DamagedRow as damage:
+                yield Problem(READABLE, thing, damage.message)
 
 
 def _changed_results(store: Store, ids: Ids) -> list[Problem]:
@@ -242,7 +311,9 @@ _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
     "every_project_is_there": _every_project_is_there,
     "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
     "limits_count_their_holders": _limits_count_their_holders,
+    "limits_that_are_held_are_there": _limits_that_are_held_are_there,
     "merge_queues_are_of_their_plan": _merge_queues_are_of_their_plan,
+    "landings_are_whole": _landings_are_whole,
     "decisions_give_way_to_others": _decisions_give_way_to_others,
     "every_reference_is_there": _every_reference_is_there,
 }
@@ -264,13 +335,18 @@ _RULES: dict[str, tuple[str, ...]] = {
     "comprehensive": (
         "ready_tasks_stand_where_their_priority_says",
         "tasks_are_in_their_lane",
+        "tasks_are_for_the_clone_of_their_plan",
         "attempts_are_runs",
+        "results_are_of_a_run",
+        "failures_have_a_code",
         "times_fit_what_happened",
         "leases_end_in_time",
         "what_runs_used_adds_up",
         "nothing_waits_in_a_circle",
         "limits_count_their_holders",
+        "limits_that_are_held_are_there",
         "merge_queues_are_of_their_plan",
+        "landings_are_whole",
         "decisions_give_way_to_others",
         "the_journal_ends_where_tasks_are",
         "the_journal_has_no_gap",

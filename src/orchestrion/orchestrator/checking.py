@@ -57,10 +57,21 @@ class HealthCases(ClientCases):
     def health_of(
         cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """As ``health``; a store that cannot even be opened is part of the answer. Raises NotFound, InvalidInput."""
+        """As ``health``; a store that cannot even be opened, or not in time, is part of the answer.
+
+        Raises NotFound, InvalidInput.
+        """
+
+        def open_store() -> HealthCases:
+            opened = cls.open(folder, db=db, environ=environ, create=False)
+            opened.store.close()  # this thread's connection
+            return opened
+
         try:
-            with cls.open(folder, db=db, environ=environ, create=False) as opened:
+            with health.within(health.PATIENCE_S, open_store) as opened:
                 return opened.health()
+        except TimeoutError:
+            return report([health.silent(health.PATIENCE_S)], {})
         except StoreProblem as problem:
             return report([health.broken("store", problem)], {})
 

@@ -28,7 +28,7 @@ from orchestrion.orchestrator import documenting
 from orchestrion.orchestrator.checking import FETCH_WORK, PUT_BACK, HealthCases
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.remains import dead_runs
-from orchestrion.scheduler import decide, finish, meter, slots
+from orchestrion.scheduler import decide, finish, meter, reap, slots
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -218,6 +218,8 @@ class MaintenanceCases(HealthCases):
     def _clean_up(
         self, wanted: _Wanted, left: Sequence[Stale], claims: Sequence[Row], silent: Sequence[str]
     ) -> list[dict[str, Any]]:
+        if not wanted.dry_run:
+            self.store.write(reap.bound)
         done = [self._end_claim(row, wanted.dry_run) for row in claims]
         removable = [one for one in left if one.removable]
         done += [self._put_away(one, wanted.dry_run) for one in removable[:MOST_PUT_AWAY]]
@@ -312,10 +314,12 @@ class MaintenanceCases(HealthCases):
         return found, [], advice
 
     def _how_to_mend(self, verdict: structure.Verdict) -> list[str]:
-        """Whatever it is, it begins with a copy; only what two looks say is damage."""
+        """What no command sets right begins with a copy; only what two looks say is damage."""
         first = f"before anything else: {self.store.how_to_copy}"
         if any(problem.rule == structure.WHOLE for problem in verdict.problems):
             return [first, "then put a whole copy of before in its place, and report what is damaged"]
+        if structure.are_for_cleanup(verdict.problems):
+            return [structure.CLEANUP]
         if verdict.problems:
             return [first, "something else than this program changed rows: report what is named"]
         if verdict.doubts:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import LAST_MOMENT, Run, iso, moment, name, number, seconds_between
 from orchestrion.core.states import ACTIVE_RUN, RunState
+from orchestrion.core.values import stored_json
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.landing import LandingCases
 from orchestrion.scheduler import meter
@@ -190,7 +190,7 @@ def _tools(rows: Sequence[Row]) -> dict[str, int]:
     called: Counter[str] = Counter()
     for row in rows:
         if row["tools"] != "{}":
-            called.update(json.loads(row["tools"]))
+            called.update(stored_json(row, "tools", name("R", row["id"])))
     return dict(sorted(called.items(), key=lambda one: (-one[1], one[0])))
 
 
@@ -198,7 +198,7 @@ def _metric(row: Row) -> dict[str, Any]:
     correction = {"field": row["field"], "reason": row["reason"]}
     for word in ("old", "new"):
         value = row[f"{word}_value"]
-        correction[word] = None if value is None else json.loads(value)
+        correction[word] = None if value is None else stored_json(row, f"{word}_value", name("R", row["run"]))
     return {
         "id": row["id"],
         "run": name("R", row["run"]),
@@ -214,6 +214,6 @@ def _metric(row: Row) -> dict[str, Any]:
         "turns": row["turns"],
         "tokens": {kind: row[f"tokens_{kind}"] for kind in _TOKENS},
         "cost_usd": row["cost_usd"],
-        "tools": json.loads(row["tools"]),
+        "tools": stored_json(row, "tools", name("R", row["run"])),
         "correction": correction if row["field"] else None,
     }

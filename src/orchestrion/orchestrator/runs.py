@@ -13,6 +13,7 @@ from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
 from orchestrion.core.rights import not_for_runs
 from orchestrion.core.states import RunState, TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
 from orchestrion.orchestrator import views
@@ -224,10 +225,8 @@ class RunCases(TaskCases):
 
     def checks_of(self, row: Row) -> list[str]:
         """Commands of a task's checks; a name that the settings know stands for its command."""
-        import json
-
         named = self.config["checks"]
-        return [named.get(check, check) for check in json.loads(row["checks"])]
+        return [named.get(check, check) for check in stored_json(row, "checks", name("T", row["id"]))]
 
     def fail(self, run: str, error: str, code: str = "client_failed") -> dict[str, Any]:
         """Reports a task as failed: tried again or given up, by the taxonomy. Raises StaleRun, InvalidInput."""
@@ -458,6 +457,7 @@ class RunCases(TaskCases):
         A supervised run with a living process on this machine is never touched; what is left of one whose supervisor
         died is ended first, and its work kept.
         """
+        self.store.write(reap.bound)
         dead, silent = dead_runs(self), self.store.read(lambda tx: reap.silent(tx, max_age_s))
         recovered = {row["id"]: dead.recovered(row, "no sign of life") for row in silent}
         seen_to = {run for run, is_over in recovered.items() if is_over is not None}
@@ -538,7 +538,7 @@ class RunCases(TaskCases):
         who = committer_of(self, repository)
         label, task = name("R", run["id"]), name("T", row["id"])
         head = run_tip(repository.git, label) or run["head_commit"]
-        remarks = json.loads(run["remarks"])
+        remarks = stored_json(run, "remarks", label)
         refuse_unready(repository.git, row, run, remarks, head)
         incoming = Incoming(
             label,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound
 from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.memory.roles import load_role, load_roles
 from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
@@ -353,5 +353,5 @@ def event_as_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "actor": row["actor"],
         "session": row["session"],
         "correlation": row["correlation"],
-        "data": json.loads(row["data"]) if row["data"] else None,
+        "data": stored_json(row, "data", f"line {row['id']} of the journal") if row["data"] else None,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 
-from orchestrion.core.errors import GitProblem, InvalidInput, NotFound, OrchestrionError
+from orchestrion.core.errors import DamagedRow, GitProblem, InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.retry import FAILURES
 
 _BY_NUMBER = {
@@ -43,8 +43,8 @@ def _known(problem: BaseException) -> str | None:
 
 
 def is_hopeless(problem: BaseException) -> bool:
-    """Whether trying again cannot help, whatever the taxonomy says of the code: the request itself is wrong."""
-    return isinstance(problem, InvalidInput | NotFound)
+    """Whether trying again cannot help, whatever the taxonomy says of the code: what is asked or stored is wrong."""
+    return isinstance(problem, InvalidInput | NotFound | DamagedRow)
 
 
 def words_of(problem: BaseException) -> str:

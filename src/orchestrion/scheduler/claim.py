@@ -8,13 +8,13 @@ run's number is the fence for all that is written about the task from then on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
+from orchestrion.core.values import stored_json
 from orchestrion.scheduler import breaker, budget, clones, reap, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
@@ -216,7 +216,7 @@ def _limits(task: Row, claimant: Claimant, agent: str) -> list[str]:
         host=claimant.host,
         agent=agent,
         role=task["role"],
-        needs=json.loads(task["needs"]) if task["needs"] != "[]" else (),
+        needs=stored_json(task, "needs", name("T", task["id"])) if task["needs"] != "[]" else (),
         supervised=claimant.supervised,
     )
 

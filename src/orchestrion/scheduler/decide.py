@@ -20,6 +20,7 @@ from orchestrion.core.states import (
     TaskState,
     is_legal_task_move,
 )
+from orchestrion.core.values import stored_json
 from orchestrion.scheduler import create, finish
 from orchestrion.scheduler.settle import settle
 from orchestrion.scheduler.unknown import unknown_task
@@ -170,7 +171,7 @@ def update(tx: Transaction, task: int, changes: Mapping[str, Any], limits: creat
         tx,
         values.pop("role"),
         values.pop("agent"),
-        json.loads(values.pop("needs")),
+        stored_json(values, "needs", name("T", task)),
         limits,
         has_command=values["command"] is not None,
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import DECISION_GATES, GATE_STANDINGS, SETTLED_TASK, EdgeKind, EdgeState, TaskState
-from orchestrion.core.values import count
+from orchestrion.core.values import count, stored_json
 from orchestrion.scheduler import breaker, budget, clones, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
@@ -134,7 +133,8 @@ def not_taken(
         if one["agent"] == agent:
             detail = f"the agent {one['agent']} is left alone until {one['until']} ({one['code']})"
             reasons.append(Reason("breaker", detail, []))
-    wanted = slots.names_for(host="", agent=agent, role=row["role"], needs=json.loads(row["needs"]), supervised=True)
+    needs = stored_json(row, "needs", name("T", row["id"]))
+    wanted = slots.names_for(host="", agent=agent, role=row["role"], needs=needs, supervised=True)
     for slot in tx.all("full_slots"):
         if slot["name"] in wanted:
             reasons.append(Reason("limit", f"the limit {slot['name']} is used up", []))

@@ -14,6 +14,7 @@ from typing import Any
 
 from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import check_choice, check_text, name
+from orchestrion.core.values import stored_json
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -111,7 +112,7 @@ def rebuild(tx: Transaction, run: int) -> bool:
         return False
     after = total(rows)
     model = next((row["model"] for row in reversed(rows) if row["model"]), None)
-    if after == _said(before) and model in (None, before["model"]):
+    if after == _said(before, run) and model in (None, before["model"]):
         return False
     _store(tx, run, after, model=model, session_id=None)
     return True
@@ -159,7 +160,7 @@ def total(rows: Iterable[Row]) -> Totals:
     """The sum of differences."""
     found = Totals()
     for row in rows:
-        found = _sum(found, _said(row))
+        found = _sum(found, _said(row, row["run"]))
     return found
 
 
@@ -183,7 +184,7 @@ def _append(
     **correction: str | None,
 ) -> None:
     """One difference, and the sum with it."""
-    after = _sum(_said(before), more)
+    after = _sum(_said(before, before["id"]), more)
     facts = {**dict.fromkeys(("field", "old_value", "new_value", "reason")), **correction}
     tx.put(
         "add_metric",
@@ -209,9 +210,9 @@ def _columns(totals: Totals) -> dict[str, Any]:
     return {**counts, "cost_usd": totals.cost_usd, "tools": json.dumps(totals.tools, ensure_ascii=False)}
 
 
-def _said(row: Row) -> Totals:
+def _said(row: Row, run: int) -> Totals:
     counts = {count: row[count] or 0 for count in COUNTS}
-    return Totals(**counts, cost_usd=row["cost_usd"], tools=json.loads(row["tools"]))
+    return Totals(**counts, cost_usd=row["cost_usd"], tools=stored_json(row, "tools", name("R", run)))
 
 
 def _sum(one: Totals, other: Totals) -> Totals:
@@ -250,7 +251,7 @@ def _valid(what: str, value: float, *, may_shrink: bool) -> float:
 
 def _without_more_than(before: Row, more: Totals) -> Totals:
     """``more``, but nothing is taken back of which there is less: somebody may have corrected it meanwhile."""
-    have = _said(before)
+    have = _said(before, before["id"])
     counts = {count: max(-getattr(have, count), getattr(more, count)) for count in COUNTS}
     cost = more.cost_usd
     if cost is not None and cost < 0:

@@ -68,11 +68,13 @@ def silent(tx: Transaction, max_age_s: float) -> list[Row]:
 
 
 def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
-    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over, or has not begun.
+    """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over.
 
-    ``alive`` are runs that are seen to by others, or whose process is known to live: they stay. Slots and merge
-    queues of runs that ended are freed. Returns how many locks were released.
+    A claim of a clock that ran ahead is bounded first, and counts as one that gave a sign of life now. ``alive`` are
+    runs that are seen to by others, or whose process is known to live: they stay. Slots and merge queues of runs that
+    ended are freed. Returns how many locks were released.
     """
+    bound(tx)
     stale = [run["id"] for run in silent(tx, max_age_s) if run["id"] not in alive]
     released = slots.recount(tx)
     for run in stale:

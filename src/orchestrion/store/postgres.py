@@ -12,6 +12,7 @@ connection is used only if it leads to the database that was opened.
 
 from __future__ import annotations
 
+import logging
 import re
 import select
 from collections.abc import Callable, Mapping
@@ -45,6 +46,8 @@ Result = TypeVar("Result")
 #: How long a statement waits for another's lock, in milliseconds.
 LOCK_TIMEOUT_MS = 30_000
 CONNECT_TIMEOUT_S = 10
+# What the driver says of connections that break reaches people as our errors, and not on stderr beside them.
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
 
 _SPELLING = {
     "greatest": "greatest",

@@ -344,7 +344,11 @@ class SqliteStore(Store):
         return is_ours
 
     def _translated(self) -> _Translated:
-        return _Translated(self.url, self._path.parent)
+        return _Translated(self.url, self._path.parent, self._show_no_text)
+
+    def _show_no_text(self) -> None:
+        """From now on this thread shows bytes that are no text as ``\\xff``: their row can be named and mended."""
+        self._connection().text_factory = lambda stored: stored.decode("utf-8", "backslashreplace")
 
 
 class SqliteTransaction(Transaction):
@@ -418,7 +422,7 @@ def _patiently(act: Callable[[], Result], patience_s: float) -> Result:
         try:
             return act()
         except sqlite3.OperationalError as error:
-            busy = error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
             if not busy or time.monotonic() > end:
                 raise
             time.sleep(pause * random.random())
@@ -428,9 +432,10 @@ def _patiently(act: Callable[[], Result], patience_s: float) -> Result:
 class _Translated:
     """Turns SQLite's errors into ours for a block."""
 
-    def __init__(self, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, show_no_text: Callable[[], None]) -> None:
         self._url = url
         self._folder = folder
+        self._show_no_text = show_no_text
 
     def __enter__(self) -> None:
         return None
@@ -446,6 +451,9 @@ class _Translated:
     def _ours(self, error: sqlite3.Error) -> Exception:
         if "illegal_move" in str(error):
             return IllegalMove("the row", "as it is", str(error).partition(": ")[2], [])
+        if str(error).startswith("Could not decode to UTF-8"):  # Python's word, which has no number
+            self._show_no_text()
+            return Again()
         whole = getattr(error, "sqlite_errorcode", 0)
         if whole == sqlite3.SQLITE_READONLY_DBMOVED:
             return vanished_store(self._url)

@@ -38,11 +38,11 @@ where t.project = :project and t.archived_at is null
 group by l.role order by l.role
 
 -- name: overdue_runs
--- Active runs whose lease has run out: nobody gave a sign of life in time; or it lasts longer than a lease can.
+-- Active runs whose lease has run out: nobody gave a sign of life in time.
 select r.*, {now} as now
 from runs r
 where r.project = :project and r.state in ('starting', 'running')
-  and (r.lease_until < {now} or r.lease_until > {now} + 2 * r.lease_ms)
+  and r.lease_until < {now}
   and r.task in {ids[]}  --? ids
 order by r.lease_until limit :limit
 
@@ -59,10 +59,13 @@ order by t.completed_at, t.id limit :limit
 
 -- name: events_to_purge
 -- Old lines of the journal about what is put away, and about no task at all, up to a number of them: the last one's id.
--- The newest line always stays, for lines are numbered by it.
+-- The newest line always stays, for lines are numbered by it, and so does all that follows a line that is not old: one
+-- of a clock that ran ahead must not be the last that is left of what came after it.
 select max(id) as last, count(*) as total from (
     select e.id from events e left join tasks t on t.id = e.task
     where e.project = :project and e.at <= {now} - :age_ms and e.id < (select max(n.id) from events n)
+      and e.id < coalesce((select y.id from events y where y.project = :project and y.at > {now} - :age_ms
+                           order by y.id limit 1), e.id + 1)
       and (e.task is null or t.id is null or t.archived_at is not null)
     order by e.id limit :limit) as old
 

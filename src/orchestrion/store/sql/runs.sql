@@ -149,11 +149,10 @@ select id from runs where state in ('starting', 'running') and supervised = 0 an
 order by lease_until limit 100
 
 -- name: silent_runs
--- Active runs that did not renew their lease for a time, or were claimed while the clock ran ahead.
+-- Active runs that did not renew their lease for a time.
 select r.*, {now} as now from runs r
 where r.state in ('starting', 'running') and r.project = :project
-  and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms
-       or r.lease_until > {now} + 2 * r.lease_ms)
+  and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms)
 order by +r.id
 
 -- name: accepted_work

@@ -33,9 +33,8 @@ insert into holds (run, project, slot)
 select r.id, r.project, :slot from runs r where r.id = :run and r.state in ('starting', 'running') {for_update}
 
 -- name: free_orphaned_slots
--- Holds of runs that have ended are no holds.
-delete from holds where run in
-    (select h.run from holds h join runs r on r.id = h.run where r.state not in ('starting', 'running'))
+-- Holds of runs that have ended, or are not there, are no holds.
+delete from holds where not exists (select 1 from runs r where r.id = holds.run and r.state in ('starting', 'running'))
 
 -- name: recount_slots
 -- Every limit's use is the number of its holds.

@@ -171,33 +171,61 @@ where wrong.task in {ids[]}  --? ids
 limit :limit
 
 -- name: wrong_references
--- Rows that name a row that is not there, or a run that is another task's.
+-- Rows that name a row that is not there, or a run that is another task's, and what is wrong with them in words.
 select * from (
-    select e.task, 'waits for T' || e.prerequisite as names from edges e
+    select e.task, 'waits for T' || e.prerequisite || ', which is not there' as said from edges e
     where e.prerequisite is not null and not exists (select 1 from tasks p where p.id = e.prerequisite)
     union all
-    select e.task, 'waits for G' || e.gate from edges e
+    select e.task, 'waits for G' || e.gate || ', which is not there' from edges e
     where e.gate is not null and not exists (select 1 from gates g where g.id = e.gate)
     union all
-    select e.task, 'has dependencies' from edges e where not exists (select 1 from tasks t where t.id = e.task)
+    select e.task, 'is not there, and has dependencies' from edges e where not exists (select 1 from tasks t where t.id = e.task)
     union all
-    select t.id, 'is a part of T' || t.parent from tasks t
+    select t.id, 'is a part of T' || t.parent || ', which is not there' from tasks t
     where t.parent is not null and not exists (select 1 from tasks p where p.id = t.parent)
     union all
-    select t.id, 'is of plan ' || t.plan from tasks t where not exists (select 1 from plans p where p.id = t.plan)
+    select t.id, 'is of plan ' || t.plan || ', which is not there' from tasks t where not exists (select 1 from plans p where p.id = t.plan)
     union all
-    select t.id, 'is in lane ' || t.lane from tasks t where not exists (select 1 from lanes l where l.id = t.lane)
+    select t.id, 'is in lane ' || t.lane || ', which is not there' from tasks t where not exists (select 1 from lanes l where l.id = t.lane)
     union all
-    select t.id, 'has the work of R' || t.work_run from tasks t
-    where t.work_run is not null and not exists (select 1 from runs r where r.id = t.work_run and r.task = t.id)
+    select t.id, 'has the work of R' || t.work_run || coalesce(', which is of T' || r.task, ', which is not there')
+    from tasks t left join runs r on r.id = t.work_run
+    where t.work_run is not null and (r.id is null or r.task <> t.id)
     union all
-    select r.task, 'has R' || r.id from runs r where not exists (select 1 from tasks t where t.id = r.task)
+    select r.task, 'is not there, and has R' || r.id from runs r where not exists (select 1 from tasks t where t.id = r.task)
     union all
-    select a.task, 'has A' || a.id || ' of R' || a.run from artifacts a
+    select a.task, 'has A' || a.id || ' of R' || a.run || ', which is not there' from artifacts a
     where a.run is not null and not exists (select 1 from runs r where r.id = a.run)) as wrong
 where true
   and wrong.task in {ids[]}  --? ids
 limit :limit
+
+-- name: wrong_work
+-- Tasks that do not know whose work their result is, though a run succeeded that did not end with a question.
+select t.id as task, t.state, min(r.id) as run from tasks t join runs r on r.task = t.id
+where t.project = :project and t.work_run is null and r.state = 'succeeded' and coalesce(r.code, '') <> 'question'
+  and t.id in {ids[]}  --? ids
+group by t.id, t.state
+limit :limit
+
+-- name: wrong_failures
+-- Failed tasks without a code that says why.
+select t.id as task from tasks t
+where t.project = :project and t.state = 'failed' and t.code is null
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_clones
+-- Tasks that another clone may take than the one that has their plan.
+select t.id as task, t.clone, coalesce(p.began_clone, '') as plan_clone from tasks t join plans p on p.id = t.plan
+where t.project = :project and t.clone <> case when t.merge = 'auto' then coalesce(p.began_clone, '') else '' end
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_landings
+-- Plans that were landed at no commit, or at no time.
+select p.name from plans p
+where p.project = :project and (p.landed_at is null) <> (p.landed_commit is null) limit :limit
 
 -- name: lost_projects
 -- Projects of which there are plans or lanes, and which are not there themselves.
@@ -216,6 +244,12 @@ limit :limit
 -- Limits that runs hold that have ended, or are not there.
 select h.run, h.slot from holds h left join runs r on r.id = h.run
 where h.project = :project and (r.id is null or r.state not in ('starting', 'running')) limit :limit
+
+-- name: lost_slots
+-- Limits that runs hold, and that are not there.
+select h.run, h.slot from holds h
+where h.project = :project and not exists (select 1 from slots s where s.project = h.project and s.name = h.slot)
+limit :limit
 
 -- name: wrong_merges
 -- Plans whose merge queue a run has that is not of the plan.
@@ -269,10 +303,76 @@ select n.task, n.id as line, n.from_state, n.before from (
 where t.archived_at is null and n.before is not null and n.before <> coalesce(n.from_state, '')
 limit :limit
 
+-- name: wrong_beginning
+-- Tasks whose first line in the journal is not that of their creation, if the whole journal is looked at. Of what is
+-- archived lines are forgotten.
+select e.task, e.id as line, e.from_state from (
+    select min(l.id) as first from events l
+    where :after = 0 and l.project = :project and l.task is not null and l.to_state is not null
+      and substr(l.kind, 1, 5) = 'task.'
+      and l.task in {ids[]}  --? ids
+    group by l.task) n
+join events e on e.id = n.first join tasks t on t.id = e.task
+where t.archived_at is null and e.from_state is not null
+limit :limit
+
 -- name: open_edges
 -- Who waits for whom.
 select e.task, e.prerequisite from edges e join tasks t on t.id = e.task
 where t.project = :project and e.prerequisite is not null and e.state in ('open', 'dead')
+
+-- name: json_of_tasks
+-- Lists and objects of tasks, the newest first; of those alone that are not large.
+select t.id, l.needs, t.checks, t.tags, t.context, t.metadata from tasks t join lanes l on l.id = t.lane
+where t.project = :project
+  and t.id < :before  --? before
+  and t.id in {ids[]}  --? ids
+  and length(t.checks) + length(t.tags) + length(t.context) + length(t.metadata) <= :most  --? most
+order by t.id desc limit :limit
+
+-- name: json_of_runs
+-- Lists and objects of runs, the newest first; of those alone that are not large.
+select r.id, r.tools, r.remarks from runs r
+where r.project = :project
+  and r.id < :before  --? before
+  and r.task in {ids[]}  --? ids
+  and length(r.tools) + length(r.remarks) <= :most  --? most
+order by r.id desc limit :limit
+
+-- name: json_of_decisions
+-- Lists of decisions, the newest first.
+select d.number as id, d.alternatives, d.files, d.components, d.trade_offs, d.risks, d.criteria from decisions d
+where d.project = :project
+  and d.number < :before  --? before
+order by d.number desc limit :limit
+
+-- name: json_of_metrics
+-- What differences of runs hold beside numbers, the newest first.
+select m.id, m.run, m.tools, m.old_value, m.new_value from metrics m
+where m.project = :project
+  and m.id < :before  --? before
+order by m.id desc limit :limit
+
+-- name: json_of_alerts
+-- To whom alerts were told, the newest first.
+select a.id, a.told from alerts a
+where a.project = :project
+  and a.id < :before  --? before
+order by a.id desc limit :limit
+
+-- name: json_of_maintenance
+-- What maintenance found and did, the newest first.
+select m.id, m.found, m.done from maintenance m
+where m.project = :project
+  and m.id < :before  --? before
+order by m.id desc limit :limit
+
+-- name: json_of_events
+-- What lines of the journal hold, the newest first.
+select e.id, e.data from events e
+where e.project = :project
+  and e.id < :before  --? before
+order by e.id desc limit :limit
 
 -- name: artifacts_after
 -- Stored results with their content, a bounded number at a time.
