@@ -152,6 +152,37 @@ def test_a_dependency_that_is_there_already_changes_nothing_and_that_is_said(sta
     assert [nothing in note for note in notes] == [False, True, False]
 
 
+def test_a_command_keeps_its_lines(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", os.environ)
+    cases = stage.open(doors__commands=True)
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    lines = "echo one\necho two # x\necho three"
+    assert re.search(r"<textarea [^>]*name=.command.", client.get("/new", headers=headers).text)
+    for written in (lines, lines.replace("\n", "\r\n")):  # as a script sends it, and as a form does
+        client.post("/tasks", headers=headers, data={"title": "One", "command": written})
+    assert [cases.show(task)["run_command"] for task in ("T1", "T2")] == [lines, lines]
+    stage.close()
+
+
+def test_a_text_that_is_too_long_is_refused_at_its_field_and_nothing_is_cut(stage: Stage) -> None:
+    stage.add("true")
+    client = TestClient(create_app(House(stage.orchestrion)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    for path, given, field, said in (
+        ("/tasks", {"title": "t" * 256}, "title", "at most 255 characters, this one has 256"),
+        ("/tasks", {"title": "One", "description": "d" * 1_000_001}, "description", "at most 1000000 are kept"),
+        ("/tasks/T1/cancel", {"reason": "r" * 1_000_001}, "reason", "at most 1000000 are kept"),
+    ):
+        answer = client.post(path, headers=headers, data=given)
+        assert answer.status_code == 422
+        assert f'data-wrong="{field}"' in answer.text
+        assert said in answer.text
+        assert given[field] in answer.text  # all of it is still there
+    views = ("/new", "/tasks/T1/cancel/form", "/tasks/T1/dependency/form", "/tasks/T1/priority/form")
+    assert not [view for view in views if "maxlength" in client.get(view, headers=headers).text]
+
+
 @pytest.mark.parametrize("session", [True, False])
 def test_a_failed_task_and_its_run_offer_its_session_if_it_had_one(stage: Stage, session: bool) -> None:
     cases = stage.orchestrion

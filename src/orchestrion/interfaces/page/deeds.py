@@ -16,7 +16,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
-from orchestrion.core.model import TEXT_LIMIT, TITLE_LIMIT
 from orchestrion.interfaces.page import sheet
 from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of, told_of
 from orchestrion.interfaces.web.house import House
@@ -29,14 +28,12 @@ class Field:
 
     name: str
     label: str
-    #: ``text``, ``area``, ``number``, or ``choice``.
+    #: ``text`` (a browser makes one line of it), ``area`` (as it was written), ``number``, or ``choice``.
     kind: str = "text"
     required: bool = False
     value: str = ""
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
-    #: Characters at most.
-    most: int = TEXT_LIMIT
     #: Codes of refusals that are about it.
     codes: tuple[str, ...] = ()
 
@@ -94,7 +91,7 @@ _PRIORITY = Field(
 )
 #: Refusals of the names of other tasks.
 _TASK_CODES = ("invalid_id", "no_task", "cycle", "cancelled_prerequisite")
-_OTHER = Field("on", "Waits for", required=True, hint="The id of a task, such as T12.", most=60, codes=_TASK_CODES)
+_OTHER = Field("on", "Waits for", required=True, hint="The id of a task, such as T12.", codes=_TASK_CODES)
 
 DEEDS: dict[str, dict[str, Deed]] = {
     "tasks": {
@@ -167,7 +164,7 @@ DEEDS: dict[str, dict[str, Deed]] = {
             "Kill",
             "{thing} is killed",
             lambda o, r, f: o.kill(r, f.get("reason") or "killed by a person"),
-            (Field("reason", "Reason", value="killed by a person"),),
+            (Field("reason", "Reason", "area", value="killed by a person"),),
             tone="danger",
             key="x",
             submit="Kill the run",
@@ -206,17 +203,18 @@ _GATES = {
 }
 
 NEW_TASK = (
-    Field("title", "Title", required=True, most=TITLE_LIMIT, codes=("invalid_title",)),
-    Field("description", "What is to be done", "area", codes=("too_long", "invalid_text")),
+    Field("title", "Title", required=True, codes=("invalid_title",)),
+    Field("description", "What is to be done", "area"),
     Field(
         "command",
         "Command",
+        "area",
         hint="For the agent “command”; agents with a model need none.",
         codes=("commands_refused", "invalid_command"),
     ),
-    Field("role", "Role", most=128, codes=("no_role", "invalid_role")),
-    Field("plan", "Plan", most=64, codes=("invalid_plan_name",)),
-    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4.", most=60_000, codes=_TASK_CODES),
+    Field("role", "Role", codes=("no_role", "invalid_role")),
+    Field("plan", "Plan", codes=("invalid_plan_name",)),
+    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4.", codes=_TASK_CODES),
     replace(_PRIORITY, required=False, value="5", hint=""),
 )
 _NEW = Deed("New task", "{thing} is added", lambda o, _, f: _add(o, f), NEW_TASK, submit="Add the task")
