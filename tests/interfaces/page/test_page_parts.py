@@ -207,6 +207,53 @@ def test_a_diff_is_taken_apart_by_file() -> None:
         ("add", None, 2, "++ two"),
         ("same", 3, 3, "three"),
     ]
+    assert [(one.kind, one.text) for one in found[1].lines[1:]] == [("add", "x"), ("end", "No newline at end of file")]
+
+
+def test_modes_links_and_what_is_no_text_are_told(tmp_path: Path) -> None:
+    git = Git(tmp_path)
+    git.run("init", "-q")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "x")
+    for name in ("run.sh", "plain.sh", "changed.sh", "gone.sh", "file", "other"):
+        (tmp_path / name).write_text(f"1\n{name}\n3\n")
+    for name in ("plain.sh", "gone.sh"):
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "gone").symlink_to("file")
+    for name in ("gone.png", "changed.png"):
+        (tmp_path / name).write_bytes(b"\0")
+    git.run("add", ".")
+    git.run(*commit)
+    (tmp_path / "run.sh").chmod(0o755)
+    (tmp_path / "plain.sh").chmod(0o644)
+    (tmp_path / "changed.sh").write_text("2\nchanged.sh\n3\n")
+    (tmp_path / "changed.sh").chmod(0o755)
+    for name in ("gone.sh", "gone", "gone.png", "link", "file"):
+        (tmp_path / name).unlink()
+    (tmp_path / "new").symlink_to("other")
+    (tmp_path / "file").symlink_to("other")
+    (tmp_path / "link").write_text("x\n")
+    (tmp_path / "changed.png").write_bytes(b"\0\1")
+    (tmp_path / "new.png").write_bytes(b"\0\2")
+    (tmp_path / "new.sh").touch(0o755)
+    git.run("add", "-A")
+    git.run(*commit)
+    page = RunDiff(git, "HEAD~1", "HEAD").page(patch.BOUNDS)
+    told = {one.path: (one.note, one.added, one.removed) for one in map(patch.file, page)}
+    assert told == {
+        "run.sh": ("made executable", 0, 0),
+        "plain.sh": ("no longer executable", 0, 0),
+        "changed.sh": ("made executable", 1, 1),
+        "gone.sh": ("deleted executable file", 0, 3),
+        "gone": ("deleted link", 0, 1),
+        "gone.png": ("deleted file, binary", 0, 0),
+        "changed.png": ("binary", 0, 0),
+        "new.png": ("new file, binary", 0, 0),
+        "new": ("new link", 1, 0),
+        "new.sh": ("new executable file", 0, 0),
+        "file": ("file replaced by a link", 1, 3),
+        "link": ("link replaced by a file", 1, 1),
+    }
 
 
 def test_a_file_with_an_odd_name_has_that_name(tmp_path: Path) -> None:
