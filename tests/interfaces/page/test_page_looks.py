@@ -226,6 +226,47 @@ def test_who_logged_out_is_told_to_be_reading_and_how_to_get_in(chromium: Any, s
         page.wait_for_selector(".bar .who:has-text('back, operate')")
 
 
+@pytest.mark.parametrize("found_by", ["stream", "action", "refetch"])
+def test_who_is_somebody_else_now_sees_what_that_one_may(
+    chromium: Any, served: Any, monkeypatch: pytest.MonkeyPatch, found_by: str
+) -> None:
+    if found_by == "stream":
+        monkeypatch.setattr(events, "ALIVE_S", 0.1)
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        page.wait_for_selector(".bar .who:has-text('admin')")
+        other = one.context.new_page()
+        other.goto(served.url)
+        other.get_by_role("button", name="Log out").click()
+        other.wait_for_selector(".bar .who:has-text('reading only')")
+        if found_by == "action":
+            page.evaluate("htmx.ajax('POST', '/queue/all/pause', '#notes')")
+        elif found_by == "refetch":
+            served.cases.update("T4", tags=["changed"])
+        page.wait_for_selector(".bar .who:has-text('reading only')")
+        page.wait_for_selector("#live.on")
+        assert page.locator(".card button, [data-new]").count() == 0
+        assert served.cases.status()["paused_at"] is None
+
+
+def test_who_is_somebody_else_now_keeps_what_was_written(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        page.keyboard.press("n")
+        page.locator("#dialog [name=title]").fill("half a sentence")
+        other = one.context.new_page()
+        other.goto(served.url)
+        other.get_by_role("button", name="Log out").click()
+        other.wait_for_selector(".bar .who:has-text('reading only')")
+        page.click("#dialog .submit")
+        page.wait_for_selector("#dialog .away:has-text('You are no longer let in')")
+        assert page.locator("#dialog [name=title]").input_value() == "half a sentence"
+        assert page.locator("#dialog .submit").is_disabled()
+        page.get_by_role("button", name="Not now").click()
+        page.wait_for_selector(".bar .who:has-text('reading only')")
+        assert page.locator("[data-new]").count() == 0
+
+
 def test_a_key_that_does_nothing_says_why(looker: Any) -> None:
     page = looker.go("/")
     page.keyboard.press("a")

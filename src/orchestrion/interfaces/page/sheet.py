@@ -14,7 +14,7 @@ from orchestrion.core.rights import KEYLESS, LOCAL
 from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
-from orchestrion.interfaces.web.security import path_to_login
+from orchestrion.interfaces.web.security import CALLER_HEADER, path_to_login, signature
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -57,11 +57,13 @@ def filled(request: Request, template: str, *, status: int = 200, **values: Any)
             here=request.url.path,
             may=request.state.caller.may,
             who=_who(request),
+            caller=signature(request.state.caller),
             login=path_to_login(request.scope),
             **values,
         )
     )
-    return HTMLResponse(text, status_code=status, headers={"Vary": "HX-Request", "Cache-Control": "no-store"})
+    headers = {"Vary": "HX-Request", "Cache-Control": "no-store", CALLER_HEADER: signature(request.state.caller)}
+    return HTMLResponse(text, status_code=status, headers=headers)
 
 
 def _who(request: Request) -> str:
