@@ -15,6 +15,8 @@ from orchestrion.core.errors import Conflict
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
+from orchestrion.ops import alerts
+from orchestrion.ops.alerts import Finding
 from orchestrion.scheduler import meter
 from premises import key_of
 from stage import Stage, python
@@ -181,6 +183,20 @@ def test_a_text_that_is_too_long_is_refused_at_its_field_and_nothing_is_cut(stag
         assert given[field] in answer.text  # all of it is still there
     views = ("/new", "/tasks/T1/cancel/form", "/tasks/T1/dependency/form", "/tasks/T1/priority/form")
     assert not [view for view in views if "maxlength" in client.get(view, headers=headers).text]
+
+
+def test_what_nobody_reported_and_what_is_over_is_not_counted(stage: Stage) -> None:
+    stage.add("true")
+    stage.drain(1)
+    cases = stage.orchestrion
+    alerts.settle(cases.store, [Finding("stuck", "R4", "R4 is stuck for 1328.5 s since 2026-11-30T05:12:20.123Z")])
+    alerts.settle(cases.store, [])
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    assert cases.stats()["tokens"]["input"] is None
+    assert "<dt>Tokens</dt><dd>–</dd>" in client.get("/stats").text
+    health = client.get("/health").text
+    assert 'id="alerts">Alerts <span class="total">0 open</span>' in health
+    assert 'for 22 min 8 s since <time datetime="2026-11-30T05:12:20.123Z" data-ago>' in health
 
 
 @pytest.mark.parametrize("session", [True, False])
