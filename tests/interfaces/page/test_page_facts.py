@@ -89,6 +89,39 @@ def test_a_gate_waits_until_it_is_opened_or_refused(stage: Stage) -> None:
         assert f'<span class="meta">{said}</span>' in client.get(f"/tasks/{task}").text
 
 
+def test_a_dialog_says_what_is_asked_and_of_which_task(stage: Stage) -> None:
+    cases = stage.orchestrion
+    task = cases.add("Pay <b>them</b> back").as_json()["id"]
+    cases.add_gate(task, "question", called="To which\naccount?")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    for verb in ("answer", "refuse"):
+        dialog = client.get(f"/gates/G1/{verb}/form", headers=headers).text
+        assert "To which\naccount?" in dialog
+        assert f"{task} Pay &lt;b&gt;them&lt;/b&gt; back" in dialog
+    again = client.post("/gates/G1/answer", headers=headers, data={"answer": ""})
+    assert again.status_code == 422
+    assert "To which\naccount?" in again.text
+    gone = client.post("/gates/G9/answer", headers=headers, data={"answer": "yes"})
+    assert gone.status_code == 404
+    assert "there is no gate G9" in gone.text
+
+
+def test_a_gate_that_waits_for_a_moment_names_it_and_is_opened_before(stage: Stage) -> None:
+    cases = stage.orchestrion
+    task = cases.add("Later").as_json()["id"]
+    cases.add_gate(task, "time", opens_at=2_111_634_000_000)
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    page = client.get(f"/tasks/{task}", headers=headers).text
+    moment = '<time datetime="2036-11-30T05:00:00'
+    assert moment in page.split('class="gate open"')[1].split("</section>")[0]
+    assert moment in page.split('id="waits"')[1].split("</section>")[0]
+    assert 'aria-label="Open now G1"' in page
+    assert "Approve" not in page
+    assert "G1 is opened" in client.post("/gates/G1/now", headers=headers).text
+
+
 def test_work_in_review_says_what_to_do_on_the_views_of_its_task_and_its_run(stage: Stage) -> None:
     for text in ("one", "two"):
         stage.add(f"sleep 0.3; echo {text} > a.txt")
