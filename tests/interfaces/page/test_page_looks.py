@@ -141,6 +141,51 @@ def test_the_graph_and_the_charts_are_drawn(looker: Any) -> None:
     assert page.locator(".plot canvas").count() == 3
 
 
+def test_all_of_a_graph_is_seen_at_first_and_its_size_is_chosen_by_keys(served: Any, looker: Any) -> None:
+    root = served.cases.add("Before all", plan="wide").as_json()["id"]
+    for number in range(60):
+        served.cases.add(f"Of a wide plan {number}", plan="wide", after=[root])
+    page = looker.go("/graph?plan=wide")
+    graph = page.wait_for_selector("#graph[data-drawn]")
+    assert graph.get_attribute("data-seen") == "61"
+    first = float(graph.get_attribute("data-zoom"))
+    page.get_by_role("button", name="Larger").press("Enter")
+    larger = float(graph.get_attribute("data-zoom"))
+    page.get_by_role("button", name="Smaller").press("Enter")
+    page.get_by_role("button", name="Smaller").press("Enter")
+    assert float(graph.get_attribute("data-zoom")) < first < larger
+    page.get_by_role("button", name="Fit").press("Enter")
+    assert abs(float(graph.get_attribute("data-zoom")) - first) < 0.01
+
+
+def test_on_a_phone_the_tab_of_the_view_and_who_one_is_are_seen(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        one.page.set_viewport_size({"width": 390, "height": 844})
+        page = one.go("/health")
+        box = page.locator(".bar nav [aria-current]").bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert page.locator(".bar .who .name").inner_text() == served.house.user
+        brand, find = (page.locator(part).bounding_box() for part in (".brand", ".find"))
+        assert brand["x"] + brand["width"] <= find["x"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("path", ["/files", "/health", "/stats", "/tasks/T4", "/runs/R1"])
+def test_what_scrolls_is_reached_by_keys_and_has_a_name(looker: Any, path: str) -> None:
+    page = looker.go(path)
+    page.wait_for_selector(".htmx-request", state="detached")
+    if path == "/runs/R1":
+        page.wait_for_selector(".patch .scroll", state="attached")
+    assert page.locator(".scroll").count() > 0
+    nameless = """() => [...document.querySelectorAll(".scroll")].filter(one => one.tabIndex !== 0
+        || one.getAttribute("role") !== "region"
+        || !(one.ariaLabel || document.getElementById(one.getAttribute("aria-labelledby"))?.innerText || "").trim())
+        .map(one => one.outerHTML.slice(0, 200))"""
+    assert page.evaluate(nameless) == []
+
+
 def test_an_alert_is_shown_on_the_board_and_with_the_health(served: Any, looker: Any) -> None:
     served.cases.pause()
     found = [Finding("stuck", "R4", f"R4 is stuck {scene.HOSTILE}")]
@@ -149,7 +194,7 @@ def test_an_alert_is_shown_on_the_board_and_with_the_health(served: Any, looker:
     assert "R4 is stuck <img" in page.locator(".banner.alert").inner_text()
     page.locator(".banner.alert a").click()
     page.wait_for_selector("#alerts")
-    assert "R4 is stuck <img" in page.locator("[aria-labelledby=alerts]").inner_text()
+    assert "R4 is stuck <img" in page.locator("section[aria-labelledby=alerts]").inner_text()
     alerts.settle(served.cases.store, [])
     served.cases.resume()
 

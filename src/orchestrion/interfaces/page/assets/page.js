@@ -290,6 +290,10 @@
     });
   }
 
+  // The tab of this view is seen, on a narrow screen too.
+  const tab = one(".bar nav [aria-current]");
+  if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+
   // -- times -----------------------------------------------------------------------------------------
   const units = [[86400, "d"], [3600, "h"], [60, "min"]];
   const ago = (seconds) => {
