@@ -116,12 +116,14 @@ def check_text(what: str, text: str) -> None:
             f"the {what} has {len(text)} characters; at most {TEXT_LIMIT} are kept in a task",
             hint="put it into a file or an artifact",
             code="too_long",
+            field=what,
         )
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise InvalidInput(
             f"the {what} has characters that are not text (NUL or broken UTF-8)",
             hint="leave them out",
             code="invalid_text",
+            field=what,
         )
 
 

@@ -263,6 +263,15 @@ class TaskCases(Finding):
         gate = NewGate(EdgeKind(kind), called, opens_at)
         return self._decide(task, lambda tx, one: shape.add_gate(tx, one, gate))
 
+    def gate(self, gate: str) -> dict[str, Any]:
+        """A gate with its ``task`` and ``title``. Raises NotFound."""
+
+        def read(tx: Transaction) -> dict[str, Any]:
+            row = shape.find_gate(tx, number(gate, "G"))
+            return {**views.gate(row), "task": name("T", row["task"]), "title": tx.the("task", id=row["task"])["title"]}
+
+        return self.store.read(read)
+
     def open_gate(
         self, thing: str, *, answer: str | None = None, called: str | None = None, refuse: bool = False
     ) -> Task:

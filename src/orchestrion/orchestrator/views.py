@@ -74,7 +74,7 @@ def detail(tx: Transaction, number: int) -> dict[str, Any]:
         "children": [name("T", row["id"]) for row in tx.all("children", parent=number)],
         "dependents": [name("T", row["id"]) for row in tx.all("dependents", ids=[number])[:50]],
         "edges": [_edge(edge) for edge in tx.all("edges_of", task=number, limit=200)],
-        "gates": [_gate(gate) for gate in tx.all("gates_of", task=number)],
+        "gates": [gate(row) for row in tx.all("gates_of", task=number)],
         "runs": [run.as_json() for run in runs],
         "artifacts": [artifacts.facts(row) for row in tx.all("artifacts_of", ids=[number])],
         "remedy": remedy_of_task(tx, found.row),
@@ -120,16 +120,17 @@ def _edge(edge: Row) -> dict[str, Any]:
     }
 
 
-def _gate(gate: Row) -> dict[str, Any]:
+def gate(row: Row) -> dict[str, Any]:
+    """A gate, as JSON."""
     return {
-        "id": name("G", gate["id"]),
-        "kind": gate["kind"],
-        "state": gate["state"],
-        "name": gate["name"],
-        "opens_at": iso(gate["opens_at"]),
-        "answer": gate["answer"],
-        "decided_by": gate["decided_by"],
-        "decided_at": iso(gate["decided_at"]),
+        "id": name("G", row["id"]),
+        "kind": row["kind"],
+        "state": row["state"],
+        "name": row["name"],
+        "opens_at": iso(row["opens_at"]),
+        "answer": row["answer"],
+        "decided_by": row["decided_by"],
+        "decided_at": iso(row["decided_at"]),
     }
 
 

@@ -87,6 +87,16 @@ def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = (
     return int(row["id"])
 
 
+def find_gate(tx: Transaction, gate: int) -> Row:
+    """A gate. Raises NotFound."""
+    row = tx.one("gate", id=gate)
+    if row is None:
+        raise NotFound(
+            f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate"
+        )
+    return row
+
+
 def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None, decided_by: str) -> int:
     """Opens a gate, or refuses what it asks. Returns the task it belongs to.
 
@@ -95,11 +105,7 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
     check_text("answer", answer or "")
     check_text("name of who decides", decided_by)
     tx.one("lock_shape")
-    row = tx.one("gate", id=gate)
-    if row is None:
-        raise NotFound(
-            f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate"
-        )
+    row = find_gate(tx, gate)
     state = "met" if opened else "dead"
     if not tx.run("open_gate", gate=gate, state=state, answer=answer, decided_by=decided_by):
         raise _decided(row)

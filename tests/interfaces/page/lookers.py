@@ -44,6 +44,22 @@ class Served:
         self._thread.join(20)
         assert not self._thread.is_alive()
 
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """For a block it takes requests and answers nothing, as one that is stopped; it goes on afterwards."""
+        reached, over = threading.Event(), threading.Event()
+
+        def hang() -> None:
+            reached.set()
+            over.wait(120)
+
+        self._server.servers[0].get_loop().call_soon_threadsafe(hang)
+        assert reached.wait(20)
+        try:
+            yield
+        finally:
+            over.set()
+
     @property
     def url(self) -> str:
         """Where it is."""

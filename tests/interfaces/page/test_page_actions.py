@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+import pytest
 import scene
 from lookers import looking
 
@@ -162,8 +164,10 @@ def test_dialogs_say_what_their_buttons_do_and_begin_with_what_there_is(served: 
     page.wait_for_selector(".under:has-text('priority 4')")
     page.get_by_role("button", name="New task").click()
     page.wait_for_selector("#dialog[open]")
-    page.locator("#dialog [name=title]").fill("x" * 300)
-    assert len(page.locator("#dialog [name=title]").input_value()) == 255
+    looker.fill(title="x" * 300)
+    assert "at most 255 characters" in page.wait_for_selector("#dialog[open] #wrong-title").inner_text()
+    assert page.locator("#dialog [name=title]").input_value() == "x" * 300
+    looker.said = [line for line in looker.said if "status of 4" not in line]
 
 
 def test_while_the_server_is_away_nothing_is_done_and_nothing_is_lost_in_silence(chromium: Any, served: Any) -> None:
@@ -196,6 +200,47 @@ def test_while_the_server_is_away_nothing_is_done_and_nothing_is_lost_in_silence
         page.get_by_role("button", name=f"Approve {task}").click()
         page.wait_for_selector(".under .state.completed")
         assert len(sent) == 1
+
+
+@pytest.mark.parametrize("found_by", ["silence", "action"])
+def test_a_server_that_hangs_is_away_since_it_was_heard_last(chromium: Any, served: Any, found_by: str) -> None:
+    task = in_review(served.cases, f"While it hung, {found_by}")
+    with looking(chromium, served.url, link=served.link) as looker:
+        page = looker.go(f"/tasks/{task}")
+        with served.hanging():
+            hung = page.evaluate("new Date(Date.now() + 1000).toTimeString().slice(0, 8)")
+            if found_by == "action":
+                page.keyboard.press("n")
+                looker.note("“New task” got no answer")
+            page.wait_for_selector("#away:has-text('No connection since')", timeout=20_000)
+            since = re.search(r"since (\S+)\.", page.locator("#away").inner_text())
+            assert since
+            assert since[1] <= hung or hung < "00:01"  # at midnight it starts anew
+            assert page.locator("button[hx-post]:enabled, [data-new]:enabled").count() == 0
+            page.keyboard.press("n")
+            looker.note("“New task” was not done: there is no connection")
+        page.wait_for_selector("#live.on")
+        page.wait_for_selector("#away", state="hidden")
+        assert page.locator("#dialog[open]").count() == 0  # nothing was kept until it was back
+        page.keyboard.press("n")
+        page.wait_for_selector("#dialog[open] [name=title]")
+        assert state(served.cases, task) == "review"
+
+
+def test_an_action_that_takes_long_is_waited_for(served: Any, looker: Any) -> None:
+    task = in_review(served.cases, "Takes its time")
+    page = looker.go(f"/tasks/{task}")
+    lives: list[str] = []
+    page.on("request", lambda one: lives.append(one.url) if one.url.endswith("/livez") else None)
+    held: list[Any] = []
+    page.route("**/approve", lambda route: held.append(route))
+    page.get_by_role("button", name=f"Approve {task}").click()
+    page.wait_for_event("response", lambda one: one.url.endswith("/livez"))
+    assert page.locator("#away").is_hidden()
+    assert len(held) == 1
+    held[0].continue_()
+    looker.note(f"{task} is approved")
+    assert len(lives) == 1
 
 
 def test_an_action_without_an_answer_is_told_and_not_sent_again(served: Any, looker: Any) -> None:

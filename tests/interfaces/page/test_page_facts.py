@@ -15,6 +15,8 @@ from orchestrion.core.errors import Conflict
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
+from orchestrion.ops import alerts
+from orchestrion.ops.alerts import Finding
 from orchestrion.scheduler import meter
 from premises import key_of
 from stage import Stage, python
@@ -87,6 +89,39 @@ def test_a_gate_waits_until_it_is_opened_or_refused(stage: Stage) -> None:
         assert f'<span class="meta">{said}</span>' in client.get(f"/tasks/{task}").text
 
 
+def test_a_dialog_says_what_is_asked_and_of_which_task(stage: Stage) -> None:
+    cases = stage.orchestrion
+    task = cases.add("Pay <b>them</b> back").as_json()["id"]
+    cases.add_gate(task, "question", called="To which\naccount?")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    for verb in ("answer", "refuse"):
+        dialog = client.get(f"/gates/G1/{verb}/form", headers=headers).text
+        assert "To which\naccount?" in dialog
+        assert f"{task} Pay &lt;b&gt;them&lt;/b&gt; back" in dialog
+    again = client.post("/gates/G1/answer", headers=headers, data={"answer": ""})
+    assert again.status_code == 422
+    assert "To which\naccount?" in again.text
+    gone = client.post("/gates/G9/answer", headers=headers, data={"answer": "yes"})
+    assert gone.status_code == 404
+    assert "there is no gate G9" in gone.text
+
+
+def test_a_gate_that_waits_for_a_moment_names_it_and_is_opened_before(stage: Stage) -> None:
+    cases = stage.orchestrion
+    task = cases.add("Later").as_json()["id"]
+    cases.add_gate(task, "time", opens_at=2_111_634_000_000)
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    page = client.get(f"/tasks/{task}", headers=headers).text
+    moment = '<time datetime="2036-11-30T05:00:00'
+    assert moment in page.split('class="gate open"')[1].split("</section>")[0]
+    assert moment in page.split('id="waits"')[1].split("</section>")[0]
+    assert 'aria-label="Open now G1"' in page
+    assert "Approve" not in page
+    assert "G1 is opened" in client.post("/gates/G1/now", headers=headers).text
+
+
 def test_work_in_review_says_what_to_do_on_the_views_of_its_task_and_its_run(stage: Stage) -> None:
     for text in ("one", "two"):
         stage.add(f"sleep 0.3; echo {text} > a.txt")
@@ -150,6 +185,51 @@ def test_a_dependency_that_is_there_already_changes_nothing_and_that_is_said(sta
     ]
     nothing = f"Nothing changed: {task} waits for {first} already"
     assert [nothing in note for note in notes] == [False, True, False]
+
+
+def test_a_command_keeps_its_lines(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage", os.environ)
+    cases = stage.open(doors__commands=True)
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    lines = "echo one\necho two # x\necho three"
+    assert re.search(r"<textarea [^>]*name=.command.", client.get("/new", headers=headers).text)
+    for written in (lines, lines.replace("\n", "\r\n")):  # as a script sends it, and as a form does
+        client.post("/tasks", headers=headers, data={"title": "One", "command": written})
+    assert [cases.show(task)["run_command"] for task in ("T1", "T2")] == [lines, lines]
+    stage.close()
+
+
+def test_a_text_that_is_too_long_is_refused_at_its_field_and_nothing_is_cut(stage: Stage) -> None:
+    stage.add("true")
+    client = TestClient(create_app(House(stage.orchestrion)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    for path, given, field, said in (
+        ("/tasks", {"title": "t" * 256}, "title", "at most 255 characters, this one has 256"),
+        ("/tasks", {"title": "One", "description": "d" * 1_000_001}, "description", "at most 1000000 are kept"),
+        ("/tasks/T1/cancel", {"reason": "r" * 1_000_001}, "reason", "at most 1000000 are kept"),
+    ):
+        answer = client.post(path, headers=headers, data=given)
+        assert answer.status_code == 422
+        assert f'data-wrong="{field}"' in answer.text
+        assert said in answer.text
+        assert given[field] in answer.text  # all of it is still there
+    views = ("/new", "/tasks/T1/cancel/form", "/tasks/T1/dependency/form", "/tasks/T1/priority/form")
+    assert not [view for view in views if "maxlength" in client.get(view, headers=headers).text]
+
+
+def test_what_nobody_reported_and_what_is_over_is_not_counted(stage: Stage) -> None:
+    stage.add("true")
+    stage.drain(1)
+    cases = stage.orchestrion
+    alerts.settle(cases.store, [Finding("stuck", "R4", "R4 is stuck for 1328.5 s since 2026-11-30T05:12:20.123Z")])
+    alerts.settle(cases.store, [])
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    assert cases.stats()["tokens"]["input"] is None
+    assert "<dt>Tokens</dt><dd>–</dd>" in client.get("/stats").text
+    health = client.get("/health").text
+    assert 'id="alerts">Alerts <span class="total">0 open</span>' in health
+    assert 'for 22 min 8 s since <time datetime="2026-11-30T05:12:20.123Z" data-ago>' in health
 
 
 @pytest.mark.parametrize("session", [True, False])

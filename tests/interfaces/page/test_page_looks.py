@@ -141,6 +141,51 @@ def test_the_graph_and_the_charts_are_drawn(looker: Any) -> None:
     assert page.locator(".plot canvas").count() == 3
 
 
+def test_all_of_a_graph_is_seen_at_first_and_its_size_is_chosen_by_keys(served: Any, looker: Any) -> None:
+    root = served.cases.add("Before all", plan="wide").as_json()["id"]
+    for number in range(60):
+        served.cases.add(f"Of a wide plan {number}", plan="wide", after=[root])
+    page = looker.go("/graph?plan=wide")
+    graph = page.wait_for_selector("#graph[data-drawn]")
+    assert graph.get_attribute("data-seen") == "61"
+    first = float(graph.get_attribute("data-zoom"))
+    page.get_by_role("button", name="Larger").press("Enter")
+    larger = float(graph.get_attribute("data-zoom"))
+    page.get_by_role("button", name="Smaller").press("Enter")
+    page.get_by_role("button", name="Smaller").press("Enter")
+    assert float(graph.get_attribute("data-zoom")) < first < larger
+    page.get_by_role("button", name="Fit").press("Enter")
+    assert abs(float(graph.get_attribute("data-zoom")) - first) < 0.01
+
+
+def test_on_a_phone_the_tab_of_the_view_and_who_one_is_are_seen(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        one.page.set_viewport_size({"width": 390, "height": 844})
+        page = one.go("/health")
+        box = page.locator(".bar nav [aria-current]").bounding_box()
+        assert box
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 390
+        assert page.locator(".bar .who .name").inner_text() == served.house.user
+        brand, find = (page.locator(part).bounding_box() for part in (".brand", ".find"))
+        assert brand["x"] + brand["width"] <= find["x"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("path", ["/files", "/health", "/stats", "/tasks/T4", "/runs/R1"])
+def test_what_scrolls_is_reached_by_keys_and_has_a_name(looker: Any, path: str) -> None:
+    page = looker.go(path)
+    page.wait_for_selector(".htmx-request", state="detached")
+    if path == "/runs/R1":
+        page.wait_for_selector(".patch .scroll", state="attached")
+    assert page.locator(".scroll").count() > 0
+    nameless = """() => [...document.querySelectorAll(".scroll")].filter(one => one.tabIndex !== 0
+        || one.getAttribute("role") !== "region"
+        || !(one.ariaLabel || document.getElementById(one.getAttribute("aria-labelledby"))?.innerText || "").trim())
+        .map(one => one.outerHTML.slice(0, 200))"""
+    assert page.evaluate(nameless) == []
+
+
 def test_an_alert_is_shown_on_the_board_and_with_the_health(served: Any, looker: Any) -> None:
     served.cases.pause()
     found = [Finding("stuck", "R4", f"R4 is stuck {scene.HOSTILE}")]
@@ -149,7 +194,7 @@ def test_an_alert_is_shown_on_the_board_and_with_the_health(served: Any, looker:
     assert "R4 is stuck <img" in page.locator(".banner.alert").inner_text()
     page.locator(".banner.alert a").click()
     page.wait_for_selector("#alerts")
-    assert "R4 is stuck <img" in page.locator("[aria-labelledby=alerts]").inner_text()
+    assert "R4 is stuck <img" in page.locator("section[aria-labelledby=alerts]").inner_text()
     alerts.settle(served.cases.store, [])
     served.cases.resume()
 
@@ -224,6 +269,47 @@ def test_who_logged_out_is_told_to_be_reading_and_how_to_get_in(chromium: Any, s
         page.get_by_role("button", name="Log in").click()
         page.wait_for_url("**/tasks/T4")
         page.wait_for_selector(".bar .who:has-text('back, operate')")
+
+
+@pytest.mark.parametrize("found_by", ["stream", "action", "refetch"])
+def test_who_is_somebody_else_now_sees_what_that_one_may(
+    chromium: Any, served: Any, monkeypatch: pytest.MonkeyPatch, found_by: str
+) -> None:
+    if found_by == "stream":
+        monkeypatch.setattr(events, "ALIVE_S", 0.1)
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        page.wait_for_selector(".bar .who:has-text('admin')")
+        other = one.context.new_page()
+        other.goto(served.url)
+        other.get_by_role("button", name="Log out").click()
+        other.wait_for_selector(".bar .who:has-text('reading only')")
+        if found_by == "action":
+            page.evaluate("htmx.ajax('POST', '/queue/all/pause', '#notes')")
+        elif found_by == "refetch":
+            served.cases.update("T4", tags=["changed"])
+        page.wait_for_selector(".bar .who:has-text('reading only')")
+        page.wait_for_selector("#live.on")
+        assert page.locator(".card button, [data-new]").count() == 0
+        assert served.cases.status()["paused_at"] is None
+
+
+def test_who_is_somebody_else_now_keeps_what_was_written(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        page.keyboard.press("n")
+        page.locator("#dialog [name=title]").fill("half a sentence")
+        other = one.context.new_page()
+        other.goto(served.url)
+        other.get_by_role("button", name="Log out").click()
+        other.wait_for_selector(".bar .who:has-text('reading only')")
+        page.click("#dialog .submit")
+        page.wait_for_selector("#dialog .away:has-text('You are no longer let in')")
+        assert page.locator("#dialog [name=title]").input_value() == "half a sentence"
+        assert page.locator("#dialog .submit").is_disabled()
+        page.get_by_role("button", name="Not now").click()
+        page.wait_for_selector(".bar .who:has-text('reading only')")
+        assert page.locator("[data-new]").count() == 0
 
 
 def test_a_key_that_does_nothing_says_why(looker: Any) -> None:

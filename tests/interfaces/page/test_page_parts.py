@@ -207,6 +207,53 @@ def test_a_diff_is_taken_apart_by_file() -> None:
         ("add", None, 2, "++ two"),
         ("same", 3, 3, "three"),
     ]
+    assert [(one.kind, one.text) for one in found[1].lines[1:]] == [("add", "x"), ("end", "No newline at end of file")]
+
+
+def test_modes_links_and_what_is_no_text_are_told(tmp_path: Path) -> None:
+    git = Git(tmp_path)
+    git.run("init", "-q")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "x")
+    for name in ("run.sh", "plain.sh", "changed.sh", "gone.sh", "file", "other"):
+        (tmp_path / name).write_text(f"1\n{name}\n3\n")
+    for name in ("plain.sh", "gone.sh"):
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "gone").symlink_to("file")
+    for name in ("gone.png", "changed.png"):
+        (tmp_path / name).write_bytes(b"\0")
+    git.run("add", ".")
+    git.run(*commit)
+    (tmp_path / "run.sh").chmod(0o755)
+    (tmp_path / "plain.sh").chmod(0o644)
+    (tmp_path / "changed.sh").write_text("2\nchanged.sh\n3\n")
+    (tmp_path / "changed.sh").chmod(0o755)
+    for name in ("gone.sh", "gone", "gone.png", "link", "file"):
+        (tmp_path / name).unlink()
+    (tmp_path / "new").symlink_to("other")
+    (tmp_path / "file").symlink_to("other")
+    (tmp_path / "link").write_text("x\n")
+    (tmp_path / "changed.png").write_bytes(b"\0\1")
+    (tmp_path / "new.png").write_bytes(b"\0\2")
+    (tmp_path / "new.sh").touch(0o755)
+    git.run("add", "-A")
+    git.run(*commit)
+    page = RunDiff(git, "HEAD~1", "HEAD").page(patch.BOUNDS)
+    told = {one.path: (one.note, one.added, one.removed) for one in map(patch.file, page)}
+    assert told == {
+        "run.sh": ("made executable", 0, 0),
+        "plain.sh": ("no longer executable", 0, 0),
+        "changed.sh": ("made executable", 1, 1),
+        "gone.sh": ("deleted executable file", 0, 3),
+        "gone": ("deleted link", 0, 1),
+        "gone.png": ("deleted file, binary", 0, 0),
+        "changed.png": ("binary", 0, 0),
+        "new.png": ("new file, binary", 0, 0),
+        "new": ("new link", 1, 0),
+        "new.sh": ("new executable file", 0, 0),
+        "file": ("file replaced by a link", 1, 3),
+        "link": ("link replaced by a file", 1, 1),
+    }
 
 
 def test_a_file_with_an_odd_name_has_that_name(tmp_path: Path) -> None:
@@ -266,6 +313,25 @@ def test_numbers_are_short() -> None:
     assert [sheet.usd(one) for one in (None, 0, 0.001, 0.4, 1234)] == ["–", "$0.00", "$0.0010", "$0.40", "$1,234.00"]
     assert [sheet.percent(one) for one in (None, 0, 0.6667, 1)] == ["–", "0 %", "66.7 %", "100 %"]
     assert [sheet.size(one) for one in (None, 12, 1500, 2.5e13)] == ["–", "12 B", "1.5 kB", "25.0 TB"]
+
+
+def test_unknown_tokens_are_no_zero() -> None:
+    used = [(None, None), (0, 0), (5, None), (None, 7), (5, 7)]
+    told = [sheet.count(sheet.tokens({"input": taken, "output": made})) for taken, made in used]
+    assert told == ["–", "0", "5", "7", "12"]
+
+
+def test_times_in_texts_are_shown_as_all_times_are() -> None:
+    assert sheet.measured("4 ready, the oldest for 1328.5 s, of 12 s") == "4 ready, the oldest for 22 min 8 s, of 12 s"
+    told = str(sheet.told("paused since 2026-11-30T05:12:20.123Z <b> `x`"))
+    assert told == (
+        'paused since <time datetime="2026-11-30T05:12:20.123Z" data-ago>2026-11-30 05:12</time> &lt;b&gt; '
+        "<code>x</code>"
+    )
+
+
+def test_a_tab_or_the_end_of_a_line_in_a_name_is_written_out() -> None:
+    assert [sheet.path(name) for name in ("a b", "a\tb", "a\nb", "ä\x01")] == ["a b", "a\\tb", "a\\nb", "ä\\x01"]
 
 
 def test_code_between_backticks_is_marked_and_escaped() -> None:

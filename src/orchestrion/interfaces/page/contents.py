@@ -86,6 +86,7 @@ def of_health(cases: Orchestrator) -> Found:
         "levels": cases.service_levels()["levels"],
         "limits": cases.limits_in_force(),
         "alerts": cases.alerts(limit=20),
+        "open_alerts": cases.alerts(unclosed=True, limit=1)["total"],
     }
 
 
@@ -137,7 +138,7 @@ def of_diff(cases: Orchestrator, run: str, skip: int) -> Found:
     except NotFound as problem:
         if problem.code != "no_commits":
             raise
-        return {"files": None}
+        return {"files": None, "active": cases.run(run).row["ended_at"] is None}
     return {"run": run, "files": [patch.file(one) for one in page], "skip": skip, "page": page}
 
 

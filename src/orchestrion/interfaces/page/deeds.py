@@ -16,7 +16,6 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
-from orchestrion.core.model import TEXT_LIMIT, TITLE_LIMIT
 from orchestrion.interfaces.page import sheet
 from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of, told_of
 from orchestrion.interfaces.web.house import House
@@ -29,14 +28,12 @@ class Field:
 
     name: str
     label: str
-    #: ``text``, ``area``, ``number``, or ``choice``.
+    #: ``text`` (a browser makes one line of it), ``area`` (as it was written), ``number``, or ``choice``.
     kind: str = "text"
     required: bool = False
     value: str = ""
     hint: str = ""
     choices: tuple[tuple[str, str], ...] = ()
-    #: Characters at most.
-    most: int = TEXT_LIMIT
     #: Codes of refusals that are about it.
     codes: tuple[str, ...] = ()
 
@@ -59,6 +56,8 @@ class Deed:
     leave: str = "Not now"
     #: What the fields of its dialog hold at first: the values that the thing has.
     present: Callable[[Orchestrator, str], Mapping[str, str]] = lambda cases, thing: {}
+    #: What is decided, in lines above the fields of its dialog.
+    about: Callable[[Orchestrator, str], Sequence[str]] = lambda cases, thing: ()
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ _PRIORITY = Field(
 )
 #: Refusals of the names of other tasks.
 _TASK_CODES = ("invalid_id", "no_task", "cycle", "cancelled_prerequisite")
-_OTHER = Field("on", "Waits for", required=True, hint="The id of a task, such as T12.", most=60, codes=_TASK_CODES)
+_OTHER = Field("on", "Waits for", required=True, hint="The id of a task, such as T12.", codes=_TASK_CODES)
 
 DEEDS: dict[str, dict[str, Deed]] = {
     "tasks": {
@@ -145,7 +144,9 @@ DEEDS: dict[str, dict[str, Deed]] = {
             (Field("answer", "Answer", "area", required=True, hint="The next brief has it."),),
             tone="main",
             key="a",
+            about=lambda o, g: _asked(o, g),
         ),
+        "now": Deed("Open now", "{thing} is opened", lambda o, g, f: o.open_gate(g), key="a"),
         "open": Deed("Approve", "{thing} is opened", lambda o, g, f: o.open_gate(g), tone="main", key="a"),
         "refuse": Deed(
             "Refuse",
@@ -153,6 +154,7 @@ DEEDS: dict[str, dict[str, Deed]] = {
             lambda o, g, f: o.open_gate(g, answer=f.get("answer") or None, refuse=True),
             (Field("answer", "Why", "area"),),
             tone="danger",
+            about=lambda o, g: _asked(o, g),
         ),
     },
     "runs": {
@@ -167,7 +169,7 @@ DEEDS: dict[str, dict[str, Deed]] = {
             "Kill",
             "{thing} is killed",
             lambda o, r, f: o.kill(r, f.get("reason") or "killed by a person"),
-            (Field("reason", "Reason", value="killed by a person"),),
+            (Field("reason", "Reason", "area", value="killed by a person"),),
             tone="danger",
             key="x",
             submit="Kill the run",
@@ -202,21 +204,22 @@ _GATES = {
     "question": ("answer", "refuse"),
     "approval": ("open", "refuse"),
     "external": ("open", "refuse"),
-    "time": ("open",),
+    "time": ("now",),
 }
 
 NEW_TASK = (
-    Field("title", "Title", required=True, most=TITLE_LIMIT, codes=("invalid_title",)),
-    Field("description", "What is to be done", "area", codes=("too_long", "invalid_text")),
+    Field("title", "Title", required=True, codes=("invalid_title",)),
+    Field("description", "What is to be done", "area"),
     Field(
         "command",
         "Command",
+        "area",
         hint="For the agent “command”; agents with a model need none.",
         codes=("commands_refused", "invalid_command"),
     ),
-    Field("role", "Role", most=128, codes=("no_role", "invalid_role")),
-    Field("plan", "Plan", most=64, codes=("invalid_plan_name",)),
-    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4.", most=60_000, codes=_TASK_CODES),
+    Field("role", "Role", codes=("no_role", "invalid_role")),
+    Field("plan", "Plan", codes=("invalid_plan_name",)),
+    Field("after", "Waits for", hint="Ids of tasks, such as T3 T4.", codes=_TASK_CODES),
     replace(_PRIORITY, required=False, value="5", hint=""),
 )
 _NEW = Deed("New task", "{thing} is added", lambda o, _, f: _add(o, f), NEW_TASK, submit="Add the task")
@@ -308,15 +311,22 @@ def _new(request: Request) -> Deed:
 def _route(router: APIRouter, house: House, noun: str, verb: str, deed: Deed) -> None:
     """The form and the action of one deed."""
 
-    def dialog(request: Request, thing: str, given: Mapping[str, str], problem: OrchestrionError | None) -> Response:
+    def dialog(
+        request: Request,
+        thing: str,
+        given: Mapping[str, str],
+        about: Sequence[str],
+        problem: OrchestrionError | None = None,
+    ) -> Response:
         path = f"/{noun}/{quote(thing, safe='')}/{verb}"
-        return _dialog(request, deed, f"{deed.label} {thing}", path, given, problem)
+        return _dialog(request, deed, f"{deed.label} {thing}", path, given, problem, about)
 
     @router.get(f"/{noun}/{{thing}}/{verb}/form")
     async def ask(request: Request, thing: str) -> Response:
         usual = {field.name: field.value for field in deed.fields}
         present = await house.do(lambda: deed.present(house.cases, thing))
-        return dialog(request, thing, {**usual, **present, **request.query_params}, None)
+        about = await house.do(lambda: _about(deed, house.cases, thing))
+        return dialog(request, thing, {**usual, **present, **request.query_params}, about)
 
     @router.post(f"/{noun}/{{thing}}/{verb}")
     async def act(request: Request, thing: str) -> Response:
@@ -326,10 +336,19 @@ def _route(router: APIRouter, house: House, noun: str, verb: str, deed: Deed) ->
             _refuse_incomplete(deed, thing, given)
             said = await house.do(lambda: deed.act(cases, thing, given))
         except OrchestrionError as problem:
-            if deed.fields:
-                return dialog(request, thing, given, problem)
-            raise
+            if not deed.fields:
+                raise
+            about = await house.do(lambda: _about(deed, cases, thing))
+            return dialog(request, thing, given, about, problem)
         return done(request, said if isinstance(said, str) else deed.said.format(thing=thing))
+
+
+def _about(deed: Deed, cases: Orchestrator, thing: str) -> Sequence[str]:
+    """What is decided; of a thing that is not there, nothing: its refusal says so."""
+    try:
+        return deed.about(cases, thing)
+    except OrchestrionError:
+        return ()
 
 
 def _refuse_incomplete(deed: Deed, thing: str, given: Mapping[str, str]) -> None:
@@ -350,6 +369,7 @@ def _dialog(
     path: str,
     given: Mapping[str, str],
     problem: OrchestrionError | None = None,
+    about: Sequence[str] = (),
 ) -> Response:
     """The dialog of a deed; again, with what was filled in, when that was refused: the problem stands at its field."""
     told = told_of(request, problem) if problem else None
@@ -361,6 +381,7 @@ def _dialog(
         heading=heading,
         path=path,
         deed=deed,
+        about=about,
         given={field.name: given.get(field.name, "") for field in deed.fields},
         problem=told,
         at=at,
@@ -380,6 +401,12 @@ def done(request: Request, said: str, *, link: str = "") -> Response:
     answer = sheet.filled(request, "note.html", said=said, problem=None, link=link)
     answer.headers["HX-Trigger"] = "done"
     return answer
+
+
+def _asked(cases: Orchestrator, gate: str) -> Sequence[str]:
+    """What a gate asks, and whose it is."""
+    found = cases.gate(gate)
+    return [*([found["name"]] if found["name"] else []), f"{found['task']} {found['title']}"]
 
 
 def _permission(thing: str) -> int:

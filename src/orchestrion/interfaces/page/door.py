@@ -61,7 +61,10 @@ def caller_of(request: Request) -> Caller:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """Fields of a form, stripped; of several values of one name the last counts. Raises InvalidInput."""
+    """Fields of a form, stripped, lines ended as they were written; of several values of one name the last counts.
+
+    Raises InvalidInput.
+    """
     body = await request.body()
     try:
         fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
@@ -69,4 +72,4 @@ async def form_of(request: Request) -> dict[str, str]:
         raise InvalidInput(
             "the form is not readable", hint="send application/x-www-form-urlencoded in UTF-8", code="invalid_form"
         ) from error
-    return {name: values[-1].strip() for name, values in fields.items()}
+    return {name: values[-1].replace("\r\n", "\n").strip() for name, values in fields.items()}

@@ -12,6 +12,10 @@ BOUNDS = Bounds(files=25, file_bytes=30_000, max_bytes=60_000)
 #: What git's escapes stand for; three octal digits are a byte.
 _SIGNS = {bytes([sign]): bytes([real]) for sign, real in zip(b'abtnvfr"\\', b'\a\b\t\n\v\f\r"\\', strict=True)}
 _ESCAPE = re.compile(rb'\\([abtnvfr"\\]|[0-7]{3})')
+#: What a file is by its mode, as git writes it.
+_KINDS = {"100644": "file", "100755": "executable file", "120000": "link", "160000": "submodule"}
+_MODE = re.compile(r"(old|new|new file|deleted file) mode (\d+)")
+_PARTICIPLES = {"rename": "renamed", "copy": "copied"}
 _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@(.*)")
 
 
@@ -19,7 +23,7 @@ _HUNK = re.compile(r"@@ -(\d+)(?:,\d+)? \+(\d+)(?:,\d+)? @@(.*)")
 class Line:
     """One line of a diff."""
 
-    #: ``add``, ``del``, ``same`` or ``hunk``.
+    #: ``add``, ``del``, ``same``, ``hunk``, or ``end``: what git says of the end of the line above.
     kind: str
     #: Its number before and after; None: it was not there.
     old: int | None
@@ -32,13 +36,24 @@ class File:
     """What became of one file."""
 
     path: str
-    #: What git says of it besides: ``new file``, ``deleted file``, ``renamed``, ``binary``; empty: it was changed.
-    note: str = ""
+    #: Its mode before and after, as far as git tells them: of a file that is new there is none before.
+    old_mode: str | None = None
+    new_mode: str | None = None
+    #: ``renamed from`` or ``copied from`` another one; empty: neither.
+    origin: str = ""
+    #: Its content is no text: its lines are not known.
+    binary: bool = False
     added: int = 0
     removed: int = 0
     lines: list[Line] = field(default_factory=list)
     #: Lines that are not shown.
     hidden: int = 0
+
+    @property
+    def note(self) -> str:
+        """What became of it besides its lines: ``new link``, ``deleted file, binary``; empty: nothing."""
+        said = (self.origin, _said_of_modes(self.old_mode, self.new_mode), "binary" if self.binary else "")
+        return ", ".join(filter(None, said))
 
 
 def file(patch: FilePatch) -> File:
@@ -64,7 +79,20 @@ def file(patch: FilePatch) -> File:
         elif text.startswith(" "):
             found.lines.append(Line("same", old, new, text[1:]))
             old, new = old + 1, new + 1
+        elif text.startswith("\\ "):
+            found.lines.append(Line("end", None, None, text[2:]))
     return found
+
+
+def _said_of_modes(old: str | None, new: str | None) -> str:
+    if old == new:
+        return ""
+    before, after = (_KINDS.get(mode or "", f"file of mode {mode}") for mode in (old, new))
+    if old is None or new is None:
+        return f"new {after}" if old is None else f"deleted {before}"
+    if {old, new} == {"100644", "100755"}:
+        return "made executable" if new == "100755" else "no longer executable"
+    return f"{before} replaced by a{'n' if after[0] in 'aeiou' else ''} {after}"
 
 
 def _path_of(head: str) -> str:
@@ -84,11 +112,16 @@ def unquoted(name: str) -> str:
 def _head(file: File, text: str) -> None:
     if text.startswith(("+++ b/", '+++ "b/')):
         file.path = unquoted(text[4:].rstrip("\t")).removeprefix("b/")
-    elif text.startswith(("new file", "deleted file")):
-        file.note = text.rpartition(" mode")[0]
-    elif text.startswith("rename from "):
-        file.note = f"renamed from {unquoted(text[12:])}"
-    elif text.startswith("rename to "):
-        file.path = unquoted(text[10:])
+    elif mode := _MODE.match(text):
+        # A file that became a link is deleted in the first part and new in the second.
+        if mode[1] in ("old", "deleted file"):
+            file.old_mode = mode[2]
+        else:
+            file.new_mode = mode[2]
+    elif text.startswith(("rename from ", "copy from ")):
+        word, _, name = text.partition(" from ")
+        file.origin = f"{_PARTICIPLES[word]} from {unquoted(name)}"
+    elif text.startswith(("rename to ", "copy to ")):
+        file.path = unquoted(text.partition(" to ")[2])
     elif text.startswith("Binary files"):
-        file.note = "binary"
+        file.binary = True

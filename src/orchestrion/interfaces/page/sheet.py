@@ -14,7 +14,7 @@ from orchestrion.core.rights import KEYLESS, LOCAL
 from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
-from orchestrion.interfaces.web.security import path_to_login
+from orchestrion.interfaces.web.security import CALLER_HEADER, path_to_login, signature
 
 if TYPE_CHECKING:
     from fastapi import Request
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+#: Times in the texts of use cases: moments in ISO 8601, and spans in seconds.
+_MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+_SPAN = re.compile(r"(?<![\d.,\w])(\d+(?:\.\d+)?) s\b")
 #: The views, in the order of the bar: path, label, and the letter that goes there after a ``g``.
 VIEWS = (
     ("/", "Board", "b"),
@@ -57,11 +61,13 @@ def filled(request: Request, template: str, *, status: int = 200, **values: Any)
             here=request.url.path,
             may=request.state.caller.may,
             who=_who(request),
+            caller=signature(request.state.caller),
             login=path_to_login(request.scope),
             **values,
         )
     )
-    return HTMLResponse(text, status_code=status, headers={"Vary": "HX-Request", "Cache-Control": "no-store"})
+    headers = {"Vary": "HX-Request", "Cache-Control": "no-store", CALLER_HEADER: signature(request.state.caller)}
+    return HTMLResponse(text, status_code=status, headers=headers)
 
 
 def _who(request: Request) -> str:
@@ -89,6 +95,10 @@ def templates() -> Environment:
     made.filters |= {
         "seconds": seconds,
         "count": count,
+        "tokens": tokens,
+        "told": told,
+        "measured": measured,
+        "path": path,
         "usd": usd,
         "percent": percent,
         "bytes": size,
@@ -100,6 +110,7 @@ def templates() -> Environment:
         "standing": standing,
         "number": "{:,}".format,
         "query": query,
+        "ago": ago,
     }
     marks = {str(state): mark for state, mark in MARKS.items()} | _RUN_MARKS
     made.globals |= {"views": VIEWS, "marks": marks, "version": __version__}
@@ -141,6 +152,12 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
+def tokens(used: Mapping[str, int | None]) -> int | None:
+    """Tokens in and out together; None: neither is known."""
+    known = [used[way] for way in ("input", "output") if used[way] is not None]
+    return sum(filter(None, known)) if known else None
+
+
 def usd(value: float | None) -> str:
     """``$0.42``; more digits below a cent."""
     if value is None:
@@ -177,6 +194,30 @@ def ticked(value: object) -> str:
     return Markup("").join(
         Markup(f"<code>{piece}</code>") if place % 2 else piece for place, piece in enumerate(pieces)
     )
+
+
+def told(text: object) -> str:
+    """``ticked``, with its moments as the page shows all of them."""
+    from markupsafe import Markup
+
+    return Markup(_MOMENT.sub(lambda found: ago(found[0]), ticked(text)))
+
+
+def measured(text: object) -> str:
+    """A text of ours with its long spans of time as the page shows all of them."""
+    return _SPAN.sub(lambda found: seconds(float(found[1])) if float(found[1]) >= 60 else found[0], str(text))
+
+
+def ago(at: str) -> str:
+    """A moment as markup; the browser says how long ago that is and keeps it current."""
+    from markupsafe import Markup
+
+    return Markup('<time datetime="{}" data-ago>{}</time>').format(at, at[:16].replace("T", " "))
+
+
+def path(name: object) -> str:
+    """A file's name, in which a tab or the end of a line is written out: it is not taken for a space."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))
 
 
 def compact(value: object) -> str:

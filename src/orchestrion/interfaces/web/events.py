@@ -25,10 +25,11 @@ from orchestrion.core.errors import Backpressure, OrchestrionError
 from orchestrion.core.rights import KEYLESS, Caller
 from orchestrion.interfaces.web import logs
 from orchestrion.interfaces.web.house import House
+from orchestrion.interfaces.web.security import CALLER_HEADER, caller_known, signature
 from orchestrion.orchestrator.following import Journal
 
 #: A client that is told nothing else is told so often that the line is alive, in seconds.
-ALIVE_S = 15.0
+ALIVE_S = 5.0
 #: Lines that are kept for all; half of them go when there are more.
 KEPT = 4_000
 #: Lines that a client which is behind gets at a time.
@@ -147,7 +148,7 @@ class Events:
                 code="too_many_streams",
                 retry_after_s=5.0,
             )
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", CALLER_HEADER: signature(caller)}
         return StreamingResponse(self._told(caller, start, request), headers=headers, media_type="text/event-stream")
 
     async def _told(self, caller: Caller, start: int | None, request: Request) -> AsyncIterator[bytes]:
@@ -188,8 +189,6 @@ class Events:
         """Whether what a client showed is still good; who showed nothing may read."""
         if caller.actor == KEYLESS:
             return True
-        from orchestrion.interfaces.web.security import caller_known
-
         try:
             known = await caller_known(self._house, request.scope, "")
         except OrchestrionError:

@@ -40,6 +40,8 @@ BODY_LIMIT = 8 * 1024 * 1024
 #: A script of the page's own must say that it is one, where a browser names no origin.
 MARK = b"x-orchestrion"
 REQUEST_ID = b"x-request-id"
+#: Says to a page of ours whom the server takes it for; one that was made for another caller is made anew.
+CALLER_HEADER = "X-Orchestrion-Caller"
 #: A burst may be so many times what a second may bring.
 BURST = 2.0
 #: Callers whose rate is remembered.
@@ -170,6 +172,11 @@ async def caller_known(house: House, scope: Scope, correlation: str) -> Caller |
 
 def _signed(house: House, actor: str, role: Role, correlation: str) -> Caller:
     return Caller(actor, None, correlation, role=role, may_run_commands=taken_by_servers(house.config))
+
+
+def signature(caller: Caller) -> str:
+    """Who it is and as what, for a header."""
+    return quote(f"{caller.actor} {caller.role}", safe=":")
 
 
 def _is_here(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:

@@ -34,14 +34,11 @@
   const fit = () => {
     cy.fit(undefined, 24);
     if (cy.zoom() > 1) { cy.zoom(1); cy.center(); }
-    // A long plan is read from where the work is; what is too small to read is no overview.
-    if (cy.zoom() < 0.55) {
-      cy.zoom(0.55);
-      const now = cy.nodes("[?found]").nonempty() ? cy.nodes("[?found]") : cy.nodes("[?run], [?critical]");
-      if (now.nonempty()) cy.center(now[0]); else cy.center();
-    }
+    // Whoever looked for something sees it as it can be read.
+    const found = cy.nodes("[?found]");
+    if (found.nonempty() && cy.zoom() < 0.55) { cy.zoom(0.55); cy.center(found[0]); }
   };
-  const cy = cytoscape({ container: frame, style: style(), boxSelectionEnabled: false, autoungrabify: true, minZoom: 0.1, maxZoom: 2.5 });
+  const cy = cytoscape({ container: frame, style: style(), boxSelectionEnabled: false, autoungrabify: true, minZoom: 0.02, maxZoom: 2.5 });
   const draw = () => {
     const picture = data(), shape = JSON.stringify([picture.nodes.map((n) => n.id), picture.edges.map((e) => [e.from, e.to])]);
     if (shape !== shown) {
@@ -49,6 +46,8 @@
       cy.add(elements(picture));
       cy.layout(layout).run();
       fit();
+      frame.dataset.zoom = cy.zoom();
+      frame.dataset.seen = cy.nodes().filter((node) => { const box = node.renderedBoundingBox(); return box.x1 >= -1 && box.y1 >= -1 && box.x2 <= cy.width() + 1 && box.y2 <= cy.height() + 1; }).length;
       shown = shape;
       return;
     }
@@ -59,6 +58,15 @@
   cy.on("tap", "node", (event) => location.assign(`/tasks/${event.target.id()}`));
   cy.on("mouseover", "node", () => { frame.classList.add("pointing"); });
   cy.on("mouseout", "node", () => { frame.classList.remove("pointing"); });
+  const middle = () => ({ x: cy.width() / 2, y: cy.height() / 2 });
+  const zoom = (factor) => cy.zoom({ level: cy.zoom() * factor, renderedPosition: middle() });
+  const ZOOMS = { fit: () => cy.fit(undefined, 24), in: () => zoom(1.4), out: () => zoom(1 / 1.4) };
+  document.addEventListener("click", ({ target }) => {
+    const button = target.closest("[data-zoom]");
+    if (!button) return;
+    ZOOMS[button.dataset.zoom]();
+    frame.dataset.zoom = cy.zoom();
+  });
   document.addEventListener("theme", () => cy.style(style()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => cy.style(style()));
   document.addEventListener("htmx:afterSettle", draw);

@@ -55,6 +55,7 @@
   let left = false; // for another page: what is cut short then is not lost
   addEventListener("pagehide", () => { left = true; });
   addEventListener("pageshow", () => { left = false; });
+  let sign = Date.now(); // when the server was last heard
   const tell = (on) => {
     if (left || out) return;
     if (on && away) refreshAll();
@@ -68,10 +69,12 @@
   const BUTTONS = "button[hx-post], button[hx-get][hx-target='#dialog'], .ask-form .submit";
   let away = null; // since when; null: it is there
   const leave = () => {
-    away = away || new Date();
+    away = away || new Date(sign);
     turnOff(`No connection since ${away.toTimeString().slice(0, 8)}. Actions are off. The page goes on by itself when the server is back.`);
   };
+  let why = "";
   const turnOff = (text) => {
+    why = text;
     const banners = all(".away");
     if (dialog.open && !one(".away", dialog)) {
       const copy = banners[0].cloneNode();
@@ -80,8 +83,9 @@
       banners.push(copy);
     }
     for (const banner of banners) { if (!out) setText(banner, text); else if (!one("a", banner)) banner.replaceChildren(`${text} `, wayIn()); banner.hidden = false; }
-    for (const button of all(BUTTONS)) if (!button.disabled) { button.disabled = true; button.dataset.off = ""; }
+    disable();
   };
+  const disable = () => { for (const button of all(BUTTONS)) if (!button.disabled) { button.disabled = true; button.dataset.off = ""; } };
   const back = () => {
     away = null;
     all("dialog .away").forEach((banner) => banner.remove());
@@ -97,9 +101,22 @@
     setText(one(".wide", light), "not let in");
     turnOff("You are no longer let in: your token or your session has ended. Actions are off.");
   };
+  let written = false; // something in the dialog that is open
+  dialog.addEventListener("input", () => { written = true; });
+  dialog.addEventListener("close", () => { written = false; });
+  // The server says with each view, and where the journal begins, whom it takes this browser for.
+  const CALLER = "X-Orchestrion-Caller";
+  const meet = (caller) => {
+    if (!caller || caller === body.dataset.caller || left || out) return;
+    if (!written) { left = true; location.reload(); return; }
+    // What was written can still be copied; then the page shows what one may do now.
+    shutOut();
+    dialog.addEventListener("close", () => location.reload());
+  };
   const isRefusal = (status) => status === 401 || status === 403;
   const whyOff = () => (out ? "you are no longer let in" : "there is no connection");
-  addEventListener("offline", () => tell(false));
+  let listening = new AbortController();
+  addEventListener("offline", () => listening.abort());
   const heard = (block) => {
     let data = "";
     for (const line of block.split("\n")) {
@@ -110,24 +127,32 @@
     const event = JSON.parse(data);
     for (const view of all("[data-live]")) if (concerns(view, event)) refresh(view);
   };
-  const SILENT_MS = 40000; // the server says every 15 s that it is there
+  const SILENT_MS = 12000; // the server says every 5 s that it is there
   const listen = async () => {
-    const stop = new AbortController();
+    const stop = listening = new AbortController();
     let silence = setTimeout(() => stop.abort(), SILENT_MS);
-    const answer = await fetch(`/api/v1/events?since=${last}`, { headers: { Accept: "text/event-stream" }, signal: stop.signal });
-    if (isRefusal(answer.status)) shutOut();
-    if (!answer.ok) throw new Error(`events: ${answer.status}`);
-    tell(true);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let rest = "";
-    for (;;) {
-      const { done, value } = await reader.read();
+    const hear = () => { clearTimeout(silence); sign = Date.now(); };
+    try {
+      const answer = await fetch(`/api/v1/events?since=${last}`, { headers: { Accept: "text/event-stream" }, signal: stop.signal });
+      if (isRefusal(answer.status)) shutOut();
+      if (!answer.ok) throw new Error(`events: ${answer.status}`);
+      meet(answer.headers.get(CALLER));
+      tell(true);
+      const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      let rest = "";
+      for (;;) {
+        hear();
+        silence = setTimeout(() => stop.abort(), SILENT_MS);
+        const { done, value } = await reader.read();
+        if (done) return;
+        const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
+        rest = blocks.pop();
+        blocks.forEach(heard);
+      }
+    } finally {
+      // A server that ended the stream, or cannot be reached, was heard just now or is away already; one that is silent was not.
+      if (connected && !stop.signal.aborted) hear();
       clearTimeout(silence);
-      if (done) return;
-      silence = setTimeout(() => stop.abort(), SILENT_MS);
-      const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
-      rest = blocks.pop();
-      blocks.forEach(heard);
     }
   };
   const follow = async () => {
@@ -148,6 +173,7 @@
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target !== dialog) return;
     if (!dialog.open) dialog.showModal();
+    if (away || out) turnOff(why); // what came has replaced the banner
     const first = one("[aria-invalid]", dialog) || one("textarea, input:not([type=hidden]), select", dialog);
     if (first) { first.focus(); if (first.select) first.select(); }
   });
@@ -180,18 +206,41 @@
   const unanswered = ({ detail }) => {
     const cause = detail.requestConfig.elt;
     if (!isAction(detail)) return;
-    fail(cause, `${named(cause)} got no answer from the server.`, "Whether it was done is seen here when the connection is back; it is not sent again.");
+    const hint = detail.requestConfig.verb === "get" ? "" : "Whether it was done is seen here when the connection is back; it is not sent again.";
+    fail(cause, `${named(cause)} got no answer from the server.`, hint);
   };
   document.addEventListener("htmx:sendError", unanswered);
+  document.addEventListener("htmx:sendAbort", unanswered);
   document.addEventListener("htmx:timeout", unanswered);
+  // An action may take long; a server that does not even say that it lives is away, and what waits for it is given up.
+  const PATIENCE_MS = 4000, LIFE_MS = 3000;
+  const waiting = new Set();
+  const lives = () => fetch("/livez", { cache: "no-store", signal: AbortSignal.timeout(LIFE_MS) }).then(() => true, () => false);
+  const wonder = async (xhr) => {
+    if (!waiting.has(xhr)) return;
+    if (await lives()) { setTimeout(wonder, PATIENCE_MS, xhr); return; }
+    if (!waiting.size) return;
+    [...waiting].forEach((one) => one.abort());
+    listening.abort();
+  };
+  document.addEventListener("htmx:afterRequest", ({ detail }) => {
+    waiting.delete(detail.xhr);
+    if (away || out) disable(); // the library has just turned its button on again
+  });
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (!away || !isAction(event.detail)) return;
+    if (!isAction(event.detail)) return;
+    if (!away && !out) {
+      waiting.add(event.detail.xhr);
+      setTimeout(wonder, PATIENCE_MS, event.detail.xhr);
+      return;
+    }
     event.preventDefault();
     const cause = event.detail.requestConfig.elt;
     fail(cause, `${named(cause)} was not done: ${whyOff()}.`, "");
   });
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, requestConfig } = detail;
+    meet(xhr.getResponseHeader(CALLER));
     // A form that is refused comes back with the problem at its field.
     if (xhr.status < 400 || xhr.getResponseHeader("HX-Retarget")) return;
     detail.shouldSwap = isAction(detail) && detail.serverResponse.includes('class="note');
@@ -240,6 +289,10 @@
       beforeNodeMorphed: (old) => !(kept(old) && old.childElementCount && !old.matches("figure")),
     });
   }
+
+  // The tab of this view is seen, on a narrow screen too.
+  const tab = one(".bar nav [aria-current]");
+  if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
 
   // -- times -----------------------------------------------------------------------------------------
   const units = [[86400, "d"], [3600, "h"], [60, "min"]];
