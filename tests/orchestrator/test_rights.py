@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrion import Orchestrator
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.rights import KEYLESS, RIGHTS, ROLES, RUN_VARIABLE, Caller, Role
 from orchestrion.orchestrator.finding import Finding
 from orchestrion.orchestrator.hooking import FileHooks
@@ -126,14 +126,50 @@ def test_a_run_decides_nothing_and_reports(
     assert one.tokens() == []
 
 
-def test_only_a_run_of_this_store_is_confined(
+def test_a_name_without_a_store_is_no_run(
     root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
 ) -> None:
-    for mark, actor in (("R1", "run:R1"), ("00000000-0000-0000-0000-000000000000/R1", one.caller.actor)):
-        with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}) as free:
-            assert (free.caller.run, free.caller.actor) == (None, actor)
-            free.pause()
-            free.resume()
+    with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: "R1"}) as free:
+        assert (free.caller.run, free.caller.actor) == (None, "run:R1")
+        free.pause()
+        free.resume()
+
+
+#: Runs of other stores, however they are written.
+ELSEWHERE = (
+    "00000000-0000-0000-0000-000000000000/R1",
+    "00000000-0000-0000-0000-000000000000",
+    " 00000000000000000000000000000000 / r1",
+    "x/R1",
+)
+
+
+@pytest.mark.parametrize("mark", ELSEWHERE)
+def test_from_inside_a_run_of_another_store_one_only_reads(
+    tmp_path: Path, root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, mark: str
+) -> None:
+    one.add("held")
+    one.add_gate("T1", "approval", called="ship it?")
+    within = environ | {RUN_VARIABLE: mark}
+    with Probe.open(root, db=store_url, environ=within) as agent:
+        assert agent.caller.run is None
+        found = {action: asked(agent, action, "R1", "T1") for action in PROBED}
+        assert found == {action: "let_in" if RIGHTS[action].role == "read" else "not_for_runs" for action in PROBED}
+    new = tmp_path / "new"
+    (new / ".orchestrion").mkdir(parents=True)
+    before = one.last_event()
+    for act in (
+        lambda: Orchestrator.init(root, db=store_url, environ=within),
+        lambda: Orchestrator.init(new, environ=within),
+        lambda: set_up("claude", environ=within),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            act()
+        assert refused.value.code == "not_for_runs"
+    with pytest.raises(NotFound):
+        Orchestrator.open(new, environ=within)
+    assert not list((new / ".orchestrion").iterdir())
+    assert one.last_event() == before
 
 
 def test_a_run_that_is_written_oddly_is_confined(

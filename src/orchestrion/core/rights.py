@@ -2,17 +2,21 @@
 
 A *caller* has a role, and perhaps acts from inside a run. Each use case needs a role, and says
 what it is to a run: free, free where the run itself is concerned, free for runs that may add
-tasks, or closed. Doors say who calls; they decide nothing.
+tasks, or closed. From inside a run of another store one only reads. Doors say who calls; they decide nothing.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from orchestrion.core.errors import InvalidInput
 
 #: Names the run in the environment of its processes, as ``<store-uuid>/R31``.
 RUN_VARIABLE = "ORCHESTRION_RUN"
+#: A store's id, also where no run follows it.
+_UUID = "[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 
 Role = Literal["read", "operate", "admin"]
 #: From least to most; each may do what those before it may.
@@ -52,6 +56,8 @@ class Caller(NamedTuple):
     role: Role = "admin"
     #: Whether shell commands of tasks are taken, besides those that the settings name.
     may_run_commands: bool = True
+    #: The run of another store from inside which the call comes; its role is ``read``.
+    elsewhere: str | None = None
 
     def has(self, role: Role) -> bool:
         """Whether the caller may do what ``role`` may."""
@@ -100,6 +106,8 @@ def refuse_less(caller: Caller, role: Role) -> None:
     """Raises InvalidInput (``forbidden``, ``key_needed``) for a caller whose role is less than ``role``."""
     if caller.has(role):
         return
+    if caller.elsewhere:
+        raise not_for_runs(caller.elsewhere, "acting on another store than its own")
     if caller.actor == KEYLESS:
         raise key_needed("without the key of this server one may read, and do nothing")
     raise InvalidInput(
@@ -123,3 +131,17 @@ def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:
         run=run,
         **details,
     )
+
+
+def run_of(environ: Mapping[str, str]) -> str | None:
+    """The run, of whichever store, from inside which an environment is; a name without a store is no run."""
+    mark = environ.get(RUN_VARIABLE, "")
+    store, _, run = mark.rpartition("/")
+    return (run.strip() or mark.strip())[:80] if store or re.search(_UUID, mark) else None
+
+
+def refuse_runs(environ: Mapping[str, str], action: str) -> None:
+    """Raises InvalidInput (``not_for_runs``) inside a run of any store, for what begins before a store is opened."""
+    run = run_of(environ)
+    if run and RIGHTS[action].in_run == "closed":
+        raise not_for_runs(run, action.replace("_", " "))
