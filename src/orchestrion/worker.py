@@ -14,6 +14,7 @@ import os
 import random
 import re
 import shlex
+import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from orchestrion.core import host, tracing
+from orchestrion.core import host, private, tracing
 from orchestrion.core.config import Config
 from orchestrion.core.errors import (
     AgentProblem,
@@ -500,7 +501,9 @@ class Worker:
 
     def _settle_dead(self, run: int, reason: str) -> None:
         """Ends what a dead run left running, keeps its work, and moves its task on."""
+        private.set_aside(self._place(run), unless=stat.S_ISDIR)
         place = order.made_folder(self.project.store_dir, run)
+        private.set_aside(place / "settle.lock")
         with removal.exclusive(place / "settle.lock") as mine:
             if not mine:
                 return
@@ -596,7 +599,7 @@ class Worker:
 
     def _places_of(self, run: int) -> dict[str, str]:
         """Where the processes of a run belong; by its order, for the project may have been moved since."""
-        with suppress(NotFound):
+        with suppress(NotFound, private.NotPlain):
             return {"ORCHESTRION_PROJECT": order.read(self.project.store_dir, run).project}
         return places_of(self.project.root, self.store.url)
 

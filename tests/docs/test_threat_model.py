@@ -59,7 +59,11 @@ SHOWN = {
         "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
         "runs/workspace/test_traps.py:test_a_linked_worktree_that_leads_elsewhere_is_not_believed",
     ],
-    "G4": ["runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up"],
+    "G4": [
+        "runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up",
+        "runs/test_supervise.py:test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back",
+        "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing",
+    ],
     "G5": [
         "runs/workspace/test_prepare.py:test_a_clone_has_the_identity_and_shares_neither_stash_nor_hooks",
         "runs/workspace/test_prepare.py:test_no_hook_of_the_user_runs_for_an_agent_in_a_linked_worktree",

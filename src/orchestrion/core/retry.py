@@ -256,6 +256,12 @@ _TAXONOMY = (
         "`orchestrion show RUN` says what was saved of it; look into the workspace, then `orchestrion retry TASK`",
     ),
     Failure(
+        "run_folder_bent",
+        False,
+        "a file of the run's own folder is a pipe, a link or the like: somebody put it there",
+        "look at what its agent did (`orchestrion show RUN`), then `orchestrion retry TASK`",
+    ),
+    Failure(
         "left_uncommitted",
         False,
         "git could not take every file that the agent made",

@@ -245,7 +245,7 @@ class Supervisor:
 
     def _work_until_checked(self) -> None:
         """The agent works until its checks pass; after a failure it gets the output and another go."""
-        prompt = (self._place / "brief.md").read_text(encoding="utf-8")
+        prompt = private.read(self._place / "brief.md")
         for go in range(1, self._order.feedback + 2):
             self._work_on(go, prompt)
             while said := self._unheard():
@@ -372,9 +372,9 @@ class Supervisor:
         """Adds it to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
         news = f"## Your work was checked (go {go}) and not accepted yet\n\n{said}\n"
         brief = self._place / "brief.md"
-        with brief.open("a", encoding="utf-8") as file:
+        with open(brief, "a", encoding="utf-8", opener=private.opener) as file:
             file.write(f"\n{news}")
-        return news if self._agent.resumes and self._session else brief.read_text(encoding="utf-8")
+        return news if self._agent.resumes and self._session else private.read(brief)
 
     def _merge(self) -> None:
         """Brings the work into the plan: one run of a plan at a time, checked again if the plan moved."""
