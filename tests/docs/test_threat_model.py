@@ -77,7 +77,9 @@ SHOWN = {
         "core/test_masking.py:test_a_secret_is_replaced_and_its_kind_stays",
         "runs/test_secrets_of_runs.py:test_what_a_run_prints_is_kept_without_secrets",
         "runs/test_secrets_of_runs.py:test_what_an_agent_says_of_its_work_is_kept_without_secrets",
+        "runs/test_secrets_of_runs.py:test_values_of_the_worker_s_variables_are_kept_in_no_report",
         "runs/test_secrets_of_runs.py:test_both_databases_keep_what_was_said_without_secrets",
+        "orchestrator/test_cases.py:test_a_question_of_a_client_is_kept_without_secrets",
     ],
     "S2": [
         "core/test_masking.py:test_a_coloured_secret_is_replaced_and_the_colours_stay",

@@ -13,6 +13,7 @@ one is open. Secrets without a shape are known by the variable that holds them: 
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -122,8 +123,8 @@ _KEY_LAST_LINE = (
     rf"(^|\n|{_TERMINAL}|{_ESCAPE})([^\S\n]*)[A-Za-z0-9+/]{{1,15}}={{0,2}}(?=(?:\s|{_TERMINAL}|{_ESCAPE})*$)"
 )
 
-#: Names of variables whose values are nobody's business.
-_SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH"
+#: Names of variables whose values are nobody's business; those of authors are no secret.
+_SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH(?!OR(?!I[ZS]))"
 #: Shorter values are words that may stand anywhere.
 _LEAST_SECRET = 8
 #: Shorter texts are none of the shapes.
@@ -167,6 +168,19 @@ class Masker:
     def without_values(self, text: str) -> str:
         """``text`` without the values of secret variables."""
         return _replaced(text, [self._values]) if self._values else text
+
+    def in_data(self, data: Any) -> str:
+        """A value as JSON, without its secrets."""
+        return masked(json.dumps(self._data(data)))
+
+    def _data(self, value: Any) -> Any:
+        if self._values is None:
+            return value
+        if isinstance(value, str):
+            return self.without_values(value)
+        if isinstance(value, dict):
+            return {key: self._data(one) for key, one in value.items()}
+        return [self._data(one) for one in value] if isinstance(value, list | tuple) else value
 
     def decided(self, text: str) -> int:
         """How many characters of a text that goes on hold no part of a secret whose rest may come."""

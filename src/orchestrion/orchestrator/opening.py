@@ -22,7 +22,7 @@ from orchestrion.core import config as settings
 from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound, OrchestrionError
-from orchestrion.core.masking import masked_address
+from orchestrion.core.masking import Masker, masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
 from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller, refuse_runs, run_of
 from orchestrion.orchestrator import register
@@ -121,6 +121,8 @@ class Opening:
             store.close()
             raise
         store.origin = _origin(caller)
+        if caller.run:
+            store.masker = Masker(environ)
         _tighten(project)
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)

@@ -86,6 +86,7 @@ def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str
     # run in our place must be able to wait until all of it is over.
     os.environ[processes.MARKER] = order.marker
     store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=order.correlation or name("R", order.run))
+    store.masker = Masker(environ)
     supervisor = Supervisor(store, order, place, environ)
     signal.signal(signal.SIGTERM, supervisor.told_to_stop)
     signal.signal(signal.SIGINT, supervisor.told_to_stop)
@@ -346,6 +347,8 @@ class Supervisor:
         if verdict.code:
             raise Failed(verdict.code, verdict.text, retry_after_s=verdict.retry_after_s)
         said = self._read(lambda tx: tx.the("run", id=self._order.run))
+        if said["summary"] and self._masker(said["summary"]) != said["summary"]:
+            self._note(summary=said["summary"])  # its agent has not all of our variables
         if said["next_action"] == "needs_revision":
             raise HandedIn("needs_revision", said["summary"] or "the agent asks for a look")
         if said["next_action"] == "failed":
