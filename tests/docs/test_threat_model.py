@@ -47,6 +47,7 @@ SHOWN = {
         ":test_inside_a_run_the_program_refuses",
         "orchestrator/test_rights.py:test_who_may_add_changes_nothing_that_is_there",
         "orchestrator/test_rights.py:test_from_inside_a_run_of_another_store_one_only_reads",
+        "orchestrator/test_rights.py:test_a_run_speaks_for_itself_and_overrules_no_person",
     ],
     "K2": [":test_acting_on_this_machine_needs_the_key"],
     "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],

@@ -176,6 +176,8 @@ def test_a_run_that_is_written_oddly_is_confined(
     root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
 ) -> None:
     uuid = one.store.uuid
+    one.add("held")
+    one.claim("T1")
     for mark in (f"{uuid.upper()}/R1", f" {uuid}/R1 ", f"{uuid}//R1", f"{uuid} / r1", f"{uuid.replace('-', '')}/R1"):
         with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}) as agent:
             assert (agent.caller.run, agent.caller.actor) == ("R1", "run:R1")
@@ -264,6 +266,55 @@ def test_what_a_run_adds_is_in_its_plan_and_may_be_below_its_task(
         agent.apply(b"plan: release\ntasks: [{title: a, key: a, children: [{title: b}]}]\n", "plan.yaml")
     assert {task.row["plan_name"] for task in one.list_tasks().items} == {"release"}
     assert one.list_tasks().total == 6
+
+
+def test_a_run_speaks_for_itself_and_overrules_no_person(
+    tmp_path: Path, root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    session = one.start_session("a person's")["id"]
+    one.decide("by a person")
+    one.decide("by a person, a proposal", status="proposed")
+    one.claim("T1")
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        agent.decide("mine", task="T1")
+        for act in (
+            lambda: agent.resume_session(session),
+            lambda: agent.handoff(session=session, text="hijack"),
+            lambda: agent.decide("not mine", session=session),
+            lambda: agent.decide("the other way round", reverses="D1"),
+            lambda: agent.decide("another", supersedes="D1"),
+            lambda: agent.change_decision("D1", "rejected"),
+            lambda: agent.export_decisions(tmp_path),
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                act()
+            assert refused.value.code == "not_for_runs"
+        proposed = agent.decide("another", supersedes="D1", status="proposed")
+        with pytest.raises(InvalidInput):
+            agent.change_decision(proposed["id"], "accepted")
+        agent.decide("mine anew", task="T1", supersedes="D3")
+        agent.decide("adds to it", refines="D1")
+        assert "orchestrion claim" not in agent.prime()
+    assert [one.decision(f"D{number}")["status"] for number in (1, 3)] == ["accepted", "superseded"]
+    one.change_decision(proposed["id"], "accepted")
+    assert one.decision("D1")["status"] == "superseded"
+
+
+def test_from_another_project_of_the_store_a_run_only_reads(
+    tmp_path: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    one.claim("T1")
+    other = tmp_path / "other"
+    (other / ".orchestrion").mkdir(parents=True)
+    with Orchestrator.open(other, db=store_url, environ=environ):
+        pass
+    with Orchestrator.open(other, db=store_url, environ=inside(one, environ)) as agent:
+        assert agent.list_tasks().total == 0
+        with pytest.raises(InvalidInput) as refused:
+            agent.start_session("somewhere else")
+        assert refused.value.code == "not_for_runs"
 
 
 # -- how a browser comes in -------------------------------------------------------------------------

@@ -21,6 +21,8 @@ _UUID = "[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 Role = Literal["read", "operate", "admin"]
 #: From least to most; each may do what those before it may.
 ROLES: tuple[Role, ...] = ("read", "operate", "admin")
+#: So begin the actors that are runs.
+RUN = "run:"
 #: The actor of requests on the loopback interface with the key of this machine.
 LOCAL = "web:local"
 #: The actor of those without it.
@@ -80,15 +82,16 @@ _TABLE: dict[tuple[Role, InRun], str] = {
         settings_in_force show slots stats status task task_files timeline to_record touched_files trend
         unlanded_plans versioned why work_not_here
     """,
-    ("operate", "free"): "change_decision export_decisions resume_session start_session verify",
+    ("operate", "free"): "change_decision start_session verify",
     ("operate", "own"): """
         decide done fail handoff heartbeat release report report_files synthesize take_up written_by_run
     """,
     ("operate", "adds"): "add apply",
     ("operate", "closed"): """
-        add_dependency add_gate allow approve archive begin_request cancel change claim clean_up_run clean_up_sessions
-        discard drop_artifacts end_session finish_request give_up_request kill maintain message move open_gate refuse
-        reject remove_dependency reopen retry run_role start_run take_next update waive_dependency written
+        add_dependency add_gate allow approve archive begin_request cancel change claim clean_up_run
+        clean_up_sessions discard drop_artifacts end_session export_decisions finish_request give_up_request
+        kill maintain message move open_gate refuse reject remove_dependency reopen resume_session retry
+        run_role start_run take_next update waive_dependency written
     """,
     ("admin", "closed"): """
         cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts forget_requests
@@ -120,6 +123,11 @@ def refuse_less(caller: Caller, role: Role) -> None:
 def key_needed(said: str) -> InvalidInput:
     """The error for who asks on the loopback interface without the key."""
     return InvalidInput(said, hint=HOW_TO_ACT, code="key_needed")
+
+
+def is_run(actor: str | None) -> bool:
+    """Whether an actor of the journal is a run."""
+    return (actor or "").startswith(RUN)
 
 
 def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:

@@ -120,6 +120,8 @@ class Opening:
         except InvalidInput:
             store.close()
             raise
+        if caller.run and store.read(lambda tx: tx.one("run", id=int(str(caller.run)[1:]))) is None:
+            caller = _of_elsewhere(caller)  # another project's
         store.origin = _origin(caller)
         if caller.run:
             store.masker = Masker(environ)
@@ -377,6 +379,10 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
         may_run_commands=inside is None and elsewhere is None,
         elsewhere=elsewhere,
     )
+
+
+def _of_elsewhere(caller: Caller) -> Caller:
+    return caller._replace(run=None, elsewhere=caller.run, role="read")
 
 
 def _run_inside(mark: str, store: str) -> str | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StoreProblem
 from orchestrion.core.model import check_choice, check_word, name, number
+from orchestrion.core.rights import not_for_runs
 from orchestrion.memory import decisions, files, handoff, prime, recovery, search, sessions
 from orchestrion.memory.files import MOST, Owner
 from orchestrion.memory.prime import Wanted
@@ -270,15 +271,24 @@ class MemoryCases(ExamineCases):
     def _verified(self, recorded: Callable[[Transaction], list[Row]]) -> list[dict[str, Any]]:
         """Records with what came of holding them against what is there; those that failed first."""
         found = Filing(self.project).verdicts(self.store.read(recorded), self.store)
-        unseen = {one.row["id"]: one.detail for one in found if one.status == "pending"}
+        shown_as = {one.row["id"]: one for one in found if one.status == "pending"}
 
         def keep(tx: Transaction) -> list[Row]:
             files.keep(tx, [one for one in found if one.status != "pending"])
             return recorded(tx)
 
-        rows = self.store.write(keep) if len(unseen) < len(found) else [one.row for one in found]
+        rows = [one.row for one in found]
+        if len(shown_as) < len(found):
+            try:
+                rows = self.store.write(keep)
+            except StoreProblem as problem:
+                if problem.code != "store_read_only":
+                    raise
+                shown_as = {one.row["id"]: one for one in found}
         shown = [
-            files.as_json(row, "pending", unseen[row["id"]]) if row["id"] in unseen else files.as_json(row)
+            files.as_json(row, shown_as[row["id"]].status, shown_as[row["id"]].detail)
+            if row["id"] in shown_as
+            else files.as_json(row)
             for row in rows
         ]
         return sorted(shown, key=lambda one: (files.STATUSES.index(str(one["status"])), str(one["path"])))
@@ -410,6 +420,8 @@ class MemoryCases(ExamineCases):
         row = _task(tx, held["task"] if held else number(task or "", "T")) if held or task else None
         by = held["id"] if held else row["run"] if row else None
         known = _session(tx, number(session, "S")) if session else sessions.current(tx)
+        if session and self.caller.run and known != sessions.current(tx):
+            raise not_for_runs(self.caller.run, f"speaking for the session {session}")
         return Owner(row["id"] if row else None, by, known)
 
     def _reporter(
@@ -447,7 +459,7 @@ class MemoryCases(ExamineCases):
 
     def _wanted(self, tx: Transaction, session: str | None, tag: str | None, role: str | None) -> Wanted:
         known = _session(tx, number(session, "S")) if session else sessions.current(tx)
-        return Wanted(self.store.project_name, known, tag or None, role)
+        return Wanted(self.store.project_name, known, tag or None, role, may_claim=self.caller.may("claim"))
 
 
 def _task(tx: Transaction, task: int) -> Row:
