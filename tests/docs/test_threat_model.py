@@ -51,7 +51,10 @@ SHOWN = {
     ],
     "K2": [":test_acting_on_this_machine_needs_the_key"],
     "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],
-    "G1": ["runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved"],
+    "G1": [
+        "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
+        ":test_a_command_can_push_into_the_project",
+    ],
     "G2": [
         "runs/workspace/test_traps.py:test_no_setting_of_the_agent_makes_us_run_anything",
         "runs/workspace/test_traps.py:test_nor_does_one_in_a_submodule_or_a_clone",
@@ -220,6 +223,19 @@ def test_a_command_finds_the_users_repository(stage: Stage) -> None:
     left = stage.root / ".git" / "hooks" / "post-commit"
     assert os.access(left, os.X_OK)
     assert "was-here" in left.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.users_repository_changes
+def test_a_command_can_push_into_the_project(stage: Stage) -> None:
+    stage.open()
+    stage.add(
+        "git commit -q --allow-empty -m pushed; git push -q $ORCHESTRION_PROJECT HEAD:pushed;"
+        " git push -q $ORCHESTRION_PROJECT HEAD:refs/orchestrion/plans/default; exit 1"
+    )
+    stage.drain()
+    for ref in ("pushed", "refs/orchestrion/plans/default"):
+        assert stage.git("log", "-1", "--format=%s", ref) == "pushed"
 
 
 @pytest.mark.long

@@ -90,7 +90,7 @@ def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = (
 def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None, decided_by: str) -> int:
     """Opens a gate, or refuses what it asks. Returns the task it belongs to.
 
-    Raises NotFound, Conflict when it was decided before.
+    Raises NotFound, Conflict when it was decided before, or its task is over.
     """
     check_text("answer", answer or "")
     check_text("name of who decides", decided_by)
@@ -100,6 +100,8 @@ def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None,
         raise NotFound(
             f"there is no gate {name('G', gate)}", hint="`orchestrion show TASK` lists gates", code="no_gate"
         )
+    if row["decided_by"] is None:
+        _refuse_when_over(_task(tx, row["task"]))
     state = "met" if opened else "dead"
     if not tx.run("open_gate", gate=gate, state=state, answer=answer, decided_by=decided_by):
         raise _decided(row)
