@@ -52,6 +52,8 @@ def expected(caller: Caller, action: str, *, own: bool = False, adds: bool = Fal
     """What the table says about a caller and a use case; ``own``: it is about the caller's run."""
     right = RIGHTS[action]
     if not caller.has(right.role):
+        if caller.elsewhere:
+            return "not_for_runs"
         return "key_needed" if caller.actor == "web:keyless" else "forbidden"
     free = {"free": True, "own": own, "adds": adds, "closed": False}[right.in_run]
     return "let_in" if caller.run is None or free else "not_for_runs"

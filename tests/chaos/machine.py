@@ -17,6 +17,7 @@ import psutil
 from chaos.ground import Ground, Impossible
 from chaos.scenario import at_length, scenario
 from orchestrion.orchestrator.repository import workspaces_home_of
+from small_disk import full_file
 from stage import python, wait_for
 
 _MB = 1_000_000
@@ -58,18 +59,16 @@ def record_cannot_be_written(ground: Ground) -> None:
 
 
 def _with_full_disk(ground: Ground, file: str, command: str) -> str:
-    """/dev/full stands for the disk: whatever is written to this file of the first run cannot be."""
+    """Whatever is written to this file of the first run cannot be."""
     ground.neighbour()
-    folder = ground.stage.run_folder("R2")
-    folder.mkdir(parents=True)
-    (folder / file).symlink_to("/dev/full")
-    task = ground.trouble(
-        f"test $ORCHESTRION_ATTEMPT = 1 || exit 0; echo $$ >> {ground.pid_file}; {command}", timeout_s=20
-    )
-    try:
-        wait_for(lambda: len(ground.stage.runs(task)) > 1, "the run ends", 8)
-    finally:
-        ground.announcements("R2", 1)
+    with full_file(ground.stage.run_folder("R2") / file, ground.stage.folder / "disk"):
+        task = ground.trouble(
+            f"test $ORCHESTRION_ATTEMPT = 1 || exit 0; echo $$ >> {ground.pid_file}; {command}", timeout_s=20
+        )
+        try:
+            wait_for(lambda: len(ground.stage.runs(task)) > 1, "the run ends", 8)
+        finally:
+            ground.announcements("R2", 1)
     ground.await_end(task, "completed", None)
     assert ground.ends(task) == [("failed", "disk_full"), ("succeeded", None)]
     return task

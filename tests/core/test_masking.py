@@ -38,6 +38,10 @@ SECRETS = {
     "OpenAI project key": ("sk-proj-", f"{letters(70)}_{letters(70)}"),
     "OpenAI service key": ("sk-svcacct-", letters(90)),
     "OpenAI admin key": ("sk-admin-", letters(90)),
+    "Groq key": ("gsk_", letters(52)),
+    "xAI key": ("xai-", letters(80)),
+    "Perplexity key": ("pplx-", letters(48)),
+    "Replicate token": ("r8_", letters(37)),
     "OpenRouter key": ("sk-or-v1-", hashlib.sha256(b"x").hexdigest()),
     "key of a model service": ("sk-", letters(48)),
     "Stripe key": ("rk_live_", letters(24)),
@@ -45,7 +49,20 @@ SECRETS = {
     "Slack app token": ("xapp-", f"1-A012345-1234567890-{letters(40)}"),
     "AWS access key": ("AKIA", "IOSFODNN7EXAMPLE"),
     "AWS secret key": ("aws_secret_access_key = ", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
-    "AWS secret key in JSON": ("SecretAccessKey: ", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
+    "AWS session token": ("aws_session_token=", f"IQoJb3JpZ2luX2VjE{letters(300)}="),
+    "AWS session token in JSON or XML": ("<SessionToken>", f"IQoJb3JpZ2luX2VjE{letters(300)}="),
+    "Azure account key": ("AccountKey=", f"{letters(86)}=="),
+    "Google client secret": ("GOCSPX-", letters(28)),
+    "Slack webhook": ("https://hooks.slack.com/services/", f"T0123ABCD/B0123ABCD/{letters(24)}"),
+    "Discord webhook": ("https://discord.com/api/webhooks/123456789012345678/", letters(68)),
+    "Telegram token": ("123456789:AA", letters(33)),
+    "Vault token": ("hvs.", f"CAESI{letters(90)}"),
+    "Docker token": ("dckr_pat_", letters(27)),
+    "Atlassian token": ("ATATT3", f"xFfGF0{letters(170)}=1A2B3C4D"),
+    "Databricks token": ("dapi", hashlib.md5(b"x").hexdigest()),
+    "Shopify token": ("shpat_", hashlib.md5(b"y").hexdigest()),
+    "token in an address": ("https://", letters(40)),
+    "AWS secret key in JSON or XML": ("SecretAccessKey: ", "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"),
     "Google API key": ("AIza", f"Sy{letters(33)}"),
     "Google access token": ("ya29.", f"a0Af{letters(120)}"),
     "SendGrid key": ("SG.", f"{letters(22)}.{letters(43)}"),
@@ -64,7 +81,7 @@ AROUND = ("{}", "token={}", "x {} y", '"{}"', "'{}',", "line\n{}\nline", "({})",
 
 def whole(shape: str) -> str:
     kept, secret = SECRETS[shape]
-    return f"{kept}{secret}{'@db.example/app' if shape.startswith('password in') else ''}"
+    return f"{kept}{secret}{'@db.example/app' if 'in an' in shape and 'address' in shape else ''}"
 
 
 def test_there_is_a_secret_of_every_shape() -> None:
@@ -79,6 +96,14 @@ def test_a_secret_is_replaced_and_its_kind_stays(shape: str, around: str) -> Non
     text = around.format(whole(shape))
     assert masked(text) == text.replace(f"{kept}{secret}", f"{kept}{MASK}")
     assert masked(masked(text)) == masked(text)
+
+
+@pytest.mark.parametrize(
+    "prefix", ["ghp_", "github_pat_", "glpat-", "sk-ant-api03-", "sk-proj-", "sk-svcacct-", "sk-admin-"]
+)
+def test_a_letter_before_it_hides_no_secret(prefix: str) -> None:
+    secret = "aB3xYz" * 10
+    assert secret not in masked(f"xx{prefix}{secret}")
 
 
 @pytest.mark.parametrize("shape", SECRETS)
@@ -116,6 +141,9 @@ def test_a_secret_in_json_is_replaced_and_json_it_stays(shape: str) -> None:
         "\x1b[1;32mok\x1b[0m \x1b[31mthe bearer of this\x1b[0m \\u001b[1mghp_short\\u001b[0m C:\\e[x",
         "CHAKIAIOSFODNN7EXAMPLES AKIA AKIAshort 1.SG.2",
         "eyJhbGciOiJIUzI1NiJ9 alone is only an object",
+        "task-ant-colony-optimisation-of-the-long-way disk-proj-of-a-name-that-is-long-enough-to-be-one",
+        "https://a-person@host.example/x https://github-actions[bot]@users.example ssh://deploy-2024@host:22/x",
+        "10:AAB the session_token = None, SessionToken: null, dapi dapifoo r8_ gsk_ hvs.example.org the xai-project",
         "",
     ],
 )

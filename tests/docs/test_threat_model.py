@@ -46,10 +46,15 @@ SHOWN = {
     "K1": [
         ":test_inside_a_run_the_program_refuses",
         "orchestrator/test_rights.py:test_who_may_add_changes_nothing_that_is_there",
+        "orchestrator/test_rights.py:test_from_inside_a_run_of_another_store_one_only_reads",
+        "orchestrator/test_rights.py:test_a_run_speaks_for_itself_and_overrules_no_person",
     ],
     "K2": [":test_acting_on_this_machine_needs_the_key"],
     "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],
-    "G1": ["runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved"],
+    "G1": [
+        "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
+        ":test_a_command_can_push_into_the_project",
+    ],
     "G2": [
         "runs/workspace/test_traps.py:test_no_setting_of_the_agent_makes_us_run_anything",
         "runs/workspace/test_traps.py:test_nor_does_one_in_a_submodule_or_a_clone",
@@ -58,7 +63,11 @@ SHOWN = {
         "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
         "runs/workspace/test_traps.py:test_a_linked_worktree_that_leads_elsewhere_is_not_believed",
     ],
-    "G4": ["runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up"],
+    "G4": [
+        "runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up",
+        "runs/test_supervise.py:test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back",
+        "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing",
+    ],
     "G5": [
         "runs/workspace/test_prepare.py:test_a_clone_has_the_identity_and_shares_neither_stash_nor_hooks",
         "runs/workspace/test_prepare.py:test_no_hook_of_the_user_runs_for_an_agent_in_a_linked_worktree",
@@ -72,7 +81,9 @@ SHOWN = {
         "core/test_masking.py:test_a_secret_is_replaced_and_its_kind_stays",
         "runs/test_secrets_of_runs.py:test_what_a_run_prints_is_kept_without_secrets",
         "runs/test_secrets_of_runs.py:test_what_an_agent_says_of_its_work_is_kept_without_secrets",
+        "runs/test_secrets_of_runs.py:test_values_of_the_worker_s_variables_are_kept_in_no_report",
         "runs/test_secrets_of_runs.py:test_both_databases_keep_what_was_said_without_secrets",
+        "orchestrator/test_cases.py:test_a_question_of_a_client_is_kept_without_secrets",
     ],
     "S2": [
         "core/test_masking.py:test_a_coloured_secret_is_replaced_and_the_colours_stay",
@@ -212,6 +223,19 @@ def test_a_command_finds_the_users_repository(stage: Stage) -> None:
     left = stage.root / ".git" / "hooks" / "post-commit"
     assert os.access(left, os.X_OK)
     assert "was-here" in left.read_text()
+
+
+@pytest.mark.long
+@pytest.mark.users_repository_changes
+def test_a_command_can_push_into_the_project(stage: Stage) -> None:
+    stage.open()
+    stage.add(
+        "git commit -q --allow-empty -m pushed; git push -q $ORCHESTRION_PROJECT HEAD:pushed;"
+        " git push -q $ORCHESTRION_PROJECT HEAD:refs/orchestrion/plans/default; exit 1"
+    )
+    stage.drain()
+    for ref in ("pushed", "refs/orchestrion/plans/default"):
+        assert stage.git("log", "-1", "--format=%s", ref) == "pushed"
 
 
 @pytest.mark.long

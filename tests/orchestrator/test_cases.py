@@ -377,3 +377,21 @@ def test_a_drain_names_what_it_had_to_do_with(orchestrion: Orchestrator) -> None
     assert [row["id"] for row in summary.needs_you] == list(range(2, 22))
     assert [(one.tasks, "another worker" in one.reason) for one in summary.waiting] == [(["T27"], True)]
     assert orchestrion.status()["needs_you_total"] == 26
+
+
+def test_a_question_of_a_client_is_kept_without_secrets(one: Orchestrator) -> None:
+    one.add("held")
+    one.claim("T1")
+    one.done("R1", "may I use ghp_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789?", next_action="blocked")
+    assert one.show("T1")["gates"][0]["name"] == "may I use ghp_***?"
+    assert "ABCDEFGHIJKLMNOP" not in str([one.show("T1"), one.why("T1"), list(one.events(limit=1000))])
+
+
+@pytest.mark.parametrize("refuse", [False, True])
+def test_a_gate_of_a_cancelled_task_is_not_opened(one: Orchestrator, refuse: bool) -> None:
+    one.add("gated")
+    one.add_gate("T1", "approval", called="ship it?")
+    one.cancel("T1", "no longer wanted")
+    with pytest.raises(Conflict) as refused:
+        one.open_gate("G1", refuse=refuse)
+    assert (refused.value.code, "cancelled" in refused.value.message) == ("task_over", True)

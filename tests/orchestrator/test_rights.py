@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from orchestrion import Orchestrator
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.rights import KEYLESS, RIGHTS, ROLES, RUN_VARIABLE, Caller, Role
 from orchestrion.orchestrator.finding import Finding
 from orchestrion.orchestrator.hooking import FileHooks
@@ -126,20 +126,58 @@ def test_a_run_decides_nothing_and_reports(
     assert one.tokens() == []
 
 
-def test_only_a_run_of_this_store_is_confined(
+def test_a_name_without_a_store_is_no_run(
     root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
 ) -> None:
-    for mark, actor in (("R1", "run:R1"), ("00000000-0000-0000-0000-000000000000/R1", one.caller.actor)):
-        with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}) as free:
-            assert (free.caller.run, free.caller.actor) == (None, actor)
-            free.pause()
-            free.resume()
+    with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: "R1"}) as free:
+        assert (free.caller.run, free.caller.actor) == (None, "run:R1")
+        free.pause()
+        free.resume()
+
+
+#: Runs of other stores, however they are written.
+ELSEWHERE = (
+    "00000000-0000-0000-0000-000000000000/R1",
+    "00000000-0000-0000-0000-000000000000",
+    " 00000000000000000000000000000000 / r1",
+    "x/R1",
+)
+
+
+@pytest.mark.parametrize("mark", ELSEWHERE)
+def test_from_inside_a_run_of_another_store_one_only_reads(
+    tmp_path: Path, root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, mark: str
+) -> None:
+    one.add("held")
+    one.add_gate("T1", "approval", called="ship it?")
+    within = environ | {RUN_VARIABLE: mark}
+    with Probe.open(root, db=store_url, environ=within) as agent:
+        assert agent.caller.run is None
+        found = {action: asked(agent, action, "R1", "T1") for action in PROBED}
+        assert found == {action: "let_in" if RIGHTS[action].role == "read" else "not_for_runs" for action in PROBED}
+    new = tmp_path / "new"
+    (new / ".orchestrion").mkdir(parents=True)
+    before = one.last_event()
+    for act in (
+        lambda: Orchestrator.init(root, db=store_url, environ=within),
+        lambda: Orchestrator.init(new, environ=within),
+        lambda: set_up("claude", environ=within),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            act()
+        assert refused.value.code == "not_for_runs"
+    with pytest.raises(NotFound):
+        Orchestrator.open(new, environ=within)
+    assert not list((new / ".orchestrion").iterdir())
+    assert one.last_event() == before
 
 
 def test_a_run_that_is_written_oddly_is_confined(
     root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
 ) -> None:
     uuid = one.store.uuid
+    one.add("held")
+    one.claim("T1")
     for mark in (f"{uuid.upper()}/R1", f" {uuid}/R1 ", f"{uuid}//R1", f"{uuid} / r1", f"{uuid.replace('-', '')}/R1"):
         with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}) as agent:
             assert (agent.caller.run, agent.caller.actor) == ("R1", "run:R1")
@@ -228,6 +266,55 @@ def test_what_a_run_adds_is_in_its_plan_and_may_be_below_its_task(
         agent.apply(b"plan: release\ntasks: [{title: a, key: a, children: [{title: b}]}]\n", "plan.yaml")
     assert {task.row["plan_name"] for task in one.list_tasks().items} == {"release"}
     assert one.list_tasks().total == 6
+
+
+def test_a_run_speaks_for_itself_and_overrules_no_person(
+    tmp_path: Path, root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    session = one.start_session("a person's")["id"]
+    one.decide("by a person")
+    one.decide("by a person, a proposal", status="proposed")
+    one.claim("T1")
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        agent.decide("mine", task="T1")
+        for act in (
+            lambda: agent.resume_session(session),
+            lambda: agent.handoff(session=session, text="hijack"),
+            lambda: agent.decide("not mine", session=session),
+            lambda: agent.decide("the other way round", reverses="D1"),
+            lambda: agent.decide("another", supersedes="D1"),
+            lambda: agent.change_decision("D1", "rejected"),
+            lambda: agent.export_decisions(tmp_path),
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                act()
+            assert refused.value.code == "not_for_runs"
+        proposed = agent.decide("another", supersedes="D1", status="proposed")
+        with pytest.raises(InvalidInput):
+            agent.change_decision(proposed["id"], "accepted")
+        agent.decide("mine anew", task="T1", supersedes="D3")
+        agent.decide("adds to it", refines="D1")
+        assert "orchestrion claim" not in agent.prime()
+    assert [one.decision(f"D{number}")["status"] for number in (1, 3)] == ["accepted", "superseded"]
+    one.change_decision(proposed["id"], "accepted")
+    assert one.decision("D1")["status"] == "superseded"
+
+
+def test_from_another_project_of_the_store_a_run_only_reads(
+    tmp_path: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    one.claim("T1")
+    other = tmp_path / "other"
+    (other / ".orchestrion").mkdir(parents=True)
+    with Orchestrator.open(other, db=store_url, environ=environ):
+        pass
+    with Orchestrator.open(other, db=store_url, environ=inside(one, environ)) as agent:
+        assert agent.list_tasks().total == 0
+        with pytest.raises(InvalidInput) as refused:
+            agent.start_session("somewhere else")
+        assert refused.value.code == "not_for_runs"
 
 
 # -- how a browser comes in -------------------------------------------------------------------------

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,35 +14,11 @@ from orchestrion.core.model import NewTask
 from orchestrion.ops import health
 from orchestrion.scheduler.create import create
 from orchestrion.store import open_store
+from small_disk import fill, small_disk
 from stage import Stage
 from waiting import wait_for
 
 MB = 1024 * 1024
-
-
-@contextmanager
-def small_disk(place: Path, size: int) -> Iterator[None]:
-    """A file system of so many bytes at ``place``."""
-    place.mkdir(parents=True, exist_ok=True)
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", place], capture_output=True, check=False
-    )
-    if made.returncode:
-        pytest.skip(f"mounting is not allowed here: {made.stderr.decode()}")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "-l", place], check=True)
-
-
-def fill(place: Path) -> Path:
-    """Takes all the room that is left."""
-    filler = place / "filler"
-    with filler.open("wb", buffering=0) as stream, suppress(OSError):
-        while stream.write(bytes(4096)):
-            pass
-    assert os.statvfs(place).f_bavail == 0
-    return filler
 
 
 @pytest.mark.users_repository_changes

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from orchestrion.core import private
 from orchestrion.runs import log
 from orchestrion.runs.log import RunLog, read
 
@@ -101,8 +103,9 @@ def test_a_flood_is_counted_not_kept(file: Path, monkeypatch: pytest.MonkeyPatch
     assert kept.last_words().endswith("999")
 
 
-def test_notes_on_a_full_disk_are_left_out() -> None:
-    kept = RunLog(Path("/dev/full"))
+def test_notes_on_a_full_disk_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(private, "opener", lambda path, flags: os.open("/dev/full", flags))
+    kept = RunLog(tmp_path / "log.jsonl")
     kept.note("this cannot be written")
     with pytest.raises(OSError) as refused:
         kept.add("out", "x" * 100_000)

@@ -53,7 +53,42 @@ def test_what_an_agent_says_of_its_work_is_kept_without_secrets(stage: Stage, fo
     stage.drain()
     assert f"orch_{MASK}" in str(stage.task("T1")["summary"])
     assert f"orch_{MASK}" in str(stage.task("T2")["error"])
-    assert [one for one in kept_anywhere(stage) if one[1] != VALUE] == []
+    assert kept_anywhere(stage) == []
+
+
+REPORTS = (
+    'done --summary "with {}"',
+    'fail --error "cannot use {}"',
+    'done --next blocked --summary "may I use {}?"',
+    'done --next needs_revision --summary "used {}"',
+    'handoff --text "it is {}"',
+)
+
+
+@pytest.mark.parametrize("report", REPORTS)
+def test_values_of_the_worker_s_variables_are_kept_in_no_report(stage: Stage, found: Path, report: str) -> None:
+    stage.open()
+    stage.add(f"orchestrion {report.format('$SOME_PASSWORD')}", max_retries=0)
+    stage.drain()
+    assert MASK in said_of(stage) + json.dumps(stage.orchestrion.recover("T1"))
+    assert kept_anywhere(stage) == []
+
+
+@pytest.mark.parametrize("report", REPORTS[:-1])
+def test_nor_is_one_that_the_agent_does_not_know_for_a_secret(stage: Stage, found: Path, report: str) -> None:
+    (found.parent / "value").write_text(VALUE)
+    stage.open()
+    command = f"orchestrion {report.format(f'$(cat {found.parent}/value)')}"
+    stage.add(f"env -u SOME_PASSWORD {command}", max_retries=0)
+    stage.drain()
+    assert MASK in said_of(stage)
+    assert VALUE not in said_of(stage)
+
+
+def said_of(stage: Stage) -> str:
+    """All that the store says of the first run and its task."""
+    one = stage.orchestrion
+    return json.dumps([one.events(limit=1000), one.run_detail("R1"), one.show("T1"), one.why("T1")])
 
 
 def test_debug_shows_no_secret_also_of_an_older_log(stage: Stage, found: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,8 @@ import pytest
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
-from stage import Stage, python, wait_for
+from small_disk import full_file
+from stage import PATIENCE_S, Stage, python, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -614,12 +617,10 @@ def test_a_person_cannot_report_for_a_run_that_is_over(stage: Stage) -> None:
 
 
 def test_a_full_disk_is_transient(stage: Stage) -> None:
-    """/dev/full stands for the disk: whatever is written to the log cannot be."""
+    """Whatever is written to the log cannot be."""
     stage.add("echo b", max_retries=0)
-    folder = stage.run_folder()
-    folder.mkdir(parents=True)
-    (folder / "log.jsonl").symlink_to("/dev/full")
-    stage.drain()
+    with full_file(stage.run_folder() / "log.jsonl", stage.folder / "disk"):
+        stage.drain()
     assert stage.task()["state"] == "failed"
     assert stage.task()["code"] == "disk_full"
 
@@ -653,6 +654,57 @@ def test_a_workspace_that_was_broken_by_its_agent(stage: Stage) -> None:
     assert (stage.workspace() / "b.txt").exists()
     # What was made is safe all the same.
     assert stage.on_branch("b.txt") == "b"
+
+
+BENT = {
+    "what is written all the time": "rm -f steps processes && mkfifo steps processes",
+    "the evidence": "rm -rf evidence && mkfifo evidence",
+    "the brief": "rm brief.md && ln -s /dev/zero brief.md",
+    "all of it": "cd .. && rm -rf R1 && mkfifo R1",
+}
+
+
+@pytest.mark.parametrize("bend", BENT.values(), ids=BENT)
+def test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back(stage: Stage, bend: str) -> None:
+    stage.open(slots__host=1, run__feedback=1)
+    stage.add(f"(cd $(dirname $ORCHESTRION_BRIEF) && {bend}) && sleep 1 & sleep 1", checks=("false",), timeout_s=25)
+    stage.add("true")
+    with stage.worker() as worker:
+        worker.wait(60)
+    assert stage.task("T2")["state"] == "completed"
+    assert (stage.run()["state"], stage.run()["code"]) == ("failed", "run_folder_bent")
+    assert stage.task()["state"] == "failed"
+
+
+def test_a_run_whose_supervisor_died_over_a_bent_folder_is_settled(stage: Stage) -> None:
+    bend = "rm -f log.jsonl order.json settle.lock && mkfifo log.jsonl order.json settle.lock"
+    stage.add(f"(cd $(dirname $ORCHESTRION_BRIEF) && {bend}); touch bent; sleep 300", max_retries=0)
+    with stage.worker() as worker:
+        wait_for(
+            lambda: stage.runs() and stage.run()["workspace"] and (stage.workspace() / "bent").exists(), "it is bent"
+        )
+        os.kill(stage.supervisor(), signal.SIGKILL)
+        wait_for(lambda: stage.run()["ended_at"], "it is settled")
+        worker.wait(60)
+    assert stage.run()["state"] == "lost"
+
+
+@pytest.mark.parametrize("command", ["log", "debug"])
+@pytest.mark.parametrize("bend", [os.mkfifo, lambda file: file.symlink_to("/dev/zero")], ids=["a pipe", "endless"])
+def test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing(
+    stage: Stage, command: str, bend: Callable[[Path], None]
+) -> None:
+    stage.add("true")
+    stage.drain()
+    for file in (stage.run_folder() / name for name in ("log.jsonl", "steps", "order.json")):
+        file.unlink()
+        bend(file)
+    asked = [sys.executable, "-m", "orchestrion", command, "R1", "--json"]
+    done = subprocess.run(
+        asked, cwd=stage.root, env=stage.environ, timeout=PATIENCE_S, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, json.loads(done.stderr)["error"]["code"]) == (7, "not_plain"), done.stderr
+    assert stage.orchestrion.reconcile()["mended"] == []
 
 
 def test_a_deleted_project_ends_its_runs(stage: Stage) -> None:

@@ -13,6 +13,7 @@ one is open. Secrets without a shape are known by the variable that holds them: 
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ class Shape(NamedTuple):
     shown: str = ""
     #: Whether the prefix begins a word; ``sk-`` does not in ``task-``.
     begins: bool = True
+    #: The pattern of what is replaced where it does not begin one; empty: nothing is.
+    glued: str = ""
 
 
 _WORD = "[A-Za-z0-9_-]"
@@ -45,22 +48,37 @@ _HAS_DIGIT = "(?=[A-Za-z._~+/=-]{0,60}[0-9])"
 _QUOTE = r"""(?:\\{0,8}["'])?"""
 _IS = rf"{_QUOTE}\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}"
 _AWS_SECRET = "[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
+_AWS_SESSION = "[A-Za-z0-9/+=]{100,3000}"
+#: Behind a letter ``sk-`` may be the end of ``task-``: there a key is known by its rest alone.
+_GLUED_KEY = f"{_MIXED}{_WORD}{{40,300}}"
 _USER = r"""[^\s:/?#@"'<>\\]{0,256}:"""
 #: Up to the last ``@`` of the authority.
 _PASSWORD = r"""(?![$<{*])[^\s/@"'<>\\]{1,256}(?:@[^\s/?#@"'<>\\]{0,256}){0,16}(?=@[^\s@"'\\])"""
 
+#: A user so long, with a digit, is none.
+_TOKEN_USER = r"""(?=[^\s:/?#@"'<>\\]{0,60}[0-9])[A-Za-z0-9._~+=-]{20,256}(?=@[A-Za-z0-9])"""
+
 SHAPES = (
     Shape("token of ours", ("orch_",), f"{_MIXED}{_WORD}{{40,200}}"),
-    Shape("GitHub token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), "[A-Za-z0-9]{30,300}"),
-    Shape("GitHub fine-grained token", ("github_pat_",), "[A-Za-z0-9_]{40,300}"),
-    Shape("GitLab token", ("glpat-",), f"{_WORD}{{20,300}}"),
+    Shape(
+        "GitHub token",
+        ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"),
+        "[A-Za-z0-9]{30,300}(?:_[A-Za-z0-9]{30,300}){0,9}",
+        begins=False,
+    ),
+    Shape("GitHub fine-grained token", ("github_pat_",), "[A-Za-z0-9_]{40,300}", begins=False),
+    Shape("GitLab token", ("glpat-",), f"{_WORD}{{20,300}}", begins=False),
     Shape("npm token", ("npm_",), "[A-Za-z0-9]{36,100}"),
     Shape("PyPI token", ("pypi-",), f"AgE[IN]{_WORD}{{36,400}}"),
     Shape("Hugging Face token", ("hf_",), "[A-Za-z0-9]{30,100}"),
-    Shape("Anthropic key", ("sk-ant-",), f"{_WORD}{{20,300}}"),
-    Shape("OpenAI project key", ("sk-proj-",), f"{_WORD}{{20,300}}"),
-    Shape("OpenAI service key", ("sk-svcacct-",), f"{_WORD}{{20,300}}"),
-    Shape("OpenAI admin key", ("sk-admin-",), f"{_WORD}{{20,300}}"),
+    Shape("Anthropic key", ("sk-ant-",), f"{_WORD}{{20,300}}", glued=_GLUED_KEY),
+    Shape("OpenAI project key", ("sk-proj-",), f"{_WORD}{{20,300}}", glued=_GLUED_KEY),
+    Shape("OpenAI service key", ("sk-svcacct-",), f"{_WORD}{{20,300}}", glued=_GLUED_KEY),
+    Shape("OpenAI admin key", ("sk-admin-",), f"{_WORD}{{20,300}}", glued=_GLUED_KEY),
+    Shape("Groq key", ("gsk_",), "[A-Za-z0-9]{40,100}"),
+    Shape("xAI key", ("xai-",), "[A-Za-z0-9]{40,120}"),
+    Shape("Perplexity key", ("pplx-",), "[A-Za-z0-9]{32,100}"),
+    Shape("Replicate token", ("r8_",), "[A-Za-z0-9]{32,60}"),
     Shape("OpenRouter key", ("sk-or-v1-",), "[a-f0-9]{40,100}"),
     Shape("key of a model service", ("sk-",), f"[A-Za-z0-9]{{32,100}}(?!{_WORD})"),
     Shape("Stripe key", ("sk_live_", "rk_live_", "sk_test_", "rk_test_"), "[A-Za-z0-9]{20,300}"),
@@ -68,10 +86,24 @@ SHAPES = (
     Shape("Slack app token", ("xapp-",), "[0-9]-[A-Za-z0-9-]{10,300}"),
     Shape("AWS access key", ("AKIA", "ASIA"), "[A-Z0-9]{16}(?:A[KS]IA[A-Z0-9]{16}){0,9}(?![A-Za-z0-9])"),
     Shape("AWS secret key", ("ecret_access_key", "ECRET_ACCESS_KEY"), _AWS_SECRET, shown=_IS, begins=False),
-    Shape("AWS secret key in JSON", ("ecretAccessKey",), _AWS_SECRET, shown=_IS, begins=False),
+    Shape("AWS secret key in JSON or XML", ("ecretAccessKey",), _AWS_SECRET, shown=f"(?:{_IS}|>)", begins=False),
+    Shape("AWS session token", ("ession_token", "ESSION_TOKEN"), _AWS_SESSION, shown=_IS, begins=False),
+    Shape("AWS session token in JSON or XML", ("essionToken",), _AWS_SESSION, shown=f"(?:{_IS}|>)", begins=False),
+    Shape("Azure account key", ("AccountKey=",), "[A-Za-z0-9+/]{40,100}={0,2}", begins=False),
     Shape("Google API key", ("AIza",), f"{_WORD}{{35}}(?!{_WORD})"),
+    Shape("Google client secret", ("GOCSPX",), f"{_WORD}{{20,100}}", shown="-"),
     Shape("Google access token", ("ya29.",), "[A-Za-z0-9_.-]{20,1000}"),
     Shape("SendGrid key", ("SG.",), f"{_WORD}{{16,64}}[.]{_WORD}{{16,64}}"),
+    Shape(
+        "Slack webhook", ("hooks.slack.com/",), "[A-Z0-9]{6,20}/[A-Z0-9]{6,20}/[A-Za-z0-9]{16,60}", shown="services/"
+    ),
+    Shape("Discord webhook", ("/api/webhooks/",), f"{_WORD}{{40,100}}", shown="[0-9]{10,25}/", begins=False),
+    Shape("Telegram token", (":AA",), f"{_WORD}{{33}}(?!{_WORD})", begins=False),
+    Shape("Vault token", ("hvs.", "hvb.", "hvr."), f"{_WORD}{{24,400}}"),
+    Shape("Docker token", ("dckr_pat_", "dckr_oat_"), f"{_WORD}{{20,100}}"),
+    Shape("Atlassian token", ("ATATT3",), "[A-Za-z0-9_=-]{40,400}"),
+    Shape("Databricks token", ("dapi",), "[a-f0-9]{32}(?:-[0-9]{1,2})?(?![A-Za-z0-9])"),
+    Shape("Shopify token", ("shpat_", "shpca_", "shppa_", "shpss_"), "[a-fA-F0-9]{32,64}"),
     Shape("DigitalOcean token", ("dop_v1_", "doo_v1_", "dor_v1_"), "[a-f0-9]{40,100}"),
     Shape("JSON web token", ("eyJ",), f"{_WORD}{{8,1000}}[.]eyJ{_WORD}{{4,4000}}(?:[.]{_WORD}{{0,1500}})?"),
     Shape(
@@ -84,6 +116,7 @@ SHAPES = (
     Shape("bearer token", ("earer ", "EARER "), f"{_HAS_DIGIT}{_CREDENTIALS}{{16,4000}}", begins=False),
     Shape("encoded bearer token", ("earer%20",), f"{_HAS_DIGIT}(?:%|{_CREDENTIALS}){{16,4000}}", begins=False),
     Shape("password in an address", ("://",), _PASSWORD, shown=_USER, begins=False),
+    Shape("token in an address", ("://",), _TOKEN_USER, begins=False),
     Shape("password in an escaped address", (r"\/",), _PASSWORD, shown=rf"\\{{1,8}}/{_USER}", begins=False),
 )
 
@@ -122,8 +155,8 @@ _KEY_LAST_LINE = (
     rf"(^|\n|{_TERMINAL}|{_ESCAPE})([^\S\n]*)[A-Za-z0-9+/]{{1,15}}={{0,2}}(?=(?:\s|{_TERMINAL}|{_ESCAPE})*$)"
 )
 
-#: Names of variables whose values are nobody's business.
-_SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH"
+#: Names of variables whose values are nobody's business; those of authors are no secret.
+_SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH(?!OR(?!I[ZS]))"
 #: Shorter values are words that may stand anywhere.
 _LEAST_SECRET = 8
 #: Shorter texts are none of the shapes.
@@ -167,6 +200,19 @@ class Masker:
     def without_values(self, text: str) -> str:
         """``text`` without the values of secret variables."""
         return _replaced(text, [self._values]) if self._values else text
+
+    def in_data(self, data: Any) -> str:
+        """A value as JSON, without its secrets."""
+        return masked(json.dumps(self._data(data)))
+
+    def _data(self, value: Any) -> Any:
+        if self._values is None:
+            return value
+        if isinstance(value, str):
+            return self.without_values(value)
+        if isinstance(value, dict):
+            return {key: self._data(one) for key, one in value.items()}
+        return [self._data(one) for one in value] if isinstance(value, list | tuple) else value
 
     def decided(self, text: str) -> int:
         """How many characters of a text that goes on hold no part of a secret whose rest may come."""
@@ -291,6 +337,8 @@ def _patterns() -> tuple[re.Pattern[str], ...]:
             prefixes = "|".join(re.escape(prefix) for prefix in shape.prefixes if prefix.endswith(mark))
             start = _START if shape.begins else ""
             by_mark.setdefault(mark, []).append(f"(?<={start}(?:{prefixes})){shape.shown}({shape.secret})")
+            if shape.glued:
+                by_mark[mark].append(f"(?<=(?:{prefixes})){shape.shown}({shape.glued})")
     return tuple(
         re.compile(f"{re.escape(mark)}{_LIKELY.get(mark, '')}(?:{'|'.join(rest)})") for mark, rest in by_mark.items()
     )

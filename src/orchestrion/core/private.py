@@ -3,23 +3,72 @@
 Who can read them reads prompts and logs, who can write them has commands started in their owner's name. So they
 are made for one user, also in a repository that is shared by a group (``core.sharedRepository``): several users
 share a PostgreSQL database or a server, which knows who they are.
+
+Agents run as that owner and may put anything in the place of a file: a pipe, for which one would wait for ever, or a
+link. So these files are opened here, for reading and for writing, and what is no plain file is refused.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600
 #: What others than the owner might do.
 _OTHERS = 0o077
+#: No file that is read whole is larger, in bytes.
+_MOST = 64 * 1024 * 1024
+
+
+class NotPlain(OSError):
+    """In the place of a file or folder of ours is something else: somebody put it there."""
+
+    def __init__(self, path: Path | str, what: str = "this is no plain file, but a pipe, a link or the like") -> None:
+        super().__init__(errno.ENXIO, what, str(path))
 
 
 def opener(path: str, flags: int) -> int:
-    """For ``open(..., opener=opener)``, which a path's own ``open`` does not take: a new file is its owner's alone."""
-    return os.open(path, flags, FILE_MODE)
+    """For ``open(..., opener=opener)``, which a path's own ``open`` does not take: a new file is its owner's alone.
+
+    Follows no link and waits for no pipe. Raises NotPlain, OSError.
+    """
+    try:
+        number = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, FILE_MODE)
+    except OSError as refused:
+        if refused.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR, errno.ENOTDIR):
+            raise NotPlain(path) from refused
+        raise
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return number
+    os.close(number)
+    raise NotPlain(path)
+
+
+def opened(file: Path) -> BinaryIO:
+    """A file to be read piece by piece. Raises NotPlain, OSError."""
+    return open(file, "rb", opener=opener)
+
+
+def read(file: Path) -> str:
+    """The text of a file; what is no UTF-8 in it is replaced. Raises NotPlain, OSError."""
+    with open(file, encoding="utf-8", errors="replace", opener=opener) as stream:
+        text = stream.read(_MOST + 1)
+    if len(text) > _MOST:
+        raise NotPlain(file, "this file is far larger than we make any")
+    return text
+
+
+def set_aside(path: Path, *, unless: Callable[[int], bool] = stat.S_ISREG) -> None:
+    """Gives what has the place of a file of ours, and is none, another name; ``unless`` knows the mode of ours."""
+    with suppress(OSError):
+        if not unless(path.lstat().st_mode):
+            path.rename(path.with_name(f"{path.name}.not-ours-{os.urandom(4).hex()}"))
 
 
 def write(file: Path, text: str, errors: str = "strict") -> None:
@@ -39,11 +88,14 @@ def make_file(file: Path) -> None:
 def make_folder(folder: Path, *, parents: bool = False) -> None:
     """Makes a folder, with ``parents`` also those above that are missing; one that is there is tightened.
 
-    Raises OSError where it cannot be made.
+    Raises NotPlain where something else has its place, OSError where it cannot be made.
     """
     if parents and not folder.parent.exists():
         make_folder(folder.parent, parents=True)
-    folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    try:
+        folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    except FileExistsError as taken:
+        raise NotPlain(folder, "this is no folder") from taken
     tighten(folder)
 
 

@@ -259,7 +259,13 @@ _TAXONOMY = (
         "workspace_broken",
         False,
         "the repository in the workspace is not as it was made, so nothing of it is believed",
-        "`orchestrion show RUN` says what was saved of it; look into the workspace, then `orchestrion retry TASK`",
+        "look into it (`orchestrion show RUN` has its path, and what could be saved), then `orchestrion retry TASK`",
+    ),
+    Failure(
+        "run_folder_bent",
+        False,
+        "a file of the run's own folder is a pipe, a link or the like: somebody put it there",
+        "look at what its agent did (`orchestrion show RUN`), then `orchestrion retry TASK`",
     ),
     Failure(
         "left_uncommitted",

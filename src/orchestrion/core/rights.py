@@ -2,21 +2,27 @@
 
 A *caller* has a role, and perhaps acts from inside a run. Each use case needs a role, and says
 what it is to a run: free, free where the run itself is concerned, free for runs that may add
-tasks, or closed. Doors say who calls; they decide nothing.
+tasks, or closed. From inside a run of another store one only reads. Doors say who calls; they decide nothing.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from orchestrion.core.errors import InvalidInput
 
 #: Names the run in the environment of its processes, as ``<store-uuid>/R31``.
 RUN_VARIABLE = "ORCHESTRION_RUN"
+#: A store's id, also where no run follows it.
+_UUID = "[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 
 Role = Literal["read", "operate", "admin"]
 #: From least to most; each may do what those before it may.
 ROLES: tuple[Role, ...] = ("read", "operate", "admin")
+#: So begin the actors that are runs.
+RUN = "run:"
 #: The actor of requests on the loopback interface with the key of this machine.
 LOCAL = "web:local"
 #: The actor of those without it.
@@ -52,6 +58,8 @@ class Caller(NamedTuple):
     role: Role = "admin"
     #: Whether shell commands of tasks are taken, besides those that the settings name.
     may_run_commands: bool = True
+    #: The run of another store from inside which the call comes; its role is ``read``.
+    elsewhere: str | None = None
 
     def has(self, role: Role) -> bool:
         """Whether the caller may do what ``role`` may."""
@@ -75,15 +83,16 @@ _TABLE: dict[tuple[Role, InRun], str] = {
         settings_in_force show slots stats status task task_files timeline to_record touched_files trend
         unlanded_plans versioned why work_not_here
     """,
-    ("operate", "free"): "change_decision export_decisions resume_session start_session verify",
+    ("operate", "free"): "change_decision start_session verify",
     ("operate", "own"): """
         decide done fail handoff heartbeat release report report_files synthesize take_up written_by_run
     """,
     ("operate", "adds"): "add apply",
     ("operate", "closed"): """
-        add_dependency add_gate allow approve archive begin_request cancel change claim clean_up_run clean_up_sessions
-        discard drop_artifacts end_session finish_request give_up_request kill maintain message move open_gate refuse
-        reject remove_dependency reopen retry run_role start_run take_next update waive_dependency written
+        add_dependency add_gate allow approve archive begin_request cancel change claim clean_up_run
+        clean_up_sessions discard drop_artifacts end_session export_decisions finish_request give_up_request
+        kill maintain message move open_gate refuse reject remove_dependency reopen resume_session retry
+        run_role start_run take_next update waive_dependency written
     """,
     ("admin", "closed"): """
         clean_up_locks cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts
@@ -101,6 +110,8 @@ def refuse_less(caller: Caller, role: Role) -> None:
     """Raises InvalidInput (``forbidden``, ``key_needed``) for a caller whose role is less than ``role``."""
     if caller.has(role):
         return
+    if caller.elsewhere:
+        raise not_for_runs(caller.elsewhere, "acting on another store than its own")
     if caller.actor == KEYLESS:
         raise key_needed("without the key of this server one may read, and do nothing")
     raise InvalidInput(
@@ -115,6 +126,11 @@ def key_needed(said: str) -> InvalidInput:
     return InvalidInput(said, hint=HOW_TO_ACT, code="key_needed")
 
 
+def is_run(actor: str | None) -> bool:
+    """Whether an actor of the journal is a run."""
+    return (actor or "").startswith(RUN)
+
+
 def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:
     """The error for what an agent may not do from inside its run."""
     return InvalidInput(
@@ -124,3 +140,17 @@ def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:
         run=run,
         **details,
     )
+
+
+def run_of(environ: Mapping[str, str]) -> str | None:
+    """The run, of whichever store, from inside which an environment is; a name without a store is no run."""
+    mark = environ.get(RUN_VARIABLE, "")
+    store, _, run = mark.rpartition("/")
+    return (run.strip() or mark.strip())[:80] if store or re.search(_UUID, mark) else None
+
+
+def refuse_runs(environ: Mapping[str, str], action: str) -> None:
+    """Raises InvalidInput (``not_for_runs``) inside a run of any store, for what begins before a store is opened."""
+    run = run_of(environ)
+    if run and RIGHTS[action].in_run == "closed":
+        raise not_for_runs(run, action.replace("_", " "))

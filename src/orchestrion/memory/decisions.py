@@ -17,6 +17,7 @@ from typing import Any
 
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound
 from orchestrion.core.model import LIST_LIMIT, check_choice, check_text, check_title, check_word, iso, name
+from orchestrion.core.rights import RUN, is_run, not_for_runs
 from orchestrion.core.values import stored_json
 from orchestrion.memory import search as words
 from orchestrion.store import Transaction
@@ -178,9 +179,20 @@ def _change_places(tx: Transaction, older: Row, *, holds: bool) -> None:
 
 def _move(tx: Transaction, row: Row, to: str) -> None:
     if row["status"] != to:
+        _refuse_to_overrule(tx, row, to)
         tx.put("decision_moves", id=row["id"], found=row["status"], to=to)
         data = {"decision": name("D", row["number"])}
         tx.event(f"decision.{to}", task=row["task"], found=row["status"], to=to, data=data)
+
+
+def _refuse_to_overrule(tx: Transaction, row: Row, to: str) -> None:
+    """Raises InvalidInput (``not_for_runs``) where a run would end a decision that a person took and that holds."""
+    actor = tx.origin.actor
+    if row["status"] not in HOLDING or to in HOLDING or not is_run(actor) or is_run(row["actor"]):
+        return
+    refused = not_for_runs(actor.removeprefix(RUN), f"overruling {name('D', row['number'])}, which a person took,")
+    refused.hint = "propose another one: record it with the status proposed, and a person accepts it"
+    raise refused
 
 
 def one(tx: Transaction, number: int) -> Row:

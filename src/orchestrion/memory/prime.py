@@ -42,6 +42,8 @@ class Wanted:
     role: str | None = None
     #: Whether the last handoff is part of it.
     handoff: bool = True
+    #: Whether it may claim tasks and add some.
+    may_claim: bool = True
 
 
 @dataclass
@@ -225,11 +227,11 @@ def _ways_on(wanted: Wanted, need: list[Row], ready: list[Row]) -> _Part:
     """Three commands to go on with."""
     option = f" --tag {wanted.tag}" if wanted.tag else ""
     take = f"orchestrion claim {name('T', ready[0]['id'])}" if ready else f'orchestrion add "TITLE"{option}'
+    taking = [f"- `{take}`: {'takes the next task, with its brief' if ready else 'nothing is ready; a new task'}"]
     shown = f"orchestrion context {name('T', need[0]['id'])}" if need else "orchestrion status"
-    taken = "takes the next task, with its brief" if ready else "nothing is ready; a new task"
     told = "all about what needs a person first" if need else "where everything stands"
     decided = "`orchestrion decisions --search WORDS`: what was decided, and why"
-    return _Part("## Go on with", [f"- `{take}`: {taken}", f"- `{shown}`: {told}", f"- {decided}"])
+    return _Part("## Go on with", [*(taking if wanted.may_claim else ()), f"- `{shown}`: {told}", f"- {decided}"])
 
 
 def _ready_command(wanted: Wanted) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core import tracing
+from orchestrion.core import private, tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError, StoreProblem
 from orchestrion.core.masking import masked_value
 from orchestrion.core.model import iso, name
@@ -70,7 +70,7 @@ class ExamineCases(TalkCases):
         file = place / "log.jsonl"
         end = file.stat().st_size if file.exists() else 0
         lines = [line for _, line in log.read(file, max(0, end - _TAIL))]
-        told = json.loads((place / "order.json").read_text()) if (place / "order.json").exists() else None
+        told = json.loads(private.read(place / "order.json")) if (place / "order.json").exists() else None
         places = launch.places(self.project.root, self.store.url)
         alive = processes.of_store(self.store.uuid, places).get(name("R", row["id"]), [])
         correlation = (told or {}).get("correlation") or name("R", row["id"])
@@ -172,7 +172,7 @@ def _files(folder: Path) -> list[Path]:
 def _steps(claimed: int, file: Path) -> list[dict[str, Any]]:
     """When each point was reached, and how long after the one before."""
     found, before = [], claimed
-    for line in file.read_text(encoding="utf-8").splitlines() if file.exists() else ():
+    for line in private.read(file).splitlines() if file.exists() else ():
         at, _, step = line.partition(" ")
         if not (at.isdigit() and step):
             continue  # a full disk cut it short

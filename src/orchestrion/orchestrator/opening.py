@@ -22,9 +22,9 @@ from orchestrion.core import config as settings
 from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound, OrchestrionError
-from orchestrion.core.masking import masked_address
+from orchestrion.core.masking import Masker, masked_address
 from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
-from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller
+from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller, refuse_runs, run_of
 from orchestrion.orchestrator import register
 from orchestrion.orchestrator.judging import judge, judged
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
@@ -102,7 +102,7 @@ class Opening:
 
         A git repository or a folder with ``.orchestrion/`` is a project; its store is made
         on first use unless ``create`` is false. One that this clone had and that is gone is made again
-        only ``anew``. ``db`` names another database.
+        only ``anew``, and none is made from inside a run. ``db`` names another database.
         Raises NotFound, InvalidInput, Conflict (``begun_outside_git``), StoreProblem (``store_missing``, ...),
         EnvironmentProblem (``extra_missing``).
         """
@@ -113,14 +113,18 @@ class Opening:
         prepare_store(url)  # before anything is written, even an id
         if old := _left_outside(project, url):
             raise _begun_outside(project, old)
-        store = _opened(project, config, url, create=create, anew=anew)
+        store = _opened(project, config, url, create=create and run_of(environ) is None, anew=anew)
         register.note(project, url)
         try:
             caller = _caller(environ, store.uuid, actor)
         except InvalidInput:
             store.close()
             raise
+        if caller.run and store.read(lambda tx: tx.one("run", id=int(str(caller.run)[1:]))) is None:
+            caller = _of_elsewhere(caller)  # another project's
         store.origin = _origin(caller)
+        if caller.run:
+            store.masker = Masker(environ)
         _tighten(project)
         if store.upgrade is not None:
             _note_upgrade(store, store.upgrade)
@@ -150,10 +154,10 @@ class Opening:
         ``open`` raises, what ``relocate`` does, and InvalidInput (``not_for_runs``).
         """
         environ = os.environ if environ is None else environ
+        refuse_runs(environ, "init")
         project = project_at(_here(folder), Path(folder) if folder is not None else None, environ)
         url = _address(project, settings.load(project.root, environ, {} if db is None else {"db": db}))
         prepare_store(url)
-        cls._refuse_run("init", str(_left_outside(project, url) or url), project, environ)
         moved = _take_along(project, url)
         shared = project.root / SHARED_FOLDER
         shared.mkdir(exist_ok=True)
@@ -170,14 +174,6 @@ class Opening:
                 "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
                 "notes": [*_aside(moved), *_notes(opened)],
             }
-
-    @classmethod
-    def _refuse_run(cls, action: str, url: str, project: Project, environ: Mapping[str, str]) -> None:
-        """Raises InvalidInput (``not_for_runs``) from inside a run of the store at ``url``, if one is there."""
-        if not environ.get(RUN_VARIABLE) or not ("://" in url or Path(url).exists()):
-            return
-        with cls.open(project.root, db=url, environ=environ, create=False) as opened:
-            opened.judge(action)
 
     def judge(self, action: str) -> None:
         """Raises InvalidInput (``forbidden``, ``key_needed``, ``not_for_runs``) if the caller may not do ``action``."""
@@ -365,22 +361,28 @@ def _slug(text: str) -> str:
 
 
 def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller:
-    """Whoever has this environment: its user, or from inside a run of this store that run.
+    """Whoever has this environment: its user, or from inside a run that run, which only reads in other stores.
 
-    A run without its store is a name that a client gave itself; one of another store is nothing to us.
+    A run without its store is a name that a client gave itself.
     Raises InvalidInput (``not_for_runs``) for what names this store and no run.
     """
     mark = environ.get(RUN_VARIABLE, "")
     inside = _run_inside(mark, store)
-    place, _, run = mark.rpartition("/")
-    named = inside or ("" if place else run)
+    elsewhere = None if inside else run_of(environ)
+    named = inside or mark
     return Caller(
         actor or (f"run:{named}" if named else user_of(environ)),
         environ.get("ORCHESTRION_SESSION"),
         environ.get(CORRELATION) or None,
         inside,
-        may_run_commands=inside is None,
+        role="read" if elsewhere else "admin",
+        may_run_commands=inside is None and elsewhere is None,
+        elsewhere=elsewhere,
     )
+
+
+def _of_elsewhere(caller: Caller) -> Caller:
+    return caller._replace(run=None, elsewhere=caller.run, role="read")
 
 
 def _run_inside(mark: str, store: str) -> str | None:

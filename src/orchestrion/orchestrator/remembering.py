@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StoreProblem
 from orchestrion.core.model import check_choice, check_word, name, number
+from orchestrion.core.rights import not_for_runs
 from orchestrion.memory import decisions, files, handoff, prime, recovery, search, sessions
 from orchestrion.memory.files import MOST, Owner
 from orchestrion.memory.prime import Wanted
@@ -280,7 +281,7 @@ class MemoryCases(ExamineCases):
         return sorted(shown, key=lambda one: (files.STATUSES.index(str(one["status"])), str(one["path"])))
 
     def _keep_verdicts(self, found: Sequence[files.Verdict], recorded: Callable[[Transaction], list[Row]]) -> list[Row]:
-        """The records as they are then, but for what was not seen; none where the store may only be read."""
+        """The records as they are then, but for what was not seen; none where the store cannot be written."""
         seen = [one for one in found if one.status != "pending"]
         if not seen:
             return []
@@ -293,7 +294,7 @@ class MemoryCases(ExamineCases):
         try:
             return self.store.write(keep)
         except StoreProblem as problem:
-            if problem.code != "store_read_only":
+            if problem.code not in ("store_read_only", "disk_full"):
                 raise
         return []
 
@@ -424,6 +425,8 @@ class MemoryCases(ExamineCases):
         row = _task(tx, held["task"] if held else number(task or "", "T")) if held or task else None
         by = held["id"] if held else row["run"] if row else None
         known = _session(tx, number(session, "S")) if session else sessions.current(tx)
+        if session and self.caller.run and known != sessions.current(tx):
+            raise not_for_runs(self.caller.run, f"speaking for the session {session}")
         return Owner(row["id"] if row else None, by, known)
 
     def _reporter(
@@ -461,7 +464,7 @@ class MemoryCases(ExamineCases):
 
     def _wanted(self, tx: Transaction, session: str | None, tag: str | None, role: str | None) -> Wanted:
         known = _session(tx, number(session, "S")) if session else sessions.current(tx)
-        return Wanted(self.store.project_name, known, tag or None, role)
+        return Wanted(self.store.project_name, known, tag or None, role, may_claim=self.caller.may("claim"))
 
 
 def _task(tx: Transaction, task: int) -> Row:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,14 +14,12 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.extras import require
 from orchestrion.core.model import check_choice
 from orchestrion.core.project import find_project
-from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, not_for_runs
+from orchestrion.core.rights import refuse_runs
 from orchestrion.ops.setup import change, records
 from orchestrion.ops.setup.clients import SCOPES, client_named
 from orchestrion.ops.setup.files import Content
 
 TOOLS = ("core", "full")
-#: A store's id, also where no run follows it.
-_UUID = "[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 
 
 def set_up(
@@ -46,7 +43,7 @@ def set_up(
     EnvironmentProblem (``extra_missing``: the server could not start).
     """
     environ = os.environ if environ is None else environ
-    _refuse_runs(environ)
+    refuse_runs(environ, "set_up_client")  # clients are their user's, whichever store the run is of
     check_choice("scope", scope, SCOPES)
     if tools is not None:
         check_choice("tools", tools, TOOLS)
@@ -76,14 +73,6 @@ def set_up(
         "files": [_shown(one, backups) for one in changes],
         "then": _then(request),
     }
-
-
-def _refuse_runs(environ: Mapping[str, str]) -> None:
-    """Clients are their user's, whichever store the run is of."""
-    mark = environ.get(RUN_VARIABLE, "")
-    store, _, run = mark.rpartition("/")
-    if (store or re.fullmatch(_UUID, mark.strip())) and RIGHTS["set_up_client"].in_run == "closed":
-        raise not_for_runs(run or mark[:80], "setup")
 
 
 def our_program() -> tuple[str, ...]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import json
 import random
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import EnvironmentProblem, NotFound, OrchestrionError, StaleRun, StoreProblem
 from orchestrion.core.host import Host
@@ -104,7 +106,9 @@ class DeadRuns:
 
     def recover(self, run: int, reason: str) -> None:
         """Ends what a dead run left running, keeps its work, and moves its task on. Raises StoreProblem."""
+        private.set_aside(order.folder(self.project.store_dir, run), unless=stat.S_ISDIR)
         place = order.made_folder(self.project.store_dir, run)
+        private.set_aside(place / "settle.lock")
         with removal.exclusive(place / "settle.lock") as mine:
             if not mine:
                 return
@@ -187,7 +191,7 @@ class DeadRuns:
 
     def _places_of(self, run: int) -> dict[str, str]:
         """Where the processes of a run belong; by its order, for the project may have been moved since."""
-        with suppress(NotFound):
+        with suppress(NotFound, private.NotPlain):
             return {"ORCHESTRION_PROJECT": order.read(self.project.store_dir, run).project}
         return places_of(self.project.root, self.store.url)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from orchestrion.core import private
 from orchestrion.core.errors import DamagedRow, GitProblem, InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.retry import FAILURES
 
@@ -35,6 +36,8 @@ def code_of(problem: BaseException) -> str:
 
 
 def _known(problem: BaseException) -> str | None:
+    if isinstance(problem, private.NotPlain):
+        return "run_folder_bent"
     if isinstance(problem, OSError):
         return _BY_NUMBER.get(problem.errno or 0)
     if isinstance(problem, MemoryError):

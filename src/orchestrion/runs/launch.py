@@ -118,7 +118,7 @@ def await_run() -> str:
 
 def speak_to(place: Path) -> None:
     """What this process says from now on goes to a file in the run's folder ``place``."""
-    said = os.open(place / SAID, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, private.FILE_MODE)
+    said = private.opener(str(place / SAID), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     for number, meant in ((nothing, 0), (said, 1), (said, 2)):
         os.dup2(number, meant)

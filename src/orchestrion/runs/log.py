@@ -13,6 +13,7 @@ What looks like a secret, or is one of the environment, is masked before it is w
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,6 +32,8 @@ PIECE = 32_768
 MOST_BYTES = 256 * 1024 * 1024
 #: A page of a log has no more bytes than this, unless it is one line.
 PAGE_BYTES = 256 * 1024
+#: No line of ours is longer, in bytes.
+_LONGEST = 64 * 1024 * 1024
 #: Lines are counted in pieces of so many bytes.
 _PIECE = 1024 * 1024
 #: Lines that make an agent's "last words".
@@ -42,9 +45,10 @@ class RunLog:
 
     def __init__(self, file: Path, environ: Mapping[str, str] | None = None) -> None:
         # Names of files may come in as bytes that are no text; they are shown, not refused.
-        private.make_file(file)
-        self._file = file.open("a", encoding="utf-8", errors="backslashreplace")
-        self._size = file.stat().st_size
+        self._file = open(  # noqa: SIM115 - ``close`` does
+            file, "a", encoding="utf-8", errors="backslashreplace", opener=private.opener
+        )
+        self._size = os.fstat(self._file.fileno()).st_size
         self._dropped = 0
         self._last: deque[str] = deque(maxlen=LAST_WORDS)
         self._masker = Masker(environ)
@@ -127,15 +131,15 @@ def _now() -> int:
 def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
     """Whole lines of a log from a byte offset on, each with the offset behind it.
 
-    A line that a kill or a full disk cut short, and another was written behind, is left out.
+    A line that a kill or a full disk cut short, and another was written behind, is left out. Raises NotPlain.
     """
     try:
-        stream = file.open("rb")
+        stream = private.opened(file)
     except FileNotFoundError:
         return
     with stream:
         stream.seek(offset)
-        for raw in stream:
+        while raw := stream.readline(_LONGEST):
             if not raw.endswith(b"\n"):
                 return
             offset += len(raw)
@@ -170,7 +174,7 @@ def numbered(file: Path, skip: int, lines: int) -> Numbered:
     found: list[dict[str, Any]] = []
     size, behind = 0, skip
     try:
-        stream = file.open("rb")
+        stream = private.opened(file)
     except FileNotFoundError:
         return Numbered([], skip, 0)
     with stream:

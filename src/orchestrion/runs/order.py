@@ -118,7 +118,7 @@ def folder_named(store_dir: Path, run: str) -> Path:
 
 
 def made_folder(store_dir: Path, run: int) -> Path:
-    """The same, which is there now. Raises OSError where the store's own folder is gone: it is not made anew."""
+    """The same, which is there now. Raises NotPlain, OSError where the store's own is gone: that is not made anew."""
     place = folder(store_dir, run)
     private.make_folder(place.parent)
     private.make_folder(place)
@@ -137,7 +137,7 @@ def read(store_dir: Path, run: int) -> Order:
     """The order of a run. Raises NotFound when nobody wrote one."""
     file = folder(store_dir, run) / "order.json"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
+        found = json.loads(private.read(file))
     except FileNotFoundError as error:
         raise NotFound(
             f"{name('R', run)} has no order at {file.parent}",

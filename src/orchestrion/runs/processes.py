@@ -182,10 +182,10 @@ class Record:
         self._written.update(new)
 
     def read(self) -> set[Process]:
-        """Everybody in the file; a line that a kill cut short is left out."""
+        """Everybody in the file; a line that a kill cut short is left out. One that was bent holds nobody."""
         try:
-            lines = self.file.read_text(encoding="ascii", errors="replace").splitlines(keepends=True)
-        except FileNotFoundError:
+            lines = private.read(self.file).splitlines(keepends=True)
+        except (FileNotFoundError, private.NotPlain):
             return set()
         return {process for line in lines if line.endswith("\n") and (process := _parsed(line))}
 

@@ -86,6 +86,7 @@ def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str
     # run in our place must be able to wait until all of it is over.
     os.environ[processes.MARKER] = order.marker
     store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=order.correlation or name("R", order.run))
+    store.masker = Masker(environ)
     supervisor = Supervisor(store, order, place, environ)
     signal.signal(signal.SIGTERM, supervisor.told_to_stop)
     signal.signal(signal.SIGINT, supervisor.told_to_stop)
@@ -252,7 +253,7 @@ class Supervisor:
 
     def _work_until_checked(self) -> None:
         """The agent works until its checks pass; after a failure it gets the output and another go."""
-        prompt = (self._place / "brief.md").read_text(encoding="utf-8")
+        prompt = private.read(self._place / "brief.md")
         for go in range(1, self._order.feedback + 2):
             self._work_on(go, prompt)
             while said := self._unheard():
@@ -353,6 +354,8 @@ class Supervisor:
         if verdict.code:
             raise Failed(verdict.code, verdict.text, retry_after_s=verdict.retry_after_s)
         said = self._read(lambda tx: tx.the("run", id=self._order.run))
+        if said["summary"] and self._masker(said["summary"]) != said["summary"]:
+            self._note(summary=said["summary"])  # its agent has not all of our variables
         if said["next_action"] == "needs_revision":
             raise HandedIn("needs_revision", said["summary"] or "the agent asks for a look")
         if said["next_action"] == "failed":
@@ -379,9 +382,9 @@ class Supervisor:
         """Adds it to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
         news = f"## Your work was checked (go {go}) and not accepted yet\n\n{said}\n"
         brief = self._place / "brief.md"
-        with brief.open("a", encoding="utf-8") as file:
+        with open(brief, "a", encoding="utf-8", opener=private.opener) as file:
             file.write(f"\n{news}")
-        return news if self._agent.resumes and self._session else brief.read_text(encoding="utf-8")
+        return news if self._agent.resumes and self._session else private.read(brief)
 
     def _merge(self) -> None:
         """Brings the work into the plan: one run of a plan at a time, checked again if the plan moved."""

@@ -186,7 +186,7 @@ def hand_in(
 
 def ask(tx: Transaction, run: int, question: str, *, summary: str | None = None) -> int:
     """The run cannot go on without an answer: the task waits behind a question gate. Returns the gate."""
-    question = _text(question) or ""
+    question = tx.said(_text(question) or "")
     tx.one("lock_shape")
     row = held(tx, run)
     _end(tx, row, RunState.SUCCEEDED, TaskState.PENDING, code="question", reason=question, summary=summary)

@@ -100,12 +100,14 @@ def find_gate(tx: Transaction, gate: int) -> Row:
 def decide_gate(tx: Transaction, gate: int, *, opened: bool, answer: str | None, decided_by: str) -> int:
     """Opens a gate, or refuses what it asks. Returns the task it belongs to.
 
-    Raises NotFound, Conflict when it was decided before.
+    Raises NotFound, Conflict when it was decided before, or its task is over.
     """
     check_text("answer", answer or "")
     check_text("name of who decides", decided_by)
     tx.one("lock_shape")
     row = find_gate(tx, gate)
+    if row["decided_by"] is None:
+        _refuse_when_over(_task(tx, row["task"]))
     state = "met" if opened else "dead"
     if not tx.run("open_gate", gate=gate, state=state, answer=answer, decided_by=decided_by):
         raise _decided(row)

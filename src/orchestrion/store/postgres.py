@@ -23,7 +23,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
-from orchestrion.core.masking import masked_address
+from orchestrion.core.masking import Masker, masked_address
 from orchestrion.store import migrate
 from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
@@ -199,7 +199,9 @@ class PostgresStore(Store):
             try:
                 with connection.pipeline():
                     connection.execute("begin")
-                    transaction = PostgresTransaction(connection, self._statements, self._constants(), origin)
+                    transaction = PostgresTransaction(
+                        connection, self._statements, self._constants(), origin, self.masker
+                    )
                     result = work(transaction)
                     transaction.finish()
                     connection.execute("commit")
@@ -217,7 +219,7 @@ class PostgresStore(Store):
             try:
                 with connection.transaction():
                     connection.execute("set transaction isolation level repeatable read read only")
-                    return work(PostgresTransaction(connection, self._statements, self._constants(), self.origin))
+                    return work(self._transaction(connection, self.origin))
             except _LEFT_AFTER:
                 self.close()
                 raise
@@ -225,6 +227,9 @@ class PostgresStore(Store):
                 if not connection.closed:
                     raise
                 raise Again(_problem(error, self.url)) from error  # one that only reads may, whatever was the cause
+
+    def _transaction(self, connection: psycopg.Connection[DictRow], origin: Origin) -> PostgresTransaction:
+        return PostgresTransaction(connection, self._statements, self._constants(), origin, self.masker)
 
     def wait_for_change(self, seconds: float) -> bool:
         with _translated(self.url):
@@ -308,8 +313,9 @@ class PostgresTransaction(Transaction):
         statements: Statements,
         constants: Mapping[str, Any],
         origin: Origin,
+        masker: Masker,
     ) -> None:
-        super().__init__(statements, constants, origin)
+        super().__init__(statements, constants, origin, masker)
         self._connection = connection
 
     def _ask(self, text: str, given: dict[str, Any]) -> Answer:

@@ -22,6 +22,7 @@ from weakref import WeakSet
 
 from orchestrion.core import private
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
+from orchestrion.core.masking import Masker
 from orchestrion.store import disk, migrate
 from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
 from orchestrion.store.statements import Statements
@@ -143,7 +144,7 @@ class SqliteStore(Store):
             refuse_nested(connection.in_transaction)
             _patiently(lambda: connection.execute("begin immediate"), PATIENCE_S)
             try:
-                transaction = SqliteTransaction(connection, self._statements, self._constants(), origin)
+                transaction = SqliteTransaction(connection, self._statements, self._constants(), origin, self.masker)
                 result = work(transaction)
                 transaction.finish()
                 if held.marks != self._file.marks():
@@ -166,7 +167,7 @@ class SqliteStore(Store):
         refuse_nested(connection.in_transaction)
         connection.execute("begin")
         try:
-            return work(SqliteTransaction(connection, self._statements, self._constants(), self.origin))
+            return work(SqliteTransaction(connection, self._statements, self._constants(), self.origin, self.masker))
         finally:
             connection.execute("rollback")
 
@@ -355,9 +356,14 @@ class SqliteTransaction(Transaction):
     """A transaction on one connection; lists travel as JSON text."""
 
     def __init__(
-        self, connection: sqlite3.Connection, statements: Statements, constants: Mapping[str, Any], origin: Origin
+        self,
+        connection: sqlite3.Connection,
+        statements: Statements,
+        constants: Mapping[str, Any],
+        origin: Origin,
+        masker: Masker,
     ) -> None:
-        super().__init__(statements, constants, origin)
+        super().__init__(statements, constants, origin, masker)
         self._connection = connection
 
     def _ask(self, text: str, given: dict[str, Any]) -> Answer:

@@ -10,7 +10,6 @@ or not at all. Work handed to ``write`` may be called again when the database as
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
@@ -19,7 +18,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
-from orchestrion.core.masking import masked
+from orchestrion.core.masking import Masker
 from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
 
@@ -98,9 +97,10 @@ class Transaction(ABC):
     travel together with the next one whose answer is wanted.
     """
 
-    def __init__(self, statements: Statements, constants: Mapping[str, Any], origin: Origin) -> None:
+    def __init__(self, statements: Statements, constants: Mapping[str, Any], origin: Origin, masker: Masker) -> None:
         self._statements = statements
         self._constants = constants
+        self._masker = masker
         self._events: list[dict[str, Any]] = []
         self._promised: list[tuple[Answer, Callable[[], OrchestrionError]]] = []
         self._signature = {**constants, **origin.as_dict()}
@@ -184,7 +184,7 @@ class Transaction(ABC):
                 "run": run,
                 "from_state": found,
                 "to_state": to,
-                "data": masked(json.dumps(data)) if data else None,
+                "data": self._masker.in_data(data) if data else None,
             }
         )
 
@@ -193,8 +193,12 @@ class Transaction(ABC):
         bound = {**self._constants, **given}
         for word in _SAID & given.keys():
             if isinstance(bound[word], str):
-                bound[word] = masked(bound[word])
+                bound[word] = self._masker(bound[word])
         return bound
+
+    def said(self, text: str) -> str:
+        """What somebody said, without secrets, for what goes by another name than what is said."""
+        return self._masker(text)
 
     def finish(self) -> None:
         """Writes the collected events and sees to promises; the store calls it before it commits."""
@@ -230,6 +234,8 @@ class Store(ABC):
         #: Fixed clock in milliseconds, for tests; None: the database's clock.
         self.now = now
         self.origin = Origin()
+        #: Takes secrets out of what is said; knows their shapes, and inside a run the values of its variables.
+        self.masker = Masker()
         #: Identifies this database among all.
         self.uuid = ""
         #: The project it was opened for.

@@ -101,7 +101,7 @@ def test_a_service_that_is_stopped_ends_well(project: Place) -> None:
 
 def test_a_worker_that_an_agent_starts_is_not_part_of_its_run(project: Place) -> None:
     project("add", "one", "--run", "true")
-    place = Place(project.root, {**project.environ, "ORCHESTRION_RUN": "store/R7"})
+    place = Place(project.root, {**project.environ, "ORCHESTRION_RUN": "R7"})
     with place.running("work", "--slots", "2") as worker:
         wait_for(lambda: project.json("show", "T1")["state"] == "completed")
         environ = Path(f"/proc/{worker.pid}/environ")

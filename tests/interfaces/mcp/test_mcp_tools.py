@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import tour
 from peers import InProcess, Peer, Reply, Site, official
 
 from orchestrion.interfaces.mcp import catalogue
+from orchestrion.store.sqlite_file import DatabaseFile
 
 pytestmark = pytest.mark.long
 
@@ -41,6 +43,57 @@ def test_every_documented_parameter_of_every_tool_works(peer: InProcess, site: S
         if tool.listed != "hidden" and param.listed != "hidden"
     }
     assert documented | {(tool.full_name, "") for tool in catalogue.TOOLS} <= noting.used
+
+
+def test_inside_a_run_what_is_offered_is_allowed(site: Site, tmp_path: Path) -> None:
+    with site.open() as cases:
+        cases.add("held")
+        cases.add("next")
+        session = cases.start_session("a person's")["id"]
+        cases.claim("T1")
+        site.environ["ORCHESTRION_RUN"] = f"{cases.store.uuid}/R1"
+    other = Site(tmp_path / "other", {key: value for key, value in site.environ.items() if key != "ORCHESTRION_RUN"})
+    other.make()
+    with InProcess(site) as agent:
+        begun = agent.call("initialize_session")
+        assert begun["session_initialized"]
+        for folder in (other.root, tmp_path):
+            assert agent.refused("initialize_session", working_directory=str(folder))["code"] == "not_for_runs"
+        assert agent.refused("resume_session", session_id=session)["code"] == "not_for_runs"
+        named = {"title": "theirs", "decision": "x", "rationale": "y", "session": session}
+        assert agent.refused("record_decision", **named)["code"] == "not_for_runs"
+        offered = [begun, agent.call("recover_context")]
+        reported = agent.call(
+            "complete_task", task_id="T1", summary="done", detailed_work="all", next_action="complete", run="R1"
+        )
+        assert "execute_task" not in str([*offered, reported["next_steps"]])
+        assert reported["next_recommended_task"] is None
+
+
+@pytest.mark.parametrize("what", ["initialize_session", "recover_context", "recover_context T1"])
+def test_where_one_may_only_read_what_can_be_read_is_told(
+    site: Site, what: str, dialect: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with site.open() as cases:
+        cases.add("to be found")
+        cases.claim("T1")
+        (site.root / "made.txt").write_text("made")
+        cases.report_files(["made.txt"], task="T1")
+    if dialect == "sqlite":
+        monkeypatch.setattr(DatabaseFile, "may_be_written", lambda _: False)
+    else:
+        url = site.environ["ORCHESTRION_DB"]
+        site.environ["ORCHESTRION_DB"] = (
+            f"{url}{'&' if '?' in url else '?'}options=-c%20default_transaction_read_only%3Don"
+        )
+    tool, _, task = what.partition(" ")
+    with InProcess(site) as reader:
+        told = reader.call(tool, **({"task_id": task} if task else {}))
+        assert "to be found" in str(told)
+        if tool == "initialize_session":
+            assert (told["session_initialized"], told["session_id"]) == (False, None)
+            assert "no session was recorded" in told["next_steps"][0]
+        assert reader.refused("recover_context", handoff="left")["code"] == "store_read_only"
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

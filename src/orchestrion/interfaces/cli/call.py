@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.rights import RUN_VARIABLE
+from orchestrion.core.rights import RUN_VARIABLE, refuse_runs
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
@@ -40,15 +39,13 @@ class Call:
     def leave_run(self, action: str) -> None:
         """Goes on outside of the run from inside which it was called, if any: what it starts is not that run's.
 
-        Raises InvalidInput (``not_for_runs``) where that is a run of this very project.
+        Raises InvalidInput (``not_for_runs``), unless the run is a mere name.
         """
         if RUN_VARIABLE not in os.environ:
             return
-        from orchestrion.core.errors import NotFound
         from orchestrion.runs.launch import leave_run
 
-        with suppress(NotFound), self.open_to_find() as opened:  # where no store is, no run is
-            opened.judge(action)
+        refuse_runs(os.environ, action)
         leave_run()
 
     def answer(self, document: Any, draw: Callable[[], Iterable[str]]) -> None:
@@ -75,7 +72,7 @@ def own_run(run: str | None, store: str) -> str:
     if uuid and uuid != store:
         raise InvalidInput(
             f"{RUN_VARIABLE} names {number} of another store than this project's",
-            hint="name the run that is meant, or go to its project with -C DIR",
+            hint="go to its project with -C DIR",
             code="foreign_run",
         )
     return number

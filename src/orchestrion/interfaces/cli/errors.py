@@ -63,6 +63,7 @@ _REFUSED = {
     errno.EDQUOT: ("disk_full", "free some disk space, or have the quota raised, then try again"),
     errno.EMFILE: ("host_exhausted", "raise the limit of open files (`ulimit -n`)"),
 }
+_BENT = "an agent may have put it there; look at it (`ls -l`), and move it away"
 #: Lines of a failed command's output that people are shown.
 _OUTPUT_SHOWN = 20
 #: Characters of a message at most.
@@ -85,6 +86,8 @@ def foreseen(error: Exception) -> OrchestrionError | click.ClickException | None
 
 def refused(error: OSError) -> EnvironmentProblem:
     """What the operating system refused, in our words."""
+    if isinstance(error, private.NotPlain):
+        return EnvironmentProblem(f"{error.strerror}: {error.filename}", hint=_BENT, code="not_plain")
     code, hint = _REFUSED.get(error.errno or 0, ("os_error", "check the path and the machine"))
     where = f": {_path(error.filename)}" if error.filename else ""
     return EnvironmentProblem(f"{error.strerror}{where}", hint=hint, code=code)

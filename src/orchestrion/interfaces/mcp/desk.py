@@ -21,8 +21,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from orchestrion.core.errors import Conflict, InvalidInput
-from orchestrion.core.rights import KEYLESS, Caller
+from orchestrion.core.errors import Conflict, InvalidInput, OrchestrionError
+from orchestrion.core.rights import KEYLESS, Caller, not_for_runs, run_of
 from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ CLIENT_SESSION = "CLAUDE_CODE_SESSION_ID"
 TOUCH_S = 60.0
 #: Letters of a client's name in the journal.
 _CLIENT_LIMIT = 60
+#: Codes by which a caller, or the store, is told that one may only read here.
+ONLY_READS = frozenset({"key_needed", "forbidden", "not_for_runs", "store_read_only"})
 
 
 @dataclass
@@ -192,9 +194,21 @@ class Desk:
                     code="other_project",
                 )
             return own
+        self._stay_in_run(chosen)
         found = self.project(chosen)
         seat.folder = str(found.project.checkout)
         return found
+
+    def _stay_in_run(self, folder: str) -> None:
+        """Raises InvalidInput (``not_for_runs``) where an agent inside a run would go to another project, NotFound."""
+        from orchestrion.core.project import find_project
+
+        run = run_of(self.environ)
+        if run is None:
+            return
+        there = find_project(Path(folder), Path(folder), self.environ)
+        if there.store_dir != self.project().project.store_dir:
+            raise not_for_runs(run, f"working in another project, {folder[:200]!r},")
 
     def opened(self) -> list[Orchestrator]:
         """The projects that are open, each once."""
@@ -243,9 +257,18 @@ class ToolCall:
     def _session(self, project: Orchestrator) -> str | None:
         """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""
         if self.given.get("session"):
+            if project.caller.run and self.given["session"] != self.seat.session:
+                project.judge("resume_session")
             return str(project.session_detail(self.given["session"])["id"])
         seat = self.seat
         if seat.external and self.tool.effect != "read" and time.time() - seat.touched_at > TOUCH_S:
-            begun = project.start_session(client=seat.client, external=seat.external, folder=str(project.project.root))
+            try:
+                begun = project.start_session(
+                    client=seat.client, external=seat.external, folder=str(project.project.root)
+                )
+            except OrchestrionError as refused:
+                if refused.code not in ONLY_READS:
+                    raise
+                return None  # what can be answered without is; what writes is refused for itself
             seat.session, seat.touched_at = begun["id"], time.time()
         return seat.session

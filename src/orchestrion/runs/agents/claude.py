@@ -20,6 +20,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from orchestrion.core import private
 from orchestrion.core.errors import AgentProblem
 from orchestrion.core.extras import install
 from orchestrion.runs.agents.agent import (
@@ -247,8 +248,7 @@ def _permissions(asked: Assignment) -> list[str]:
 def _write_servers(place: Path, servers: Sequence[McpServer]) -> Path:
     file = place / "mcp.json"
     text = json.dumps({"mcpServers": {server.name: _server(server) for server in servers}})
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
+    private.write(file, text)
     return file
 
 

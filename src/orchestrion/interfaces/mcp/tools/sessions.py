@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.errors import NotFound
-from orchestrion.interfaces.mcp.desk import ToolCall
+from orchestrion.core.errors import NotFound, OrchestrionError
+from orchestrion.interfaces.mcp.desk import ONLY_READS, ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, for_tools, page, shortened, size
 from orchestrion.interfaces.mcp.tools import shapes
 
@@ -44,8 +44,13 @@ def initialize(call: ToolCall) -> dict[str, Any]:
     if folder and folder.strip():
         created = _choose(call, folder.strip())
     project = call.project
-    session = _begin(call, project)
-    return _welcome(call, project, session, created)
+    try:
+        session, unrecorded = _begin(call, project), ""
+    except OrchestrionError as refused:
+        if refused.code not in ONLY_READS:
+            raise
+        session, unrecorded = None, f"no session was recorded: {refused.message}"
+    return _welcome(call, project, session, created, unrecorded)
 
 
 def _choose(call: ToolCall, folder: str) -> bool:
@@ -84,17 +89,19 @@ def _begin(call: ToolCall, project: Orchestrator) -> Mapping[str, Any]:
     return session
 
 
-def _welcome(call: ToolCall, project: Orchestrator, session: Mapping[str, Any], created: bool) -> dict[str, Any]:
+def _welcome(
+    call: ToolCall, project: Orchestrator, session: Mapping[str, Any] | None, created: bool, unrecorded: str
+) -> dict[str, Any]:
     root = project.project.root
     roles = {role["name"]: _task_of(role["role_definition"]) for role in project.roles()}
     active = project.list_tasks(states=["in_progress", "review", "blocked", "failed"], limit=20).as_json("tasks")
-    said = project.prime(session=session["id"], budget_tokens=_PRIME // 4)
+    said = project.prime(session=session["id"] if session else None, budget_tokens=_PRIME // 4)
     reply: dict[str, Any] = {
-        "status": "session_initialized",
-        "session_initialized": True,
-        "session_id": session["id"],
-        "session_name": session["name"],
-        "resumed": session["resumed"],
+        "status": "session_initialized" if session else "not_recorded",
+        "session_initialized": session is not None,
+        "session_id": session["id"] if session else None,
+        "session_name": session["name"] if session else None,
+        "resumed": session is not None and session["resumed"],
         "working_directory": str(root),
         "detection": {
             "method": _method(call, project),
@@ -106,18 +113,27 @@ def _welcome(call: ToolCall, project: Orchestrator, session: Mapping[str, Any], 
         "specialist_roles": roles,
         "active_tasks": [shapes.brief_task(one) for one in active["tasks"]],
         "active_total": active["total"],
-        "next_steps": [
-            "orchestrator_plan_task for each step, with dependencies",
-            "orchestrator_execute_task claims one; orchestrator_complete_task reports it",
-            "orchestrator_recover_context when you continue earlier work",
-        ],
+        "next_steps": _next_steps(project, unrecorded),
         "instructions": for_tools(said),
     }
-    if not call.seat.external:
+    if session and not call.seat.external:
         reply["next_steps"].insert(
             0, f"name session={session['id']} in each call: your connection has no id of its own"
         )
     return fitted(reply, ("active_tasks",), ("instructions",))
+
+
+def _next_steps(project: Orchestrator, unrecorded: str) -> list[str]:
+    recover = "orchestrator_recover_context when you continue earlier work"
+    if unrecorded:
+        return [f"{unrecorded}; reading works", recover]
+    if project.caller.run:
+        return ["do the task of your run; orchestrator_complete_task reports it", recover]
+    return [
+        "orchestrator_plan_task for each step, with dependencies",
+        "orchestrator_execute_task claims one; orchestrator_complete_task reports it",
+        recover,
+    ]
 
 
 def _task_of(definition: str) -> str:

@@ -18,6 +18,7 @@ _NEXT_STEPS = {
     "needs_revision": "a person approves or rejects it; go on with another task",
     "blocked": "somebody answers; go on with another task",
 }
+_INSIDE_A_RUN = "this run does one task: conclude; its work is taken as you leave it when you end"
 
 
 def execute(call: ToolCall) -> dict[str, Any]:
@@ -124,6 +125,7 @@ def complete(call: ToolCall) -> dict[str, Any]:
 def _reported(call: ToolCall, outcome: Mapping[str, Any]) -> dict[str, Any]:
     task, run, following = outcome["task"], outcome["run"], outcome["next"]
     kept = outcome["artifacts"]
+    may_go_on = call.project.caller.may("claim")
     reply: dict[str, Any] = {
         "status": "success",
         "task_id": task["id"],
@@ -139,8 +141,8 @@ def _reported(call: ToolCall, outcome: Mapping[str, Any]) -> dict[str, Any]:
         "unblocked": outcome["unblocked"],
         "unblocked_total": outcome["unblocked_total"],
         "parent_task_progress": outcome["parent"],
-        "next_recommended_task": shapes.brief_task(following) if following else None,
-        "next_steps": [_NEXT_STEPS[call.given["next_action"]]],
+        "next_recommended_task": shapes.brief_task(following) if following and may_go_on else None,
+        "next_steps": [_NEXT_STEPS[call.given["next_action"]] if may_go_on else _INSIDE_A_RUN],
         "message": _message(outcome),
     }
     reply |= {"decisions": outcome["decisions"]} if outcome["decisions"] else {}
