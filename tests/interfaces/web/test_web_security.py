@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from visitors import Site, Visitor
 
 from orchestrion.core.errors import Backpressure, StoreProblem
 from orchestrion.interfaces import proxies
+from orchestrion.interfaces.web import security
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import BODY_LIMIT, HEADERS, Rates, is_own_name, names_of
 
@@ -363,6 +365,30 @@ def test_nobody_without_the_key_uses_up_what_its_holder_may_ask(site: Site) -> N
         assert {visitor.ask("GET", "roles").status_code for _ in range(12)} == {200, 429}
         assert visitor.ask("GET", "roles", headers=bearer(site.key)).status_code == 200
     house.close()
+
+
+def test_of_one_caller_so_many_requests_are_answered_at_once(
+    visitor: Visitor, stranger: Visitor, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "AT_ONCE", 1)
+    entered, go = threading.Event(), threading.Event()
+
+    def roles(self: object) -> list[object]:
+        entered.set()
+        assert go.wait(60)
+        return []
+
+    monkeypatch.setattr(type(house.cases), "roles", roles)
+    slow = threading.Thread(target=lambda: visitor.get("roles"))
+    slow.start()
+    assert entered.wait(60)
+    assert visitor.refused("GET", "tasks", 429, "too_many_requests")["details"]["retry_after_s"] == 1
+    assert visitor.ask("GET", "/livez").status_code == 200
+    token = house.cases.create_token("ci")["token"]
+    assert visitor.ask("GET", "tasks", headers=bearer(token)).status_code == 200
+    go.set()
+    slow.join()
+    assert visitor.get("tasks")["total"] == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import ExitStack
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 from visitors import PROGRAM, Served, Site
 
+from orchestrion.interfaces.http_connection import MOST_OF_ONE
 from orchestrion.runs import processes
 from waiting import PATIENCE_S, wait_for
 
@@ -76,6 +78,20 @@ def test_who_asks_without_a_token_is_counted_by_address_and_health_never(site: S
         assert status(served, "127.0.0.9", "/login") == 200
         assert status(served, "127.0.0.9", "/assets/page.css") == 200
         assert status(served, "127.0.0.9", "/livez") == 200
+
+
+def test_streams_without_the_key_keep_neither_probes_nor_anybody_else_out(site: Site) -> None:
+    # All from one address, as behind a proxy; without a limit of the rate they come at once.
+    site.environ |= {"ORCHESTRION_SERVE_RATE": "0"}
+    with site.served() as served, ExitStack() as opened:
+        host, _, port = served.address.rpartition(":")
+        for _ in range(2 * MOST_OF_ONE + 20):
+            stream = opened.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE_S))
+            stream.sendall(f"GET /api/v1/events HTTP/1.1\r\nhost: {served.address}\r\n\r\n".encode())
+        for path in ("/livez", "/readyz", "/api/v1/status"):
+            assert served.ask("GET", path)[0] == 200
+        with served.stream(Authorization=f"Bearer {site.key}"):
+            assert served.ask("POST", "/api/v1/tasks", {"title": "x"})[0] == 201
 
 
 def status(served: Served, source: str, path: str) -> int:

@@ -13,8 +13,9 @@ import ipaddress
 import re
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -23,7 +24,7 @@ from starlette.responses import RedirectResponse
 
 from orchestrion.core import host as hosts
 from orchestrion.core.errors import Backpressure, InvalidInput
-from orchestrion.core.rights import KEYLESS, LOCAL, Caller, Role, key_needed, refuse_less
+from orchestrion.core.rights import KEYLESS, LOCAL, NOBODY, Caller, Role, key_needed, refuse_less
 from orchestrion.interfaces.proxies import is_proxied, proxied
 from orchestrion.interfaces.web import logs, problems
 from orchestrion.interfaces.web.house import House
@@ -50,8 +51,10 @@ _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _OPEN = ("/livez", "/readyz", "/login", "/logout", "/enter")
 #: Asked by those who would take a server away that does not answer: never refused for being asked often.
 _UNCOUNTED = ("/livez", "/readyz")
-#: Signs what is asked without a token where none is needed; such callers are told apart by their address.
-NOBODY = "web:nobody"
+#: Answers to one known caller that are made at the same time; of strangers, connections have a bound.
+AT_ONCE = 250
+#: Not among them: streams have a bound of their own, ``serve.streams``.
+_EVENTS = "/api/v1/events"
 #: What sends a browser to the login.
 _LOGIN = ("unauthenticated", "key_needed")
 
@@ -77,6 +80,7 @@ class Guard:
         self._inner = inner
         self._house = house
         self._rates = Rates(float(house.config["serve.rate"]))
+        self._answering: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -90,7 +94,8 @@ class Guard:
         try:
             state["caller"] = caller = await self._admit(scope, headers, correlation)
             told.actor = caller.actor
-            await self._inner(scope, _bounded(scope, receive), told)
+            with self._answered(scope, caller):
+                await self._inner(scope, _bounded(scope, receive), told)
         except Exception as error:
             if told.began:
                 raise
@@ -115,11 +120,32 @@ class Guard:
             self._rates.count(f"at {address}")
             raise
         if scope["path"] not in _UNCOUNTED:
-            self._rates.count(f"at {address}" if caller.actor in (KEYLESS, NOBODY) else caller.actor)
+            self._rates.count(caller.actor if caller.is_known else f"at {address}")
         if scope["method"] not in _SAFE and scope["path"].startswith("/api/"):
             # Whoever may only read is told so before anything is read of the body.
             refuse_less(caller, "operate")
         return caller
+
+    @contextmanager
+    def _answered(self, scope: Scope, caller: Caller) -> Iterator[None]:
+        """Counts an answer to a known caller while it is made. Raises Backpressure."""
+        if not caller.is_known or scope["path"] == _EVENTS:
+            yield
+            return
+        if self._answering[caller.actor] >= AT_ONCE:
+            raise Backpressure(
+                f"{AT_ONCE} requests of {caller.actor} are being answered",
+                hint="wait for an answer before you ask more",
+                code="too_many_requests",
+                retry_after_s=1.0,
+            )
+        self._answering[caller.actor] += 1
+        try:
+            yield
+        finally:
+            self._answering[caller.actor] -= 1
+            if not self._answering[caller.actor]:
+                del self._answering[caller.actor]
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
