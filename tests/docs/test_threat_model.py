@@ -112,6 +112,7 @@ SHOWN = {
         "interfaces/web/test_web_serving.py:test_who_asks_without_a_token_is_counted_by_address_and_health_never",
         "interfaces/web/test_web_security.py:test_nobody_without_the_key_uses_up_what_its_holder_may_ask",
         "interfaces/web/test_web_security.py:test_of_one_caller_so_many_requests_are_answered_at_once",
+        "interfaces/web/test_web_security.py:test_who_is_signed_in_or_signs_in_is_not_held_up_by_those_who_are_not",
         "interfaces/web/test_web_serving.py:test_streams_without_the_key_keep_neither_probes_nor_anybody_else_out",
     ],
     "H8": [

@@ -73,7 +73,7 @@ def test_who_asks_without_a_token_is_counted_by_address_and_health_never(site: S
     site.environ["ORCHESTRION_SERVE_RATE"] = "2"
     with site.served("--tokens") as served:
         assert [status(served, "127.0.0.1", "/livez") for _ in range(50)] == [200] * 50
-        assert {status(served, "127.0.0.1", "/login") for _ in range(50)} == {200, 429}
+        assert {status(served, "127.0.0.1", "/assets/page.css") for _ in range(50)} == {200, 429}
         assert {status(served, "127.0.0.1", "/readyz") for _ in range(50)} == {200}
         assert status(served, "127.0.0.9", "/login") == 200
         assert status(served, "127.0.0.9", "/assets/page.css") == 200
@@ -112,6 +112,15 @@ def test_half_a_request_and_one_with_two_lengths_end_the_connection(site: Site) 
             with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
                 client.sendall(begun)
                 assert b"".join(iter(partial(client.recv, 65536), b"")).startswith(b"HTTP/1.1 " + answer)
+
+
+def test_a_probe_of_http_1_0_names_no_host(site: Site) -> None:
+    with site.served() as served:
+        host, _, port = served.address.rpartition(":")
+        for path, answer in (("livez", b"200"), ("readyz", b"200"), ("login", b"403"), ("api/v1/tasks", b"403")):
+            with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
+                client.sendall(f"GET /{path} HTTP/1.0\r\n\r\n".encode())
+                assert client.recv(65536).startswith(b"HTTP/1.1 " + answer), path
 
 
 def test_tokens_are_made_listed_and_revoked(site: Site) -> None:

@@ -23,7 +23,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from starlette.responses import RedirectResponse
 
 from orchestrion.core import host as hosts
-from orchestrion.core.errors import Backpressure, InvalidInput
+from orchestrion.core.errors import Backpressure, InvalidInput, OrchestrionError
 from orchestrion.core.rights import KEYLESS, LOCAL, NOBODY, Caller, Role, key_needed, refuse_less
 from orchestrion.interfaces.proxies import is_proxied, proxied
 from orchestrion.interfaces.web import logs, problems
@@ -47,10 +47,14 @@ BURST = 2.0
 _COUNTED = 10_000
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-#: Reachable by anybody: whether the server lives, and how to come in and go.
-_OPEN = ("/livez", "/readyz", "/login", "/logout", "/enter")
-#: Asked by those who would take a server away that does not answer: never refused for being asked often.
-_UNCOUNTED = ("/livez", "/readyz")
+#: Whether the server lives: asked by those who would take a server away that does not answer, some in HTTP/1.0.
+#: Never refused for being asked often, and answered without a look into the store.
+_PROBES = ("/livez", "/readyz")
+#: Reachable by anybody, too: how to come in and go.
+_OPEN = ("/login", "/logout", "/enter")
+#: Counted only if what is shown opens nothing: strangers must not use up what one needs to be told from them. The
+#: form itself costs no more than a refusal.
+_WAYS_IN = ("/login", "/enter")
 #: Answers to one known caller that are made at the same time; of strangers, connections have a bound.
 AT_ONCE = 250
 #: Not among them: streams have a bound of their own, ``serve.streams``.
@@ -109,18 +113,22 @@ class Guard:
         """Who calls. Raises what refuses the request."""
         if self._house.closing:
             raise Backpressure("the server is stopping", hint="ask again in a moment", retry_after_s=2.0)
-        self._check_host(headers)
+        if b"host" in headers or scope["path"] not in _PROBES:
+            self._check_host(headers)
         _check_origin(scope, headers)
         _check_size(headers)
-        address = (scope.get("client") or ("", 0))[0]
+        count_stranger = partial(self._rates.count, f"at {(scope.get('client') or ('', 0))[0]}")
+        scope["state"]["count_stranger"] = count_stranger
         try:
             caller = await self._caller(scope, headers, correlation)
         except InvalidInput:
             # Who tries tokens out is counted, too.
-            self._rates.count(f"at {address}")
+            count_stranger()
             raise
-        if scope["path"] not in _UNCOUNTED:
-            self._rates.count(caller.actor if caller.is_known else f"at {address}")
+        if caller.is_known:
+            self._rates.count(caller.actor)
+        elif scope["path"] not in (*_PROBES, *_WAYS_IN):
+            count_stranger()
         if scope["method"] not in _SAFE and scope["path"].startswith("/api/"):
             # Whoever may only read is told so before anything is read of the body.
             refuse_less(caller, "operate")
@@ -157,12 +165,19 @@ class Guard:
             )
 
     async def _caller(self, scope: Scope, headers: Mapping[bytes, bytes], correlation: str) -> Caller:
-        # Whoever is at the login may have a token that has ended.
-        if scope["path"] in _OPEN or scope["path"].startswith("/assets/"):
-            return _signed(self._house, NOBODY, "read", correlation)
-        known = await caller_known(self._house, scope, correlation)
-        if known is not None:
-            return known
+        nobody = _signed(self._house, NOBODY, "read", correlation)
+        if scope["path"] in _PROBES:
+            return nobody
+        is_open = scope["path"] in _OPEN or scope["path"].startswith("/assets/")
+        try:
+            known = await caller_known(self._house, scope, correlation)
+        except OrchestrionError:
+            # Whoever is at the login may have a token that has ended.
+            if not is_open:
+                raise
+            known = None
+        if known is not None or is_open:
+            return known or nobody
         if self._house.tokens_needed:
             raise InvalidInput(
                 "this server wants a token",
