@@ -120,6 +120,7 @@ SHOWN = {
         "interfaces/test_http_connection.py:test_half_a_request_ends_the_connection",
         "interfaces/test_http_connection.py:test_a_body_that_drips_is_ended",
         "interfaces/test_http_connection.py:test_of_too_many_connections_one_that_is_waited_for_makes_room",
+        "interfaces/test_http_connection.py:test_who_does_not_read_is_waited_for",
         "interfaces/test_http_connection.py:test_of_too_many_answers_those_without_the_key_make_room_and_nobody_new_is_kept_out",
         "interfaces/web/test_web_events.py:test_streams_without_the_key_make_room_for_those_with_it",
         "interfaces/test_http_connection.py:test_a_request_with_two_lengths_is_refused",

@@ -229,7 +229,14 @@ def test_fifty_half_requests_keep_nobody_out_and_are_gone_soon(port: int) -> Non
 
 @pytest.mark.parametrize(
     "lengths",
-    [b"content-length: 4\r\ntransfer-encoding: chunked", b"Transfer-Encoding: Chunked\r\nContent-Length: 0"],
+    [
+        b"content-length: 4\r\ntransfer-encoding: chunked",
+        b"Transfer-Encoding: Chunked\r\nContent-Length: 0",
+        b"content-length: 5\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nx: y\r\nCONTENT-LENGTH:5",
+        b"content-length: 5, 5",
+        b"content-length: 5\r\ncontent-length: 0",
+    ],
 )
 def test_a_request_with_two_lengths_is_refused(port: int, lengths: bytes) -> None:
     with client(port) as connection:
@@ -237,3 +244,15 @@ def test_a_request_with_two_lengths_is_refused(port: int, lengths: bytes) -> Non
         answers = all_of(connection)
         assert answers.startswith(b"HTTP/1.1 400 ")
         assert answers.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("body", [b"content-length: 5\r\ncontent-length: 5\r\n\r\n", b"content-length: 5,5\n\n"])
+def test_what_a_body_says_is_no_length(port: int, body: bytes) -> None:
+    with client(port) as connection:
+        head = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n" % len(body)
+        for _ in range(2):
+            connection.sendall(head + body)
+            answer = b""
+            while not answer.endswith(b"ok"):
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")

@@ -165,21 +165,21 @@ PROXIES = """
     X-Real-Ip X-Client-Ip True-Client-Ip Cf-Connecting-Ip Cf-Ray Fastly-Client-Ip Fly-Client-Ip X-Envoy-External-Address
     X-Envoy-Expected-Rq-Timeout-Ms X-Amzn-Trace-Id X-Azure-ClientIp X-Arr-Ssl X-Appengine-User-Ip CDN-Loop X-Scheme
     Client-Ip X-Remote-Addr Ssl-Client-Cert
-""".split()
+"""
 
 
 def test_what_a_client_says_is_no_sign_of_a_proxy() -> None:
     said = """
-        Host User-Agent Accept Accept-Encoding Accept-Language Authorization Cookie Origin Referer Content-Type Connection
-        Content-Length Transfer-Encoding Expect Idempotency-Key If-Match If-None-Match Last-Event-Id Mcp-Session-Id
-        Mcp-Protocol-Version X-Request-Id X-Orchestrion X-Requested-With Traceparent Sec-Fetch-Site Hx-Request Dnt
-        Upgrade-Insecure-Requests Cache-Control Pragma Te Priority
+        Host User-Agent Accept Accept-Encoding Accept-Language Authorization Cookie Origin Referer Connection
+        Content-Type Content-Length Transfer-Encoding Expect Idempotency-Key If-Match If-None-Match Last-Event-Id
+        Mcp-Session-Id Mcp-Protocol-Version X-Request-Id X-Orchestrion X-Requested-With Traceparent Sec-Fetch-Site
+        Hx-Request Dnt Upgrade-Insecure-Requests Cache-Control Pragma Te Priority
     """
     assert not is_proxied(dict.fromkeys(said.lower().encode().split(), b""))
 
 
 def test_behind_a_proxy_nobody_is_from_this_machine(stranger: Visitor, house: House, site: Site) -> None:
-    for header in PROXIES:
+    for header in PROXIES.split():
         stranger.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
         stranger.refused("GET", "tasks", 401, "unauthenticated", headers={header: "::1", **bearer(site.key)})
     token = house.cases.create_token("ci")["token"]
@@ -269,6 +269,18 @@ def test_the_key_is_a_file_of_this_user_alone(visitor: Visitor, site: Site, hous
     house.cases.provide_key()
     assert len(site.key) > 40
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_others_can_read_is_set_right_and_said(
+    visitor: Visitor, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = site.root / ".git" / "orchestrion" / "key"
+    file.chmod(0o644)
+    for _ in range(2):
+        visitor.get("tasks")
+    assert file.stat().st_mode & 0o777 == 0o600
+    (said,) = [one.getMessage() for one in caplog.records if "readable by others" in one.getMessage()]
+    assert str(file) in said
 
 
 def test_the_key_opens_nothing_from_elsewhere(house: House, site: Site) -> None:

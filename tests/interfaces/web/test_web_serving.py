@@ -114,6 +114,27 @@ def test_half_a_request_and_one_with_two_lengths_end_the_connection(site: Site) 
                 assert b"".join(iter(partial(client.recv, 65536), b"")).startswith(b"HTTP/1.1 " + answer)
 
 
+@pytest.mark.parametrize(
+    ("path", "size", "key", "status"),
+    [
+        ("/api/v1/tasks", 9_000_000, True, 413),
+        ("/api/v1/tasks", 9_000_000, False, 413),
+        ("/api/v1/tasks", 4_000_000, False, 401),
+        ("/api/v1/nothing", 4_000_000, True, 404),
+    ],
+)
+def test_who_sends_too_much_gets_to_read_why(site: Site, path: str, size: int, key: bool, status: int) -> None:
+    with site.served() as served:
+        sent = {"Connection": "close", "Content-Type": "application/json"}
+        sent |= {"Authorization": f"Bearer {site.key}"} if key else {}
+        for _ in range(3):
+            connection = HTTPConnection(served.address, timeout=PATIENCE_S)
+            connection.request("POST", path, b"x" * size, sent)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["status"]) == (status, status)
+            connection.close()
+
+
 def test_a_probe_of_http_1_0_names_no_host(site: Site) -> None:
     with site.served() as served:
         host, _, port = served.address.rpartition(":")

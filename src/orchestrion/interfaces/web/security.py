@@ -38,6 +38,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Bytes of a request's body at most.
 BODY_LIMIT = 8 * 1024 * 1024
+#: Bytes of a body that are read and thrown away, at most, so that its client gets to read why it is refused.
+DRAINED = 8 * BODY_LIMIT
 #: A script of the page's own must say that it is one, where a browser names no origin.
 MARK = b"x-orchestrion"
 REQUEST_ID = b"x-request-id"
@@ -94,12 +96,13 @@ class Guard:
         correlation = _correlation(headers)
         state = scope.setdefault("state", {})
         state["correlation"] = correlation
-        told = _Telling(scope, send, correlation, self._house)
+        body = _Body(scope, receive)
+        told = _Telling(scope, send, body, correlation, self._house)
         try:
             state["caller"] = caller = await self._admit(scope, headers, correlation)
             told.actor = caller.actor
             with self._answered(scope, caller):
-                await self._inner(scope, _bounded(scope, receive), told)
+                await self._inner(scope, body.receive, told)
         except Exception as error:
             if told.began:
                 raise
@@ -301,24 +304,43 @@ def _too_large() -> InvalidInput:
     )
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """``receive`` that refuses a body which grows too large, whatever was announced, or whose end never comes."""
-    seen, is_whole = 0, scope["method"] in _SAFE
+class _Body:
+    """The body of a request as it comes."""
 
-    async def received() -> Message:
-        nonlocal seen, is_whole
-        message = await receive()
-        if message["type"] == "http.disconnect" and not is_whole:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._seen = 0
+        self._is_whole = scope["method"] in _SAFE
+        # Who waits for our word before the body does not send it.
+        self._is_sent = b"expect" not in _by_name(scope)
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether there is more of it, as far as is known."""
+        return self._is_sent and not self._is_whole
+
+    async def receive(self) -> Message:
+        """The next piece. Refuses a body that grows too large, whatever was announced, or whose end never comes."""
+        message = await self._next()
+        if message["type"] == "http.disconnect" and not self._is_whole:
             raise InvalidInput(
                 "the client went before it had sent all of the body", hint="send it again", code="body_unfinished"
             )
-        is_whole = is_whole or not message.get("more_body")
-        seen += len(message.get("body", b""))
-        if seen > BODY_LIMIT:
+        if self._seen > BODY_LIMIT:
             raise _too_large()
         return message
 
-    return received
+    async def drain(self) -> None:
+        """Reads what comes of it and is of no use any more."""
+        while self.is_coming and self._seen < DRAINED:
+            await self._next()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._is_sent = message["type"] != "http.disconnect"
+        self._is_whole = self._is_whole or (self._is_sent and not message.get("more_body"))
+        self._seen += len(message.get("body", b""))
+        return message
 
 
 def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
@@ -378,9 +400,10 @@ class Rates:
 class _Telling:
     """Sends the answer with what every answer has, and writes the request's line in the log."""
 
-    def __init__(self, scope: Scope, send: Send, correlation: str, house: House) -> None:
+    def __init__(self, scope: Scope, send: Send, body: _Body, correlation: str, house: House) -> None:
         self._scope = scope
         self._send = send
+        self._body = body
         self._correlation = correlation
         self._house = house
         self._began_at = time.perf_counter()
@@ -397,4 +420,9 @@ class _Telling:
             took = time.perf_counter() - self._began_at
             self._house.answers.count(self._scope["method"], message["status"], took)
             logs.request(self._scope, message["status"], took, self.actor, self._correlation)
+        elif not message.get("more_body") and self._body.is_coming:
+            # A connection that is closed while its client still sends is reset, and the answer is lost with it.
+            await self._send({**message, "more_body": True})
+            await self._body.drain()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)
