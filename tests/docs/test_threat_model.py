@@ -122,12 +122,18 @@ SHOWN = {
     "H7": [
         "interfaces/web/test_web_serving.py:test_who_asks_without_a_token_is_counted_by_address_and_health_never",
         "interfaces/web/test_web_security.py:test_nobody_without_the_key_uses_up_what_its_holder_may_ask",
+        "interfaces/web/test_web_security.py:test_of_one_caller_so_many_requests_are_answered_at_once",
+        "interfaces/web/test_web_security.py:test_who_is_signed_in_or_signs_in_is_not_held_up_by_those_who_are_not",
+        "interfaces/web/test_web_serving.py:test_streams_without_the_key_keep_neither_probes_nor_anybody_else_out",
     ],
     "H8": [
         "interfaces/web/test_web_serving.py:test_half_a_request_and_one_with_two_lengths_end_the_connection",
         "interfaces/test_http_connection.py:test_half_a_request_ends_the_connection",
         "interfaces/test_http_connection.py:test_a_body_that_drips_is_ended",
         "interfaces/test_http_connection.py:test_of_too_many_connections_one_that_is_waited_for_makes_room",
+        "interfaces/test_http_connection.py:test_who_does_not_read_is_waited_for",
+        "interfaces/test_http_connection.py:test_of_too_many_answers_those_without_the_key_make_room_and_nobody_new_is_kept_out",
+        "interfaces/web/test_web_events.py:test_streams_without_the_key_make_room_for_those_with_it",
         "interfaces/test_http_connection.py:test_a_request_with_two_lengths_is_refused",
     ],
     "H9": ["interfaces/web/test_web_security.py:test_what_is_written_comes_back_as_data"],

@@ -7,12 +7,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
 import uvicorn
 
+from orchestrion.core.rights import KEYLESS, Caller
 from orchestrion.interfaces import http_connection
 from orchestrion.interfaces.http_connection import TimedConnection
 from waiting import wait_for
@@ -25,13 +26,21 @@ POST = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: 4\r\n\r\n"
 
 
 async def application(scope: Any, receive: Any, send: Any) -> None:
-    """Reads all, then thinks for as long as it is told to."""
+    """Reads all, then answers at once, after a while, without an end, or more than anybody reads."""
+    scope["state"]["caller"] = Caller("token:ci" if b"key" in scope["query_string"] else KEYLESS)
     message = {"more_body": True}
     while message.get("more_body"):
         message = await receive()
     if scope["path"] == "/slow":
         await asyncio.sleep(3 * SLOWEST_S)
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    length = [] if scope["path"] in ("/stream", "/large") else [(b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": length})
+    if scope["path"] == "/stream":
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    if scope["path"] == "/large":
+        for _ in range(1_000):
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
     await send({"type": "http.response.body", "body": b"ok"})
 
 
@@ -41,7 +50,8 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     monkeypatch.setattr(http_connection, "HEAD_S", SLOWEST_S)
     monkeypatch.setattr(http_connection, "BODY_S", SLOWEST_S)
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(application, http=TimedConnection, ws="none", lifespan="off", log_level="error")
+    settings: dict[str, Any] = {"ws": "none", "lifespan": "off", "log_level": "error", "timeout_graceful_shutdown": 1}
+    config = uvicorn.Config(application, http=TimedConnection, **settings)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
@@ -157,17 +167,46 @@ def test_of_too_many_connections_one_that_is_waited_for_makes_room(
         one.close()
 
 
-def test_who_is_being_answered_makes_no_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def begun(port: int, target: bytes) -> socket.socket:
+    """A connection on which the answer has begun."""
+    connection = client(port)
+    connection.sendall(GET.replace(b"/", target, 1))
+    assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+    return connection
+
+
+def test_of_too_many_answers_those_without_the_key_make_room_and_nobody_new_is_kept_out(
+    port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "MOST_OF_ONE", 3)
+    monkeypatch.setattr(http_connection, "HEAD_S", 60)
+    with ExitStack() as opened:
+        known, strangers = (
+            [opened.enter_context(begun(port, target)) for _ in range(6)] for target in (b"/stream?key", b"/stream")
+        )
+        waiting = [opened.enter_context(client(port)) for _ in range(2)]
+        for _ in range(3):
+            with client(port) as whole:
+                whole.sendall(GET)
+                assert whole.recv(65536).startswith(b"HTTP/1.1 200 ")
+        with suppress(ConnectionResetError):
+            assert all_of(strangers[0]) == b""
+        for one in (*known, *strangers[3:], *waiting):
+            one.setblocking(False)
+            with pytest.raises(BlockingIOError):  # it is open, and nothing is said
+                one.recv(100)
+
+
+@pytest.mark.parametrize("target", [b"/large", b"/large?key"])
+def test_who_does_not_read_is_waited_for(port: int, monkeypatch: pytest.MonkeyPatch, target: bytes) -> None:
     monkeypatch.setattr(http_connection, "MOST_OF_ONE", 2)
-    answered = [client(port) for _ in range(2)]
-    for one in answered:
-        one.sendall(GET.replace(b"GET /", b"GET /slow"))
-    time.sleep(SLOWEST_S)
-    with client(port) as further:
-        assert all_of(further).startswith(b"HTTP/1.1 503 ")
-    for one in answered:
-        with one:
-            assert one.recv(65536).startswith(b"HTTP/1.1 200 ")
+    with ExitStack() as opened:
+        deaf = [opened.enter_context(begun(port, target)) for _ in range(2)]
+        time.sleep(SLOWEST_S)  # until there is no room for more that was not read
+        with client(port) as whole:
+            whole.sendall(GET)
+            assert whole.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert not all_of(deaf[0]).endswith(b"0\r\n\r\n")
 
 
 def test_a_slow_answer_is_waited_for(port: int) -> None:
@@ -190,7 +229,14 @@ def test_fifty_half_requests_keep_nobody_out_and_are_gone_soon(port: int) -> Non
 
 @pytest.mark.parametrize(
     "lengths",
-    [b"content-length: 4\r\ntransfer-encoding: chunked", b"Transfer-Encoding: Chunked\r\nContent-Length: 0"],
+    [
+        b"content-length: 4\r\ntransfer-encoding: chunked",
+        b"Transfer-Encoding: Chunked\r\nContent-Length: 0",
+        b"content-length: 5\r\nContent-Length: 5",
+        b"Content-Length: 5\r\nx: y\r\nCONTENT-LENGTH:5",
+        b"content-length: 5, 5",
+        b"content-length: 5\r\ncontent-length: 0",
+    ],
 )
 def test_a_request_with_two_lengths_is_refused(port: int, lengths: bytes) -> None:
     with client(port) as connection:
@@ -198,3 +244,15 @@ def test_a_request_with_two_lengths_is_refused(port: int, lengths: bytes) -> Non
         answers = all_of(connection)
         assert answers.startswith(b"HTTP/1.1 400 ")
         assert answers.count(b"HTTP/1.1") == 1
+
+
+@pytest.mark.parametrize("body", [b"content-length: 5\r\ncontent-length: 5\r\n\r\n", b"content-length: 5,5\n\n"])
+def test_what_a_body_says_is_no_length(port: int, body: bytes) -> None:
+    with client(port) as connection:
+        head = b"POST / HTTP/1.1\r\nhost: here\r\ncontent-length: %d\r\n\r\n" % len(body)
+        for _ in range(2):
+            connection.sendall(head + body)
+            answer = b""
+            while not answer.endswith(b"ok"):
+                answer += connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 ")

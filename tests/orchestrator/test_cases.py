@@ -20,6 +20,7 @@ from orchestrion.core.errors import (
     PlanRefused,
     StaleRun,
 )
+from orchestrion.orchestrator.asking import Question
 
 pytestmark = pytest.mark.long
 
@@ -395,3 +396,27 @@ def test_a_gate_of_a_cancelled_task_is_not_opened(one: Orchestrator, refuse: boo
     with pytest.raises(Conflict) as refused:
         one.open_gate("G1", refuse=refuse)
     assert (refused.value.code, "cancelled" in refused.value.message) == ("task_over", True)
+
+
+def test_a_search_has_bounds_of_its_own(orchestrion: Orchestrator) -> None:
+    orchestrion.add("one")
+    for search in ("x" * 1000, "_" * 1000, "\U0001f994" * 1000):
+        assert orchestrion.list_tasks(search=search).total == 0
+    for act in (
+        lambda: orchestrion.list_tasks(search="x" * 60_000),
+        lambda: orchestrion.ask(Question(search="x" * 60_000)),
+        lambda: orchestrion.decisions("x" * 60_000),
+        lambda: orchestrion.search("x" * 60_000),
+        lambda: orchestrion.touched_files(search="x" * 60_000),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            act()
+        assert refused.value.code == "invalid_search"
+
+
+def test_a_type_cannot_be_empty(orchestrion: Orchestrator) -> None:
+    orchestrion.add("one")
+    for act in (lambda: orchestrion.add("two", type=""), lambda: orchestrion.update("T1", type="")):
+        with pytest.raises(InvalidInput) as refused:
+            act()
+        assert refused.value.code == "invalid_type"

@@ -144,8 +144,9 @@ class NewTask:
         check_number("due_at", self.due_at, 0, LAST_MOMENT)
         check_choice("complexity", self.complexity, COMPLEXITIES)
         check_choice("merge", self.merge, ("auto", "none"))
-        for what, word in (("role", self.role), ("agent", self.agent), ("type", self.type), ("key", self.key or "")):
+        for what, word in (("role", self.role), ("agent", self.agent), ("key", self.key or "")):
             check_word(what, word)
+        check_word("type", self.type, empty=False)
         for what, words in (("need", self.needs), ("tag", self.tags)):
             check_list(what, words)
             for word in words:

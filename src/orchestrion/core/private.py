@@ -99,9 +99,14 @@ def make_folder(folder: Path, *, parents: bool = False) -> None:
     tighten(folder)
 
 
-def tighten(path: Path) -> None:
-    """Takes from others what they may do with ``path``, if it is ours, and on a file system that can be written."""
+def tighten(path: Path) -> bool:
+    """Takes from others what they may do with ``path``, if it is ours, and on a file system that can be written.
+
+    Whether they could do something, and can no longer.
+    """
     with suppress(OSError):
         mode = path.stat().st_mode
         if mode & _OTHERS:
             path.chmod(mode & 0o7777 & ~_OTHERS)
+            return not path.stat().st_mode & _OTHERS
+    return False

@@ -27,6 +27,8 @@ RUN = "run:"
 LOCAL = "web:local"
 #: The actor of those without it.
 KEYLESS = "web:keyless"
+#: The actor of requests that nobody needs to be known for: whether the server lives, and the login.
+NOBODY = "web:nobody"
 #: What a person without the key is to do.
 HOW_TO_ACT = (
     "browsers: open the address that `orchestrion serve` printed, or `orchestrion open`; "
@@ -60,6 +62,11 @@ class Caller(NamedTuple):
     may_run_commands: bool = True
     #: The run of another store from inside which the call comes; its role is ``read``.
     elsewhere: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the caller showed who it is; over HTTP, by the key, a token or a session."""
+        return self.actor not in (KEYLESS, NOBODY)
 
     def has(self, role: Role) -> bool:
         """Whether the caller may do what ``role`` may."""

@@ -168,7 +168,13 @@ SETTINGS: tuple[Setting, ...] = (
         "serve.names", "text", None, "further names of the server, with commas between; none: those of this machine"
     ),
     Setting("serve.rate", "number", 100, "requests that each caller of the server may send; 0: any", "/s"),
-    Setting("serve.streams", "integer", 500, "streams of events that the server keeps open at once", "streams"),
+    Setting(
+        "serve.streams",
+        "integer",
+        500,
+        "streams of events open at once; those without key or token make room",
+        "streams",
+    ),
     Setting(
         "alerts.every_s", "number", 30, "how often the server looks whether something asks for attention", "s", least=1
     ),

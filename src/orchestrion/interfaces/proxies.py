@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from orchestrion.core.errors import InvalidInput
 
-#: What proxies add to a request, in lower case.
-HEADERS = (
-    b"cf-connecting-ip",
-    b"forwarded",
-    b"true-client-ip",
-    b"via",
-    b"x-client-ip",
-    b"x-forwarded-for",
-    b"x-forwarded-host",
-    b"x-forwarded-port",
-    b"x-forwarded-proto",
-    b"x-real-ip",
+#: What the headers that proxies add to a request are named like, in lower case: they are too many to list.
+_ADDED = re.compile(
+    rb"via|cdn-loop|.*forwarded.*|.*(?:client|connecting|real|remote|peer|source)-(?:ip|addr|address|cert.*)"
+    rb"|x-(?:original|rewrite|external|envoy|cluster|proxy|proxied|ssl|amzn|amz-cf|azure|arr|appengine|vercel)-.*"
+    rb"|x-(?:scheme|cloud-trace-context)|(?:cf|fastly|fly|ssl-client|akamai)-.*"
 )
 
 
 def is_proxied(headers: Mapping[bytes, bytes]) -> bool:
     """Whether a proxy says so. One that adds nothing cannot be told from a caller of this machine."""
-    return any(header in headers for header in HEADERS)
+    return any(_ADDED.fullmatch(header) for header in headers)
 
 
 def proxied() -> InvalidInput:

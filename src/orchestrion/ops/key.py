@@ -7,6 +7,7 @@ when a server first needs it; without the file the next server makes another.
 from __future__ import annotations
 
 import hmac
+import logging
 import os
 import secrets
 from contextlib import suppress
@@ -25,17 +26,29 @@ def provide(folder: Path) -> Path:
     file = folder / NAME
     if not file.exists():
         _make(file)
-    private.tighten(file)
+    _tighten(file)
     return file
 
 
 def is_key(folder: Path, shown: str) -> bool:
     """Whether a caller showed the key."""
+    file = folder / NAME
     try:
-        key = (folder / NAME).read_bytes().strip()
+        key = file.read_bytes().strip()
     except (FileNotFoundError, PermissionError):
         return False
+    _tighten(file)
     return bool(key) and hmac.compare_digest(key, shown.encode("utf-8", "replace"))
+
+
+def _tighten(file: Path) -> None:
+    """Others could read it: no longer, but whoever runs the server should know."""
+    if private.tighten(file):
+        logging.getLogger("orchestrion.web").warning(
+            "the key was readable by others: %s now is its owner's alone; if others have read it, delete it and "
+            "start the server again, which makes another",
+            file,
+        )
 
 
 def _make(file: Path) -> None:

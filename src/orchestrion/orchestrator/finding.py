@@ -8,6 +8,7 @@ from typing import Any
 from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import Task, check_choice, name, number
 from orchestrion.core.states import TaskState
+from orchestrion.memory.roles import load_role
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.opening import Opening
 from orchestrion.orchestrator.views import Page
@@ -18,6 +19,8 @@ from orchestrion.store.store import Row
 
 #: A list has at most so many entries at a time.
 PAGE_LIMIT = 1000
+#: Characters of what is searched for, at most; databases have no patterns of any length.
+SEARCH_LIMIT = 1000
 
 
 class Finding(Opening):
@@ -37,12 +40,15 @@ class Finding(Opening):
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page:
-        """Tasks, oldest first; ``cursor`` goes on where the last page ended. Raises NotFound for an unknown plan."""
+        """Tasks, oldest first; ``cursor`` goes on where the last page ended.
+
+        Raises NotFound for an unknown plan, parent or role: an empty list would say that they have no tasks.
+        """
         for state in states:
             check_choice("state", state, tuple(TaskState))
         given = {
             "states": list(states) or None,
-            "role": role,
+            "role": self.role_name(role) if role else role,
             "parent": number(parent, "T") if parent else None,
             "plan": plan,
             "tag": tag,
@@ -56,6 +62,8 @@ class Finding(Opening):
         def read(tx: Transaction) -> Page:
             if plan:
                 plan_named(tx, plan)
+            if parent:
+                views.task(tx, number(parent, "T"))
             rows = tx.all("list_tasks", after=start, limit=bound + 1, **given)
             total = tx.the("count_tasks", **given)["total"]
             found = views.tasks(tx, rows[:bound])
@@ -69,6 +77,11 @@ class Finding(Opening):
         return self.store.read(
             lambda tx: Page(views.tasks(tx, explain.ready(tx, bound)), tx.the("count_ready")["total"], None)
         )
+
+    def role_name(self, role: str) -> str:
+        """The name under which a role is kept; empty for ``generic``. Raises NotFound for an unknown one."""
+        known = load_role(self.project.root, role)
+        return known.name if known else ""
 
     def task(self, task: str) -> Task:
         """One task. Raises NotFound."""
@@ -123,9 +136,22 @@ def plan_named(tx: Transaction, plan: str) -> Row:
     return row
 
 
+def searched(search: str | None) -> str | None:
+    """What is searched for, which has bounds; None: nothing. Raises InvalidInput."""
+    if search and len(search) > SEARCH_LIMIT:
+        raise InvalidInput(
+            f"a search has at most {SEARCH_LIMIT} characters, not {len(search)}",
+            hint="search for fewer words",
+            code="invalid_search",
+        )
+    return search or None
+
+
 def pattern_of(search: str | None) -> str | None:
-    if not search:
+    """What a text that has ``search`` in it is like. Raises InvalidInput."""
+    if not searched(search):
         return None
+    assert search
     escaped = search.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return f"%{escaped}%"
 

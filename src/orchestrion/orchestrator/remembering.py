@@ -17,7 +17,7 @@ from orchestrion.memory.prime import Wanted
 from orchestrion.orchestrator import filing
 from orchestrion.orchestrator.examine import ExamineCases
 from orchestrion.orchestrator.filing import Filing
-from orchestrion.orchestrator.finding import bounded
+from orchestrion.orchestrator.finding import bounded, searched
 from orchestrion.scheduler import finish
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -172,7 +172,10 @@ class MemoryCases(ExamineCases):
         limit: int = 20,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        """Decisions, newest first, that have all that is asked for: ``decisions``, ``total``, ``next_cursor``."""
+        """Decisions, newest first, that have all that is asked for: ``decisions``, ``total``, ``next_cursor``.
+
+        Raises InvalidInput, NotFound for an unknown task or session.
+        """
         if status:
             check_choice("status", status, decisions.STATUSES)
         if impact:
@@ -185,10 +188,16 @@ class MemoryCases(ExamineCases):
             "tasks": [number(task, "T")] if task else None,
             "session": number(session, "S") if session else None,
         }
-        bound, before = bounded(limit), number(cursor, "D") if cursor else None
-        rows, total = self.store.read(
-            lambda tx: decisions.listing(tx, limit=bound + 1, before=before, text=search or None, **wanted)
-        )
+        bound, before, text = bounded(limit), number(cursor, "D") if cursor else None, searched(search)
+
+        def read(tx: Transaction) -> tuple[list[Row], int]:
+            if task:
+                _task(tx, number(task, "T"))
+            if session:
+                sessions.of(tx, number(session, "S"))
+            return decisions.listing(tx, limit=bound + 1, before=before, text=text, **wanted)
+
+        rows, total = self.store.read(read)
         return {
             "decisions": [decisions.as_json(row) for row in rows[:bound]],
             "total": total,
@@ -376,6 +385,7 @@ class MemoryCases(ExamineCases):
         """Decisions, tasks and artifacts in which all the words occur, the best first: ``results``."""
         for kind in kinds:
             check_choice("kind", kind, tuple(KINDS))
+        searched(text)
         letters = [KINDS[kind] for kind in kinds] or list(KINDS.values())
         is_complete = self._catch_up()
 

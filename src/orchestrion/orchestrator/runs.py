@@ -253,7 +253,7 @@ class RunCases(TaskCases):
     def list_runs(
         self, *, task: str | None = None, states: Sequence[str] = (), limit: int = 20, cursor: str | None = None
     ) -> Page:
-        """Runs, newest first."""
+        """Runs, newest first. Raises NotFound for an unknown task."""
         for state in states:
             check_choice("state", state, tuple(RunState))
         given = {"task": number(task, "T") if task else None, "states": list(states) or None}
@@ -261,6 +261,8 @@ class RunCases(TaskCases):
         bound = bounded(limit)
 
         def read(tx: Transaction) -> Page:
+            if task:
+                views.task(tx, number(task, "T"))
             rows = tx.all("list_runs", limit=bound + 1, before=before, **given)
             runs = [Run(row) for row in rows[:bound]]
             return Page(

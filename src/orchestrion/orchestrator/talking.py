@@ -29,7 +29,7 @@ class TalkCases(MetricCases):
     ) -> dict[str, Any]:
         """What agents asked for and were denied, the latest first: ``permissions``, ``total``.
 
-        ``pending``: only what nobody decided about, of tasks that are not over. Raises InvalidInput.
+        ``pending``: only what nobody decided about, of tasks that are not over. Raises InvalidInput, NotFound.
         """
         bound = bounded(limit)
         given = {
@@ -37,6 +37,10 @@ class TalkCases(MetricCases):
             "task": number(task, "T") if task else None,
             "run": number(run, "R") if run else None,
         }
+        if task:
+            self.task(task)
+        if run:
+            self.run(run)
         rows, total = self.store.read(
             lambda tx: (tx.all("list_permissions", limit=bound, **given), tx.the("count_permissions", **given)["total"])
         )

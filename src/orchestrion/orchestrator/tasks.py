@@ -13,7 +13,7 @@ from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
 from orchestrion.core.values import stored_json
-from orchestrion.memory.roles import load_role, load_roles
+from orchestrion.memory.roles import load_roles
 from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
 from orchestrion.orchestrator.judging import own_task, refuse_to_touch
@@ -108,11 +108,6 @@ class TaskCases(Finding):
 
         if agent:
             refuse_unknown(agent, self.config["agents"])
-
-    def role_name(self, role: str) -> str:
-        """The name under which a role is kept; empty for ``generic``. Raises NotFound for an unknown one."""
-        known = load_role(self.project.root, role)
-        return known.name if known else ""
 
     def _limits(self) -> create.Limits:
         return create.Limits(

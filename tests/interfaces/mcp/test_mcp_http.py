@@ -16,7 +16,6 @@ import pytest
 from peers import PATIENCE_S, House, InProcess, Site, official
 
 from orchestrion.core.errors import EnvironmentProblem, InvalidInput
-from orchestrion.interfaces import proxies
 from orchestrion.interfaces.mcp import http
 from premises import key_of
 
@@ -75,9 +74,9 @@ def test_who_is_not_of_this_machine_is_refused(house: House, header: str, value:
 
 
 def test_behind_a_proxy_nobody_is_from_this_machine(house: House, site: Site) -> None:
-    for header in proxies.HEADERS:
+    for header in ("Via", "Forwarded", "X-Forwarded-For", "X-Forwarded-Server", "X-Envoy-External-Address"):
         for key in ({}, {"Authorization": f"Bearer {key_of(site.root)}"}):
-            status, _, said = post(house.url, HANDSHAKE, **{header.decode(): "10.0.0.1"}, **key)
+            status, _, said = post(house.url, HANDSHAKE, **{header: "10.0.0.1"}, **key)
             assert (status, json.loads(said)["error"]["code"]) == (403, "proxied")
     assert post(house.url, HANDSHAKE)[0] == 200
 

@@ -73,7 +73,18 @@ def test_streams_have_a_bound(site: Site) -> None:
     site.configure({"serve": {"streams": 2}})
     with site.served() as served, served.stream() as one, served.stream() as other:
         assert one is not other
-        wait_for(lambda: served.ask("GET", "/api/v1/events")[0] == 429)
+        wait_for(lambda: served.ask("GET", "/api/v1/events", Authorization="")[0] == 429)
+
+
+def test_streams_without_the_key_make_room_for_those_with_it(site: Site) -> None:
+    site.configure({"serve": {"streams": 2}})
+    with site.served() as served, served.stream() as first, served.stream() as second:
+        key = {"Authorization": f"Bearer {site.key}"}
+        wait_for(lambda: served.ask("GET", "/api/v1/events", Authorization="")[0] == 429)
+        with served.stream(**key), served.stream(**key):
+            assert list(first) == list(second) == []
+            wait_for(lambda: served.ask("GET", "/api/v1/events")[0] == 429)
+            assert served.ask("GET", "/api/v1/events", Authorization="")[0] == 429
 
 
 def test_a_stream_does_not_outlive_its_token(site: Site, house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -42,6 +43,66 @@ def test_lists_go_on_where_they_stopped(visitor: Visitor) -> None:
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == ["T1", "T2", "T3", "T4", "T5"]
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"),
+    [
+        ("tasks?parent=T99", 404, "no_task"),
+        ("tasks?role=nope", 404, "no_role"),
+        ("tasks?plan=nope", 404, "no_plan"),
+        ("runs?task=T99", 404, "no_task"),
+        ("decisions?task=T99", 404, "no_task"),
+        ("decisions?session=S99", 404, "no_session"),
+        ("permissions?task=T99", 404, "no_task"),
+        ("permissions?run=R99", 404, "no_run"),
+        ("files?task=T99", 404, "no_task"),
+        ("files?run=R99", 404, "no_run"),
+        ("metrics/stats?role=nope", 404, "no_role"),
+        ("metrics/stats?plan=nope", 404, "no_plan"),
+    ],
+)
+def test_a_list_of_what_is_not_there_is_not_empty(visitor: Visitor, path: str, status: int, code: str) -> None:
+    visitor.post("tasks", {"title": "one"})
+    visitor.refused("GET", path, status, code)
+
+
+def test_a_role_is_found_by_any_of_its_names(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one", "role": "coder"})
+    visitor.post("tasks", {"title": "two"})
+    assert [one["id"] for one in visitor.get("tasks?role=coder")["tasks"]] == ["T1"]
+    assert [one["id"] for one in visitor.get("tasks?role=implementer")["tasks"]] == ["T1"]
+    assert [one["id"] for one in visitor.get("tasks?role=generic")["tasks"]] == ["T2"]
+
+
+def test_no_route_takes_a_parameter_that_it_does_not_have(visitor: Visitor) -> None:
+    routes = [(method, path) for path, one in visitor.get("openapi.json")["paths"].items() for method in one]
+    for method, path in routes:
+        known = re.sub("{[a-z]+}", "1", path)
+        answer = visitor.ask(method.upper(), f"{known}?bogus=1", json={})
+        if answer.json()["code"] != "no_route":
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameters"), (method, path)
+    problem = visitor.refused("GET", "tasks?stat=ready", 422, "invalid_parameters")
+    assert "did you mean state?" in problem["hint"]
+
+
+def test_the_schema_of_a_change_says_what_can_be_cleared(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    fields = visitor.get("openapi.json")["components"]["schemas"]["Changes"]["properties"]
+    clearable = {name for name, field in fields.items() if {"type": "null"} in field.get("anyOf", [])}
+    for name in fields:
+        answer = visitor.ask("PATCH", "tasks/T1", json={name: None})
+        assert answer.status_code == (200 if name in clearable else 422), (name, answer.text)
+        assert name in clearable or answer.json()["code"] == "not_clearable"
+
+
+@pytest.mark.parametrize("send", ["POST", "PATCH"])
+def test_every_task_has_a_type(visitor: Visitor, send: str) -> None:
+    visitor.post("tasks", {"title": "one"})
+    path, body = ("tasks", {"title": "two"}) if send == "POST" else ("tasks/T1", {})
+    visitor.refused(send, path, 422, "invalid_parameters", json={**body, "type": ""})
+    assert visitor.get("tasks")["total"] == 1
+    assert visitor.get("tasks/T1")["type"] == "standard"
 
 
 def test_a_client_claims_and_reports(visitor: Visitor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 from visitors import Site, Visitor
 
 from orchestrion.core.errors import Backpressure, StoreProblem
-from orchestrion.interfaces import proxies
+from orchestrion.interfaces.proxies import is_proxied
+from orchestrion.interfaces.web import security
 from orchestrion.interfaces.web.house import House
 from orchestrion.interfaces.web.security import BODY_LIMIT, HEADERS, Rates, is_own_name, names_of
 
@@ -155,9 +157,29 @@ def test_a_token_is_kept_as_a_hash(house: House, site: Site) -> None:
         assert made["token"].encode() not in file.read()
 
 
+#: What proxies, balancers and services that stand before servers are known to add.
+PROXIES = """
+    Via Forwarded X-Forwarded X-Forwarded-For X-Forwarded-Host X-Forwarded-Port X-Forwarded-Proto X-Forwarded-Server
+    X-Forwarded-Ssl X-Forwarded-Prefix X-Forwarded-User X-Forwarded-By X-Forwarded-Scheme X-Forwarded-Protocol
+    X-Forwarded-Uri X-Forwarded-Client-Cert X-Original-Forwarded-For X-Original-Uri X-Original-Host X-Cluster-Client-Ip
+    X-Real-Ip X-Client-Ip True-Client-Ip Cf-Connecting-Ip Cf-Ray Fastly-Client-Ip Fly-Client-Ip X-Envoy-External-Address
+    X-Envoy-Expected-Rq-Timeout-Ms X-Amzn-Trace-Id X-Azure-ClientIp X-Arr-Ssl X-Appengine-User-Ip CDN-Loop X-Scheme
+    Client-Ip X-Remote-Addr Ssl-Client-Cert
+"""
+
+
+def test_what_a_client_says_is_no_sign_of_a_proxy() -> None:
+    said = """
+        Host User-Agent Accept Accept-Encoding Accept-Language Authorization Cookie Origin Referer Connection
+        Content-Type Content-Length Transfer-Encoding Expect Idempotency-Key If-Match If-None-Match Last-Event-Id
+        Mcp-Session-Id Mcp-Protocol-Version X-Request-Id X-Orchestrion X-Requested-With Traceparent Sec-Fetch-Site
+        Hx-Request Dnt Upgrade-Insecure-Requests Cache-Control Pragma Te Priority
+    """
+    assert not is_proxied(dict.fromkeys(said.lower().encode().split(), b""))
+
+
 def test_behind_a_proxy_nobody_is_from_this_machine(stranger: Visitor, house: House, site: Site) -> None:
-    for one in (*proxies.HEADERS, b"X-Forwarded-For"):
-        header = one.decode()
+    for header in PROXIES.split():
         stranger.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
         stranger.refused("GET", "tasks", 401, "unauthenticated", headers={header: "::1", **bearer(site.key)})
     token = house.cases.create_token("ci")["token"]
@@ -247,6 +269,18 @@ def test_the_key_is_a_file_of_this_user_alone(visitor: Visitor, site: Site, hous
     house.cases.provide_key()
     assert len(site.key) > 40
     assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_key_that_others_can_read_is_set_right_and_said(
+    visitor: Visitor, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = site.root / ".git" / "orchestrion" / "key"
+    file.chmod(0o644)
+    for _ in range(2):
+        visitor.get("tasks")
+    assert file.stat().st_mode & 0o777 == 0o600
+    (said,) = [one.getMessage() for one in caplog.records if "readable by others" in one.getMessage()]
+    assert str(file) in said
 
 
 def test_the_key_opens_nothing_from_elsewhere(house: House, site: Site) -> None:
@@ -363,6 +397,64 @@ def test_nobody_without_the_key_uses_up_what_its_holder_may_ask(site: Site) -> N
         assert {visitor.ask("GET", "roles").status_code for _ in range(12)} == {200, 429}
         assert visitor.ask("GET", "roles", headers=bearer(site.key)).status_code == 200
     house.close()
+
+
+@pytest.mark.parametrize("tokens_needed", [False, True])
+def test_who_is_signed_in_or_signs_in_is_not_held_up_by_those_who_are_not(site: Site, tokens_needed: bool) -> None:
+    site.configure({"serve": {"rate": 5}})
+    house = House.open(str(site.root), None, site.environ)
+    house.tokens_needed = tokens_needed
+    token = house.cases.create_token("ci")["token"]
+    origin = {"Origin": "http://127.0.0.1:7117"}
+    with Visitor(house) as browser:
+        flood = Visitor(house)
+        flood.app, flood.client.app = browser.app, browser.app
+
+        def exhausted() -> None:
+            for _ in range(100):
+                if flood.ask("GET", "/assets/page.css").status_code == 429:
+                    return
+            raise AssertionError("nobody is refused")
+
+        exhausted()
+        assert browser.ask("GET", "/login").status_code == 200
+        assert browser.ask("POST", "/login", data={"token": token}, headers=origin, follow_redirects=False).is_redirect
+        for path in ("/", "/assets/page.js", "/assets/page.css"):
+            exhausted()
+            assert browser.ask("GET", path).status_code == 200, path
+        exhausted()
+        assert browser.ask("POST", "/logout", headers=origin, follow_redirects=False).is_redirect
+        exhausted()
+        assert browser.ask("GET", house.cases.make_link("/")).status_code == 200
+        # A token or a link that opens nothing is one of a stranger.
+        statuses = {flood.ask("POST", "/login", data={"token": "x"}, headers=origin).status_code for _ in range(30)}
+        assert statuses == {401, 429}
+        assert 429 in {flood.ask("GET", "/enter?link=x").status_code for _ in range(30)}
+    house.close()
+
+
+def test_of_one_caller_so_many_requests_are_answered_at_once(
+    visitor: Visitor, stranger: Visitor, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "AT_ONCE", 1)
+    entered, go = threading.Event(), threading.Event()
+
+    def roles(self: object) -> list[object]:
+        entered.set()
+        assert go.wait(60)
+        return []
+
+    monkeypatch.setattr(type(house.cases), "roles", roles)
+    slow = threading.Thread(target=lambda: visitor.get("roles"))
+    slow.start()
+    assert entered.wait(60)
+    assert visitor.refused("GET", "tasks", 429, "too_many_requests")["details"]["retry_after_s"] == 1
+    assert visitor.ask("GET", "/livez").status_code == 200
+    token = house.cases.create_token("ci")["token"]
+    assert visitor.ask("GET", "tasks", headers=bearer(token)).status_code == 200
+    go.set()
+    slow.join()
+    assert visitor.get("tasks")["total"] == 0
 
 
 @pytest.mark.parametrize(

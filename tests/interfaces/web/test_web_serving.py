@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from visitors import PROGRAM, Served, Site
 
+from orchestrion.interfaces.http_connection import MOST_OF_ONE
 from orchestrion.runs import processes
 from waiting import PATIENCE_S, wait_for
 
@@ -136,11 +137,25 @@ def test_who_asks_without_a_token_is_counted_by_address_and_health_never(site: S
     site.environ["ORCHESTRION_SERVE_RATE"] = "2"
     with site.served("--tokens") as served:
         assert [status(served, "127.0.0.1", "/livez") for _ in range(50)] == [200] * 50
-        assert {status(served, "127.0.0.1", "/login") for _ in range(50)} == {200, 429}
+        assert {status(served, "127.0.0.1", "/assets/page.css") for _ in range(50)} == {200, 429}
         assert {status(served, "127.0.0.1", "/readyz") for _ in range(50)} == {200}
         assert status(served, "127.0.0.9", "/login") == 200
         assert status(served, "127.0.0.9", "/assets/page.css") == 200
         assert status(served, "127.0.0.9", "/livez") == 200
+
+
+def test_streams_without_the_key_keep_neither_probes_nor_anybody_else_out(site: Site) -> None:
+    # All from one address, as behind a proxy; without a limit of the rate they come at once.
+    site.environ |= {"ORCHESTRION_SERVE_RATE": "0"}
+    with site.served() as served, ExitStack() as opened:
+        host, _, port = served.address.rpartition(":")
+        for _ in range(2 * MOST_OF_ONE + 20):
+            stream = opened.enter_context(socket.create_connection((host, int(port)), timeout=PATIENCE_S))
+            stream.sendall(f"GET /api/v1/events HTTP/1.1\r\nhost: {served.address}\r\n\r\n".encode())
+        for path in ("/livez", "/readyz", "/api/v1/status"):
+            assert served.ask("GET", path)[0] == 200
+        with served.stream(Authorization=f"Bearer {site.key}"):
+            assert served.ask("POST", "/api/v1/tasks", {"title": "x"})[0] == 201
 
 
 def status(served: Served, source: str, path: str) -> int:
@@ -161,6 +176,36 @@ def test_half_a_request_and_one_with_two_lengths_end_the_connection(site: Site) 
             with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
                 client.sendall(begun)
                 assert b"".join(iter(partial(client.recv, 65536), b"")).startswith(b"HTTP/1.1 " + answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "size", "key", "status"),
+    [
+        ("/api/v1/tasks", 9_000_000, True, 413),
+        ("/api/v1/tasks", 9_000_000, False, 413),
+        ("/api/v1/tasks", 4_000_000, False, 401),
+        ("/api/v1/nothing", 4_000_000, True, 404),
+    ],
+)
+def test_who_sends_too_much_gets_to_read_why(site: Site, path: str, size: int, key: bool, status: int) -> None:
+    with site.served() as served:
+        sent = {"Connection": "close", "Content-Type": "application/json"}
+        sent |= {"Authorization": f"Bearer {site.key}"} if key else {}
+        for _ in range(3):
+            connection = HTTPConnection(served.address, timeout=PATIENCE_S)
+            connection.request("POST", path, b"x" * size, sent)
+            answer = connection.getresponse()
+            assert (answer.status, json.loads(answer.read())["status"]) == (status, status)
+            connection.close()
+
+
+def test_a_probe_of_http_1_0_names_no_host(site: Site) -> None:
+    with site.served() as served:
+        host, _, port = served.address.rpartition(":")
+        for path, answer in (("livez", b"200"), ("readyz", b"200"), ("login", b"403"), ("api/v1/tasks", b"403")):
+            with socket.create_connection((host, int(port)), timeout=PATIENCE_S) as client:
+                client.sendall(f"GET /{path} HTTP/1.0\r\n\r\n".encode())
+                assert client.recv(65536).startswith(b"HTTP/1.1 " + answer), path
 
 
 def test_tokens_are_made_listed_and_revoked(site: Site) -> None:

@@ -167,8 +167,6 @@ def update(call: Call, task: str, **values: Any) -> None:
 def list_(call: Call, states: tuple[str, ...], parent: str | None, **filters: Any) -> None:
     """Oldest first, a page at a time."""
     with call.open_to_find() as orchestrion:
-        if parent:
-            orchestrion.task(parent)
         page = orchestrion.list_tasks(states=split(states), parent=parent, **filters).as_json("tasks")
     call.answer(page, lambda: _list(page, "no task matches"))
 

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from orchestrion.core.model import CLEARABLE
+
 
 def _storable(value: dict[str, Any]) -> dict[str, Any]:
     """Refuses what JSON may spell and nobody can keep: halves of characters, numbers without end."""
@@ -49,7 +51,7 @@ class TaskFields(Asked):
     checks: Words | None = Field(None, description="Names of checks in the configuration.")
     setup: Text | None = None
     priority: int | None = Field(None, ge=1, le=10)
-    type: str | None = Field(None, max_length=128)
+    type: str | None = Field(None, min_length=1, max_length=128)
     complexity: Literal["trivial", "simple", "moderate", "complex", "very_complex"] | None = None
     effort_min: float | None = Field(None, ge=0, allow_inf_nan=False)
     due_at: str | None = Field(None, max_length=60, description="ISO 8601.")
@@ -77,8 +79,20 @@ class NewTask(TaskFields):
     data_after: Ids = []
 
 
+def _say_what_can_be_cleared(schema: dict[str, Any]) -> None:
+    """Leaves null out where every task has a value: there it is refused (``not_clearable``)."""
+    for name, field in schema["properties"].items():
+        if {"run": "command"}.get(name, name) in CLEARABLE or name == "parent":
+            continue
+        (only,) = (one for one in field.pop("anyOf") if one != {"type": "null"})
+        field.pop("default", None)
+        field.update(only)
+
+
 class Changes(TaskFields):
     """New values for a task; what is left out stays, null clears. `parent` moves it, null: under no other."""
+
+    model_config = ConfigDict(json_schema_extra=_say_what_can_be_cleared)
 
     title: str | None = Field(None, min_length=1, max_length=255)
     parent: Id | None = None

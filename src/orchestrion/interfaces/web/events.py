@@ -3,6 +3,7 @@
 One thread follows the journal for all of them and keeps its last lines. A client is no more
 than a number: the last line that it was sent. One that is behind what is kept reads the
 database; one that is slow is simply behind. So none costs memory, and none keeps another waiting.
+Of too many, those of callers without the key make room for callers with the key or a token.
 """
 
 from __future__ import annotations
@@ -50,8 +51,8 @@ class Events:
         self._floor = 0
         #: The journal's last line.
         self.last = 0
-        #: Streams that are open.
-        self.open = 0
+        #: Streams that are open, the oldest first -> whose each is. One that is gone from here ends.
+        self._streams: dict[object, Caller] = {}
         self._news = asyncio.Event()
         self._stopping = threading.Event()
         self._ready = asyncio.Event()
@@ -75,6 +76,11 @@ class Events:
         self._stopping.set()
         self._ready.set()
         self._tell()
+
+    @property
+    def open(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
 
     # -- the thread that follows ----------------------------------------------------------------
 
@@ -141,7 +147,7 @@ class Events:
 
     async def stream(self, caller: Caller, start: int | None, request: Request) -> StreamingResponse:
         """The journal after line ``start``; without it from now on. Raises Backpressure (too many streams)."""
-        if self.open >= self._most:
+        if self.open >= self._most and not self._make_room(caller):
             raise Backpressure(
                 f"{self.open} streams are open, and more are not allowed",
                 hint="close one, or raise serve.streams",
@@ -151,14 +157,25 @@ class Events:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no", CALLER_HEADER: signature(caller)}
         return StreamingResponse(self._told(caller, start, request), headers=headers, media_type="text/event-stream")
 
+    def _make_room(self, caller: Caller) -> bool:
+        """Ends a stream of somebody unknown for ``caller``; False: there is none, or the caller is such a one."""
+        strangers = (stream for stream, whose in self._streams.items() if not whose.is_known)
+        oldest = next(strangers, None) if caller.is_known else None
+        if oldest is None:
+            return False
+        del self._streams[oldest]
+        self._tell()
+        return True
+
     async def _told(self, caller: Caller, start: int | None, request: Request) -> AsyncIterator[bytes]:
-        self.open += 1
+        this = object()
+        self._streams[this] = caller
         try:
             yield b"retry: 2000\n\n"
             await self._ready.wait()
             last = self.last if start is None else min(start, self.last)
             checked = time.monotonic()
-            while not self._stopping.is_set():
+            while this in self._streams and not self._stopping.is_set():
                 news = self._news
                 lines, last = await self._after(last)
                 if lines:
@@ -171,7 +188,7 @@ class Events:
                     if not await self._may_stay(caller, request):
                         return
         finally:
-            self.open -= 1
+            self._streams.pop(this, None)
 
     async def _after(self, last: int) -> tuple[bytes, int]:
         """What comes after a line, in pieces, and the number of the last line of the piece."""

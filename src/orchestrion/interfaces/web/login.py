@@ -66,6 +66,7 @@ async def come_in(request: Request) -> Response:
     try:
         session = await house.do(lambda: house.cases.log_in(token))
     except InvalidInput:
+        request.state.count_stranger()
         return _ask(onward, f"This token opens nothing. {_HOW}", status=401)
     return _with_session(request, RedirectResponse(_local(onward), 303), session)
 
@@ -77,6 +78,7 @@ async def enter(request: Request, link: str = "") -> Response:
     try:
         session = await house.do(lambda: house.cases.follow_link(link))
     except InvalidInput:
+        request.state.count_stranger()
         said = "This address was opened before, or its hour is over: <code>orchestrion open</code> makes another."
         return _page(f'<p>{said}</p><p><a href="/">To the board</a></p>', status=403)
     return _with_session(request, _page('<p><a href="/">To the board</a></p>', _ON), session)

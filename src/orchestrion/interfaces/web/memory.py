@@ -11,6 +11,7 @@ from orchestrion.interfaces.web import shapes
 from orchestrion.interfaces.web.problems import refusals
 from orchestrion.interfaces.web.routing import At
 from orchestrion.interfaces.web.tasks import Limit
+from orchestrion.orchestrator.finding import SEARCH_LIMIT
 
 router = APIRouter(prefix="/api/v1", tags=["memory"], responses=refusals())
 
@@ -20,7 +21,7 @@ _SEEN = refusals(304, 404)
 @router.get("/decisions", response_model=shapes.DecisionPage, responses=_SEEN)
 async def list_decisions(
     at: At,
-    search: Annotated[str | None, Query(max_length=1000)] = None,
+    search: Annotated[str | None, Query(max_length=SEARCH_LIMIT)] = None,
     category: str | None = None,
     impact: Literal["low", "medium", "high", "critical"] | None = None,
     file: Annotated[str | None, Query(max_length=4096)] = None,
@@ -89,6 +90,6 @@ async def show_artifact(at: At, artifact: str, offset: Annotated[int, Query(ge=0
 
 
 @router.get("/search", response_model=dict[str, Any], responses=_SEEN)
-async def search(at: At, text: Annotated[str, Query(min_length=1, max_length=1000)], limit: Limit = 20) -> Any:
+async def search(at: At, text: Annotated[str, Query(min_length=1, max_length=SEARCH_LIMIT)], limit: Limit = 20) -> Any:
     """Decisions, tasks and stored results that have these words."""
     return await at.do(lambda cases: cases.search(text, limit=limit))

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from orchestrion.core.config import nearest
+from orchestrion.core.errors import InvalidInput
 from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web.house import House
 from orchestrion.orchestrator import Orchestrator
@@ -27,7 +29,23 @@ class Desk:
 
 # Not plain functions: those would each be given a thread of the framework's own.
 async def _desk(request: Request) -> Desk:
+    _refuse_unknown(request)
     return Desk(request)
+
+
+def _refuse_unknown(request: Request) -> None:
+    """Refuses a parameter that the route does not have: without a filter that was meant, all would be listed."""
+    known = [one.alias for one in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            near = nearest(name, known)
+            has = f"it has {', '.join(known)}" if known else "it has none"
+            raise InvalidInput(
+                f"{request.method} {request.url.path[:200]} has no parameter {name[:60]!r}",
+                hint=f"did you mean {near}? {has}" if near else has,
+                code="invalid_parameters",
+                known=known,
+            )
 
 
 At = Annotated[Desk, Depends(_desk)]

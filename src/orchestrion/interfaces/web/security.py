@@ -13,8 +13,9 @@ import ipaddress
 import re
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -22,8 +23,8 @@ from urllib.parse import quote, urlencode, urlsplit
 from starlette.responses import RedirectResponse
 
 from orchestrion.core import host as hosts
-from orchestrion.core.errors import Backpressure, InvalidInput
-from orchestrion.core.rights import KEYLESS, LOCAL, Caller, Role, key_needed, refuse_less
+from orchestrion.core.errors import Backpressure, InvalidInput, OrchestrionError
+from orchestrion.core.rights import KEYLESS, LOCAL, NOBODY, Caller, Role, key_needed, refuse_less
 from orchestrion.interfaces.proxies import is_proxied, proxied
 from orchestrion.interfaces.web import logs, problems
 from orchestrion.interfaces.web.house import House
@@ -37,6 +38,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 #: Bytes of a request's body at most.
 BODY_LIMIT = 8 * 1024 * 1024
+#: Bytes of a body that are read and thrown away, at most, so that its client gets to read why it is refused.
+DRAINED = 8 * BODY_LIMIT
 #: A script of the page's own must say that it is one, where a browser names no origin.
 MARK = b"x-orchestrion"
 REQUEST_ID = b"x-request-id"
@@ -48,12 +51,18 @@ BURST = 2.0
 _COUNTED = 10_000
 _SAFE = ("GET", "HEAD", "OPTIONS")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
-#: Reachable by anybody: whether the server lives, and how to come in and go.
-_OPEN = ("/livez", "/readyz", "/login", "/logout", "/enter")
-#: Asked by those who would take a server away that does not answer: never refused for being asked often.
-_UNCOUNTED = ("/livez", "/readyz")
-#: Signs what is asked without a token where none is needed; such callers are told apart by their address.
-NOBODY = "web:nobody"
+#: Whether the server lives: asked by those who would take a server away that does not answer, some in HTTP/1.0.
+#: Never refused for being asked often, and answered without a look into the store.
+_PROBES = ("/livez", "/readyz")
+#: Reachable by anybody, too: how to come in and go.
+_OPEN = ("/login", "/logout", "/enter")
+#: Counted only if what is shown opens nothing: strangers must not use up what one needs to be told from them. The
+#: form itself costs no more than a refusal.
+_WAYS_IN = ("/login", "/enter")
+#: Answers to one known caller that are made at the same time; of strangers, connections have a bound.
+AT_ONCE = 250
+#: Not among them: streams have a bound of their own, ``serve.streams``.
+_EVENTS = "/api/v1/events"
 #: What sends a browser to the login.
 _LOGIN = ("unauthenticated", "key_needed")
 
@@ -79,6 +88,7 @@ class Guard:
         self._inner = inner
         self._house = house
         self._rates = Rates(float(house.config["serve.rate"]))
+        self._answering: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -88,11 +98,13 @@ class Guard:
         correlation = _correlation(headers)
         state = scope.setdefault("state", {})
         state["correlation"] = correlation
-        told = _Telling(scope, send, correlation, self._house)
+        body = _Body(scope, receive)
+        told = _Telling(scope, send, body, correlation, self._house)
         try:
             state["caller"] = caller = await self._admit(scope, headers, correlation)
             told.actor = caller.actor
-            await self._inner(scope, _bounded(scope, receive), told)
+            with self._answered(scope, caller):
+                await self._inner(scope, body.receive, told)
         except Exception as error:
             if told.began:
                 raise
@@ -106,22 +118,47 @@ class Guard:
         """Who calls. Raises what refuses the request."""
         if self._house.closing:
             raise Backpressure("the server is stopping", hint="ask again in a moment", retry_after_s=2.0)
-        self._check_host(headers)
+        if b"host" in headers or scope["path"] not in _PROBES:
+            self._check_host(headers)
         _check_origin(scope, headers)
         _check_size(headers)
-        address = (scope.get("client") or ("", 0))[0]
+        count_stranger = partial(self._rates.count, f"at {(scope.get('client') or ('', 0))[0]}")
+        scope["state"]["count_stranger"] = count_stranger
         try:
             caller = await self._caller(scope, headers, correlation)
         except InvalidInput:
             # Who tries tokens out is counted, too.
-            self._rates.count(f"at {address}")
+            count_stranger()
             raise
-        if scope["path"] not in _UNCOUNTED:
-            self._rates.count(f"at {address}" if caller.actor in (KEYLESS, NOBODY) else caller.actor)
+        if caller.is_known:
+            self._rates.count(caller.actor)
+        elif scope["path"] not in (*_PROBES, *_WAYS_IN):
+            count_stranger()
         if scope["method"] not in _SAFE and scope["path"].startswith("/api/"):
             # Whoever may only read is told so before anything is read of the body.
             refuse_less(caller, "operate")
         return caller
+
+    @contextmanager
+    def _answered(self, scope: Scope, caller: Caller) -> Iterator[None]:
+        """Counts an answer to a known caller while it is made. Raises Backpressure."""
+        if not caller.is_known or scope["path"] == _EVENTS:
+            yield
+            return
+        if self._answering[caller.actor] >= AT_ONCE:
+            raise Backpressure(
+                f"{AT_ONCE} requests of {caller.actor} are being answered",
+                hint="wait for an answer before you ask more",
+                code="too_many_requests",
+                retry_after_s=1.0,
+            )
+        self._answering[caller.actor] += 1
+        try:
+            yield
+        finally:
+            self._answering[caller.actor] -= 1
+            if not self._answering[caller.actor]:
+                del self._answering[caller.actor]
 
     def _check_host(self, headers: Mapping[bytes, bytes]) -> None:
         host = headers.get(b"host", b"").decode("latin-1")
@@ -133,12 +170,19 @@ class Guard:
             )
 
     async def _caller(self, scope: Scope, headers: Mapping[bytes, bytes], correlation: str) -> Caller:
-        # Whoever is at the login may have a token that has ended.
-        if scope["path"] in _OPEN or scope["path"].startswith("/assets/"):
-            return _signed(self._house, NOBODY, "read", correlation)
-        known = await caller_known(self._house, scope, correlation)
-        if known is not None:
-            return known
+        nobody = _signed(self._house, NOBODY, "read", correlation)
+        if scope["path"] in _PROBES:
+            return nobody
+        is_open = scope["path"] in _OPEN or scope["path"].startswith("/assets/")
+        try:
+            known = await caller_known(self._house, scope, correlation)
+        except OrchestrionError:
+            # Whoever is at the login may have a token that has ended.
+            if not is_open:
+                raise
+            known = None
+        if known is not None or is_open:
+            return known or nobody
         if self._house.tokens_needed:
             raise InvalidInput(
                 "this server wants a token",
@@ -267,24 +311,43 @@ def _too_large() -> InvalidInput:
     )
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """``receive`` that refuses a body which grows too large, whatever was announced, or whose end never comes."""
-    seen, is_whole = 0, scope["method"] in _SAFE
+class _Body:
+    """The body of a request as it comes."""
 
-    async def received() -> Message:
-        nonlocal seen, is_whole
-        message = await receive()
-        if message["type"] == "http.disconnect" and not is_whole:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        self._receive = receive
+        self._seen = 0
+        self._is_whole = scope["method"] in _SAFE
+        # Who waits for our word before the body does not send it.
+        self._is_sent = b"expect" not in _by_name(scope)
+
+    @property
+    def is_coming(self) -> bool:
+        """Whether there is more of it, as far as is known."""
+        return self._is_sent and not self._is_whole
+
+    async def receive(self) -> Message:
+        """The next piece. Refuses a body that grows too large, whatever was announced, or whose end never comes."""
+        message = await self._next()
+        if message["type"] == "http.disconnect" and not self._is_whole:
             raise InvalidInput(
                 "the client went before it had sent all of the body", hint="send it again", code="body_unfinished"
             )
-        is_whole = is_whole or not message.get("more_body")
-        seen += len(message.get("body", b""))
-        if seen > BODY_LIMIT:
+        if self._seen > BODY_LIMIT:
             raise _too_large()
         return message
 
-    return received
+    async def drain(self) -> None:
+        """Reads what comes of it and is of no use any more."""
+        while self.is_coming and self._seen < DRAINED:
+            await self._next()
+
+    async def _next(self) -> Message:
+        message = await self._receive()
+        self._is_sent = message["type"] != "http.disconnect"
+        self._is_whole = self._is_whole or (self._is_sent and not message.get("more_body"))
+        self._seen += len(message.get("body", b""))
+        return message
 
 
 def _bearer(headers: Mapping[bytes, bytes]) -> str | None:
@@ -344,9 +407,10 @@ class Rates:
 class _Telling:
     """Sends the answer with what every answer has, and writes the request's line in the log."""
 
-    def __init__(self, scope: Scope, send: Send, correlation: str, house: House) -> None:
+    def __init__(self, scope: Scope, send: Send, body: _Body, correlation: str, house: House) -> None:
         self._scope = scope
         self._send = send
+        self._body = body
         self._correlation = correlation
         self._house = house
         self._began_at = time.perf_counter()
@@ -363,4 +427,9 @@ class _Telling:
             took = time.perf_counter() - self._began_at
             self._house.answers.count(self._scope["method"], message["status"], took)
             logs.request(self._scope, message["status"], took, self.actor, self._correlation)
+        elif not message.get("more_body") and self._body.is_coming:
+            # A connection that is closed while its client still sends is reset, and the answer is lost with it.
+            await self._send({**message, "more_body": True})
+            await self._body.drain()
+            message = {"type": "http.response.body", "body": b""}
         await self._send(message)

@@ -12,6 +12,7 @@ from orchestrion.interfaces.web import asked as bodies
 from orchestrion.interfaces.web import shapes
 from orchestrion.interfaces.web.problems import refusals
 from orchestrion.interfaces.web.routing import At
+from orchestrion.orchestrator.finding import SEARCH_LIMIT
 
 router = APIRouter(prefix="/api/v1", tags=["tasks"], responses=refusals())
 
@@ -31,7 +32,7 @@ async def list_tasks(
     plan: str | None = None,
     tag: str | None = None,
     type: str | None = None,  # noqa: A002 - the field's name
-    search: Annotated[str | None, Query(max_length=1000)] = None,
+    search: Annotated[str | None, Query(max_length=SEARCH_LIMIT)] = None,
     archived: bool = False,
     limit: Limit = 20,
     cursor: str | None = None,
