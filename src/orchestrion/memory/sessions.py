@@ -96,6 +96,12 @@ def of(tx: Transaction, session: int) -> Row:
     return row
 
 
+def session_of(run: Row) -> str | None:
+    """The session of the client that holds a run, as ``S3``; None: it has none, or a supervisor looks after the run."""
+    conversation = str(run["actor"]).partition("/")[2]
+    return conversation if not run["supervised"] and _NAME.fullmatch(conversation) else None
+
+
 def listing(tx: Transaction, *, include_ended: bool, limit: int) -> tuple[list[Row], int]:
     """Sessions, those seen last first, and how many there are."""
     state = None if include_ended else "active"

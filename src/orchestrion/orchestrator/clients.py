@@ -137,8 +137,9 @@ class ClientCases(StartingCases):
         warnings = [] if archive_instead else ["it has children or runs: their history stays, so it was archived"]
         found = self.task(task).state
         if found not in SETTLED_TASK:
-            self.cancel(task, "deleted by a client")
+            cancelled = self.cancel_all(task, "deleted by a client")
             warnings.append(f"it was {found} and was cancelled first")
+            warnings += [f"that ended {one['run']} of {one['holder']}" for one in cancelled.ended[:20]]
         self.archive(task)
         if waiting:
             warnings.append("tasks that wait for it are blocked now")

@@ -214,8 +214,9 @@ class RunCases(TaskCases):
             if not evidence.passed:
                 raise Conflict(
                     f"the check `{command}` failed with exit code {evidence.exit_code}; the task is not completed",
-                    hint="mend it and report again; the run goes on",
+                    hint=f"mend it and report {name('R', run)} again; that run goes on",
                     code="check_failed",
+                    run=name("R", run),
                     command=command,
                     exit_code=evidence.exit_code,
                     output=evidence.output[-4000:],

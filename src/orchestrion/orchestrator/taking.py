@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound, NothingReady
+from orchestrion.core.errors import AlreadyTaken, Conflict, InvalidInput, NotFound, NothingReady
 from orchestrion.core.model import Run, iso, name, number
 from orchestrion.core.states import EdgeState, TaskState
 from orchestrion.memory import artifacts, context
+from orchestrion.memory.sessions import session_of
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.asking import AskingCases
 from orchestrion.orchestrator.runs import claims_next
@@ -141,9 +142,8 @@ class TakingCases(AskingCases):
         """Reports the task as ``done`` does its run; ``further`` are more results, each kept as an artifact.
 
         ``decided`` are decisions that came with it, as ``decide`` takes them: a wrong one refuses all of it.
-        Without ``run`` it is the caller's, else the one active run if a client claimed it, and
-        the journal says that none was named. Raises what ``done`` raises, and Conflict
-        (``not_claimed``, ``supervised``).
+        Without ``run`` it is the caller's own. Raises what ``done`` raises, Conflict (``not_claimed``,
+        ``supervised``), and AlreadyTaken when another client holds the task.
         """
         current = self._run_to_report(task, run)
         results = [artifacts.Text(detail, DETAIL, kind)] if detail else []
@@ -191,10 +191,19 @@ class TakingCases(AskingCases):
                 code="supervised",
                 run=name("R", current.id),
             )
-        self.store.write(
-            lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
-        )
-        return name("R", current.id)
+        raise _held_by_other(task, current.row)
+
+
+def _held_by_other(task: str, run: Row) -> AlreadyTaken:
+    """The refusal to report a run that another client holds; whoever names it shows that it is theirs."""
+    held, session = name("R", run["id"]), session_of(run)
+    take_over = f"; `orchestrion sessions {session} --resume` goes on with the session that holds it" if session else ""
+    return AlreadyTaken(
+        f"{task} is held by {held} of {run['actor']}, not by this session; nothing was changed",
+        hint=f"name the run {held} if it is yours{take_over}",
+        run=held,
+        holder=run["actor"],
+    )
 
 
 def _current_run(tx: Transaction, task: int) -> Row | None:

@@ -163,11 +163,42 @@ def test_nobody_reports_what_somebody_else_took(peer: InProcess, site: Site) -> 
     other.seat.external = "stdio-other"
     with other:
         assert other.refused("execute_task", task_id=task)["code"] == "already_taken"
-        unnamed = other.call("complete_task", task_id=task, summary="s", detailed_work="", next_action="complete")
-        assert unnamed["run"] == run
-    with site.open() as cases:
-        kinds = [event["kind"] for event in cases.events()]
-    assert "run.unnamed" in kinds
+        report = {"task_id": task, "summary": "stolen", "detailed_work": "", "next_action": "complete"}
+        unnamed = other.refused("complete_task", **report)
+        assert (unnamed["code"], unnamed["details"]["run"]) == ("already_taken", run)
+        assert f"name the run {run} if it is yours" in unnamed["hint"]
+        for status in ("completed", "failed", "pending", "blocked", "active"):
+            assert other.refused("update_task", task_id=task, status=status)["code"] == "already_taken", status
+        assert peer.call("complete_task", **report)["state"] == "completed"
+        second = planned(peer)
+        proof = peer.call("execute_task", task_id=second)["run"]
+        assert other.call("complete_task", **{**report, "task_id": second}, run=proof)["run"] == proof
+        twice = other.refused("complete_task", **{**report, "task_id": second}, run=proof)
+        assert "reported before" in twice["hint"]
+
+
+@pytest.mark.parametrize("how", ["cancel_task", "update_task", "delete_task", "kill_run"])
+def test_who_ends_anothers_run_is_told_whose_it_was(peer: InProcess, site: Site, how: str) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    with InProcess(site) as other:
+        other.seat.external = "stdio-other"
+        given = {
+            "cancel_task": {"task_id": task},
+            "update_task": {"task_id": task, "status": "cancelled"},
+            "delete_task": {"task_id": task, "force": True},
+            "kill_run": {"run_id": run},
+        }[how]
+        said = str(other.call(how, **given))
+    assert run in said
+    assert peer.seat.actor() in said
+
+
+def test_what_is_cancelled_with_a_task_is_named(peer: InProcess) -> None:
+    parent = planned(peer)
+    children = [planned(peer, parent_task_id=parent) for _ in range(2)]
+    cancelled = peer.call("cancel_task", task_id=parent)
+    assert (cancelled["cancelled_with_it_total"], cancelled["cancelled_with_it"]) == (2, children)
 
 
 def test_a_run_that_is_over_reports_nothing(peer: InProcess, site: Site) -> None:

@@ -83,10 +83,11 @@ def kill(call: Call, run: str | None, reason: str | None) -> None:
     """Its agent is stopped within a second. The task fails and waits for `orchestrion retry`."""
     with call.open() as orchestrion:
         given = {"reason": reason} if reason else {}
-        found = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given).as_json()
-    call.answer(
-        found, lambda: [f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"]
-    )
+        killed = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given)
+    found = killed.as_json()
+    said = [f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"]
+    held = [] if found["supervised"] else [f"  {output.plain(killed.row['actor'])} held it"]
+    call.answer(found, lambda: [*said, *held])
 
 
 @command("pause", "orchestrion pause")

@@ -219,6 +219,10 @@ select count(*) as total from runs r where r.project = :project
 -- All attempts at a task, oldest first.
 select r.*, {now} as now from runs r where r.task = :task order by r.id
 
+-- name: runs_cancelled_with
+-- Runs that were ended because one of these tasks was cancelled.
+select id, task, actor from runs where task in {ids[]} and code = 'cancelled' order by id
+
 -- name: delete_runs_of
 -- Whether a task was ever tried.
 select 1 as tried from runs where task = :task limit 1

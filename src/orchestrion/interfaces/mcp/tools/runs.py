@@ -81,7 +81,8 @@ def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
 def kill(call: ToolCall) -> dict[str, Any]:
     """Ends a run."""
     reason = call.given["reason"] or "killed by a client"
-    return _shown(call.cases.kill(call.given["run_id"].strip(), reason).as_json())
+    run = call.cases.kill(call.given["run_id"].strip(), reason)
+    return {**_shown(run.as_json()), "held_by": run.row["actor"]}
 
 
 def message(call: ToolCall) -> dict[str, Any]:

@@ -230,6 +230,7 @@ def update(call: ToolCall) -> dict[str, Any]:
     goal = "review" if given["status"] == "active" else given["status"]
     more, fewer = given["add_dependencies"] or (), given["remove_dependencies"] or ()
     changed = []
+    ended = _run_of(call, task) if goal == "cancelled" else {}
     if goal or fields or not (more or fewer):
         changed = call.cases.change(task, fields, goal, reason=given["reason"] or "", run=given["run"])
     for other in more:
@@ -240,7 +241,13 @@ def update(call: ToolCall) -> dict[str, Any]:
     shown = shapes.whole_task(call.cases.task(task).as_json())
     names = {field: parameter for parameter, field in catalogue.CLEARED.items()} | {"type": "task_type"}
     applied = sorted(names.get(one, one) for one in changed)
-    return fitted({**shown, "changes_applied": applied}, ("dependencies",), ("description", "summary"))
+    return fitted({**shown, "changes_applied": applied, **ended}, ("dependencies",), ("description", "summary"))
+
+
+def _run_of(call: ToolCall, task: str) -> dict[str, Any]:
+    """The run that a task ends when it is cancelled, and whose it is."""
+    run = call.cases.task(task).as_json()["run"]
+    return {"ended_run": run, "held_by": call.cases.run(run).row["actor"]} if run else {}
 
 
 def _changes(call: ToolCall) -> dict[str, Any]:
@@ -274,7 +281,8 @@ def cancel(call: ToolCall) -> dict[str, Any]:
     task = call.given["task_id"].strip()
     before = call.cases.task(task).as_json()
     reason = call.given["reason"] or "cancelled by a client"
-    cancelled = call.cases.cancel(task, reason, dependents=call.given["dependents"]).as_json()
+    done = call.cases.cancel_all(task, reason, dependents=call.given["dependents"])
+    cancelled = done.task.as_json()
     detail = call.cases.show(task)
     dropped = 0 if call.given["preserve_work"] else call.cases.drop_artifacts(task)
     return fitted(
@@ -289,11 +297,14 @@ def cancel(call: ToolCall) -> dict[str, Any]:
             "artifacts_dropped": dropped,
             "branches_kept": [run["branch"] for run in detail["runs"] if run["head_commit"]],
             "dependent_tasks_updated": detail["dependents"],
+            "cancelled_with_it_total": len(done.others),
+            "cancelled_with_it": done.others[:50],
+            "ended_runs": done.ended[:20],
             "cancelled_at": cancelled["ended_at"],
             "message": f"{cancelled['id']} is cancelled; tasks that wait for it are "
             + ("cancelled too" if call.given["dependents"] == "cancel" else "blocked, with the reason"),
         },
-        ("dependent_tasks_updated", "branches_kept"),
+        ("dependent_tasks_updated", "branches_kept", "cancelled_with_it", "ended_runs"),
         ("reason",),
     )
 
