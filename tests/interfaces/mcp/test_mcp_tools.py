@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -254,12 +255,46 @@ def test_no_shell_command_comes_in_through_this_door(peer: InProcess) -> None:
         assert (
             peer.refused("plan_task", title="x", description="y", **{name: "rm -rf /"})["code"] == "invalid_parameters"
         )
-    sneaked = '[{"title":"A","description":"a","run":"touch /tmp/x","check":["touch /tmp/x"],"command":"x"}]'
-    made = peer.call("plan_task", description="Build", subtasks_json=sneaked)
-    with peer.site.open() as cases:
-        row = cases.show(made["subtasks"][0]["task_id"])
-    assert row["run_command"] is None
-    assert row["checks"] == []
+    for sneaked in ({"run_command": "touch /tmp/x"}, {"checks": ["touch /tmp/x"]}):
+        subtask = json.dumps([{"title": "A", **sneaked}])
+        refused = peer.refused("plan_task", description="Build", subtasks_json=subtask)
+        assert refused["code"] == "commands_refused"
+    assert peer.call("query_tasks")["total_count"] == 0
+
+
+def test_a_subtask_takes_all_that_a_task_does(peer: InProcess, site: Site) -> None:
+    (site.root / ".orchestrion").mkdir()
+    (site.root / ".orchestrion" / "config.yaml").write_text("checks:\n  unit: 'true'\n")
+    values = {
+        "task_type": "testing",
+        "complexity": "complex",
+        "specialist_type": "tester",
+        "estimated_effort": "2h",
+        "due_date": "2099-01-01",
+        "context": {"module": "parser"},
+        "priority": 8,
+        "checks": ["unit"],
+        "tags": ["core"],
+    }
+    given = [{"title": "A"}, {"title": "B", "description": "b", "dependencies": ["A"], **values}]
+    made = peer.call("plan_task", description="Build", subtasks_json=json.dumps(given), context="as before")
+    with site.open() as cases:
+        parent, first, second = (
+            cases.show(one) for one in (made["task_id"], *[x["task_id"] for x in made["subtasks"]])
+        )
+    assert parent["context"] == {"text": "as before"}
+    assert (second["role"], second["effort_min"], second["due_at"][:10]) == ("tester", 120, "2099-01-01")
+    assert (second["type"], second["complexity"], second["priority"]) == ("testing", "complex", 8)
+    assert (second["context"], second["checks"], second["tags"]) == ({"module": "parser"}, ["unit"], ["core"])
+    assert second["after"] == [first["id"]]
+
+
+@pytest.mark.parametrize("name", ["zzz", "agent", "effort", "session", "parent_task_id", "run"])
+def test_a_field_that_a_subtask_has_not_is_refused_by_its_name(peer: InProcess, name: str) -> None:
+    given = [{"title": "A"}, {"title": "B", name: "x"}]
+    refused = peer.refused("plan_task", description="Build", subtasks_json=json.dumps(given))
+    assert f"subtask 2: {name} is not a parameter" in refused["message"]
+    assert peer.call("query_tasks")["total_count"] == 0
 
 
 def test_shell_commands_come_in_where_they_are_allowed(peer: InProcess, site: Site) -> None:

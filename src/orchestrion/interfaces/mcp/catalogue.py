@@ -98,7 +98,7 @@ class Tool:
     effect: str = "add"
     #: Whether calling it again changes nothing more.
     again: bool = False
-    #: As for parameters.
+    #: As for parameters; ``part``: no tool, but what a parameter of one is read by.
     listed: str = "full"
 
     @property
@@ -251,6 +251,19 @@ DECISION = Tool(
     "",
     "memory.record_decision",
     tuple(one for one in _RECORD if one.name not in ("task_id", "run", "decision_id")),
+    listed="part",
+)
+#: One of the subtasks of ``subtasks_json``: as ``plan_task`` takes a task, with titles as dependencies.
+SUBTASK = Tool(
+    "plan_task, subtasks_json",
+    "",
+    "tasks.plan",
+    (
+        Param("title", required=True),
+        Param("description", default=""),
+        *(one for one in _PLAN if one.name not in ("title", "description", "parent_task_id", "plan", "key")),
+    ),
+    listed="part",
 )
 
 TOOLS: tuple[Tool, ...] = (

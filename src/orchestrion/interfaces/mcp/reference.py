@@ -69,7 +69,7 @@ def _older(aliases: Iterable[Tool]) -> str:
     breakdown = ", ".join(f"`{param.name}`" for param in catalogue.BREAKDOWN.params)
     return (
         f"## Older names\n\n{names} are understood, and `{catalogue.BREAKDOWN.full_name}` with {breakdown}: a whole "
-        "breakdown in one call.\n"
+        "breakdown in one call. A subtask there has the parameters of a task, and the titles of others as dependencies.\n"
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
@@ -84,6 +85,7 @@ def plan_breakdown(call: ToolCall) -> dict[str, Any]:
                 "description": call.given["description"],
                 "type": "breakdown",
                 "complexity": call.given["complexity_level"],
+                "context": {"text": call.given["context"]} if call.given["context"] else {},
                 "children": subtasks,
             }
         ],
@@ -112,26 +114,42 @@ def _subtasks(text: str) -> list[dict[str, Any]]:
         raise _no_subtasks(f"is no JSON: {error}") from error
     if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
         raise _no_subtasks("is not a list of objects")
+    given = [_given(one, place) for place, one in enumerate(found, 1)]
     stem = time.time_ns()
-    titles = {str(one.get("title", "")): _key("sub", stem + place) for place, one in enumerate(found)}
-    if len(titles) < len(found):
-        raise _no_subtasks("has two subtasks of the same title, or one without")
-    return [_subtask(one, titles) for one in found]
+    keys = {one["title"]: _key("sub", stem + place) for place, one in enumerate(given)}
+    if len(keys) < len(given):
+        raise _no_subtasks("has two subtasks of the same title")
+    return [_subtask(one, keys) for one in given]
 
 
-def _subtask(one: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-    title = str(one.get("title", ""))
-    before = one.get("dependencies") or []
-    unknown = [str(other) for other in before if str(other) not in keys]
-    if unknown:
+def _given(sent: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """A subtask's values, read as those of a call. Raises InvalidInput that names what is unknown or wrong."""
+    from orchestrion.interfaces.mcp import arguments
+
+    return arguments.read(replace(catalogue.SUBTASK, name=f"{catalogue.SUBTASK.name}: subtask {place}"), sent)
+
+
+def _subtask(given: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """A subtask as a plan file has it."""
+    before, data = given["dependencies"] or (), given["data_dependencies"] or ()
+    if unknown := [other for other in (*before, *data) if other not in keys]:
         raise _no_subtasks(f"names a dependency {unknown[0][:80]!r} that is no title of a subtask")
+    _time("due_date", given["due_date"])
     subtask = {
-        "title": title,
-        "key": keys[title],
-        "description": str(one.get("description", "")),
-        "role": one.get("specialist_type"),
-        "effort": vocabulary.minutes(one.get("estimated_effort")),
-        "after": [keys[str(other)] for other in before],
+        "title": given["title"],
+        "key": keys[given["title"]],
+        "description": given["description"],
+        "type": given["task_type"],
+        "complexity": given["complexity"],
+        "role": given["specialist_type"],
+        "effort_min": vocabulary.minutes(given["estimated_effort"]),
+        "due": given["due_date"],
+        "context": given["context"],
+        "priority": given["priority"],
+        "check": given["checks"],
+        "tags": given["tags"],
+        "run": given["run_command"],
+        "after": [*(keys[one] for one in before), *({"task": keys[one], "kind": "data"} for one in data)],
     }
     return {key: value for key, value in subtask.items() if value}
 
