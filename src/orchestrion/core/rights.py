@@ -81,8 +81,9 @@ _TABLE: dict[tuple[Role, InRun], str] = {
     ("operate", "adds"): "add apply",
     ("operate", "closed"): """
         add_dependency add_gate allow approve archive begin_request cancel cancel_all change claim clean_up_run
-        clean_up_sessions discard drop_artifacts end_session finish_request give_up_request kill maintain message move open_gate refuse
-        reject remove_dependency reopen retry run_role start_run take_next update waive_dependency written
+        clean_up_sessions discard drop_artifacts end_session finish_request give_up_request kill maintain message move
+        open_gate refuse reject remove_dependency reopen retry run_role start_run take_next update waive_dependency
+        written
     """,
     ("admin", "closed"): """
         cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts forget_requests

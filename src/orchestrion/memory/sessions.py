@@ -102,10 +102,11 @@ def session_of(run: Row) -> str | None:
     return conversation if not run["supervised"] and _NAME.fullmatch(conversation) else None
 
 
-def listing(tx: Transaction, *, include_ended: bool, limit: int) -> tuple[list[Row], int]:
+def listing(tx: Transaction, *, include_ended: bool, limit: int, offset: int = 0) -> tuple[list[Row], int]:
     """Sessions, those seen last first, and how many there are."""
     state = None if include_ended else "active"
-    return tx.all("list_sessions", state=state, limit=limit), int(tx.the("count_sessions", state=state)["total"])
+    rows = tx.all("list_sessions", state=state, limit=limit, offset=offset or None)
+    return rows, int(tx.the("count_sessions", state=state)["total"])
 
 
 def clean_up(tx: Transaction, kind: str, older_than_days: float, *, dry_run: bool) -> Cleaned:

@@ -52,10 +52,10 @@ class MemoryCases(ExamineCases):
         one = number(session, "S")
         return self.store.write(lambda tx: sessions.as_json(sessions.end(tx, one, summary)))
 
-    def list_sessions(self, include_ended: bool = False, limit: int = 10) -> dict[str, Any]:
+    def list_sessions(self, include_ended: bool = False, limit: int = 10, offset: int = 0) -> dict[str, Any]:
         """Sessions, those seen last first: ``sessions``, ``total``."""
         rows, total = self.store.read(
-            lambda tx: sessions.listing(tx, include_ended=include_ended, limit=bounded(limit))
+            lambda tx: sessions.listing(tx, include_ended=include_ended, limit=bounded(limit), offset=offset)
         )
         return {"sessions": [sessions.as_json(row) for row in rows], "total": total}
 
@@ -170,6 +170,7 @@ class MemoryCases(ExamineCases):
         session: str | None = None,
         limit: int = 20,
         cursor: str | None = None,
+        offset: int = 0,
     ) -> dict[str, Any]:
         """Decisions, newest first, that have all that is asked for: ``decisions``, ``total``, ``next_cursor``."""
         if status:
@@ -186,7 +187,9 @@ class MemoryCases(ExamineCases):
         }
         bound, before = bounded(limit), number(cursor, "D") if cursor else None
         rows, total = self.store.read(
-            lambda tx: decisions.listing(tx, limit=bound + 1, before=before, text=search or None, **wanted)
+            lambda tx: decisions.listing(
+                tx, limit=bound + 1, before=before, offset=offset, text=search or None, **wanted
+            )
         )
         return {
             "decisions": [decisions.as_json(row) for row in rows[:bound]],
@@ -248,7 +251,13 @@ class MemoryCases(ExamineCases):
         return _shown({"task": task.upper()}, [files.as_json(row) for row in rows])
 
     def verify(
-        self, task: str | None = None, session: str | None = None, *, run: str | None = None, tag: str | None = None
+        self,
+        task: str | None = None,
+        session: str | None = None,
+        *,
+        run: str | None = None,
+        tag: str | None = None,
+        offset: int = 0,
     ) -> dict[str, Any]:
         """Holds each recorded file against git or the folder: ``status``, ``total`` and ``files``, the worst first.
 
@@ -259,13 +268,13 @@ class MemoryCases(ExamineCases):
             raise InvalidInput("verify what?", hint="name a task, a run, a session or a tag", code="owner_missing")
         if tag is not None:
             self._check_stream(tag)
-            return _shown({"tag": tag}, self._verified(lambda tx: files.of_stream(tx, tag)))
+            return _shown({"tag": tag}, self._verified(lambda tx: files.of_stream(tx, tag)), offset)
         if session is not None:
             two = number(session, "S")
             verified = self._verified(lambda tx: files.of_session(tx, _session(tx, two)))
-            return _shown({"session": name("S", two)}, verified)
+            return _shown({"session": name("S", two)}, verified, offset)
         one = self.run(run).row["task"] if run is not None else number(task or "", "T")
-        return _shown({"task": name("T", one)}, self._verified(lambda tx: files.of_task(tx, _task(tx, one))))
+        return _shown({"task": name("T", one)}, self._verified(lambda tx: files.of_task(tx, _task(tx, one))), offset)
 
     def _verified(self, recorded: Callable[[Transaction], list[Row]]) -> list[dict[str, Any]]:
         """Records with what came of holding them against what is there; those that failed first."""
@@ -522,10 +531,10 @@ def _checked(found: Mapping[str, Any]) -> recovery.Checked:
     return {"files": found["files"], "total": found["total"], "status": found["status"]}
 
 
-def _shown(whose: Mapping[str, str], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _shown(whose: Mapping[str, str], found: Sequence[Mapping[str, Any]], offset: int = 0) -> dict[str, Any]:
     """Files with what comes of them together; a bounded number of them."""
     status = files.rolled_up(one["status"] for one in found)
-    return {**whose, "status": status, "total": len(found), "files": list(found[:MOST])}
+    return {**whose, "status": status, "total": len(found), "files": list(found[offset : offset + MOST])}
 
 
 def _all_numbers(tx: Transaction) -> list[int]:

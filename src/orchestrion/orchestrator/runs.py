@@ -252,7 +252,13 @@ class RunCases(TaskCases):
     # -- watching -----------------------------------------------------------------------------
 
     def list_runs(
-        self, *, task: str | None = None, states: Sequence[str] = (), limit: int = 20, cursor: str | None = None
+        self,
+        *,
+        task: str | None = None,
+        states: Sequence[str] = (),
+        limit: int = 20,
+        cursor: str | None = None,
+        offset: int = 0,
     ) -> Page:
         """Runs, newest first."""
         for state in states:
@@ -262,7 +268,7 @@ class RunCases(TaskCases):
         bound = bounded(limit)
 
         def read(tx: Transaction) -> Page:
-            rows = tx.all("list_runs", limit=bound + 1, before=before, **given)
+            rows = tx.all("list_runs", limit=bound + 1, before=before, offset=offset or None, **given)
             runs = [Run(row) for row in rows[:bound]]
             return Page(
                 runs, tx.the("count_runs", **given)["total"], name("R", runs[-1].id) if len(rows) > bound else None

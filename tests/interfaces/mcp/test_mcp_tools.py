@@ -350,6 +350,66 @@ def test_replies_end_at_four_kilobytes_and_go_on(peer: InProcess) -> None:
         assert len(catalogue_bytes(reply)) <= 4096
 
 
+@pytest.fixture
+def crowded(peer: InProcess, site: Site) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Tool -> a call of it, and all that its list has, in a project in which none of them fits into one reply."""
+    count, long = 40, "x" * 140
+    parent = planned(peer, title="Parent")
+    children = [planned(peer, title=f"{number} {long}", parent_task_id=parent) for number in range(count)]
+    for child in children[: count // 2]:
+        peer.call("update_task", task_id=child, status="completed", reason=long)
+    held = planned(peer, title="Held")
+    run = peer.call("execute_task", task_id=held)["run"]
+    paths = [f"{number:02}-{long}.txt" for number in range(count)]
+    for path in paths:
+        (site.root / path).write_text("")
+    peer.call("track_files", run=run, files=[{"path": path, "operation": "created"} for path in paths])
+    with site.open() as cases:
+        decided = [cases.decide(f"{number} {long}", decision=long)["id"] for number in range(count)]
+        begun = [cases.start_session(f"{number} {long}")["id"] for number in range(count)]
+        runs = [one["id"] for one in cases.list_runs(limit=1000).as_json("runs")["runs"]]
+    done, waiting = children[: count // 2], children[count // 2 :]
+    own = str(peer.seat.session)
+    return {
+        "query_tasks": ({"parent_task_id": parent, "limit": 1000}, children),
+        "search_decisions": ({"limit": 1000}, decided[::-1]),
+        "list_sessions": ({"limit": 1000}, [*begun[::-1], own]),
+        "track_files": ({"run": run}, paths),
+        "synthesize_results": ({"parent_task_id": parent}, [*waiting, *done]),
+        "get_status": ({"include_completed": True}, done[::-1]),
+        "run_status": ({}, runs),
+    }
+
+
+def test_every_list_goes_on_with_next_offset(
+    peer: InProcess, crowded: dict[str, tuple[dict[str, Any], list[str]]]
+) -> None:
+    paged = {one.name for one in catalogue.TOOLS if any(param.name == "offset" for param in one.params)}
+    assert paged == crowded.keys()
+    for tool, (given, expected) in crowded.items():
+        listed = next(one for one in catalogue.definitions("full") if one["name"] == catalogue.PREFIX + tool)
+        assert "offset" in listed["inputSchema"]["properties"], tool
+        seen: list[str] = []
+        offset: int | None = 0
+        while offset is not None:
+            reply = peer.call(tool, **given, offset=offset)
+            assert len(catalogue_bytes(reply)) <= 4096, tool
+            lists = ("tasks", "decisions", "sessions", "files", "missing", "key_deliverables", "completed_tasks")
+            runs = reply["runs"] if tool == "run_status" else ()
+            found = [one for key in lists for one in reply.get(key, ())] + list(runs)
+            seen += [one.get("task_id") or one.get("session_id") or one.get("id") or one["path"] for one in found]
+            assert reply["has_more"] is (reply["next_offset"] is not None)
+            if tool == "query_tasks":
+                assert (reply["current_page"] < reply["page_count"]) is reply["has_more"]
+                assert reply["page_size"] == (len(found) if reply["has_more"] else 1000)
+            offset = reply["next_offset"]
+        if tool == "list_sessions":  # in the order in which they were seen last, which a call changes
+            seen, expected = sorted(seen), sorted(expected)
+        assert seen == expected, tool
+        beyond = peer.call(tool, **given, offset=10_000)
+        assert (beyond["has_more"], beyond["next_offset"]) == (False, None), tool
+
+
 def catalogue_bytes(reply: Reply) -> bytes:
     from orchestrion.interfaces.mcp import replies
 

@@ -133,6 +133,8 @@ OUTPUT: Mapping[str, Any] = {"type": "object", "required": ["success"]}
 _TASK = Param("task_id", required=True)
 _RUN = Param("run_id", required=True)
 _SESSION = Param("session_id", required=True)
+#: Taken by every tool whose reply ends with ``next_offset``.
+_OFFSET = Param("offset", "integer", default=0, least=0)
 #: Understood by every tool: the session on whose behalf a client without one of its own calls.
 CALLER = Param("session", listed="hidden")
 
@@ -208,7 +210,7 @@ _QUERY = (
     _flag("include_children", False, "full"),
     _flag("include_artifacts", False, "full"),
     Param("limit", "integer", default=100, least=1, most=1000),
-    Param("offset", "integer", default=0, least=0),
+    _OFFSET,
     _extra("task_id", listed="hidden"),
     _extra("plan", listed="hidden"),
 )
@@ -286,7 +288,7 @@ TOOLS: tuple[Tool, ...] = (
             _flag("include_completed", False),
             _flag("include_performance_metrics", False, "full"),
             _flag("include_resource_usage", False, "full"),
-            _extra("offset", "integer", default=0, least=0, listed="hidden"),
+            _OFFSET,
         ),
         effect="read",
         listed="core",
@@ -319,7 +321,7 @@ TOOLS: tuple[Tool, ...] = (
         "synthesize_results",
         "Join the results of a task's subtasks; says what is missing.",
         "work.synthesize",
-        (Param("parent_task_id", required=True),),
+        (Param("parent_task_id", required=True), _OFFSET),
         again=True,
         listed="core",
     ),
@@ -356,7 +358,7 @@ TOOLS: tuple[Tool, ...] = (
         (
             _flag("include_completed", False),
             Param("limit", "integer", default=10, least=1, most=1000),
-            _extra("offset", "integer", default=0, least=0, listed="hidden"),
+            _OFFSET,
         ),
         effect="read",
     ),
@@ -386,7 +388,7 @@ TOOLS: tuple[Tool, ...] = (
             Param("status", choices=DECISION_STATUSES),
             Param("task_id"),
             Param("limit", "integer", default=20, least=1, most=1000),
-            _extra("cursor", listed="hidden"),
+            _OFFSET,
         ),
         effect="read",
     ),
@@ -399,6 +401,7 @@ TOOLS: tuple[Tool, ...] = (
             Param("task_id"),
             Param("run"),
             _flag("verify", False),
+            _OFFSET,
         ),
     ),
     Tool(
@@ -422,7 +425,7 @@ TOOLS: tuple[Tool, ...] = (
             Param("run_id"),
             Param("task_id"),
             _flag("include_log", False),
-            Param("offset", "integer", default=0, least=0),
+            _OFFSET,
         ),
         effect="read",
     ),

@@ -73,20 +73,28 @@ def page(
     offset: int = 0,
     limit: int = LIMIT,
 ) -> dict[str, Any]:
-    """``reply`` with as many ``items`` under ``key`` as there is room for; says whether and where it goes on.
+    """``reply`` with as many ``items`` under ``key`` as there is room for; says whether and where it goes on."""
+    return pages({**reply, key: []}, ((key, item) for item in items), total=total, offset=offset, limit=limit)
 
-    At least one item is always given, else a reader could never come past it.
+
+def pages(
+    reply: dict[str, Any], items: Iterable[tuple[str, Any]], *, total: int, offset: int = 0, limit: int = LIMIT
+) -> dict[str, Any]:
+    """As ``page``, with items of several lists, each beside the key of its own: one after the other they are one list.
+
+    At least one item is always given, else a reader could never come past it; behind the end there is none.
     """
-    kept: list[Any] = []
-    room = limit - size({**reply, key: [], "has_more": True, "next_offset": offset + 1_000_000})
-    for item in items:
+    shown: dict[str, list[Any]] = {}
+    behind = offset
+    room = limit - size({**reply, "has_more": True, "next_offset": offset + 1_000_000})
+    for key, item in items:
         room -= size(item) + 1
-        if kept and room < 0:
+        if behind > offset and room < 0:
             break
-        kept.append(item)
-    behind = offset + len(kept)
-    more = behind < total
-    return {**reply, key: kept, "has_more": more, "next_offset": behind if more else None}
+        shown.setdefault(key, []).append(item)
+        behind += 1
+    more = offset < behind < total
+    return {**reply, **shown, "has_more": more, "next_offset": behind if more else None}
 
 
 def fitted(reply: dict[str, Any], lists: Sequence[str], texts: Sequence[str] = ()) -> dict[str, Any]:

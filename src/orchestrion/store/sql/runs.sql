@@ -208,6 +208,7 @@ where r.project = :project
   and r.task = :task  --? task
   and r.state in {states[text]}  --? states
 order by r.id desc limit :limit
+offset :offset  --? offset
 
 -- name: count_runs
 -- How many runs list_runs would show in all.

@@ -37,6 +37,7 @@ update sessions set external = null where id = :id and project = :project
 select * from sessions where project = :project
   and state = :state  --? state
 order by seen_at desc, id desc limit :limit
+offset :offset  --? offset
 
 -- name: count_sessions
 -- How many sessions list_sessions would show in all.

@@ -84,14 +84,11 @@ def search_decisions(call: ToolCall) -> dict[str, Any]:
         status=given["status"],
         task=given["task_id"],
         limit=given["limit"],
-        cursor=given["cursor"],
+        offset=given["offset"],
     )
     shown = [_decision(one, 240, 5) for one in found["decisions"]]
-    reply: dict[str, Any] = {"total_count": found["total"], "next_cursor": None}
-    cut = page(reply, "decisions", shown, total=len(shown))
-    behind = found["next_cursor"] if not cut["has_more"] else cut["decisions"][-1]["id"]
-    del cut["next_offset"]
-    return {**cut, "has_more": behind is not None, "next_cursor": behind}
+    reply: dict[str, Any] = {"total_count": found["total"]}
+    return page(reply, "decisions", shown, total=found["total"], offset=given["offset"])
 
 
 def track_files(call: ToolCall) -> dict[str, Any]:
@@ -111,10 +108,11 @@ def track_files(call: ToolCall) -> dict[str, Any]:
                 code="invalid_parameters",
                 problems=[{"parameter": "files", "problem": "is required, unless task_id or run is named"}],
             )
-        found = cases.verify(task=task) if task else cases.verify(session=session)
-    files = found["files"]
-    reply = {"verification_status": found["status"], "reported": len(changes), "total_count": len(files)}
-    return page(reply, "files", [_file(one) for one in files], total=len(files))
+        found = cases.verify(task, None if task else session, offset=given["offset"])
+    else:
+        found = {**found, "total": len(found["files"]), "files": found["files"][given["offset"] :]}
+    reply = {"verification_status": found["status"], "reported": len(changes), "total_count": found["total"]}
+    return page(reply, "files", map(_file, found["files"]), total=found["total"], offset=given["offset"])
 
 
 def _change(one: Mapping[str, Any]) -> dict[str, Any]:

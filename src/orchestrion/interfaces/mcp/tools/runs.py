@@ -36,9 +36,9 @@ def status(call: ToolCall) -> dict[str, Any]:
             code="invalid_parameters",
             problems=[{"parameter": "run_id", "problem": "is required with include_log"}],
         )
-    found = call.cases.list_runs(task=given["task_id"], limit=min(1000, given["offset"] + 50)).as_json("runs")
-    shown = [_shown(run) for run in found["runs"][given["offset"] :]]
-    return page({"total_count": found["total"]}, "runs", shown, total=found["total"], offset=given["offset"])
+    found = call.cases.list_runs(task=given["task_id"], limit=50, offset=given["offset"]).as_json("runs")
+    reply = {"total_count": found["total"]}
+    return page(reply, "runs", map(_shown, found["runs"]), total=found["total"], offset=given["offset"])
 
 
 def _one(call: ToolCall, run: str) -> dict[str, Any]:

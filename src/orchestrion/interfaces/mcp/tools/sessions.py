@@ -139,11 +139,9 @@ def _method(call: ToolCall, project: Orchestrator) -> str:
 def listing(call: ToolCall) -> dict[str, Any]:
     """Sessions, those seen last first."""
     given = call.given
-    bound = min(1000, given["offset"] + given["limit"])
-    found = call.cases.list_sessions(given["include_completed"], bound)
-    shown = [_session(one) for one in found["sessions"][given["offset"] :]]
+    found = call.cases.list_sessions(given["include_completed"], given["limit"], given["offset"])
     reply = {"total_count": found["total"], "limit": given["limit"], "offset": given["offset"]}
-    return page(reply, "sessions", shown, total=found["total"], offset=given["offset"])
+    return page(reply, "sessions", map(_session, found["sessions"]), total=found["total"], offset=given["offset"])
 
 
 def _session(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from orchestrion.interfaces.mcp.replies import fitted, page
 from orchestrion.interfaces.mcp.tools import shapes
 from orchestrion.orchestrator.asking import Question
 
-#: Completed tasks that a status looks at, runs that it names.
-COMPLETED, RUNS = 50, 10
+#: Completed tasks that a status looks at, runs and tasks for a person that it names; subtasks that a new plan names.
+COMPLETED, RUNS, NEEDS, SUBTASKS = 50, 10, 8, 100
 
 
 def plan(call: ToolCall) -> dict[str, Any]:
@@ -92,18 +92,22 @@ def plan_breakdown(call: ToolCall) -> dict[str, Any]:
     }
     applied = call.cases.apply(json.dumps(document).encode(), "subtasks_json")
     ids = list(applied["tasks"].values())
-    return page(
+    shown = ({"task_id": one, **shapes.brief_task(call.cases.task(one).as_json())} for one in ids[1 : SUBTASKS + 1])
+    return fitted(
         {
             "task_created": True,
             "parent_task_id": ids[0],
             "task_id": ids[0],
             "description": title,
             "complexity": call.given["complexity_level"],
-            "next_steps": ["orchestrator_execute_task on a subtask that is ready"],
+            "next_steps": [
+                "orchestrator_execute_task on a subtask that is ready",
+                f"orchestrator_query_tasks with parent_task_id {ids[0]} lists all of them",
+            ],
+            "subtasks_total": len(ids) - 1,
+            "subtasks": list(shown),
         },
-        "subtasks",
-        ({"task_id": one, **shapes.brief_task(call.cases.task(one).as_json())} for one in ids[1:]),
-        total=len(ids) - 1,
+        ("subtasks",),
     )
 
 
@@ -176,18 +180,22 @@ def query(call: ToolCall) -> dict[str, Any]:
         more = call.cases.family([task["id"] for task in found["tasks"][:100]])
     shown = [shapes.task(task) | _relatives(given, more.get(task["id"])) for task in found["tasks"]]
     filters = {key: given[key] for key in _FILTERS if given[key] not in (None, False, [])}
-    size = given["limit"]
     reply = {
         "total_count": found["total"],
-        "page_size": size,
-        "page_count": -(-found["total"] // size),
-        "current_page": given["offset"] // size + 1,
+        **_pages(given["limit"], given["offset"], found["total"]),
         "offset": given["offset"],
-        "limit": size,
+        "limit": given["limit"],
         "filters_applied": filters,
         "query_metadata": {"found": len(found["tasks"])},
     }
-    return page(reply, "tasks", shown, total=found["total"], offset=given["offset"])
+    cut = page(reply, "tasks", shown, total=found["total"], offset=given["offset"])
+    return {**cut, **_pages(len(cut["tasks"]) if cut["has_more"] else given["limit"], given["offset"], found["total"])}
+
+
+def _pages(size: int, offset: int, total: int) -> dict[str, int]:
+    """Where a page of ``size`` tasks stands: what is before it and what follows, in pages as long as this one."""
+    before, behind = -(-offset // size), -(-max(0, total - offset) // size)
+    return {"page_size": size, "page_count": before + behind, "current_page": before + 1}
 
 
 _FILTERS = (
@@ -376,8 +384,10 @@ def status(call: ToolCall) -> dict[str, Any]:
             "tasks_by_specialist": {vocabulary.specialist(role): count for role, count in load["roles"].items()},
         },
         "paused_at": found["paused_at"],
+        "runs_total": len(found["runs"]),
         "runs": [_run(run) for run in found["runs"][:RUNS]],
-        "needs_you": [{**one, "reason": (one["reason"] or "")[:120]} for one in found["needs_you"][:8]],
+        "needs_you_total": found["needs_you_total"],
+        "needs_you": [{**one, "reason": (one["reason"] or "")[:120]} for one in found["needs_you"][:NEEDS]],
     }
     reply |= {"performance_metrics": _performance(cases)} if given["include_performance_metrics"] else {}
     reply |= {"resource_usage": _resources(call)} if given["include_resource_usage"] else {}

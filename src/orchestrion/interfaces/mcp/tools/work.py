@@ -9,7 +9,7 @@ from orchestrion.core.errors import InvalidInput
 from orchestrion.core.values import count
 from orchestrion.interfaces.mcp import vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
-from orchestrion.interfaces.mcp.replies import fitted, page, shortened
+from orchestrion.interfaces.mcp.replies import fitted, pages, shortened
 from orchestrion.interfaces.mcp.tools import shapes
 
 _NEXT_STEPS = {
@@ -203,13 +203,16 @@ def synthesize(call: ToolCall) -> dict[str, Any]:
             "created": [one["id"] for one in artifacts[:40]],
         },
         "missing_total": len(found["missing"]),
-        "missing": [_missing(part) for part in found["missing"][:12]],
+        "missing": [],
+        "key_deliverables": [],
     }
     deliverables = [
         {"task_id": part["id"], "title": part["title"][:80], "summary": shortened(part["summary"], 240, whole)}
         for part in done
     ]
-    return page(fitted(reply, ("missing",)), "key_deliverables", deliverables, total=len(deliverables))
+    listed = [("missing", _missing(part)) for part in found["missing"]]
+    listed += [("key_deliverables", one) for one in deliverables]
+    return pages(reply, listed[call.given["offset"] :], total=len(listed), offset=call.given["offset"])
 
 
 def _left(found: Mapping[str, Any]) -> list[str]:
