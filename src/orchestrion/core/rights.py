@@ -67,12 +67,12 @@ class Caller(NamedTuple):
 _TABLE: dict[tuple[Role, InRun], str] = {
     ("read", "free"): """
         adr alerts all_runs artifact ask board brief_of brief_of_task budgets began checks_of completed_above debug
-        decision decisions diff doctor events family files_of finished_plans graph health health_of last_event
-        last_handoff limits_in_force list_runs list_sessions list_tasks load log log_lines log_page log_tail
+        decision decisions diff doctor events family files_of finished_plans graph health health_of held_by_clients
+        last_event last_handoff limits_in_force list_runs list_sessions list_tasks load log log_lines log_page log_tail
         maintenance_history measures messages_to metric_events overlaps overview permissions prime ready recover
         recover_stream refuse_idle role_name roles run run_detail run_diff schema search service_levels session_detail
-        settings_in_force show slots stats status task task_files timeline to_record touched_files trend
-        unlanded_plans versioned why work_not_here
+        session_warning settings_in_force show slots stats status task task_files timeline to_record touched_files
+        trend unlanded_plans versioned why work_not_here
     """,
     ("operate", "free"): "change_decision export_decisions resume_session start_session verify",
     ("operate", "own"): """

@@ -83,10 +83,31 @@ class MemoryCases(ExamineCases):
         return self.store.read(read)
 
     def resume_session(self, session: str) -> dict[str, Any]:
-        """The session goes on: its detail, and ``context`` to recover by. Raises NotFound."""
+        """The session goes on: its detail, ``context`` to recover by, and a ``warning`` if another client may be at
+        work in it. Raises NotFound.
+        """
         one = number(session, "S")
-        self.store.write(lambda tx: sessions.go_on(tx, one))
-        return {**self.session_detail(session), "context": self.recover(session)}
+
+        def resume(tx: Transaction) -> str:
+            warning = sessions.warning(tx, one)
+            sessions.go_on(tx, one)
+            return warning
+
+        warning = self.store.write(resume)
+        return {**self.session_detail(session), "warning": warning, "context": self.recover(session)}
+
+    def session_warning(self, session: str) -> str:
+        """What to know before working in a session that another client may be at work in; empty: nothing."""
+        return self.store.read(lambda tx: sessions.warning(tx, number(session, "S")))
+
+    def held_by_clients(self, limit: int = 20) -> list[dict[str, Any]]:
+        """Who holds a task, the newest claim first: the run, the session and when it was seen, and how to go on."""
+
+        def read(tx: Transaction) -> list[dict[str, Any]]:
+            rows = tx.all("running_now", supervised=0, limit=bounded(limit))
+            return [sessions.holder(tx, row).as_json() for row in rows]
+
+        return self.store.read(read)
 
     def clean_up_sessions(
         self, kind: str = "completed", older_than_days: float = 7, dry_run: bool = True

@@ -98,13 +98,16 @@ class TakingCases(AskingCases):
         one, current = number(task, "T"), number(run, "R")
 
         def read(tx: Transaction) -> dict[str, Any]:
+            row = tx.the("task", id=one)
             return {
                 "task": views.task(tx, one).as_json(),
                 "run": Run(tx.the("run", id=current)).as_json(),
                 "brief": brief or context.brief(tx, one, current, root=self.project.root),
                 "dependencies": _dependencies(tx, one),
                 "failures": _failures(tx, one, current),
-                "feedback": tx.the("task", id=one)["feedback"],
+                "feedback": row["feedback"],
+                "handoffs": [asdict(left) for left in context.handoffs_for(tx, row)],
+                "files": [f"{file['op']} {file['path']}" for file in context.left_files(tx, one)],
             }
 
         found = self.store.read(read)

@@ -319,6 +319,68 @@ def test_a_named_check_of_the_project_is_run(peer: InProcess, site: Site) -> Non
     assert peer.progress[0][2] == "verifying files and running checks"
 
 
+def other_client(site: Site) -> InProcess:
+    """A second client, of another name, in a process of its own as far as anybody can tell."""
+    one = InProcess(site)
+    one.seat.external, one.seat.client = "stdio-other", "successor"
+    return one
+
+
+def test_a_successor_is_told_who_holds_a_task_and_how_to_go_on(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    session = peer.seat.session
+    (site.root / "half.txt").write_text("half\n")
+    peer.call("track_files", run=run, files=[{"path": "half.txt", "operation": "created"}])
+    with other_client(site) as other:
+        begun = other.call("initialize_session")
+        way = f"`orchestrion sessions {session} --resume`"
+        told = next(step for step in begun["next_steps"] if run in step)
+        assert way in told
+        assert " s ago" in told
+        assert "its lease ends at 20" in told
+        assert way in begun["instructions"]
+        assert "half.txt" in str(other.call("recover_context", task_id=task))
+        assert way in str(other.call("recover_context", task_id=task)["next_steps"])
+        shown = other.call("get_status")["runs"][0]
+        assert (shown["session"], shown["held_by"]) == (session, peer.seat.actor())
+        assert shown["session_seen_at"]
+        resumed = other.call("resume_session", session_id=session)
+        assert (resumed["session_id"], other.seat.session) == (session, session)
+        assert other.call("execute_task", task_id=task)["run"] == run
+    assert "orchestrator_resume_session" in str(catalogue.definitions("core"))
+
+
+def test_who_takes_a_task_up_again_gets_what_was_left_of_it(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    (site.root / "half.txt").write_text("half\n")
+    peer.call("track_files", run=run, files=[{"path": "half.txt", "operation": "created"}])
+    peer.call("recover_context", task_id=task, handoff="the second half is missing")
+    with site.open() as cases:
+        cases.release(run)
+    taken = peer.call("execute_task", task_id=task, include_brief=True)
+    assert taken["files_left"] == ["created half.txt"]
+    assert taken["handoffs"][0]["text"] == "the second half is missing"
+    assert f"half.txt (created by {run})" in taken["brief_text"]
+    assert "the second half is missing" in taken["brief_text"]
+
+
+def test_who_takes_a_live_session_over_is_told_so(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    session = str(peer.seat.session)
+    with other_client(site) as other:
+        named = other.call("execute_task", task_id=task, session=session)
+        assert (named["run"], named["again"]) == (run, True)
+        resumed = other.call("resume_session", session_id=session)
+    for said in (named["warning"], resumed["warning"]):
+        assert said.startswith(f"{session} was seen ")
+        assert "by tester (stdio-test)" in said
+    assert "warning" not in peer.call("execute_task", task_id=task, session=session)
+    assert "warning" not in peer.call("resume_session", session_id=session)
+
+
 # -- length -----------------------------------------------------------------------------------------
 
 

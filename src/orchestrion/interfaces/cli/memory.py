@@ -232,7 +232,8 @@ def _one_session(call: Call, orchestrion: Orchestrator, session: str, asked: Map
         call.answer(ended, lambda: [f"{ended['id']} has ended"])
     elif asked["resume"]:
         resumed = orchestrion.resume_session(session)
-        call.answer(resumed, lambda: [output.block(resumed["context"]["text"]).rstrip()])
+        said = [output.plain(resumed["warning"])] if resumed["warning"] else []
+        call.answer(resumed, lambda: [*said, output.block(resumed["context"]["text"]).rstrip()])
     else:
         found = orchestrion.session_detail(session)
         call.answer(found, lambda: session_facts(found))

@@ -76,7 +76,7 @@ class Param:
         if self.choices:
             one["enum"] = list(self.choices)
         whole: dict[str, Any] = {"type": "array", "items": one} if self.kind in ("strings", "objects") else one
-        for key, value in (("minimum", self.least), ("maximum", self.most), ("default", self.default)):
+        for key, value in (("minimum", self.least or None), ("maximum", self.most), ("default", self.default)):
             if value is not None:
                 whole[key] = value
         if self.says:
@@ -214,13 +214,14 @@ _QUERY = (
     _extra("task_id", listed="hidden"),
     _extra("plan", listed="hidden"),
 )
+_NEXT = "continue: names the next task; needs_revision: to review; blocked: summary asks"
 _COMPLETE = (
     _TASK,
     Param("summary", required=True),
     Param("detailed_work", required=True, says="kept whole as an artifact"),
     Param("file_paths", "strings"),
-    Param("artifact_type", choices=ARTIFACTS, default="general"),
-    Param("next_action", choices=NEXT, required=True),
+    Param("artifact_type", choices=ARTIFACTS, default="general", listed="full"),
+    Param("next_action", choices=NEXT, required=True, says=_NEXT),
     Param("legacy_artifacts", "strings", listed="full"),
     _extra("run", listed="core", says="from execute_task"),
     _extra("decisions", "objects", listed="hidden"),
@@ -271,7 +272,7 @@ SUBTASK = Tool(
 TOOLS: tuple[Tool, ...] = (
     Tool(
         "initialize_session",
-        "Start here: opens the project and says what is going on.",
+        "Start here: opens the project, says what is going on.",
         "sessions.initialize",
         (
             Param("working_directory"),
@@ -295,7 +296,7 @@ TOOLS: tuple[Tool, ...] = (
     ),
     Tool(
         "plan_task",
-        "Create a task; it is ready when its dependencies are completed.",
+        "Create a task, ready when its dependencies are completed.",
         "tasks.plan",
         _PLAN,
         listed="core",
@@ -319,7 +320,7 @@ TOOLS: tuple[Tool, ...] = (
     Tool("update_task", "Change a task.", "tasks.update", _UPDATE, effect="change", listed="core"),
     Tool(
         "synthesize_results",
-        "Join the results of a task's subtasks; says what is missing.",
+        "Join the results of subtasks; says what is missing.",
         "work.synthesize",
         (Param("parent_task_id", required=True), _OFFSET),
         again=True,
@@ -362,7 +363,7 @@ TOOLS: tuple[Tool, ...] = (
         ),
         effect="read",
     ),
-    Tool("resume_session", "Go on with an earlier session.", "sessions.resume", (_SESSION,), again=True),
+    Tool("resume_session", "Take over a session and its runs.", "sessions.resume", (_SESSION,), listed="core"),
     Tool(
         "cleanup_sessions",
         "End or remove old sessions.",
@@ -406,7 +407,7 @@ TOOLS: tuple[Tool, ...] = (
     ),
     Tool(
         "recover_context",
-        "What was done, decided and is left, of a task, a session or the project.",
+        "What was done, decided and left, of a task, session or project.",
         "memory.recover",
         (Param("task_id"), Param("session_id"), _extra("handoff", says="text to leave for the next session")),
         listed="core",

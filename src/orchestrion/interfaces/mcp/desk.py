@@ -240,6 +240,14 @@ class ToolCall:
         actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
         return project.as_(project.caller._replace(actor=actor, session=session))
 
+    def warning(self) -> dict[str, str]:
+        """What a client with a conversation of its own should know that acts in another one's session."""
+        named = self.given.get("session")
+        if not named or not self.seat.external or self.tool.effect == "read":
+            return {}
+        said = self.project.session_warning(named) if named.upper() != self.seat.session else ""
+        return {"warning": said} if said else {}
+
     def _session(self, project: Orchestrator) -> str | None:
         """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""
         if self.given.get("session"):

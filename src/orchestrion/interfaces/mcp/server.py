@@ -117,7 +117,8 @@ def answer(
         module, _, name = tool.function.partition(".")
         function = getattr(importlib.import_module(f"orchestrion.interfaces.mcp.tools.{module}"), name)
         call = ToolCall(tool, given, desk, seat, report, f"mcp-{uuid.uuid4().hex[:12]}", caller)
-        return {"success": True, **function(call)}, False
+        warning = call.warning()
+        return {"success": True, **function(call), **warning}, False
     except Exception as problem:  # noqa: BLE001 - the last place where an error can still be put into words
         known = replies.foreseen(problem) or replies.unforeseen(problem, partial(_keep, desk, tool))
         return replies.error(known), True

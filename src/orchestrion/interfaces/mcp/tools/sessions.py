@@ -89,6 +89,7 @@ def _welcome(call: ToolCall, project: Orchestrator, session: Mapping[str, Any], 
     roles = {role["name"]: _task_of(role["role_definition"]) for role in project.roles()}
     active = project.list_tasks(states=["in_progress", "review", "blocked", "failed"], limit=20).as_json("tasks")
     said = project.prime(session=session["id"], budget_tokens=_PRIME // 4)
+    held = [one for one in project.held_by_clients() if one["session"] != session["id"]]
     reply: dict[str, Any] = {
         "status": "session_initialized",
         "session_initialized": True,
@@ -110,6 +111,7 @@ def _welcome(call: ToolCall, project: Orchestrator, session: Mapping[str, Any], 
             "orchestrator_plan_task for each step, with dependencies",
             "orchestrator_execute_task claims one; orchestrator_complete_task reports it",
             "orchestrator_recover_context when you continue earlier work",
+            *(for_tools(one["said"]) for one in held[:3]),
         ],
         "instructions": for_tools(said),
     }
@@ -176,6 +178,7 @@ def resume(call: ToolCall) -> dict[str, Any]:
         **_session(found),
         "status": "active",
         "resumed": True,
+        **({"warning": found["warning"]} if found["warning"] else {}),
         "tasks": found.get("tasks", []),
         "recovery": recovery(context),
     }

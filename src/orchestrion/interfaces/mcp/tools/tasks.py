@@ -360,6 +360,7 @@ def status(call: ToolCall) -> dict[str, Any]:
     found = cases.status()
     offset = given["offset"]
     load = cases.load(completed=COMPLETED if given["include_completed"] else 0, offset=offset)
+    held = {one["run"]: one for one in cases.held_by_clients(100)}
     statuses: dict[str, int] = {}
     for state, count in found["tasks"].items():
         word = vocabulary.STATUS_OF[state]
@@ -385,7 +386,7 @@ def status(call: ToolCall) -> dict[str, Any]:
         },
         "paused_at": found["paused_at"],
         "runs_total": len(found["runs"]),
-        "runs": [_run(run) for run in found["runs"][:RUNS]],
+        "runs": [_run(run) | _held(held.get(run["id"])) for run in found["runs"][:RUNS]],
         "needs_you_total": found["needs_you_total"],
         "needs_you": [{**one, "reason": (one["reason"] or "")[:120]} for one in found["needs_you"][:NEEDS]],
     }
@@ -401,6 +402,12 @@ def status(call: ToolCall) -> dict[str, Any]:
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("id", "task", "agent", "phase", "duration_s")
     return {key: run[key] for key in kept} | {"title": run["title"][:60]}
+
+
+def _held(holder: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Who holds a run that no supervisor looks after, and until when."""
+    kept = ("held_by", "session", "session_seen_at", "lease_until")
+    return {key: holder[key] for key in kept if holder[key]} if holder else {}
 
 
 def _performance(cases: Any) -> dict[str, Any]:

@@ -57,12 +57,15 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
         "dependencies_completed": all(one["met"] for one in hard),
         "dependencies": [_dependency(one) for one in found["dependencies"]],
         "feedback": shortened(found["feedback"], 500, whole),
+        "handoffs": [{**one, "text": shortened(one["text"], 500, whole)} for one in found["handoffs"]],
+        "files_left": found["files"][:20],
         "earlier_failures": [{**one, "error": shortened(one["error"], 200, whole)} for one in found["failures"][:3]],
         "estimated_effort": None if task["effort_min"] is None else f"{task['effort_min']:g} min",
         "brief": whole,
         "next_steps": ["do the work", f"read {whole} for all of the brief", "orchestrator_complete_task"],
     }
-    cut = fitted(reply, ("dependencies", "specialist_prompts", "checks"), ("task_description", "feedback"))
+    lists = ("dependencies", "specialist_prompts", "files_left", "handoffs", "checks")
+    cut = fitted(reply, lists, ("task_description", "feedback"))
     return {**cut, "brief_text": found["brief"]} if call.given.get("include_brief") else cut
 
 
