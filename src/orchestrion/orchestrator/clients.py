@@ -150,9 +150,10 @@ class ClientCases(StartingCases):
             return
         task = name("T", row["id"])
         if waiting:
+            free = f"orchestrion dep rm {name('T', waiting[0])} {task}"
             raise Conflict(
                 f"{task} is awaited by {', '.join(name('T', other) for other in waiting[:20])}; nothing was deleted",
-                hint="remove these dependencies first, or repeat with force",
+                hint=f"`{free}` takes a dependency away; or repeat with force",
                 code="has_dependents",
                 action_taken="blocked",
                 dependent_tasks=[name("T", other) for other in waiting[:50]],

@@ -27,13 +27,13 @@ from orchestrion.store.store import Row
 #: The artifact that holds a report's detailed work.
 DETAIL = "detail"
 _HOW_TO_REPORT = {
-    "ready": "take it up first: orchestrator_execute_task, `orchestrion claim`",
-    "pending": "it waits for others: `orchestrion why`; a parent is completed by its children",
-    "completed": "it was reported before; to do it again, set its status to pending (`orchestrion reopen`)",
-    "review": "it waits for approval: `orchestrion approve`, or set its status to completed",
-    "failed": "set its status to pending to try it again (`orchestrion retry`)",
-    "blocked": "it waits for a decision: `orchestrion why`",
-    "retrying": "it will be tried again by itself: `orchestrion why`",
+    "ready": "take it up first: `orchestrion claim {0}`",
+    "pending": "it waits for others: `orchestrion why {0}`; a parent is completed by its children",
+    "completed": "it was reported before; `orchestrion reopen {0} --reason TEXT` has it done again",
+    "review": "it waits for approval: `orchestrion approve {0}`",
+    "failed": "`orchestrion retry {0}` tries it again",
+    "blocked": "it waits for a decision: `orchestrion why {0}`",
+    "retrying": "it will be tried again by itself: `orchestrion why {0}`",
     "cancelled": "this is final; create a new task",
 }
 
@@ -182,7 +182,7 @@ class TakingCases(AskingCases):
         if row["run"] is None:
             raise Conflict(
                 f"{task} is {row['state']}: nobody holds it, so nobody can report it",
-                hint=_HOW_TO_REPORT.get(row["state"], "look at it again"),
+                hint=_HOW_TO_REPORT.get(row["state"], "look at it again").format(task),
                 code="not_claimed",
                 state=row["state"],
             )

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core.errors import Conflict, InvalidInput
 from orchestrion.core.rights import KEYLESS, Caller
+from orchestrion.interfaces.mcp import advice
 from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ class Desk:
         self.restart: Callable[[Order], object] | None = None
         #: The clients' connections, as a restart sees them; set by whoever serves.
         self.line: Line | None = None
+        #: Which tools its clients are listed; set by whoever serves.
+        self.profile = "full"
         #: Names this server; it keeps its name over restarts.
         self.name = uuid.uuid4().hex[:12]
         #: The last failures of ours, for health: (seconds since 1970, operation, kind).
@@ -239,6 +242,10 @@ class ToolCall:
         own = project.caller.actor.startswith(("run:", KEYLESS))
         actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
         return project.as_(project.caller._replace(actor=actor, session=session))
+
+    def advised(self, text: str) -> str:
+        """A text that advises commands, in what this client was given."""
+        return advice.for_client(text, self.desk.profile)
 
     def warning(self) -> dict[str, str]:
         """What a client with a conversation of its own should know that acts in another one's session."""

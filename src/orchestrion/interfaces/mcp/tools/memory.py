@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.mcp.desk import ToolCall
-from orchestrion.interfaces.mcp.replies import fitted, for_tools, page, shortened
+from orchestrion.interfaces.mcp.replies import fitted, page, shortened
 from orchestrion.interfaces.mcp.tools.sessions import recovery
 
 #: Characters of a path in a reply.
@@ -145,6 +145,6 @@ def recover(call: ToolCall) -> dict[str, Any]:
         left = cases.handoff(task=given["task_id"], session=given["session_id"], text=given["handoff"])
     reply: dict[str, Any] = {"handoff_id": left.get("id")} if left else {}
     if about:
-        return {**reply, "context_of": about.strip(), **recovery(cases.recover(about.strip()), 3600)}
+        return {**reply, "context_of": about.strip(), **recovery(call, cases.recover(about.strip()), 3600)}
     said = cases.prime(session=cases.store.origin.session, budget_tokens=900)
-    return {**reply, "context_of": cases.project.root.name, "text": for_tools(said)}
+    return {**reply, "context_of": cases.project.root.name, "text": call.advised(said)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import NotFound
 from orchestrion.interfaces.mcp.desk import ToolCall
-from orchestrion.interfaces.mcp.replies import fitted, for_tools, page, shortened, size
+from orchestrion.interfaces.mcp.replies import fitted, page, shortened, size
 from orchestrion.interfaces.mcp.tools import shapes
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def _welcome(call: ToolCall, project: Orchestrator, session: Mapping[str, Any], 
             "orchestrator_plan_task for each step, with dependencies",
             "orchestrator_execute_task claims one; orchestrator_complete_task reports it",
             "orchestrator_recover_context when you continue earlier work",
-            *(for_tools(one["said"]) for one in held[:3]),
+            *(call.advised(one["said"]) for one in held[:3]),
         ],
-        "instructions": for_tools(said),
+        "instructions": call.advised(said),
     }
     if not call.seat.external:
         reply["next_steps"].insert(
@@ -180,15 +180,17 @@ def resume(call: ToolCall) -> dict[str, Any]:
         "resumed": True,
         **({"warning": found["warning"]} if found["warning"] else {}),
         "tasks": found.get("tasks", []),
-        "recovery": recovery(context),
+        "recovery": recovery(call, context),
     }
     return fitted(reply, ("tasks",))
 
 
-def recovery(context: Mapping[str, Any], room: int = 2600) -> dict[str, Any]:
+def recovery(call: ToolCall, context: Mapping[str, Any], room: int = 2600) -> dict[str, Any]:
     """What a recovery found, in so many bytes: the facts where they fit, and the text that tells them."""
     lists = {key: value for key, value in context.items() if key != "text" and value not in (None, "", [], {})}
-    shown: dict[str, Any] = {"text": str(context.get("text", "")).encode()[: room // 2].decode("utf-8", "ignore")}
+    lists |= {"next_steps": [call.advised(step) for step in context["next_steps"]]}
+    text = call.advised(context["text"])
+    shown: dict[str, Any] = {"text": text.encode()[: room // 2].decode("utf-8", "ignore")}
     left = []
     for key, value in lists.items():
         if size({**shown, key: value}) <= room:

@@ -50,7 +50,7 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
         "specialist_prompts": [shortened(line, 200, whole) for line in (role["approach"] if role else ())][:6],
         "execution_instructions": [
             f"Report with orchestrator_complete_task, naming the run {run['id']}.",
-            f"orchestrator_heartbeat_run before {run['lease_until']} if it takes longer.",
+            f"It is yours until {run['lease_until']}; this call again, or naming {run['id']} in another, renews that.",
         ],
         "checks": task["checks"],
         "context": task["context"] if len(str(task["context"])) < 600 else {"left_out": "too long; see the task"},
