@@ -184,15 +184,20 @@ def listing(tx: Transaction, *, include_ended: bool, limit: int, offset: int = 0
 
 
 def clean_up(tx: Transaction, kind: str, older_than_days: float, *, dry_run: bool) -> Cleaned:
-    """Ends active sessions that nobody saw for so long; removes ended ones of which nothing is remembered."""
+    """Ends active sessions that nobody saw for so long; removes ended ones of which nothing is remembered.
+
+    The session from which the call comes goes on in any case.
+    """
     check_choice("kind", kind, CLEAN_UPS)
     check_number("older_than_days", older_than_days, 0, 36_500)
     age = {"age_ms": int(older_than_days * DAY_MS), "by_start": 1 if kind == "old" else 0}
-    ended = [] if kind == "completed" else [int(row["id"]) for row in tx.all("sessions_to_end", **age)]
+    own = current(tx)
+    silent = [] if kind == "completed" else [row for row in tx.all("sessions_to_end", **age) if row["id"] != own]
+    ended = [int(row["id"]) for row in silent]
     removed = [] if kind == "orphaned" else [int(row["id"]) for row in tx.all("sessions_to_remove", **age)]
     if not dry_run:
-        for session in ended:
-            end(tx, session, "nobody was seen any more")
+        for row in silent:
+            end(tx, int(row["id"]), f"ended by a clean-up; last seen {iso(row['seen_at'])}")
         tx.each("remove_session", [{"id": session} for session in removed])
     return Cleaned(ended, removed)
 

@@ -60,6 +60,12 @@ class TakingCases(AskingCases):
             claimed = self.claim(task)
         except NothingReady as refused:
             raise self._why_not_ready(task, refused) from refused
+        except AlreadyTaken:
+            # Perhaps by another call of the same client, at the same moment.
+            held = self._held_by_caller(task, None)
+            if held is None:
+                raise
+            return self._taken(task, held, again=True)
         return self._taken(task, claimed["run"], again=False, brief=claimed["brief"])
 
     def take_next(

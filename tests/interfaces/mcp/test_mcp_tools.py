@@ -319,6 +319,45 @@ def test_a_named_check_of_the_project_is_run(peer: InProcess, site: Site) -> Non
     assert peer.progress[0][2] == "verifying files and running checks"
 
 
+def test_two_calls_at_once_of_one_session_take_a_task_up_together(
+    peer: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrion.orchestrator import Orchestrator
+
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    before = Orchestrator._held_by_caller
+    looked: list[str] = []
+
+    def late(cases: Orchestrator, one: str, named: str | None) -> str | None:
+        looked.append(one)
+        return None if len(looked) == 1 else before(cases, one, named)
+
+    monkeypatch.setattr(Orchestrator, "_held_by_caller", late)
+    second = peer.call("execute_task", task_id=task)
+    assert (second["run"], second["again"]) == (run, True)
+
+
+def test_what_no_parameter_sets_can_be_cleared_too(peer: InProcess, site: Site) -> None:
+    values = {"agent": "command", "needs": ("gpu",), "setup": "true", "timeout_s": 60.0, "metadata": {"a": 1}}
+    with site.open() as cases:
+        task = cases.add("One", **values).as_json()["id"]
+        names = ["agent", "needs", "setup", "timeout", "metadata"]
+        cleared = peer.call("update_task", task_id=task, clear=names)
+        assert cleared["changes_applied"] == sorted(names)
+        shown = cases.show(task)
+    assert not any(shown[field] for field in values)
+
+
+def test_a_clean_up_leaves_the_session_that_asks_for_it(peer: InProcess, site: Site) -> None:
+    peer.call("initialize_session")
+    with site.open() as cases:
+        idle = cases.start_session("idle")["id"]
+    cleaned = peer.call("cleanup_sessions", cleanup_type="orphaned", older_than_days=0, dry_run=False)
+    assert cleaned["ended"] == [idle]
+    assert "last seen 20" in peer.call("session_status", session_id=idle)["summary"]
+
+
 def other_client(site: Site) -> InProcess:
     """A second client, of another name, in a process of its own as far as anybody can tell."""
     one = InProcess(site)

@@ -166,7 +166,7 @@ _PLAN = (
     _extra("plan", listed="hidden"),
     _extra("key", listed="hidden"),
 )
-#: Parameters of update_task that a task can be without -> the field that ``clear`` empties.
+#: What a task can be without, as clients call it -> the field that ``clear`` empties.
 CLEARED: Mapping[str, str] = {
     "description": "description",
     "specialist_type": "role",
@@ -176,6 +176,11 @@ CLEARED: Mapping[str, str] = {
     "checks": "checks",
     "tags": "tags",
     "run_command": "command",
+    "agent": "agent",
+    "needs": "needs",
+    "setup": "setup",
+    "timeout": "timeout_s",
+    "metadata": "metadata",
 }
 _UPDATE = (
     _TASK,

@@ -21,8 +21,8 @@ asks for ends with `has_more` and `next_offset`: the same call with that `offset
 `error` with `code`, `message`, `hint` and `details`; for a wrong parameter `details.problems` names each with the
 values that would have been right. Where a list of texts is taken, a single text is too.
 
-What a text advises is a tool of the client's profile (`orchestrator_execute_task(task_id=T4)`), the address of a resource,
-or, where there is neither, a command for a terminal.
+What a text advises is a tool of the client's profile (`orchestrator_execute_task(task_id=T4)`), the address of a
+resource, or, where there is neither, a command for a terminal.
 
 A client that asks for progress is told how far a report or a start is. Where the client lets a server ask its user
 (elicitation), deleting a task that others wait for asks; elsewhere it is refused until it is repeated with `force`.

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.model import iso, moment
+from orchestrion.core.model import check_moment, iso, moment
 from orchestrion.interfaces.mcp import catalogue, vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, page
@@ -66,10 +66,12 @@ def _time(name: str, text: str | None) -> int | None:
     if text is None or not text.strip():
         return None
     try:
-        return moment(text)
+        at = moment(text)
     except InvalidInput as problem:
         problem.message = f"{name}: {problem.message}"
         raise
+    check_moment(name, at)
+    return at
 
 
 def plan_breakdown(call: ToolCall) -> dict[str, Any]:
@@ -256,8 +258,14 @@ def update(call: ToolCall) -> dict[str, Any]:
     goal = "review" if given["status"] == "active" else given["status"]
     more, fewer = given["add_dependencies"] or (), given["remove_dependencies"] or ()
     changed = []
+    if not (goal or fields or more or fewer):
+        raise InvalidInput(
+            "nothing to change was named",
+            hint=f"name a field and its new value, or in clear what is to be emptied: {', '.join(catalogue.CLEARED)}",
+            code="nothing_to_change",
+        )
     ended = _run_of(call, task) if goal == "cancelled" else {}
-    if goal or fields or not (more or fewer):
+    if goal or fields:
         changed = call.cases.change(task, fields, goal, reason=given["reason"] or "", run=given["run"])
     for other in more:
         call.cases.add_dependency(task, other)
@@ -294,7 +302,7 @@ def _changes(call: ToolCall) -> dict[str, Any]:
         "command": given["run_command"],
     }
     clear = given["clear"] or ()
-    if both := [one for one in clear if values[catalogue.CLEARED[one]] is not None]:
+    if both := [one for one in clear if values.get(catalogue.CLEARED[one]) is not None]:
         raise InvalidInput(
             f"{', '.join(both)}: a new value, and named in clear", hint="give one of the two", code="invalid_parameters"
         )

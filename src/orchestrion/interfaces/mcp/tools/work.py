@@ -60,7 +60,7 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
         "handoffs": [{**one, "text": shortened(one["text"], 500, whole)} for one in found["handoffs"]],
         "files_left": found["files"][:20],
         "earlier_failures": [{**one, "error": shortened(one["error"], 200, whole)} for one in found["failures"][:3]],
-        "estimated_effort": None if task["effort_min"] is None else f"{task['effort_min']:g} min",
+        "estimated_effort": None if task["effort_min"] is None else f"{task['effort_min']:.10g} min",
         "brief": whole,
         "next_steps": ["do the work", f"read {whole} for all of the brief", "orchestrator_complete_task"],
     }
