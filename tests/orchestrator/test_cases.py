@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -208,6 +209,19 @@ def test_killing_and_cancelling(orchestrion: Orchestrator) -> None:
     assert orchestrion.cancel("T1", "not wanted", dependents="cancel").state == "cancelled"
     assert orchestrion.run(again).row["state"] == "killed"
     assert states(orchestrion) == {"T1": "cancelled", "T2": "cancelled"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"due_at": "2027-01-01"}, {"priority": "5"}, {"effort_min": "2h"}, {"context": {"n": float("inf")}}],
+)
+def test_a_value_of_another_kind_is_refused_in_words(orchestrion: Orchestrator, value: Any) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        orchestrion.add("One", **value)
+    assert refused.value.code.startswith("invalid_")
+    orchestrion.add("Two")
+    with pytest.raises(InvalidInput):
+        orchestrion.update("T1", **value)
 
 
 def test_the_shape_of_the_graph(orchestrion: Orchestrator) -> None:

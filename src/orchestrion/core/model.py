@@ -22,7 +22,9 @@ from orchestrion.core.values import (
     TITLE_LIMIT,
     check_choice,
     check_command,
+    check_data,
     check_list,
+    check_moment,
     check_number,
     check_plan_name,
     check_text,
@@ -52,7 +54,9 @@ __all__ = [
     "Wait",
     "check_choice",
     "check_command",
+    "check_data",
     "check_list",
+    "check_moment",
     "check_number",
     "check_plan_name",
     "check_text",
@@ -141,7 +145,7 @@ class NewTask:
         check_number("retry_delay", self.retry_delay_s, 0, 86_400)
         check_number("timeout", self.timeout_s, 0.001, 604_800)
         check_number("effort", self.effort_min, 0, 10_000_000)
-        check_number("due_at", self.due_at, 0, LAST_MOMENT)
+        check_moment("due_at", self.due_at)
         check_choice("complexity", self.complexity, COMPLEXITIES)
         check_choice("merge", self.merge, ("auto", "none"))
         for what, word in (("role", self.role), ("agent", self.agent), ("key", self.key or "")):
@@ -154,6 +158,8 @@ class NewTask:
         check_list("check", self.checks)
         for command in (self.command, self.setup, *self.checks):
             check_command(command)
+        for what, data in (("context", self.context), ("metadata", self.metadata)):
+            check_data(what, data)
         for wait in self.waits:
             check_choice("kind", wait.kind, DEPENDENCY_KINDS)
         for gate in self.gates:

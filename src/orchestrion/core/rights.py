@@ -83,12 +83,12 @@ _TABLE: dict[tuple[Role, InRun], str] = {
     ("read", "free"): """
         adr alerts all_runs artifact ask board brief_of brief_of_task budgets began checks_of completed_above debug
         decision decisions diff doctor ended_elsewhere events family files_of finished_plans gate graph health
-        health_of last_event last_handoff limits_in_force list_runs list_sessions list_tasks load log log_lines log_page
-        log_tail
+        health_of held_by_clients last_event last_handoff limits_in_force list_runs list_sessions list_tasks load log
+        log_lines log_page log_tail
         maintenance_history measures messages_to metric_events overlaps overview permissions prime ready recover
         recover_stream refuse_idle role_name roles run run_detail run_diff schema search service_levels session_detail
-        settings_in_force show slots stats status task task_files timeline to_record touched_files trend
-        unlanded_plans versioned why work_not_here
+        session_warning settings_in_force show slots stats status task task_files timeline to_record touched_files
+        trend unlanded_plans versioned why work_not_here
     """,
     ("operate", "free"): "change_decision start_session verify",
     ("operate", "own"): """
@@ -96,7 +96,7 @@ _TABLE: dict[tuple[Role, InRun], str] = {
     """,
     ("operate", "adds"): "add apply",
     ("operate", "closed"): """
-        add_dependency add_gate allow approve archive begin_request cancel change claim clean_up_run
+        add_dependency add_gate allow approve archive begin_request cancel cancel_all change claim clean_up_run
         clean_up_sessions discard drop_artifacts end_session export_decisions finish_request give_up_request
         kill maintain message move open_gate refuse reject remove_dependency reopen resume_session retry
         run_role start_run take_next update waive_dependency written

@@ -90,6 +90,28 @@ def stored_json(row: Mapping[str, Any], column: str, thing: str) -> Any:
     return value
 
 
+def check_moment(what: str, at: int | None) -> None:
+    """Refuses what is no moment in milliseconds of the years 1970 to 9999; None is not checked."""
+    if at is not None and not (isinstance(at, int | float) and 0 <= at <= LAST_MOMENT):
+        raise InvalidInput(
+            f"{what} must be a time from 1970-01-01 to 9999-12-31" + (f", not {at!r}" if isinstance(at, str) else ""),
+            hint="write ISO 8601, for example 2026-11-20T18:00:00Z; Python takes milliseconds since 1970",
+            code=f"invalid_{what}",
+        )
+
+
+def check_data(what: str, data: Any) -> None:
+    """Refuses free data with a number that JSON has not."""
+    try:
+        json.dumps(data, allow_nan=False, default=str)
+    except ValueError as problem:
+        raise InvalidInput(
+            f"the {what} has a number that JSON has not (NaN or infinity)",
+            hint="leave it out, or write it as a text",
+            code=f"invalid_{what}",
+        ) from problem
+
+
 def check_title(title: str) -> None:
     """Refuses a title that is empty, too long, or not one line of printable text."""
     if not title.strip():
@@ -165,7 +187,7 @@ def check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
     """Refuses a value that is not one of ``allowed``, and names them."""
     if value not in allowed:
         raise InvalidInput(
-            f"{str(value)[:60]!r} is not a {what}",
+            f"unknown {what} {str(value)[:60]!r}",
             hint=f"one of: {', '.join(allowed)}",
             code=f"invalid_{what}",
             allowed=list(allowed),
@@ -173,10 +195,11 @@ def check_choice(what: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def check_number(what: str, value: float | None, low: float, high: float) -> None:
-    """Refuses a number outside ``low`` to ``high`` (NaN included); None is not checked."""
-    if value is not None and not low <= value <= high:
+    """Refuses a number outside ``low`` to ``high`` (NaN included), and what is none; None is not checked."""
+    is_number = isinstance(value, int | float)
+    if value is not None and not (is_number and low <= value <= high):
         raise InvalidInput(
-            f"{what} must be from {low:g} to {high:g}, not {value}",
+            f"{what} must be {'' if is_number else 'a number '}from {low:g} to {high:g}, not {value!r}",
             hint=f"the least is {low:g}, the most {high:g}",
             code=f"invalid_{what}",
         )

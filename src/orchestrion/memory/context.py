@@ -70,7 +70,7 @@ def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tu
             role=_role(root, row["role"]),
             place=_place(tx, row, above),
             results=_results(tx, edges),
-            handoffs=_handoffs(tx, row),
+            handoffs=handoffs_for(tx, row),
             replies=_replies(edges),
             decisions=tuple(DecisionText(name("D", d["number"]), d["title"], d["decision"]) for d in decided),
             files=_files(tx, row, before, decided),
@@ -142,7 +142,7 @@ def _artifacts(tx: Transaction, task: int, *, whole: bool) -> tuple[ArtifactText
     return tuple(ArtifactText(name("A", r["id"]), r["name"], r["text"], r["length"], r["size"]) for r in rows)
 
 
-def _handoffs(tx: Transaction, row: Row) -> tuple[Handover, ...]:
+def handoffs_for(tx: Transaction, row: Row) -> tuple[Handover, ...]:
     """What was said last about the task, and about each work stream that it is of."""
     tags = stored_json(row, "tags", name("T", row["id"]))[:_STREAMS]
     asked = [("this task", {"task": row["id"]}), *((f"work stream {tag}", {"tag": tag}) for tag in tags)]
@@ -195,8 +195,8 @@ def _decisions(tx: Transaction, row: Row, near: Sequence[int]) -> list[Row]:
 
 
 def _files(tx: Transaction, row: Row, before: Sequence[int], decided: Sequence[Row]) -> tuple[str, ...]:
-    """What the tasks before this one changed, what it names itself, and what decisions are about."""
-    found: dict[str, str] = {}
+    """What was recorded for it before, what the tasks before it changed, what it names, what decisions are about."""
+    found = {file["path"]: f"{file['path']} ({file['op']} by {_by(file)})" for file in left_files(tx, row["id"])}
     for other in before:
         for file in tx.all("list_files", task=other, limit=FILES_NAMED):
             found.setdefault(file["path"], f"{file['path']} ({file['op']} by {name('T', other)})")
@@ -206,6 +206,15 @@ def _files(tx: Transaction, row: Row, before: Sequence[int], decided: Sequence[R
         for path in stored_json(one, "files", name("D", one["number"])):
             found.setdefault(path, f"{path} ({name('D', one['number'])})")
     return tuple(found.values())[:FILES_NAMED]
+
+
+def left_files(tx: Transaction, task: int) -> list[Row]:
+    """What earlier attempts at a task, or whoever else worked on it, recorded as changed."""
+    return tx.all("list_files", task=task, limit=FILES_NAMED)
+
+
+def _by(file: Row) -> str:
+    return name("R", file["run"]) if file["run"] else _who(file)
 
 
 def _named_files(tx: Transaction, row: Row) -> list[Row]:

@@ -208,7 +208,7 @@ def one(tx: Transaction, number: int) -> Row:
 
 
 def listing(
-    tx: Transaction, *, limit: int, before: int | None = None, text: str | None = None, **wanted: Any
+    tx: Transaction, *, limit: int, before: int | None = None, offset: int = 0, text: str | None = None, **wanted: Any
 ) -> tuple[list[Row], int]:
     """Decisions, newest first, and how many there are in all.
 
@@ -219,9 +219,8 @@ def listing(
         given["ids"] = [thing for _, thing in words.find(tx, text, kinds=["D"], limit=words.MOST)]
     if "file" in given:
         given["file"] = json.dumps(given["file"], ensure_ascii=False)
-    return tx.all("list_decisions", before=before, limit=limit, **given), int(
-        tx.the("count_decisions", **given)["total"]
-    )
+    rows = tx.all("list_decisions", before=before, limit=limit, offset=offset or None, **given)
+    return rows, int(tx.the("count_decisions", **given)["total"])
 
 
 def as_json(row: Row) -> dict[str, Any]:

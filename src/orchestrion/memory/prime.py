@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from orchestrion.core.model import check_number, name
+from orchestrion.memory import sessions
 from orchestrion.memory.brief import BYTES_PER_TOKEN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -21,8 +22,8 @@ TOKENS, LEAST, MOST = 1_500, 200, 100_000
 _NAMED = 8
 #: Bytes of a line.
 _LINE = 240
-#: Bytes of a handoff, and of the project's name.
-_HANDOFF, _NAME = 1_600, 80
+#: Bytes of a handoff, of the project's name, and of the title of a task that somebody holds.
+_HANDOFF, _NAME, _TITLE = 1_600, 80, 120
 #: So many plans are named, and commands to go on with.
 _PLANS, _WAYS = 5, 3
 _STATES = ("ready", "in_progress", "review", "blocked", "failed", "retrying", "pending", "completed", "cancelled")
@@ -160,7 +161,13 @@ def _parts(
     )
     return [
         _last_handoff(tx, tag) if wanted.handoff else _Part("", []),
-        _named("## Running", tx.all("running_now", tag=tag, limit=_NAMED), _run, counts.get("in_progress", 0), "runs"),
+        _named(
+            "## Running",
+            tx.all("running_now", tag=tag, limit=_NAMED),
+            lambda row: _run(tx, row, wanted.session),
+            counts.get("in_progress", 0),
+            "runs",
+        ),
         _named("## Needs a person", need, _need, awaited, "status"),
         _named("## Ready next", ready, _ready, may_be_claimed, _ready_command(wanted)),
         _named(
@@ -184,12 +191,21 @@ def _named(heading: str, rows: list[Row], say: Callable[[Row], str], total: int,
     return _Part(heading, [say(row) for row in rows], total, f"orchestrion {command}")
 
 
-def _run(row: Row) -> str:
+def _run(tx: Transaction, row: Row, session: int | None) -> str:
     minutes = max(0, row["now"] - (row["started_at"] or row["now"])) // 60_000
     who = (row["agent"] or "an agent") if row["supervised"] else row["agent"] or "a client"
     is_gone = row["lease_until"] <= row["now"]
     how = row["phase"] if row["supervised"] else "not heard of; the next claim frees it" if is_gone else "holds it"
-    return line(f"- {name('R', row['id'])} {name('T', row['task'])} {row['title']}", f"({who}, {how}, {minutes} min)")
+    told = f"({who}, {how}, {minutes} min{'' if is_gone else _of_session(tx, row, session)})"
+    return line(f"- {name('R', row['id'])} {name('T', row['task'])} {cut(row['title'], _TITLE)}", told)
+
+
+def _of_session(tx: Transaction, row: Row, session: int | None) -> str:
+    """When the session that holds a run was seen, and how another one takes its place."""
+    holder = None if row["supervised"] else sessions.holder(tx, row)
+    if holder is None or holder.session in (None, session and name("S", session)):
+        return ""
+    return f"; {holder.session} was {holder.seen()}: `orchestrion sessions {holder.session} --resume` takes over"
 
 
 def _need(row: Row) -> str:

@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from orchestrion.core.model import name
 from orchestrion.core.states import TaskState
 from orchestrion.core.values import stored_json
-from orchestrion.memory import decisions, files
+from orchestrion.memory import decisions, files, sessions
 from orchestrion.memory.prime import cut, line
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -74,7 +74,7 @@ def of_session(tx: Transaction, session: Row, checked: Checked) -> dict[str, Any
         "decisions_total": total,
         **_of_tasks(tasks, int(tx.the("count_tasks_of_session", session=called)["total"])),
         "risks": [risk for row in tasks for risk in _dangers(row)][:NAMED] + _broken(checked) + _foreseen(held),
-        "next_steps": [*_mend(checked), *_steps(tasks)] or [_ANYTHING],
+        "next_steps": [*_mend(checked), *_steps(tx, tasks)] or [_ANYTHING],
     }
     return {**found, "text": as_text(found)}
 
@@ -84,6 +84,7 @@ def of_stream(tx: Transaction, tag: str, checked: Checked) -> dict[str, Any]:
     counts = {row["state"]: int(row["total"]) for row in tx.all("states_of_tag", tag=tag)}
     tasks = [tx.the("task", id=row["id"]) for row in tx.all("tasks_of_stream", tag=tag, limit=NAMED)]
     held, total = decisions.listing(tx, tag=tag, limit=NAMED)
+    waiting = [row for row in tasks if row["state"] != "ready"]
     take = [f"`orchestrion claim --tag {tag}` takes the next of its tasks, with its brief"] if "ready" in counts else []
     found = {
         "id": tag,
@@ -97,7 +98,7 @@ def of_stream(tx: Transaction, tag: str, checked: Checked) -> dict[str, Any]:
         "decisions_total": total,
         **_of_tasks(tasks, sum(counts.values())),
         "risks": [risk for row in tasks for risk in _dangers(row)][:NAMED] + _broken(checked) + _foreseen(held),
-        "next_steps": [*_mend(checked), *take, *_steps(row for row in tasks if row["state"] != "ready")] or [_ANYTHING],
+        "next_steps": [*_mend(checked), *take, *_steps(tx, waiting)] or [_ANYTHING],
     }
     return {**found, "text": as_text(found)}
 
@@ -123,8 +124,8 @@ def _of_tasks(tasks: Sequence[Row], total: int) -> dict[str, Any]:
     return {"approaches": approaches, "approaches_total": total}
 
 
-def _steps(tasks: Iterable[Row]) -> list[str]:
-    return [step for row in tasks if (step := _step(row))][:NAMED]
+def _steps(tx: Transaction, tasks: Iterable[Row]) -> list[str]:
+    return [step for row in tasks if (step := _step(tx, row))][:NAMED]
 
 
 def _before(tx: Transaction, task: int) -> list[int]:
@@ -207,7 +208,7 @@ def _foreseen(held: Iterable[Row]) -> list[str]:
 
 
 def _next_steps(tx: Transaction, task: Row, checked: Checked) -> list[str]:
-    steps = [*_mend(checked), *filter(None, [_step(task)])]
+    steps = [*_mend(checked), *filter(None, [_step(tx, task)])]
     if task["state"] == "completed":
         waiting = [tx.the("task", id=row["id"]) for row in tx.all("dependents", ids=[task["id"]])[:NAMED]]
         ready = [
@@ -225,10 +226,12 @@ def _mend(checked: Checked) -> list[str]:
     return [line("look at what is not as it was recorded:", named)] if wrong else []
 
 
-def _step(task: Row) -> str:
+def _step(tx: Transaction, task: Row) -> str:
     """What to do with a task that is not done; empty for one that is."""
     called = name("T", task["id"])
     run = name("R", task["run"]) if task["run"] else ""
+    if task["run"] and not (row := tx.the("run", id=task["run"]))["supervised"]:
+        return f"{sessions.holder(tx, row).said()}; go on from its files (`orchestrion show {run}`)"
     return {
         "ready": f"`orchestrion claim {called}` takes it, with its brief",
         "in_progress": f"{run} works on it: `orchestrion show {run}`; when it is over, go on from its files",

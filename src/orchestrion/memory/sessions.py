@@ -19,6 +19,8 @@ from orchestrion.store.store import Row
 #: by when they were seen last, both by when they began.
 CLEAN_UPS = ("completed", "orphaned", "all", "old")
 DAY_MS = 86_400_000
+#: A session that was seen within this time may have its client still: the servers of clients say so once a minute.
+ALIVE_MS = 120_000
 #: Letters of a session's name, client and folder at most.
 _LONGEST = 4096
 _NAME = re.compile(r"[Ss]([1-9][0-9]{0,17})")
@@ -29,6 +31,52 @@ class Cleaned(NamedTuple):
 
     ended: list[int]
     removed: list[int]
+
+
+class Holder(NamedTuple):
+    """A client that holds a task: alive or gone, nobody knows, but when it was seen is known."""
+
+    #: As ``R3``, and ``T2``.
+    run: str
+    task: str
+    actor: str
+    #: As ``S1``; None: it has none.
+    session: str | None
+    #: Milliseconds, all of them.
+    seen_at: int | None
+    lease_until: int
+    now: int
+
+    def seen(self) -> str:
+        """How long ago its session was seen, in words; empty: it has none."""
+        return f"seen {_ago(self.now - self.seen_at)}" if self.seen_at is not None else ""
+
+    def said(self) -> str:
+        """All of it in words, with how somebody else goes on."""
+        over = self.lease_until <= self.now
+        lease = f"its lease {'ended' if over else 'ends'} at {iso(self.lease_until)}"
+        take = f"`orchestrion claim {self.task}` takes {self.task}{'' if over else ' then'}"
+        resume = f"`orchestrion sessions {self.session} --resume` goes on with it" if self.session else ""
+        who = ", ".join(filter(None, [f"{self.run} of {self.task} is held by {self.actor}", self.seen(), lease]))
+        return f"{who}: {'; '.join(filter(None, [resume, take]))}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as every door shows it."""
+        return {
+            "run": self.run,
+            "task": self.task,
+            "held_by": self.actor,
+            "session": self.session,
+            "session_seen_at": iso(self.seen_at),
+            "lease_until": iso(self.lease_until),
+            "lease_ended": self.lease_until <= self.now,
+            "said": self.said(),
+        }
+
+
+def _ago(ms: int) -> str:
+    seconds = max(0, ms) // 1000
+    return f"{seconds} s ago" if seconds < 120 else f"{seconds // 60} min ago"
 
 
 def begin(
@@ -59,6 +107,17 @@ def go_on(tx: Transaction, session: int) -> Row:
     if before["state"] == "ended":
         tx.event("session.resumed", data={"session": name("S", session)})
     return of(tx, session)
+
+
+def warning(tx: Transaction, session: int) -> str:
+    """What to know before working in a session of a client that was seen a moment ago; empty: nobody else is there."""
+    row = of(tx, session)
+    since = tx.the("clock")["now"] - row["seen_at"]
+    is_own = current(tx) == session
+    if is_own or not row["external"] or row["state"] != "active" or since > ALIVE_MS:
+        return ""
+    who = f"{row['client'] or 'a client'} ({row['external']})"
+    return f"{name('S', session)} was seen {_ago(since)} by {who}, which may be at work in it still"
 
 
 def current(tx: Transaction) -> int | None:
@@ -96,22 +155,49 @@ def of(tx: Transaction, session: int) -> Row:
     return row
 
 
-def listing(tx: Transaction, *, include_ended: bool, limit: int) -> tuple[list[Row], int]:
+def session_of(run: Row) -> str | None:
+    """The session of the client that holds a run, as ``S3``; None: it has none, or a supervisor looks after the run."""
+    conversation = str(run["actor"]).partition("/")[2]
+    return conversation if not run["supervised"] and _NAME.fullmatch(conversation) else None
+
+
+def holder(tx: Transaction, run: Row) -> Holder:
+    """Who holds a run that a client took, and when they were seen last."""
+    called = session_of(run)
+    row = tx.one("session", id=int(called[1:])) if called else None
+    return Holder(
+        run=name("R", run["id"]),
+        task=name("T", run["task"]),
+        actor=run["actor"],
+        session=called if row else None,
+        seen_at=row["seen_at"] if row else None,
+        lease_until=run["lease_until"],
+        now=run["now"],
+    )
+
+
+def listing(tx: Transaction, *, include_ended: bool, limit: int, offset: int = 0) -> tuple[list[Row], int]:
     """Sessions, those seen last first, and how many there are."""
     state = None if include_ended else "active"
-    return tx.all("list_sessions", state=state, limit=limit), int(tx.the("count_sessions", state=state)["total"])
+    rows = tx.all("list_sessions", state=state, limit=limit, offset=offset or None)
+    return rows, int(tx.the("count_sessions", state=state)["total"])
 
 
 def clean_up(tx: Transaction, kind: str, older_than_days: float, *, dry_run: bool) -> Cleaned:
-    """Ends active sessions that nobody saw for so long; removes ended ones of which nothing is remembered."""
+    """Ends active sessions that nobody saw for so long; removes ended ones of which nothing is remembered.
+
+    The session from which the call comes goes on in any case.
+    """
     check_choice("kind", kind, CLEAN_UPS)
     check_number("older_than_days", older_than_days, 0, 36_500)
     age = {"age_ms": int(older_than_days * DAY_MS), "by_start": 1 if kind == "old" else 0}
-    ended = [] if kind == "completed" else [int(row["id"]) for row in tx.all("sessions_to_end", **age)]
+    own = current(tx)
+    silent = [] if kind == "completed" else [row for row in tx.all("sessions_to_end", **age) if row["id"] != own]
+    ended = [int(row["id"]) for row in silent]
     removed = [] if kind == "orphaned" else [int(row["id"]) for row in tx.all("sessions_to_remove", **age)]
     if not dry_run:
-        for session in ended:
-            end(tx, session, "nobody was seen any more")
+        for row in silent:
+            end(tx, int(row["id"]), f"ended by a clean-up; last seen {iso(row['seen_at'])}")
         tx.each("remove_session", [{"id": session} for session in removed])
     return Cleaned(ended, removed)
 

@@ -137,8 +137,9 @@ class ClientCases(StartingCases):
         warnings = [] if archive_instead else ["it has children or runs: their history stays, so it was archived"]
         found = self.task(task).state
         if found not in SETTLED_TASK:
-            self.cancel(task, "deleted by a client")
+            cancelled = self.cancel_all(task, "deleted by a client")
             warnings.append(f"it was {found} and was cancelled first")
+            warnings += [f"that ended {one['run']} of {one['holder']}" for one in cancelled.ended[:20]]
         self.archive(task)
         if waiting:
             warnings.append("tasks that wait for it are blocked now")
@@ -149,9 +150,10 @@ class ClientCases(StartingCases):
             return
         task = name("T", row["id"])
         if waiting:
+            free = f"orchestrion dep rm {name('T', waiting[0])} {task}"
             raise Conflict(
                 f"{task} is awaited by {', '.join(name('T', other) for other in waiting[:20])}; nothing was deleted",
-                hint="remove these dependencies first, or repeat with force",
+                hint=f"`{free}` takes a dependency away; or repeat with force",
                 code="has_dependents",
                 action_taken="blocked",
                 dependent_tasks=[name("T", other) for other in waiting[:50]],

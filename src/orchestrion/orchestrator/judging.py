@@ -19,6 +19,15 @@ if TYPE_CHECKING:
 _ABOUT = {"run": "R", "task": "T", "parent": "T"}
 #: Its plans wait for a person's approval, whatever a project's file of it says.
 _NEVER_ADDS = "planner"
+#: Use cases whose names say little -> what is said of them.
+_SAID = {
+    "take_up": "taking a task up",
+    "take_next": "taking the next task",
+    "discard": "deleting a task",
+    "cancel_all": "cancelling a task",
+    "change": "changing a task",
+    "provide_key": "making the server's key",
+}
 #: ``judged``: whether a use case is going on in this thread.
 _going_on = threading.local()
 
@@ -57,7 +66,7 @@ def judge(opened: Opened, action: str, about: Mapping[str, str]) -> None:
     refuse_less(caller, right.role)
     if caller.run is None or right.in_run == "free":
         return
-    what = action.replace("_", " ")
+    what = _SAID.get(action, action.replace("_", " "))
     if right.in_run == "closed":
         raise not_for_runs(caller.run, what)
     row = opened.store.read(lambda tx: tx.one("run", id=number(str(caller.run), "R")))

@@ -53,10 +53,10 @@ class MemoryCases(ExamineCases):
         one = number(session, "S")
         return self.store.write(lambda tx: sessions.as_json(sessions.end(tx, one, summary)))
 
-    def list_sessions(self, include_ended: bool = False, limit: int = 10) -> dict[str, Any]:
+    def list_sessions(self, include_ended: bool = False, limit: int = 10, offset: int = 0) -> dict[str, Any]:
         """Sessions, those seen last first: ``sessions``, ``total``."""
         rows, total = self.store.read(
-            lambda tx: sessions.listing(tx, include_ended=include_ended, limit=bounded(limit))
+            lambda tx: sessions.listing(tx, include_ended=include_ended, limit=bounded(limit), offset=offset)
         )
         return {"sessions": [sessions.as_json(row) for row in rows], "total": total}
 
@@ -84,10 +84,31 @@ class MemoryCases(ExamineCases):
         return self.store.read(read)
 
     def resume_session(self, session: str) -> dict[str, Any]:
-        """The session goes on: its detail, and ``context`` to recover by. Raises NotFound."""
+        """The session goes on: its detail, ``context`` to recover by, and a ``warning`` if another client may be at
+        work in it. Raises NotFound.
+        """
         one = number(session, "S")
-        self.store.write(lambda tx: sessions.go_on(tx, one))
-        return {**self.session_detail(session), "context": self.recover(session)}
+
+        def resume(tx: Transaction) -> str:
+            warning = sessions.warning(tx, one)
+            sessions.go_on(tx, one)
+            return warning
+
+        warning = self.store.write(resume)
+        return {**self.session_detail(session), "warning": warning, "context": self.recover(session)}
+
+    def session_warning(self, session: str) -> str:
+        """What to know before working in a session that another client may be at work in; empty: nothing."""
+        return self.store.read(lambda tx: sessions.warning(tx, number(session, "S")))
+
+    def held_by_clients(self, limit: int = 20) -> list[dict[str, Any]]:
+        """Who holds a task, the newest claim first: the run, the session and when it was seen, and how to go on."""
+
+        def read(tx: Transaction) -> list[dict[str, Any]]:
+            rows = tx.all("running_now", supervised=0, limit=bounded(limit))
+            return [sessions.holder(tx, row).as_json() for row in rows]
+
+        return self.store.read(read)
 
     def clean_up_sessions(
         self, kind: str = "completed", older_than_days: float = 7, dry_run: bool = True
@@ -171,6 +192,7 @@ class MemoryCases(ExamineCases):
         session: str | None = None,
         limit: int = 20,
         cursor: str | None = None,
+        offset: int = 0,
     ) -> dict[str, Any]:
         """Decisions, newest first, that have all that is asked for: ``decisions``, ``total``, ``next_cursor``.
 
@@ -195,7 +217,7 @@ class MemoryCases(ExamineCases):
                 _task(tx, number(task, "T"))
             if session:
                 sessions.of(tx, number(session, "S"))
-            return decisions.listing(tx, limit=bound + 1, before=before, text=text, **wanted)
+            return decisions.listing(tx, limit=bound + 1, before=before, offset=offset, text=text, **wanted)
 
         rows, total = self.store.read(read)
         return {
@@ -258,7 +280,13 @@ class MemoryCases(ExamineCases):
         return _shown({"task": task.upper()}, [files.as_json(row) for row in rows])
 
     def verify(
-        self, task: str | None = None, session: str | None = None, *, run: str | None = None, tag: str | None = None
+        self,
+        task: str | None = None,
+        session: str | None = None,
+        *,
+        run: str | None = None,
+        tag: str | None = None,
+        offset: int = 0,
     ) -> dict[str, Any]:
         """Holds each recorded file against git or the folder: ``status``, ``total`` and ``files``, the worst first.
 
@@ -269,13 +297,13 @@ class MemoryCases(ExamineCases):
             raise InvalidInput("verify what?", hint="name a task, a run, a session or a tag", code="owner_missing")
         if tag is not None:
             self._check_stream(tag)
-            return _shown({"tag": tag}, self._verified(lambda tx: files.of_stream(tx, tag)))
+            return _shown({"tag": tag}, self._verified(lambda tx: files.of_stream(tx, tag)), offset)
         if session is not None:
             two = number(session, "S")
             verified = self._verified(lambda tx: files.of_session(tx, _session(tx, two)))
-            return _shown({"session": name("S", two)}, verified)
+            return _shown({"session": name("S", two)}, verified, offset)
         one = self.run(run).row["task"] if run is not None else number(task or "", "T")
-        return _shown({"task": name("T", one)}, self._verified(lambda tx: files.of_task(tx, _task(tx, one))))
+        return _shown({"task": name("T", one)}, self._verified(lambda tx: files.of_task(tx, _task(tx, one))), offset)
 
     def _verified(self, recorded: Callable[[Transaction], list[Row]]) -> list[dict[str, Any]]:
         """Records with what came of holding them against what is there; those that failed first."""
@@ -549,10 +577,10 @@ def _checked(found: Mapping[str, Any]) -> recovery.Checked:
     return {"files": found["files"], "total": found["total"], "status": found["status"]}
 
 
-def _shown(whose: Mapping[str, str], found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _shown(whose: Mapping[str, str], found: Sequence[Mapping[str, Any]], offset: int = 0) -> dict[str, Any]:
     """Files with what comes of them together; a bounded number of them."""
     status = files.rolled_up(one["status"] for one in found)
-    return {**whose, "status": status, "total": len(found), "files": list(found[:MOST])}
+    return {**whose, "status": status, "total": len(found), "files": list(found[offset : offset + MOST])}
 
 
 def _all_numbers(tx: Transaction) -> list[int]:

@@ -216,8 +216,9 @@ class RunCases(TaskCases):
             if not evidence.passed:
                 raise Conflict(
                     f"the check `{command}` failed with exit code {evidence.exit_code}; the task is not completed",
-                    hint="mend it and report again; the run goes on",
+                    hint=f"mend it and report {name('R', run)} again; that run goes on",
                     code="check_failed",
+                    run=name("R", run),
                     command=command,
                     exit_code=evidence.exit_code,
                     output=evidence.output[-4000:],
@@ -251,7 +252,13 @@ class RunCases(TaskCases):
     # -- watching -----------------------------------------------------------------------------
 
     def list_runs(
-        self, *, task: str | None = None, states: Sequence[str] = (), limit: int = 20, cursor: str | None = None
+        self,
+        *,
+        task: str | None = None,
+        states: Sequence[str] = (),
+        limit: int = 20,
+        cursor: str | None = None,
+        offset: int = 0,
     ) -> Page:
         """Runs, newest first. Raises NotFound for an unknown task."""
         for state in states:
@@ -263,7 +270,7 @@ class RunCases(TaskCases):
         def read(tx: Transaction) -> Page:
             if task:
                 views.task(tx, number(task, "T"))
-            rows = tx.all("list_runs", limit=bound + 1, before=before, **given)
+            rows = tx.all("list_runs", limit=bound + 1, before=before, offset=offset or None, **given)
             runs = [Run(row) for row in rows[:bound]]
             return Page(
                 runs, tx.the("count_runs", **given)["total"], name("R", runs[-1].id) if len(rows) > bound else None

@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound, NothingReady
+from orchestrion.core.errors import AlreadyTaken, Conflict, InvalidInput, NotFound, NothingReady
 from orchestrion.core.model import Run, iso, name, number
 from orchestrion.core.states import EdgeState, TaskState
 from orchestrion.memory import artifacts, context
+from orchestrion.memory.sessions import session_of
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.asking import AskingCases
 from orchestrion.orchestrator.runs import claims_next
@@ -26,13 +27,13 @@ from orchestrion.store.store import Row
 #: The artifact that holds a report's detailed work.
 DETAIL = "detail"
 _HOW_TO_REPORT = {
-    "ready": "take it up first: orchestrator_execute_task, `orchestrion claim`",
-    "pending": "it waits for others: `orchestrion why`; a parent is completed by its children",
-    "completed": "it was reported before; to do it again, set its status to pending (`orchestrion reopen`)",
-    "review": "it waits for approval: `orchestrion approve`, or set its status to completed",
-    "failed": "set its status to pending to try it again (`orchestrion retry`)",
-    "blocked": "it waits for a decision: `orchestrion why`",
-    "retrying": "it will be tried again by itself: `orchestrion why`",
+    "ready": "take it up first: `orchestrion claim {0}`",
+    "pending": "it waits for others: `orchestrion why {0}`; a parent is completed by its children",
+    "completed": "it was reported before; `orchestrion reopen {0} --reason TEXT` has it done again",
+    "review": "it waits for approval: `orchestrion approve {0}`",
+    "failed": "`orchestrion retry {0}` tries it again",
+    "blocked": "it waits for a decision: `orchestrion why {0}`",
+    "retrying": "it will be tried again by itself: `orchestrion why {0}`",
     "cancelled": "this is final; create a new task",
 }
 
@@ -59,6 +60,12 @@ class TakingCases(AskingCases):
             claimed = self.claim(task)
         except NothingReady as refused:
             raise self._why_not_ready(task, refused) from refused
+        except AlreadyTaken:
+            # Perhaps by another call of the same client, at the same moment.
+            held = self._held_by_caller(task, None)
+            if held is None:
+                raise
+            return self._taken(task, held, again=True)
         return self._taken(task, claimed["run"], again=False, brief=claimed["brief"])
 
     def take_next(
@@ -97,13 +104,16 @@ class TakingCases(AskingCases):
         one, current = number(task, "T"), number(run, "R")
 
         def read(tx: Transaction) -> dict[str, Any]:
+            row = tx.the("task", id=one)
             return {
                 "task": views.task(tx, one).as_json(),
                 "run": Run(tx.the("run", id=current)).as_json(),
                 "brief": brief or context.brief(tx, one, current, root=self.project.root),
                 "dependencies": _dependencies(tx, one),
                 "failures": _failures(tx, one, current),
-                "feedback": tx.the("task", id=one)["feedback"],
+                "feedback": row["feedback"],
+                "handoffs": [asdict(left) for left in context.handoffs_for(tx, row)],
+                "files": [f"{file['op']} {file['path']}" for file in context.left_files(tx, one)],
             }
 
         found = self.store.read(read)
@@ -141,9 +151,8 @@ class TakingCases(AskingCases):
         """Reports the task as ``done`` does its run; ``further`` are more results, each kept as an artifact.
 
         ``decided`` are decisions that came with it, as ``decide`` takes them: a wrong one refuses all of it.
-        Without ``run`` it is the caller's, else the one active run if a client claimed it, and
-        the journal says that none was named. Raises what ``done`` raises, and Conflict
-        (``not_claimed``, ``supervised``).
+        Without ``run`` it is the caller's own. Raises what ``done`` raises, Conflict (``not_claimed``,
+        ``supervised``), and AlreadyTaken when another client holds the task.
         """
         current = self._run_to_report(task, run)
         results = [artifacts.Text(detail, DETAIL, kind)] if detail else []
@@ -179,7 +188,7 @@ class TakingCases(AskingCases):
         if row["run"] is None:
             raise Conflict(
                 f"{task} is {row['state']}: nobody holds it, so nobody can report it",
-                hint=_HOW_TO_REPORT.get(row["state"], "look at it again"),
+                hint=_HOW_TO_REPORT.get(row["state"], "look at it again").format(task),
                 code="not_claimed",
                 state=row["state"],
             )
@@ -191,10 +200,19 @@ class TakingCases(AskingCases):
                 code="supervised",
                 run=name("R", current.id),
             )
-        self.store.write(
-            lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
-        )
-        return name("R", current.id)
+        raise _held_by_other(task, current.row)
+
+
+def _held_by_other(task: str, run: Row) -> AlreadyTaken:
+    """The refusal to report a run that another client holds; whoever names it shows that it is theirs."""
+    held, session = name("R", run["id"]), session_of(run)
+    take_over = f"; `orchestrion sessions {session} --resume` goes on with the session that holds it" if session else ""
+    return AlreadyTaken(
+        f"{task} is held by {held} of {run['actor']}, not by this session; nothing was changed",
+        hint=f"name the run {held} if it is yours{take_over}",
+        run=held,
+        holder=run["actor"],
+    )
 
 
 def _current_run(tx: Transaction, task: int) -> Row | None:

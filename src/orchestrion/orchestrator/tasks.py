@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestrion.core import host
 from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound
@@ -23,6 +23,16 @@ from orchestrion.store import Transaction
 
 #: Branches of the workspaces that agents work in.
 _RUN_BRANCHES = "orchestrion/run/"
+
+
+class Cancelled(NamedTuple):
+    """What cancelling a task did."""
+
+    task: Task
+    #: The tasks that were cancelled with it, as ``T13``.
+    others: list[str]
+    #: The runs that it ended: ``run``, ``task``, ``holder``.
+    ended: list[dict[str, str]]
 
 
 class TaskCases(Finding):
@@ -152,10 +162,22 @@ class TaskCases(Finding):
 
     def cancel(self, task: str, reason: str, *, dependents: str = "block") -> Task:
         """Nobody wants the task any more; its children neither. ``dependents``: block or cancel."""
+        return self.cancel_all(task, reason, dependents=dependents).task
+
+    def cancel_all(self, task: str, reason: str, *, dependents: str = "block") -> Cancelled:
+        """As ``cancel``; says what else was cancelled with it, and whose runs that ended."""
         check_choice("dependents", dependents, ("block", "cancel"))
-        cancelled = self._decide(
-            task, lambda tx, one: decide.cancel(tx, one, reason, cancel_dependents=dependents == "cancel")
-        )
+        one = number(task, "T")
+
+        def cancel(tx: Transaction) -> Cancelled:
+            ids = decide.cancel(tx, one, reason, cancel_dependents=dependents == "cancel")
+            ended = [
+                {"run": name("R", row["id"]), "task": name("T", row["task"]), "holder": row["actor"]}
+                for row in tx.all("runs_cancelled_with", ids=ids)
+            ]
+            return Cancelled(views.task(tx, one), [name("T", other) for other in ids if other != one], ended)
+
+        cancelled = self.store.write(cancel)
         end_remains(self)
         return cancelled
 

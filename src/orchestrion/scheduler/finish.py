@@ -66,7 +66,9 @@ def stale(run: int, row: Row) -> StaleRun:
     current = f"is now held by {name('R', row['run'])}" if row["run"] else f"is {row['state']}"
     return StaleRun(
         f"{name('R', run)} is {row['run_state']} and no longer holds {name('T', row['task'])}, which {current}",
-        hint="nothing was written; claim the task again if it is ready",
+        hint="it was reported before, and that stands; nothing was written now"
+        if row["run_state"] == RunState.SUCCEEDED
+        else "nothing was written; claim the task again if it is ready",
         run=name("R", run),
         task=name("T", row["task"]),
         state=row["state"],

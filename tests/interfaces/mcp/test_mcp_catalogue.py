@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from peers import PREFIX
 
-from orchestrion.interfaces.mcp import catalogue, prompts, replies, resources, server
+from orchestrion.interfaces.mcp import advice, catalogue, prompts, resources, server
 
 EIGHTEEN = [
     *("initialize_session", "get_status", "synthesize_results", "plan_task", "execute_task", "complete_task"),
@@ -134,6 +134,31 @@ def test_roles_of_the_project_join_the_enum() -> None:
     assert "translator" not in str(catalogue.definitions("core"))
 
 
-def test_hints_name_tools_that_exist() -> None:
-    for said in replies._TOOL_FOR.values():
-        assert said.split()[0] in catalogue.BY_NAME
+@pytest.mark.parametrize(
+    ("text", "core", "full"),
+    [
+        ("`orchestrion claim T4`", "`orchestrator_execute_task(task_id=T4)`", None),
+        ("`orchestrion claim`", "`orchestrion claim`", "`orchestrator_claim_task()`"),
+        ("`orchestrion approve T4`", "`orchestrator_update_task(task_id=T4, status=completed)`", None),
+        ("`orchestrion sessions S1 --resume`", "`orchestrator_resume_session(session_id=S1)`", None),
+        ("`orchestrion sessions --all`", "`orchestrion sessions --all`", "`orchestrator_list_sessions()`"),
+        ("`orchestrion why T4` says", "`orchestrion://tasks/T4` says", None),
+        ("`orchestrion heartbeat R1`", "`orchestrion heartbeat R1`", "`orchestrator_heartbeat_run(run_id=R1)`"),
+        ("`orchestrion gate open G1`", "`orchestrion gate open G1`", None),
+        ("`orchestrion dep rm T2 T1`", "`orchestrion dep rm T2 T1`", None),
+        ("orchestrion claim T4", "orchestrion claim T4", None),
+    ],
+)
+def test_advice_names_what_a_client_was_given(text: str, core: str, full: str | None) -> None:
+    assert advice.for_client(text, "core") == core
+    assert advice.for_client(text, "full") == (full or core)
+
+
+def test_advice_names_tools_parameters_and_addresses_that_exist() -> None:
+    patterns = {str(one["uriTemplate"]) for one in resources.TEMPLATES} | {one["uri"] for one in resources.FIXED}
+    for _, place, values in advice._INSTEAD:
+        if "://" in place:
+            assert place.replace("{}", "{id}") in patterns
+            continue
+        params = {param.name for param in catalogue.BY_NAME[PREFIX + place].params}
+        assert {one.partition("=")[0] for one in values.split(", ") if one} <= params, place

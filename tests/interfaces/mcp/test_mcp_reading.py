@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -102,7 +103,18 @@ def test_a_resource_that_is_not_there_has_the_code_of_the_revision(site: Site, p
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
-def test_hints_name_the_tool_besides_the_command(pipe: Pipe) -> None:
+def test_texts_name_only_tools_that_the_client_was_listed(pipe: Pipe) -> None:
     begun = pipe.call("initialize_session")
     assert "orchestrator_plan_task" in begun["instructions"]
+    task = pipe.call("plan_task", title="x", description="y")["task_id"]
+    texts = [begun, pipe.call("execute_task", task_id=task), pipe.call("recover_context", task_id=task)]
+    texts += [pipe.refused("session_status", session_id="S99"), pipe.refused("complete_task", **_report("T1", "R99"))]
+    names = {"plan": {"goal": "g"}, "work-next": {}, "review": {}, "handoff": {}}
+    texts += [pipe.ask("prompts/get", name=name, arguments=given) for name, given in names.items()]
+    listed = {tool["name"] for tool in pipe.ask("tools/list")["result"]["tools"]}
+    assert set(re.findall(r"orchestrator_[a-z_]+", str(texts))) <= listed
     assert begun["specialist_roles"]["tester"] != "You are the tester"
+
+
+def _report(task: str, run: str) -> dict[str, str]:
+    return {"task_id": task, "run": run, "summary": "s", "detailed_work": "d", "next_action": "complete"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -216,11 +217,42 @@ def test_nobody_reports_what_somebody_else_took(peer: InProcess, site: Site) -> 
     other.seat.external = "stdio-other"
     with other:
         assert other.refused("execute_task", task_id=task)["code"] == "already_taken"
-        unnamed = other.call("complete_task", task_id=task, summary="s", detailed_work="", next_action="complete")
-        assert unnamed["run"] == run
-    with site.open() as cases:
-        kinds = [event["kind"] for event in cases.events()]
-    assert "run.unnamed" in kinds
+        report = {"task_id": task, "summary": "stolen", "detailed_work": "", "next_action": "complete"}
+        unnamed = other.refused("complete_task", **report)
+        assert (unnamed["code"], unnamed["details"]["run"]) == ("already_taken", run)
+        assert f"name the run {run} if it is yours" in unnamed["hint"]
+        for status in ("completed", "failed", "pending", "blocked", "active"):
+            assert other.refused("update_task", task_id=task, status=status)["code"] == "already_taken", status
+        assert peer.call("complete_task", **report)["state"] == "completed"
+        second = planned(peer)
+        proof = peer.call("execute_task", task_id=second)["run"]
+        assert other.call("complete_task", **{**report, "task_id": second}, run=proof)["run"] == proof
+        twice = other.refused("complete_task", **{**report, "task_id": second}, run=proof)
+        assert "reported before" in twice["hint"]
+
+
+@pytest.mark.parametrize("how", ["cancel_task", "update_task", "delete_task", "kill_run"])
+def test_who_ends_anothers_run_is_told_whose_it_was(peer: InProcess, site: Site, how: str) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    with InProcess(site) as other:
+        other.seat.external = "stdio-other"
+        given = {
+            "cancel_task": {"task_id": task},
+            "update_task": {"task_id": task, "status": "cancelled"},
+            "delete_task": {"task_id": task, "force": True},
+            "kill_run": {"run_id": run},
+        }[how]
+        said = str(other.call(how, **given))
+    assert run in said
+    assert peer.seat.actor() in said
+
+
+def test_what_is_cancelled_with_a_task_is_named(peer: InProcess) -> None:
+    parent = planned(peer)
+    children = [planned(peer, parent_task_id=parent) for _ in range(2)]
+    cancelled = peer.call("cancel_task", task_id=parent)
+    assert (cancelled["cancelled_with_it_total"], cancelled["cancelled_with_it"]) == (2, children)
 
 
 def test_a_run_that_is_over_reports_nothing(peer: InProcess, site: Site) -> None:
@@ -276,12 +308,46 @@ def test_no_shell_command_comes_in_through_this_door(peer: InProcess) -> None:
         assert (
             peer.refused("plan_task", title="x", description="y", **{name: "rm -rf /"})["code"] == "invalid_parameters"
         )
-    sneaked = '[{"title":"A","description":"a","run":"touch /tmp/x","check":["touch /tmp/x"],"command":"x"}]'
-    made = peer.call("plan_task", description="Build", subtasks_json=sneaked)
-    with peer.site.open() as cases:
-        row = cases.show(made["subtasks"][0]["task_id"])
-    assert row["run_command"] is None
-    assert row["checks"] == []
+    for sneaked in ({"run_command": "touch /tmp/x"}, {"checks": ["touch /tmp/x"]}):
+        subtask = json.dumps([{"title": "A", **sneaked}])
+        refused = peer.refused("plan_task", description="Build", subtasks_json=subtask)
+        assert refused["code"] == "commands_refused"
+    assert peer.call("query_tasks")["total_count"] == 0
+
+
+def test_a_subtask_takes_all_that_a_task_does(peer: InProcess, site: Site) -> None:
+    (site.root / ".orchestrion").mkdir()
+    (site.root / ".orchestrion" / "config.yaml").write_text("checks:\n  unit: 'true'\n")
+    values = {
+        "task_type": "testing",
+        "complexity": "complex",
+        "specialist_type": "tester",
+        "estimated_effort": "2h",
+        "due_date": "2099-01-01",
+        "context": {"module": "parser"},
+        "priority": 8,
+        "checks": ["unit"],
+        "tags": ["core"],
+    }
+    given = [{"title": "A"}, {"title": "B", "description": "b", "dependencies": ["A"], **values}]
+    made = peer.call("plan_task", description="Build", subtasks_json=json.dumps(given), context="as before")
+    with site.open() as cases:
+        parent, first, second = (
+            cases.show(one) for one in (made["task_id"], *[x["task_id"] for x in made["subtasks"]])
+        )
+    assert parent["context"] == {"text": "as before"}
+    assert (second["role"], second["effort_min"], second["due_at"][:10]) == ("tester", 120, "2099-01-01")
+    assert (second["type"], second["complexity"], second["priority"]) == ("testing", "complex", 8)
+    assert (second["context"], second["checks"], second["tags"]) == ({"module": "parser"}, ["unit"], ["core"])
+    assert second["after"] == [first["id"]]
+
+
+@pytest.mark.parametrize("name", ["zzz", "agent", "effort", "session", "parent_task_id", "run"])
+def test_a_field_that_a_subtask_has_not_is_refused_by_its_name(peer: InProcess, name: str) -> None:
+    given = [{"title": "A"}, {"title": "B", name: "x"}]
+    refused = peer.refused("plan_task", description="Build", subtasks_json=json.dumps(given))
+    assert f"subtask 2: {name} is not a parameter" in refused["message"]
+    assert peer.call("query_tasks")["total_count"] == 0
 
 
 def test_shell_commands_come_in_where_they_are_allowed(peer: InProcess, site: Site) -> None:
@@ -304,6 +370,107 @@ def test_a_named_check_of_the_project_is_run(peer: InProcess, site: Site) -> Non
     (site.root / "done.txt").write_text("")
     assert peer.call("complete_task", **given)["state"] == "completed"
     assert peer.progress[0][2] == "verifying files and running checks"
+
+
+def test_two_calls_at_once_of_one_session_take_a_task_up_together(
+    peer: InProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from orchestrion.orchestrator import Orchestrator
+
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    before = Orchestrator._held_by_caller
+    looked: list[str] = []
+
+    def late(cases: Orchestrator, one: str, named: str | None) -> str | None:
+        looked.append(one)
+        return None if len(looked) == 1 else before(cases, one, named)
+
+    monkeypatch.setattr(Orchestrator, "_held_by_caller", late)
+    second = peer.call("execute_task", task_id=task)
+    assert (second["run"], second["again"]) == (run, True)
+
+
+def test_what_no_parameter_sets_can_be_cleared_too(peer: InProcess, site: Site) -> None:
+    values = {"agent": "command", "needs": ("gpu",), "setup": "true", "timeout_s": 60.0, "metadata": {"a": 1}}
+    with site.open() as cases:
+        task = cases.add("One", **values).as_json()["id"]
+        names = ["agent", "needs", "setup", "timeout", "metadata"]
+        cleared = peer.call("update_task", task_id=task, clear=names)
+        assert cleared["changes_applied"] == sorted(names)
+        shown = cases.show(task)
+    assert not any(shown[field] for field in values)
+
+
+def test_a_clean_up_leaves_the_session_that_asks_for_it(peer: InProcess, site: Site) -> None:
+    peer.call("initialize_session")
+    with site.open() as cases:
+        idle = cases.start_session("idle")["id"]
+    cleaned = peer.call("cleanup_sessions", cleanup_type="orphaned", older_than_days=0, dry_run=False)
+    assert cleaned["ended"] == [idle]
+    assert "last seen 20" in peer.call("session_status", session_id=idle)["summary"]
+
+
+def other_client(site: Site) -> InProcess:
+    """A second client, of another name, in a process of its own as far as anybody can tell."""
+    one = InProcess(site)
+    one.seat.external, one.seat.client = "stdio-other", "successor"
+    return one
+
+
+def test_a_successor_is_told_who_holds_a_task_and_how_to_go_on(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    session = peer.seat.session
+    (site.root / "half.txt").write_text("half\n")
+    peer.call("track_files", run=run, files=[{"path": "half.txt", "operation": "created"}])
+    with other_client(site) as other:
+        begun = other.call("initialize_session")
+        way = f"`orchestrion sessions {session} --resume`"
+        told = next(step for step in begun["next_steps"] if run in step)
+        assert way in told
+        assert " s ago" in told
+        assert "its lease ends at 20" in told
+        assert way in begun["instructions"]
+        assert "half.txt" in str(other.call("recover_context", task_id=task))
+        assert way in str(other.call("recover_context", task_id=task)["next_steps"])
+        shown = other.call("get_status")["runs"][0]
+        assert (shown["session"], shown["held_by"]) == (session, peer.seat.actor())
+        assert shown["session_seen_at"]
+        resumed = other.call("resume_session", session_id=session)
+        assert (resumed["session_id"], other.seat.session) == (session, session)
+        assert other.call("execute_task", task_id=task)["run"] == run
+    assert "orchestrator_resume_session" in str(catalogue.definitions("core"))
+
+
+def test_who_takes_a_task_up_again_gets_what_was_left_of_it(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    (site.root / "half.txt").write_text("half\n")
+    peer.call("track_files", run=run, files=[{"path": "half.txt", "operation": "created"}])
+    peer.call("recover_context", task_id=task, handoff="the second half is missing")
+    with site.open() as cases:
+        cases.release(run)
+    taken = peer.call("execute_task", task_id=task, include_brief=True)
+    assert taken["files_left"] == ["created half.txt"]
+    assert taken["handoffs"][0]["text"] == "the second half is missing"
+    assert f"half.txt (created by {run})" in taken["brief_text"]
+    assert "the second half is missing" in taken["brief_text"]
+
+
+def test_who_takes_a_live_session_over_is_told_so(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    run = peer.call("execute_task", task_id=task)["run"]
+    session = str(peer.seat.session)
+    with other_client(site) as other:
+        named = other.call("execute_task", task_id=task, session=session)
+        assert (named["run"], named["again"]) == (run, True)
+        resumed = other.call("resume_session", session_id=session)
+    for said in (named["warning"], resumed["warning"]):
+        assert said.startswith(f"{session} was seen ")
+        assert "by tester (stdio-test)" in said
+    assert "warning" not in peer.call("execute_task", task_id=task, session=session)
+    assert "warning" not in peer.call("resume_session", session_id=session)
 
 
 # -- length -----------------------------------------------------------------------------------------
@@ -335,6 +502,66 @@ def test_replies_end_at_four_kilobytes_and_go_on(peer: InProcess) -> None:
         peer.call("update_task", task_id=made[1], description=long),
     ):
         assert len(catalogue_bytes(reply)) <= 4096
+
+
+@pytest.fixture
+def crowded(peer: InProcess, site: Site) -> dict[str, tuple[dict[str, Any], list[str]]]:
+    """Tool -> a call of it, and all that its list has, in a project in which none of them fits into one reply."""
+    count, long = 40, "x" * 140
+    parent = planned(peer, title="Parent")
+    children = [planned(peer, title=f"{number} {long}", parent_task_id=parent) for number in range(count)]
+    for child in children[: count // 2]:
+        peer.call("update_task", task_id=child, status="completed", reason=long)
+    held = planned(peer, title="Held")
+    run = peer.call("execute_task", task_id=held)["run"]
+    paths = [f"{number:02}-{long}.txt" for number in range(count)]
+    for path in paths:
+        (site.root / path).write_text("")
+    peer.call("track_files", run=run, files=[{"path": path, "operation": "created"} for path in paths])
+    with site.open() as cases:
+        decided = [cases.decide(f"{number} {long}", decision=long)["id"] for number in range(count)]
+        begun = [cases.start_session(f"{number} {long}")["id"] for number in range(count)]
+        runs = [one["id"] for one in cases.list_runs(limit=1000).as_json("runs")["runs"]]
+    done, waiting = children[: count // 2], children[count // 2 :]
+    own = str(peer.seat.session)
+    return {
+        "query_tasks": ({"parent_task_id": parent, "limit": 1000}, children),
+        "search_decisions": ({"limit": 1000}, decided[::-1]),
+        "list_sessions": ({"limit": 1000}, [*begun[::-1], own]),
+        "track_files": ({"run": run}, paths),
+        "synthesize_results": ({"parent_task_id": parent}, [*waiting, *done]),
+        "get_status": ({"include_completed": True}, done[::-1]),
+        "run_status": ({}, runs),
+    }
+
+
+def test_every_list_goes_on_with_next_offset(
+    peer: InProcess, crowded: dict[str, tuple[dict[str, Any], list[str]]]
+) -> None:
+    paged = {one.name for one in catalogue.TOOLS if any(param.name == "offset" for param in one.params)}
+    assert paged == crowded.keys()
+    for tool, (given, expected) in crowded.items():
+        listed = next(one for one in catalogue.definitions("full") if one["name"] == catalogue.PREFIX + tool)
+        assert "offset" in listed["inputSchema"]["properties"], tool
+        seen: list[str] = []
+        offset: int | None = 0
+        while offset is not None:
+            reply = peer.call(tool, **given, offset=offset)
+            assert len(catalogue_bytes(reply)) <= 4096, tool
+            lists = ("tasks", "decisions", "sessions", "files", "missing", "key_deliverables", "completed_tasks")
+            runs = reply["runs"] if tool == "run_status" else ()
+            found = [one for key in lists for one in reply.get(key, ())] + list(runs)
+            seen += [one.get("task_id") or one.get("session_id") or one.get("id") or one["path"] for one in found]
+            assert reply["has_more"] is (reply["next_offset"] is not None)
+            if tool == "query_tasks":
+                assert (reply["current_page"] < reply["page_count"]) is reply["has_more"]
+                assert reply["page_size"] == (len(found) if reply["has_more"] else 1000)
+            offset = reply["next_offset"]
+        if tool == "list_sessions":  # in the order in which they were seen last, which a call changes
+            seen, expected = sorted(seen), sorted(expected)
+        assert seen == expected, tool
+        beyond = peer.call(tool, **given, offset=10_000)
+        assert (beyond["has_more"], beyond["next_offset"]) == (False, None), tool
 
 
 def catalogue_bytes(reply: Reply) -> bytes:

@@ -203,7 +203,7 @@ def _do_second(peer: Peer, goal: str, second: str) -> None:
 
 
 def _join(peer: Peer, goal: str, first: str, second: str) -> None:
-    whole = peer.call("synthesize_results", parent_task_id=goal)
+    whole = peer.call("synthesize_results", parent_task_id=goal, offset=0)
     assert whole["synthesis_complete"] is True
     assert whole["completed_subtasks"] == whole["total_subtasks"] == 2
     assert [one["task_id"] for one in whole["key_deliverables"]] == [first, second]
@@ -246,13 +246,18 @@ def _remember(peer: Peer, site: Site, first: str, session: str) -> None:
         limit=5,
     )
     assert [one["id"] for one in found["decisions"]] == ["D2"]
-    assert peer.call("search_decisions", limit=1)["next_cursor"] == "D4"
-    assert peer.call("search_decisions", limit=1, cursor="D4")["decisions"][0]["id"] == "D3"
+    assert peer.call("search_decisions", limit=1)["next_offset"] == 1
+    assert peer.call("search_decisions", limit=1, offset=1)["decisions"][0]["id"] == "D3"
     late = peer.call("plan_task", title="a file", description="that is reported while it is written")["task_id"]
     run = peer.call("execute_task", task_id=late)["run"]
     (site.root / "late.py").write_text("pass\n")
     tracked = peer.call(
-        "track_files", files=[{"path": "late.py", "operation": "created"}], task_id=late, run=None, verify=True
+        "track_files",
+        files=[{"path": "late.py", "operation": "created"}],
+        task_id=late,
+        run=None,
+        verify=True,
+        offset=0,
     )
     assert tracked["verification_status"] == "verified"
     peer.call("complete_task", task_id=late, run=run, summary="written", detailed_work="d", next_action="complete")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,6 +11,12 @@ from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command, reason_option, task_argument
 from orchestrion.interfaces.cli.tasks import moved
+
+if TYPE_CHECKING:
+    from orchestrion.orchestrator.tasks import Cancelled
+
+#: So many tasks and runs that went with a task are named.
+_NAMED = 20
 
 
 @command("retry", "orchestrion retry T12", "orchestrion retry T12 --resume")
@@ -44,7 +50,9 @@ def reopen(call: Call, task: str, reason: str) -> None:
 def cancel(call: Call, task: str, reason: str | None, dependents: str) -> None:
     """Its children are cancelled with it, and a run that holds one of them is ended. This is final."""
     with call.open() as orchestrion:
-        _answer(call, orchestrion.cancel(task, reason or "", dependents=dependents).as_json())
+        cancelled = orchestrion.cancel_all(task, reason or "", dependents=dependents)
+    shown = cancelled.task.as_json()
+    call.answer(shown, lambda: [moved(shown), *_with_it(cancelled)])
 
 
 @command("approve", "orchestrion approve T12")
@@ -102,6 +110,15 @@ def unblocked(outcome: Mapping[str, Any]) -> Iterator[str]:
     if names:
         more = outcome["unblocked_total"] - len(names)
         yield f"  ready now: {', '.join(names)}{f' and {more} more' if more else ''}"
+
+
+def _with_it(cancelled: Cancelled) -> Iterator[str]:
+    """What else was cancelled, and whose runs that ended."""
+    if others := cancelled.others:
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        yield f"  cancelled with it: {', '.join(others[:_NAMED])}{more}"
+    for one in cancelled.ended[:_NAMED]:
+        yield f"  {one['run']} of {one['task']} is ended; {output.plain(one['holder'])} held it"
 
 
 def _answer(call: Call, task: Mapping[str, Any]) -> None:

@@ -173,8 +173,9 @@ def verify(call: Call, thing: str | None, tag: str | None) -> int:
     if (thing is None) == (tag is None):
         raise usage("whose files? Name a task, run or session (T12, R31, S3), or a --tag.")
     what = {"R": "run", "S": "session"}.get((thing or "")[:1].upper(), "task") if thing is not None else "tag"
+    whose: dict[str, Any] = {what: thing if thing is not None else tag}
     with call.open() as orchestrion:
-        found = orchestrion.verify(**{what: thing if thing is not None else tag})
+        found = orchestrion.verify(**whose)
     call.answer(found, lambda: files(found))
     return NOT_ALL_COMPLETED if any(file["status"] in ("failed", "partial") for file in found["files"]) else OK
 
@@ -231,7 +232,8 @@ def _one_session(call: Call, orchestrion: Orchestrator, session: str, asked: Map
         call.answer(ended, lambda: [f"{ended['id']} has ended"])
     elif asked["resume"]:
         resumed = orchestrion.resume_session(session)
-        call.answer(resumed, lambda: [output.block(resumed["context"]["text"]).rstrip()])
+        said = [output.plain(resumed["warning"])] if resumed["warning"] else []
+        call.answer(resumed, lambda: [*said, output.block(resumed["context"]["text"]).rstrip()])
     else:
         found = orchestrion.session_detail(session)
         call.answer(found, lambda: session_facts(found))

@@ -83,10 +83,12 @@ def kill(call: Call, run: str | None, reason: str | None) -> None:
     """Its agent is stopped within a second. The task fails and waits for `orchestrion retry`."""
     with call.open() as orchestrion:
         given = {"reason": reason} if reason else {}
-        found = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given).as_json()
+        killed = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given)
+        found = killed.as_json()
         note = orchestrion.ended_elsewhere(found["id"])
-    said = f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"
-    call.answer({**found, "note": note}, lambda: [said, *([output.plain(note)] if note else [])])
+    said = [f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"]
+    held = [] if found["supervised"] else [f"  {output.plain(killed.row['actor'])} held it"]
+    call.answer({**found, "note": note}, lambda: [*said, *held, *([output.plain(note)] if note else [])])
 
 
 @command("pause", "orchestrion pause")

@@ -66,7 +66,8 @@ def files(call: Call, thing: str | None, overlaps: bool) -> None:
         if (thing or "")[:1].upper() in ("T", "S"):
             from orchestrion.interfaces.cli import memory
 
-            kept = orchestrion.verify(**{"task" if str(thing)[0].upper() == "T" else "session": thing})
+            whose: dict[str, Any] = {"task" if str(thing)[0].upper() == "T" else "session": thing}
+            kept = orchestrion.verify(**whose)
             call.answer(kept, lambda: memory.files(kept))
             return
         one = own_run(_named(thing), orchestrion.store.uuid)

@@ -36,7 +36,7 @@ def read(tool: Tool, sent: Mapping[str, Any] | None) -> dict[str, Any]:
     Raises InvalidInput (``invalid_parameters``) that names every wrong, missing and unknown one.
     """
     sent = sent or {}
-    params = {param.name: param for param in (*tool.params, CALLER)}
+    params = {param.name: param for param in (*tool.params, *([] if tool.listed == "part" else [CALLER]))}
     problems = [_unknown(name, params) for name in sent if name not in params]
     values: dict[str, Any] = {}
     for param in params.values():

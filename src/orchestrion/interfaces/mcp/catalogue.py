@@ -76,7 +76,7 @@ class Param:
         if self.choices:
             one["enum"] = list(self.choices)
         whole: dict[str, Any] = {"type": "array", "items": one} if self.kind in ("strings", "objects") else one
-        for key, value in (("minimum", self.least), ("maximum", self.most), ("default", self.default)):
+        for key, value in (("minimum", self.least or None), ("maximum", self.most), ("default", self.default)):
             if value is not None:
                 whole[key] = value
         if self.says:
@@ -98,7 +98,7 @@ class Tool:
     effect: str = "add"
     #: Whether calling it again changes nothing more.
     again: bool = False
-    #: As for parameters.
+    #: As for parameters; ``part``: no tool, but what a parameter of one is read by.
     listed: str = "full"
 
     @property
@@ -133,6 +133,8 @@ OUTPUT: Mapping[str, Any] = {"type": "object", "required": ["success"]}
 _TASK = Param("task_id", required=True)
 _RUN = Param("run_id", required=True)
 _SESSION = Param("session_id", required=True)
+#: Taken by every tool whose reply ends with ``next_offset``.
+_OFFSET = Param("offset", "integer", default=0, least=0)
 #: Understood by every tool: the session on whose behalf a client without one of its own calls.
 CALLER = Param("session", listed="hidden")
 
@@ -164,7 +166,7 @@ _PLAN = (
     _extra("plan", listed="hidden"),
     _extra("key", listed="hidden"),
 )
-#: Parameters of update_task that a task can be without -> the field that ``clear`` empties.
+#: What a task can be without, as clients call it -> the field that ``clear`` empties.
 CLEARED: Mapping[str, str] = {
     "description": "description",
     "specialist_type": "role",
@@ -174,6 +176,11 @@ CLEARED: Mapping[str, str] = {
     "checks": "checks",
     "tags": "tags",
     "run_command": "command",
+    "agent": "agent",
+    "needs": "needs",
+    "setup": "setup",
+    "timeout": "timeout_s",
+    "metadata": "metadata",
 }
 _UPDATE = (
     _TASK,
@@ -208,17 +215,18 @@ _QUERY = (
     _flag("include_children", False, "full"),
     _flag("include_artifacts", False, "full"),
     Param("limit", "integer", default=100, least=1, most=1000),
-    Param("offset", "integer", default=0, least=0),
+    _OFFSET,
     _extra("task_id", listed="hidden"),
     _extra("plan", listed="hidden"),
 )
+_NEXT = "continue: names the next task; needs_revision: to review; blocked: summary asks"
 _COMPLETE = (
     _TASK,
     Param("summary", required=True),
     Param("detailed_work", required=True, says="kept whole as an artifact"),
     Param("file_paths", "strings"),
-    Param("artifact_type", choices=ARTIFACTS, default="general"),
-    Param("next_action", choices=NEXT, required=True),
+    Param("artifact_type", choices=ARTIFACTS, default="general", listed="full"),
+    Param("next_action", choices=NEXT, required=True, says=_NEXT),
     Param("legacy_artifacts", "strings", listed="full"),
     _extra("run", listed="core", says="from execute_task"),
     _extra("decisions", "objects", listed="hidden"),
@@ -251,12 +259,25 @@ DECISION = Tool(
     "",
     "memory.record_decision",
     tuple(one for one in _RECORD if one.name not in ("task_id", "run", "decision_id")),
+    listed="part",
+)
+#: One of the subtasks of ``subtasks_json``: as ``plan_task`` takes a task, with titles as dependencies.
+SUBTASK = Tool(
+    "plan_task, subtasks_json",
+    "",
+    "tasks.plan",
+    (
+        Param("title", required=True),
+        Param("description", default=""),
+        *(one for one in _PLAN if one.name not in ("title", "description", "parent_task_id", "plan", "key")),
+    ),
+    listed="part",
 )
 
 TOOLS: tuple[Tool, ...] = (
     Tool(
         "initialize_session",
-        "Start here: opens the project and says what is going on.",
+        "Start here: opens the project, says what is going on.",
         "sessions.initialize",
         (
             Param("working_directory"),
@@ -273,14 +294,14 @@ TOOLS: tuple[Tool, ...] = (
             _flag("include_completed", False),
             _flag("include_performance_metrics", False, "full"),
             _flag("include_resource_usage", False, "full"),
-            _extra("offset", "integer", default=0, least=0, listed="hidden"),
+            _OFFSET,
         ),
         effect="read",
         listed="core",
     ),
     Tool(
         "plan_task",
-        "Create a task; it is ready when its dependencies are completed.",
+        "Create a task, ready when its dependencies are completed.",
         "tasks.plan",
         _PLAN,
         listed="core",
@@ -304,9 +325,9 @@ TOOLS: tuple[Tool, ...] = (
     Tool("update_task", "Change a task.", "tasks.update", _UPDATE, effect="change", listed="core"),
     Tool(
         "synthesize_results",
-        "Join the results of a task's subtasks; says what is missing.",
+        "Join the results of subtasks; says what is missing.",
         "work.synthesize",
-        (Param("parent_task_id", required=True),),
+        (Param("parent_task_id", required=True), _OFFSET),
         again=True,
         listed="core",
     ),
@@ -343,11 +364,11 @@ TOOLS: tuple[Tool, ...] = (
         (
             _flag("include_completed", False),
             Param("limit", "integer", default=10, least=1, most=1000),
-            _extra("offset", "integer", default=0, least=0, listed="hidden"),
+            _OFFSET,
         ),
         effect="read",
     ),
-    Tool("resume_session", "Go on with an earlier session.", "sessions.resume", (_SESSION,), again=True),
+    Tool("resume_session", "Take over a session and its runs.", "sessions.resume", (_SESSION,), listed="core"),
     Tool(
         "cleanup_sessions",
         "End or remove old sessions.",
@@ -373,7 +394,7 @@ TOOLS: tuple[Tool, ...] = (
             Param("status", choices=DECISION_STATUSES),
             Param("task_id"),
             Param("limit", "integer", default=20, least=1, most=1000),
-            _extra("cursor", listed="hidden"),
+            _OFFSET,
         ),
         effect="read",
     ),
@@ -386,11 +407,12 @@ TOOLS: tuple[Tool, ...] = (
             Param("task_id"),
             Param("run"),
             _flag("verify", False),
+            _OFFSET,
         ),
     ),
     Tool(
         "recover_context",
-        "What was done, decided and is left, of a task, a session or the project.",
+        "What was done, decided and left, of a task, session or project.",
         "memory.recover",
         (Param("task_id"), Param("session_id"), _extra("handoff", says="text to leave for the next session")),
         listed="core",
@@ -409,7 +431,7 @@ TOOLS: tuple[Tool, ...] = (
             Param("run_id"),
             Param("task_id"),
             _flag("include_log", False),
-            Param("offset", "integer", default=0, least=0),
+            _OFFSET,
         ),
         effect="read",
     ),

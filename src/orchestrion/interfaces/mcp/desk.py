@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core.errors import Conflict, InvalidInput, OrchestrionError
 from orchestrion.core.rights import KEYLESS, Caller, not_for_runs, run_of
+from orchestrion.interfaces.mcp import advice
 from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
@@ -105,6 +106,8 @@ class Desk:
         self.restart: Callable[[Order], object] | None = None
         #: The clients' connections, as a restart sees them; set by whoever serves.
         self.line: Line | None = None
+        #: Which tools its clients are listed; set by whoever serves.
+        self.profile = "full"
         #: Names this server; it keeps its name over restarts.
         self.name = uuid.uuid4().hex[:12]
         #: The last failures of ours, for health: (seconds since 1970, operation, kind).
@@ -253,6 +256,18 @@ class ToolCall:
         own = project.caller.actor.startswith(("run:", KEYLESS))
         actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
         return project.as_(project.caller._replace(actor=actor, session=session))
+
+    def advised(self, text: str) -> str:
+        """A text that advises commands, in what this client was given."""
+        return advice.for_client(text, self.desk.profile)
+
+    def warning(self) -> dict[str, str]:
+        """What a client with a conversation of its own should know that acts in another one's session."""
+        named = self.given.get("session")
+        if not named or not self.seat.external or self.tool.effect == "read":
+            return {}
+        said = self.project.session_warning(named) if named.upper() != self.seat.session else ""
+        return {"warning": said} if said else {}
 
     def _session(self, project: Orchestrator) -> str | None:
         """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import InvalidInput, NotFound
-from orchestrion.interfaces.mcp.replies import for_tools
+from orchestrion.interfaces.mcp import advice
 
 if TYPE_CHECKING:
     from orchestrion.interfaces.mcp.desk import Desk, Seat
@@ -51,10 +51,10 @@ def write(desk: Desk, seat: Seat, name: str, given: Mapping[str, str]) -> str:
             hint=f"it takes {', '.join(known)}",
             code="invalid_parameters",
         )
-    return _WRITERS[name](desk.project(seat.folder), given)
+    return _WRITERS[name](desk.project(seat.folder), given, desk.profile)
 
 
-def _plan(cases: Orchestrator, given: Mapping[str, str]) -> str:
+def _plan(cases: Orchestrator, given: Mapping[str, str], profile: str) -> str:
     roles = ", ".join(role["name"] for role in cases.roles())
     return (
         f"Plan this: {given['goal']}\n\n"
@@ -62,25 +62,24 @@ def _plan(cases: Orchestrator, given: Mapping[str, str]) -> str:
         "the goal, children with parent_task_id, dependencies between those that build on each other, none between "
         f"those that can be done at once. Roles: {roles}. Say in each description how one will see that it is done. "
         "Record decisions that others rely on with orchestrator_record_decision. Show the plan when it is made.\n\n"
-        f"{for_tools(cases.prime(budget_tokens=600))}"
+        f"{advice.for_client(cases.prime(budget_tokens=600), profile)}"
     )
 
 
-def _work_next(cases: Orchestrator, given: Mapping[str, str]) -> str:
+def _work_next(cases: Orchestrator, given: Mapping[str, str], profile: str) -> str:
     role = given.get("role", "").strip()
     wanted = cases.role_name(role) if role else None
     ready = cases.ready(limit=5).as_json("tasks")["tasks"]
     fitting = [task for task in ready if not role or task["role"] == (wanted or None)]
     listed = "\n".join(f"- {task['id']} {task['title']}" for task in fitting) or "- none is ready"
-    claim = f"specialist_type {role}" if role else "no parameters"
     return (
-        f"Take the next task with orchestrator_claim_task ({claim}), do it as its context says, and report it with "
+        "Take the first of these tasks with orchestrator_execute_task, do it as its context says, and report it with "
         "orchestrator_complete_task, naming the run. If it cannot be done, say why with next_action blocked.\n\n"
         f"Ready now:\n{listed}"
     )
 
 
-def _review(cases: Orchestrator, given: Mapping[str, str]) -> str:
+def _review(cases: Orchestrator, given: Mapping[str, str], profile: str) -> str:
     task = given.get("task", "").strip()
     states = ["review"]
     tasks = (
@@ -95,16 +94,17 @@ def _review(cases: Orchestrator, given: Mapping[str, str]) -> str:
     )
 
 
-def _handoff(cases: Orchestrator, given: Mapping[str, str]) -> str:
+def _handoff(cases: Orchestrator, given: Mapping[str, str], profile: str) -> str:
     return (
-        "End this session so that the next one loses nothing: report or release what you hold, record decisions that "
-        "are not recorded yet, report changed files with orchestrator_track_files, then call "
+        "End this session so that the next one loses nothing: report what you hold with orchestrator_complete_task and "
+        "the files that you changed (file_paths), or give it back with orchestrator_update_task status pending; record "
+        "decisions that are not recorded yet with orchestrator_record_decision; then call "
         "orchestrator_recover_context with handoff saying what was done, what is open and what to do first. "
-        f"{given.get('note', '')}\n\n{for_tools(cases.prime(budget_tokens=600))}"
+        f"{given.get('note', '')}\n\n{advice.for_client(cases.prime(budget_tokens=600), profile)}"
     )
 
 
-_WRITERS: dict[str, Callable[[Orchestrator, Mapping[str, str]], str]] = {
+_WRITERS: dict[str, Callable[[Orchestrator, Mapping[str, str], str], str]] = {
     "plan": _plan,
     "work-next": _work_next,
     "review": _review,

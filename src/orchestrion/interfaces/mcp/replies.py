@@ -8,43 +8,17 @@ errors (``isError``) with our code, what was found, and what to do.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
 from orchestrion.core.masking import masked_value
+from orchestrion.interfaces.mcp import advice
 
 #: Bytes of a reply at most.
 LIMIT = 4096
 #: Characters of an error's message at most.
 MESSAGE_LIMIT = 1200
-_COMMAND = re.compile(r"`orchestrion ([a-z]+)([^`]*)`")
-#: A hint names a command; this is the tool that does the same.
-_TOOL_FOR = {
-    "add": "orchestrator_plan_task",
-    "apply": "orchestrator_plan_task",
-    "ready": "orchestrator_query_tasks",
-    "list": "orchestrator_query_tasks",
-    "show": "orchestrator_query_tasks",
-    "why": "orchestrator_query_tasks",
-    "status": "orchestrator_get_status",
-    "claim": "orchestrator_execute_task",
-    "done": "orchestrator_complete_task",
-    "cancel": "orchestrator_cancel_task",
-    "archive": "orchestrator_delete_task",
-    "retry": "orchestrator_update_task with status pending",
-    "reject": "orchestrator_update_task with status pending",
-    "runs": "orchestrator_run_status",
-    "log": "orchestrator_run_status",
-    "sessions": "orchestrator_list_sessions",
-    "decide": "orchestrator_record_decision",
-    "context": "orchestrator_recover_context",
-    "handoff": "orchestrator_recover_context with handoff",
-    "heartbeat": "orchestrator_heartbeat_run",
-    "decisions": "orchestrator_search_decisions",
-    "init": "orchestrator_initialize_session with working_directory",
-}
 
 
 def as_text(value: Mapping[str, Any]) -> str:
@@ -73,20 +47,28 @@ def page(
     offset: int = 0,
     limit: int = LIMIT,
 ) -> dict[str, Any]:
-    """``reply`` with as many ``items`` under ``key`` as there is room for; says whether and where it goes on.
+    """``reply`` with as many ``items`` under ``key`` as there is room for; says whether and where it goes on."""
+    return pages({**reply, key: []}, ((key, item) for item in items), total=total, offset=offset, limit=limit)
 
-    At least one item is always given, else a reader could never come past it.
+
+def pages(
+    reply: dict[str, Any], items: Iterable[tuple[str, Any]], *, total: int, offset: int = 0, limit: int = LIMIT
+) -> dict[str, Any]:
+    """As ``page``, with items of several lists, each beside the key of its own: one after the other they are one list.
+
+    At least one item is always given, else a reader could never come past it; behind the end there is none.
     """
-    kept: list[Any] = []
-    room = limit - size({**reply, key: [], "has_more": True, "next_offset": offset + 1_000_000})
-    for item in items:
+    shown: dict[str, list[Any]] = {}
+    behind = offset
+    room = limit - size({**reply, "has_more": True, "next_offset": offset + 1_000_000})
+    for key, item in items:
         room -= size(item) + 1
-        if kept and room < 0:
+        if behind > offset and room < 0:
             break
-        kept.append(item)
-    behind = offset + len(kept)
-    more = behind < total
-    return {**reply, key: kept, "has_more": more, "next_offset": behind if more else None}
+        shown.setdefault(key, []).append(item)
+        behind += 1
+    more = offset < behind < total
+    return {**reply, **shown, "has_more": more, "next_offset": behind if more else None}
 
 
 def fitted(reply: dict[str, Any], lists: Sequence[str], texts: Sequence[str] = ()) -> dict[str, Any]:
@@ -109,27 +91,17 @@ def fitted(reply: dict[str, Any], lists: Sequence[str], texts: Sequence[str] = (
     return shown
 
 
-def error(problem: OrchestrionError) -> dict[str, Any]:
-    """An error as a reply."""
+def error(problem: OrchestrionError, profile: str) -> dict[str, Any]:
+    """An error as a reply to a client with the tools of ``profile``."""
     facts = masked_value(problem.as_dict())
     half = MESSAGE_LIMIT // 2
     if len(facts["message"]) > MESSAGE_LIMIT:
         facts["message"] = f"{facts['message'][:half]} … {facts['message'][-half:]}"
-    facts["hint"] = for_tools(facts["hint"])[:MESSAGE_LIMIT]
+    facts["hint"] = advice.for_client(facts["hint"], profile)[:MESSAGE_LIMIT]
     reply = {"success": False, "error": facts}
     if size(reply) > LIMIT:
         facts["details"] = {"left_out": "too long for a reply"}
     return reply
-
-
-def for_tools(hint: str) -> str:
-    """A text that names commands, with the tools that do the same."""
-
-    def told(match: re.Match[str]) -> str:
-        tool = _TOOL_FOR.get(match[1])
-        return f"{match[0]} (here: {tool})" if tool else match[0]
-
-    return _COMMAND.sub(told, hint)
 
 
 def foreseen(problem: Exception) -> OrchestrionError | None:

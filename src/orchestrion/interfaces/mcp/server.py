@@ -37,6 +37,7 @@ INSTRUCTIONS = (
 
 def make(desk: Desk, profile: str) -> Server[dict[str, Any]]:
     """A server that answers for ``desk`` and lists the tools of ``profile``."""
+    desk.profile = profile
     server: Server[dict[str, Any]] = Server(
         "orchestrion",
         version=__version__,
@@ -117,10 +118,11 @@ def answer(
         module, _, name = tool.function.partition(".")
         function = getattr(importlib.import_module(f"orchestrion.interfaces.mcp.tools.{module}"), name)
         call = ToolCall(tool, given, desk, seat, report, f"mcp-{uuid.uuid4().hex[:12]}", caller)
-        return {"success": True, **function(call)}, False
+        warning = call.warning()
+        return {"success": True, **function(call), **warning}, False
     except Exception as problem:  # noqa: BLE001 - the last place where an error can still be put into words
         known = replies.foreseen(problem) or replies.unforeseen(problem, partial(_keep, desk, tool))
-        return replies.error(known), True
+        return replies.error(known, desk.profile), True
 
 
 def _keep(desk: Desk, tool: catalogue.Tool, problem: Exception) -> None:
@@ -248,7 +250,7 @@ async def _translated(desk: Desk, work: Callable[[], Any], revision: str = "", u
         known = replies.foreseen(problem) or replies.unforeseen(
             problem, partial(_keep, desk, catalogue.BY_NAME["orchestrator_query_tasks"])
         )
-    facts = replies.error(known)["error"]
+    facts = replies.error(known, desk.profile)["error"]
     data = {**facts, "uri": uri} if uri else facts
     code = _no_resource(revision) if uri and isinstance(known, NotFound) else types.INVALID_PARAMS
     raise MCPError(code=code, message=facts["message"], data=data)

@@ -25,7 +25,7 @@ ARCHIVED = "archived"
 SPECIALIST_OF = {"implementer": "coder", "": "generic"}
 
 _EFFORT = re.compile(
-    r"\s*([0-9]{1,7}(?:\.[0-9]{1,3})?)\s*"
+    r"\s*([0-9]{1,7}(?:\.[0-9]{1,3})?)(?![0-9.])\s*"
     r"(minutes?|mins?|m|hours?|hrs?|h|days?|d|weeks?|w|)\s*",
     re.ASCII | re.IGNORECASE,
 )

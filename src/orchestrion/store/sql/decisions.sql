@@ -49,6 +49,7 @@ where d.project = :project
   and d.session = :session  --? session
   and d.task in (select g.task from tags g where g.tag = :tag)  --? tag
 order by d.number desc limit :limit
+offset :offset  --? offset
 
 -- name: count_decisions
 -- How many decisions list_decisions would show in all.

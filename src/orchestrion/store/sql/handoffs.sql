@@ -25,9 +25,10 @@ order by r.id desc limit :limit
 
 -- name: running_now
 -- Runs that hold a task, the newest first.
-select r.id, r.task, r.agent, r.supervised, r.phase, r.started_at, r.lease_until, t.title, {now} as now
+select r.id, r.task, r.agent, r.actor, r.supervised, r.phase, r.started_at, r.lease_until, t.title, {now} as now
 from runs r join tasks t on t.id = r.task
 where r.state in ('starting', 'running') and r.project = :project
+  and r.supervised = :supervised  --? supervised
   and exists (select 1 from tags g where g.task = t.id and g.tag = :tag)  --? tag
 order by r.id desc limit :limit
 

@@ -215,6 +215,7 @@ where r.project = :project
   and r.task = :task  --? task
   and r.state in {states[text]}  --? states
 order by r.id desc limit :limit
+offset :offset  --? offset
 
 -- name: count_runs
 -- How many runs list_runs would show in all.
@@ -225,6 +226,10 @@ select count(*) as total from runs r where r.project = :project
 -- name: runs_of_task
 -- All attempts at a task, oldest first.
 select r.*, {now} as now from runs r where r.task = :task order by r.id
+
+-- name: runs_cancelled_with
+-- Runs that were ended because one of these tasks was cancelled.
+select id, task, actor from runs where task in {ids[]} and code = 'cancelled' order by id
 
 -- name: delete_runs_of
 -- Whether a task was ever tried.

@@ -37,6 +37,7 @@ update sessions set external = null where id = :id and project = :project
 select * from sessions where project = :project
   and state = :state  --? state
 order by seen_at desc, id desc limit :limit
+offset :offset  --? offset
 
 -- name: count_sessions
 -- How many sessions list_sessions would show in all.
@@ -55,7 +56,7 @@ where e.session = :session and e.project = :project
 
 -- name: sessions_to_end
 -- Active sessions that were not seen, or did not begin, since a time.
-select id from sessions where project = :project and state = 'active' and (case when :by_start = 1 then started_at
+select id, seen_at from sessions where project = :project and state = 'active' and (case when :by_start = 1 then started_at
     else seen_at end) <= {now} - :age_ms order by id
 
 -- name: sessions_to_remove

@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.mcp.desk import ToolCall
-from orchestrion.interfaces.mcp.replies import fitted, for_tools, page, shortened
+from orchestrion.interfaces.mcp.replies import fitted, page, shortened
 from orchestrion.interfaces.mcp.tools.sessions import recovery
 
 #: Characters of a path in a reply.
@@ -84,14 +84,11 @@ def search_decisions(call: ToolCall) -> dict[str, Any]:
         status=given["status"],
         task=given["task_id"],
         limit=given["limit"],
-        cursor=given["cursor"],
+        offset=given["offset"],
     )
     shown = [_decision(one, 240, 5) for one in found["decisions"]]
-    reply: dict[str, Any] = {"total_count": found["total"], "next_cursor": None}
-    cut = page(reply, "decisions", shown, total=len(shown))
-    behind = found["next_cursor"] if not cut["has_more"] else cut["decisions"][-1]["id"]
-    del cut["next_offset"]
-    return {**cut, "has_more": behind is not None, "next_cursor": behind}
+    reply: dict[str, Any] = {"total_count": found["total"]}
+    return page(reply, "decisions", shown, total=found["total"], offset=given["offset"])
 
 
 def track_files(call: ToolCall) -> dict[str, Any]:
@@ -111,10 +108,11 @@ def track_files(call: ToolCall) -> dict[str, Any]:
                 code="invalid_parameters",
                 problems=[{"parameter": "files", "problem": "is required, unless task_id or run is named"}],
             )
-        found = cases.verify(task=task) if task else cases.verify(session=session)
-    files = found["files"]
-    reply = {"verification_status": found["status"], "reported": len(changes), "total_count": len(files)}
-    return page(reply, "files", [_file(one) for one in files], total=len(files))
+        found = cases.verify(task, None if task else session, offset=given["offset"])
+    else:
+        found = {**found, "total": len(found["files"]), "files": found["files"][given["offset"] :]}
+    reply = {"verification_status": found["status"], "reported": len(changes), "total_count": found["total"]}
+    return page(reply, "files", map(_file, found["files"]), total=found["total"], offset=given["offset"])
 
 
 def _change(one: Mapping[str, Any]) -> dict[str, Any]:
@@ -147,6 +145,6 @@ def recover(call: ToolCall) -> dict[str, Any]:
         left = cases.handoff(task=given["task_id"], session=given["session_id"], text=given["handoff"])
     reply: dict[str, Any] = {"handoff_id": left.get("id")} if left else {}
     if about:
-        return {**reply, "context_of": about.strip(), **recovery(cases.recover(about.strip()), 3600)}
+        return {**reply, "context_of": about.strip(), **recovery(call, cases.recover(about.strip()), 3600)}
     said = cases.prime(session=cases.store.origin.session, budget_tokens=900)
-    return {**reply, "context_of": cases.project.root.name, "text": for_tools(said)}
+    return {**reply, "context_of": cases.project.root.name, "text": call.advised(said)}

@@ -36,9 +36,9 @@ def status(call: ToolCall) -> dict[str, Any]:
             code="invalid_parameters",
             problems=[{"parameter": "run_id", "problem": "is required with include_log"}],
         )
-    found = call.cases.list_runs(task=given["task_id"], limit=min(1000, given["offset"] + 50)).as_json("runs")
-    shown = [_shown(run) for run in found["runs"][given["offset"] :]]
-    return page({"total_count": found["total"]}, "runs", shown, total=found["total"], offset=given["offset"])
+    found = call.cases.list_runs(task=given["task_id"], limit=50, offset=given["offset"]).as_json("runs")
+    reply = {"total_count": found["total"]}
+    return page(reply, "runs", map(_shown, found["runs"]), total=found["total"], offset=given["offset"])
 
 
 def _one(call: ToolCall, run: str) -> dict[str, Any]:
@@ -81,9 +81,10 @@ def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
 def kill(call: ToolCall) -> dict[str, Any]:
     """Ends a run."""
     reason = call.given["reason"] or "killed by a client"
-    killed = call.cases.kill(call.given["run_id"].strip(), reason).as_json()
-    note = call.cases.ended_elsewhere(killed["id"])
-    return {**_shown(killed), **({"note": note} if note else {})}
+    killed = call.cases.kill(call.given["run_id"].strip(), reason)
+    shown = killed.as_json()
+    note = call.cases.ended_elsewhere(shown["id"])
+    return {**_shown(shown), "held_by": killed.row["actor"], **({"note": note} if note else {})}
 
 
 def message(call: ToolCall) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import NotFound, OrchestrionError
 from orchestrion.interfaces.mcp.desk import ONLY_READS, ToolCall
-from orchestrion.interfaces.mcp.replies import fitted, for_tools, page, shortened, size
+from orchestrion.interfaces.mcp.replies import fitted, page, shortened, size
 from orchestrion.interfaces.mcp.tools import shapes
 
 if TYPE_CHECKING:
@@ -96,6 +96,8 @@ def _welcome(
     roles = {role["name"]: _task_of(role["role_definition"]) for role in project.roles()}
     active = project.list_tasks(states=["in_progress", "review", "blocked", "failed"], limit=20).as_json("tasks")
     said = project.prime(session=session["id"] if session else None, budget_tokens=_PRIME // 4)
+    held = project.held_by_clients() if session and not project.caller.run else []
+    taken = [one["said"] for one in held if session and one["session"] != session["id"]][:3]
     reply: dict[str, Any] = {
         "status": "session_initialized" if session else "not_recorded",
         "session_initialized": session is not None,
@@ -113,8 +115,8 @@ def _welcome(
         "specialist_roles": roles,
         "active_tasks": [shapes.brief_task(one) for one in active["tasks"]],
         "active_total": active["total"],
-        "next_steps": _next_steps(project, unrecorded),
-        "instructions": for_tools(said),
+        "next_steps": [*_next_steps(project, unrecorded), *(call.advised(said) for said in taken)],
+        "instructions": call.advised(said),
     }
     if session and not call.seat.external:
         reply["next_steps"].insert(
@@ -155,11 +157,9 @@ def _method(call: ToolCall, project: Orchestrator) -> str:
 def listing(call: ToolCall) -> dict[str, Any]:
     """Sessions, those seen last first."""
     given = call.given
-    bound = min(1000, given["offset"] + given["limit"])
-    found = call.cases.list_sessions(given["include_completed"], bound)
-    shown = [_session(one) for one in found["sessions"][given["offset"] :]]
+    found = call.cases.list_sessions(given["include_completed"], given["limit"], given["offset"])
     reply = {"total_count": found["total"], "limit": given["limit"], "offset": given["offset"]}
-    return page(reply, "sessions", shown, total=found["total"], offset=given["offset"])
+    return page(reply, "sessions", map(_session, found["sessions"]), total=found["total"], offset=given["offset"])
 
 
 def _session(found: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,16 +194,19 @@ def resume(call: ToolCall) -> dict[str, Any]:
         **_session(found),
         "status": "active",
         "resumed": True,
+        **({"warning": found["warning"]} if found["warning"] else {}),
         "tasks": found.get("tasks", []),
-        "recovery": recovery(context),
+        "recovery": recovery(call, context),
     }
     return fitted(reply, ("tasks",))
 
 
-def recovery(context: Mapping[str, Any], room: int = 2600) -> dict[str, Any]:
+def recovery(call: ToolCall, context: Mapping[str, Any], room: int = 2600) -> dict[str, Any]:
     """What a recovery found, in so many bytes: the facts where they fit, and the text that tells them."""
     lists = {key: value for key, value in context.items() if key != "text" and value not in (None, "", [], {})}
-    shown: dict[str, Any] = {"text": str(context.get("text", "")).encode()[: room // 2].decode("utf-8", "ignore")}
+    lists |= {"next_steps": [call.advised(step) for step in context["next_steps"]]}
+    text = call.advised(context["text"])
+    shown: dict[str, Any] = {"text": text.encode()[: room // 2].decode("utf-8", "ignore")}
     left = []
     for key, value in lists.items():
         if size({**shown, key: value}) <= room:

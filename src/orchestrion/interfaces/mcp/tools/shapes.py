@@ -50,7 +50,7 @@ def whole_task(found: Mapping[str, Any]) -> dict[str, Any]:
         **dict.fromkeys(("parent_task_id", "completed_at", "due_date", "progress"), None),
         "description": "",
         **task(found, ALONE),
-        "estimated_effort": None if found["effort_min"] is None else f"{found['effort_min']:g} min",
+        "estimated_effort": None if found["effort_min"] is None else f"{found['effort_min']:.10g} min",
         "priority": found["priority"],
         **{key: found[key] for key in _SET if found[key] not in (None, [], {})},
         "updated_at": found["updated_at"],

@@ -6,18 +6,19 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.model import iso, moment
+from orchestrion.core.model import check_moment, iso, moment
 from orchestrion.interfaces.mcp import catalogue, vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, page
 from orchestrion.interfaces.mcp.tools import shapes
 from orchestrion.orchestrator.asking import Question
 
-#: Completed tasks that a status looks at, runs that it names.
-COMPLETED, RUNS = 50, 10
+#: Completed tasks that a status looks at, runs and tasks for a person that it names; subtasks that a new plan names.
+COMPLETED, RUNS, NEEDS, SUBTASKS = 50, 10, 8, 100
 
 
 def plan(call: ToolCall) -> dict[str, Any]:
@@ -65,10 +66,12 @@ def _time(name: str, text: str | None) -> int | None:
     if text is None or not text.strip():
         return None
     try:
-        return moment(text)
+        at = moment(text)
     except InvalidInput as problem:
         problem.message = f"{name}: {problem.message}"
         raise
+    check_moment(name, at)
+    return at
 
 
 def plan_breakdown(call: ToolCall) -> dict[str, Any]:
@@ -84,24 +87,29 @@ def plan_breakdown(call: ToolCall) -> dict[str, Any]:
                 "description": call.given["description"],
                 "type": "breakdown",
                 "complexity": call.given["complexity_level"],
+                "context": {"text": call.given["context"]} if call.given["context"] else {},
                 "children": subtasks,
             }
         ],
     }
     applied = call.cases.apply(json.dumps(document).encode(), "subtasks_json")
     ids = list(applied["tasks"].values())
-    return page(
+    shown = ({"task_id": one, **shapes.brief_task(call.cases.task(one).as_json())} for one in ids[1 : SUBTASKS + 1])
+    return fitted(
         {
             "task_created": True,
             "parent_task_id": ids[0],
             "task_id": ids[0],
             "description": title,
             "complexity": call.given["complexity_level"],
-            "next_steps": ["orchestrator_execute_task on a subtask that is ready"],
+            "next_steps": [
+                "orchestrator_execute_task on a subtask that is ready",
+                f"orchestrator_query_tasks with parent_task_id {ids[0]} lists all of them",
+            ],
+            "subtasks_total": len(ids) - 1,
+            "subtasks": list(shown),
         },
-        "subtasks",
-        ({"task_id": one, **shapes.brief_task(call.cases.task(one).as_json())} for one in ids[1:]),
-        total=len(ids) - 1,
+        ("subtasks",),
     )
 
 
@@ -112,26 +120,42 @@ def _subtasks(text: str) -> list[dict[str, Any]]:
         raise _no_subtasks(f"is no JSON: {error}") from error
     if not isinstance(found, list) or not found or not all(isinstance(one, dict) for one in found):
         raise _no_subtasks("is not a list of objects")
+    given = [_given(one, place) for place, one in enumerate(found, 1)]
     stem = time.time_ns()
-    titles = {str(one.get("title", "")): _key("sub", stem + place) for place, one in enumerate(found)}
-    if len(titles) < len(found):
-        raise _no_subtasks("has two subtasks of the same title, or one without")
-    return [_subtask(one, titles) for one in found]
+    keys = {one["title"]: _key("sub", stem + place) for place, one in enumerate(given)}
+    if len(keys) < len(given):
+        raise _no_subtasks("has two subtasks of the same title")
+    return [_subtask(one, keys) for one in given]
 
 
-def _subtask(one: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-    title = str(one.get("title", ""))
-    before = one.get("dependencies") or []
-    unknown = [str(other) for other in before if str(other) not in keys]
-    if unknown:
+def _given(sent: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """A subtask's values, read as those of a call. Raises InvalidInput that names what is unknown or wrong."""
+    from orchestrion.interfaces.mcp import arguments
+
+    return arguments.read(replace(catalogue.SUBTASK, name=f"{catalogue.SUBTASK.name}: subtask {place}"), sent)
+
+
+def _subtask(given: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
+    """A subtask as a plan file has it."""
+    before, data = given["dependencies"] or (), given["data_dependencies"] or ()
+    if unknown := [other for other in (*before, *data) if other not in keys]:
         raise _no_subtasks(f"names a dependency {unknown[0][:80]!r} that is no title of a subtask")
+    _time("due_date", given["due_date"])
     subtask = {
-        "title": title,
-        "key": keys[title],
-        "description": str(one.get("description", "")),
-        "role": one.get("specialist_type"),
-        "effort": vocabulary.minutes(one.get("estimated_effort")),
-        "after": [keys[str(other)] for other in before],
+        "title": given["title"],
+        "key": keys[given["title"]],
+        "description": given["description"],
+        "type": given["task_type"],
+        "complexity": given["complexity"],
+        "role": given["specialist_type"],
+        "effort_min": vocabulary.minutes(given["estimated_effort"]),
+        "due": given["due_date"],
+        "context": given["context"],
+        "priority": given["priority"],
+        "check": given["checks"],
+        "tags": given["tags"],
+        "run": given["run_command"],
+        "after": [*(keys[one] for one in before), *({"task": keys[one], "kind": "data"} for one in data)],
     }
     return {key: value for key, value in subtask.items() if value}
 
@@ -158,18 +182,22 @@ def query(call: ToolCall) -> dict[str, Any]:
         more = call.cases.family([task["id"] for task in found["tasks"][:100]])
     shown = [shapes.task(task) | _relatives(given, more.get(task["id"])) for task in found["tasks"]]
     filters = {key: given[key] for key in _FILTERS if given[key] not in (None, False, [])}
-    size = given["limit"]
     reply = {
         "total_count": found["total"],
-        "page_size": size,
-        "page_count": -(-found["total"] // size),
-        "current_page": given["offset"] // size + 1,
+        **_pages(given["limit"], given["offset"], found["total"]),
         "offset": given["offset"],
-        "limit": size,
+        "limit": given["limit"],
         "filters_applied": filters,
         "query_metadata": {"found": len(found["tasks"])},
     }
-    return page(reply, "tasks", shown, total=found["total"], offset=given["offset"])
+    cut = page(reply, "tasks", shown, total=found["total"], offset=given["offset"])
+    return {**cut, **_pages(len(cut["tasks"]) if cut["has_more"] else given["limit"], given["offset"], found["total"])}
+
+
+def _pages(size: int, offset: int, total: int) -> dict[str, int]:
+    """Where a page of ``size`` tasks stands: what is before it and what follows, in pages as long as this one."""
+    before, behind = -(-offset // size), -(-max(0, total - offset) // size)
+    return {"page_size": size, "page_count": before + behind, "current_page": before + 1}
 
 
 _FILTERS = (
@@ -230,7 +258,14 @@ def update(call: ToolCall) -> dict[str, Any]:
     goal = "review" if given["status"] == "active" else given["status"]
     more, fewer = given["add_dependencies"] or (), given["remove_dependencies"] or ()
     changed = []
-    if goal or fields or not (more or fewer):
+    if not (goal or fields or more or fewer):
+        raise InvalidInput(
+            "nothing to change was named",
+            hint=f"name a field and its new value, or in clear what is to be emptied: {', '.join(catalogue.CLEARED)}",
+            code="nothing_to_change",
+        )
+    ended = _run_of(call, task) if goal == "cancelled" else {}
+    if goal or fields:
         changed = call.cases.change(task, fields, goal, reason=given["reason"] or "", run=given["run"])
     for other in more:
         call.cases.add_dependency(task, other)
@@ -240,7 +275,13 @@ def update(call: ToolCall) -> dict[str, Any]:
     shown = shapes.whole_task(call.cases.task(task).as_json())
     names = {field: parameter for parameter, field in catalogue.CLEARED.items()} | {"type": "task_type"}
     applied = sorted(names.get(one, one) for one in changed)
-    return fitted({**shown, "changes_applied": applied}, ("dependencies",), ("description", "summary"))
+    return fitted({**shown, "changes_applied": applied, **ended}, ("dependencies",), ("description", "summary"))
+
+
+def _run_of(call: ToolCall, task: str) -> dict[str, Any]:
+    """The run that a task ends when it is cancelled, and whose it is."""
+    run = call.cases.task(task).as_json()["run"]
+    return {"ended_run": run, "held_by": call.cases.run(run).row["actor"]} if run else {}
 
 
 def _changes(call: ToolCall) -> dict[str, Any]:
@@ -261,7 +302,7 @@ def _changes(call: ToolCall) -> dict[str, Any]:
         "command": given["run_command"],
     }
     clear = given["clear"] or ()
-    if both := [one for one in clear if values[catalogue.CLEARED[one]] is not None]:
+    if both := [one for one in clear if values.get(catalogue.CLEARED[one]) is not None]:
         raise InvalidInput(
             f"{', '.join(both)}: a new value, and named in clear", hint="give one of the two", code="invalid_parameters"
         )
@@ -274,7 +315,8 @@ def cancel(call: ToolCall) -> dict[str, Any]:
     task = call.given["task_id"].strip()
     before = call.cases.task(task).as_json()
     reason = call.given["reason"] or "cancelled by a client"
-    cancelled = call.cases.cancel(task, reason, dependents=call.given["dependents"]).as_json()
+    done = call.cases.cancel_all(task, reason, dependents=call.given["dependents"])
+    cancelled = done.task.as_json()
     detail = call.cases.show(task)
     dropped = 0 if call.given["preserve_work"] else call.cases.drop_artifacts(task)
     return fitted(
@@ -289,11 +331,14 @@ def cancel(call: ToolCall) -> dict[str, Any]:
             "artifacts_dropped": dropped,
             "branches_kept": [run["branch"] for run in detail["runs"] if run["head_commit"]],
             "dependent_tasks_updated": detail["dependents"],
+            "cancelled_with_it_total": len(done.others),
+            "cancelled_with_it": done.others[:50],
+            "ended_runs": done.ended[:20],
             "cancelled_at": cancelled["ended_at"],
             "message": f"{cancelled['id']} is cancelled; tasks that wait for it are "
             + ("cancelled too" if call.given["dependents"] == "cancel" else "blocked, with the reason"),
         },
-        ("dependent_tasks_updated", "branches_kept"),
+        ("dependent_tasks_updated", "branches_kept", "cancelled_with_it", "ended_runs"),
         ("reason",),
     )
 
@@ -323,6 +368,7 @@ def status(call: ToolCall) -> dict[str, Any]:
     found = cases.status()
     offset = given["offset"]
     load = cases.load(completed=COMPLETED if given["include_completed"] else 0, offset=offset)
+    held = {one["run"]: one for one in cases.held_by_clients(100)}
     statuses: dict[str, int] = {}
     for state, count in found["tasks"].items():
         word = vocabulary.STATUS_OF[state]
@@ -347,8 +393,10 @@ def status(call: ToolCall) -> dict[str, Any]:
             "tasks_by_specialist": {vocabulary.specialist(role): count for role, count in load["roles"].items()},
         },
         "paused_at": found["paused_at"],
-        "runs": [_run(run) for run in found["runs"][:RUNS]],
-        "needs_you": [{**one, "reason": (one["reason"] or "")[:120]} for one in found["needs_you"][:8]],
+        "runs_total": len(found["runs"]),
+        "runs": [_run(run) | _held(held.get(run["id"])) for run in found["runs"][:RUNS]],
+        "needs_you_total": found["needs_you_total"],
+        "needs_you": [{**one, "reason": (one["reason"] or "")[:120]} for one in found["needs_you"][:NEEDS]],
     }
     reply |= {"performance_metrics": _performance(cases)} if given["include_performance_metrics"] else {}
     reply |= {"resource_usage": _resources(call)} if given["include_resource_usage"] else {}
@@ -362,6 +410,12 @@ def status(call: ToolCall) -> dict[str, Any]:
 def _run(run: Mapping[str, Any]) -> dict[str, Any]:
     kept = ("id", "task", "agent", "phase", "duration_s")
     return {key: run[key] for key in kept} | {"title": run["title"][:60]}
+
+
+def _held(holder: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Who holds a run that no supervisor looks after, and until when."""
+    kept = ("held_by", "session", "session_seen_at", "lease_until")
+    return {key: holder[key] for key in kept if holder[key]} if holder else {}
 
 
 def _performance(cases: Any) -> dict[str, Any]:

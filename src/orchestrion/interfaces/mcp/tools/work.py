@@ -9,7 +9,7 @@ from orchestrion.core.errors import InvalidInput
 from orchestrion.core.values import count
 from orchestrion.interfaces.mcp import vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
-from orchestrion.interfaces.mcp.replies import fitted, page, shortened
+from orchestrion.interfaces.mcp.replies import fitted, pages, shortened
 from orchestrion.interfaces.mcp.tools import shapes
 
 _NEXT_STEPS = {
@@ -51,19 +51,22 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
         "specialist_prompts": [shortened(line, 200, whole) for line in (role["approach"] if role else ())][:6],
         "execution_instructions": [
             f"Report with orchestrator_complete_task, naming the run {run['id']}.",
-            f"orchestrator_heartbeat_run before {run['lease_until']} if it takes longer.",
+            f"It is yours until {run['lease_until']}; this call again, or naming {run['id']} in another, renews that.",
         ],
         "checks": task["checks"],
         "context": task["context"] if len(str(task["context"])) < 600 else {"left_out": "too long; see the task"},
         "dependencies_completed": all(one["met"] for one in hard),
         "dependencies": [_dependency(one) for one in found["dependencies"]],
         "feedback": shortened(found["feedback"], 500, whole),
+        "handoffs": [{**one, "text": shortened(one["text"], 500, whole)} for one in found["handoffs"]],
+        "files_left": found["files"][:20],
         "earlier_failures": [{**one, "error": shortened(one["error"], 200, whole)} for one in found["failures"][:3]],
-        "estimated_effort": None if task["effort_min"] is None else f"{task['effort_min']:g} min",
+        "estimated_effort": None if task["effort_min"] is None else f"{task['effort_min']:.10g} min",
         "brief": whole,
         "next_steps": ["do the work", f"read {whole} for all of the brief", "orchestrator_complete_task"],
     }
-    cut = fitted(reply, ("dependencies", "specialist_prompts", "checks"), ("task_description", "feedback"))
+    lists = ("dependencies", "specialist_prompts", "files_left", "handoffs", "checks")
+    cut = fitted(reply, lists, ("task_description", "feedback"))
     return {**cut, "brief_text": found["brief"]} if call.given.get("include_brief") else cut
 
 
@@ -205,13 +208,16 @@ def synthesize(call: ToolCall) -> dict[str, Any]:
             "created": [one["id"] for one in artifacts[:40]],
         },
         "missing_total": len(found["missing"]),
-        "missing": [_missing(part) for part in found["missing"][:12]],
+        "missing": [],
+        "key_deliverables": [],
     }
     deliverables = [
         {"task_id": part["id"], "title": part["title"][:80], "summary": shortened(part["summary"], 240, whole)}
         for part in done
     ]
-    return page(fitted(reply, ("missing",)), "key_deliverables", deliverables, total=len(deliverables))
+    listed = [("missing", _missing(part)) for part in found["missing"]]
+    listed += [("key_deliverables", one) for one in deliverables]
+    return pages(reply, listed[call.given["offset"] :], total=len(listed), offset=call.given["offset"])
 
 
 def _left(found: Mapping[str, Any]) -> list[str]:
