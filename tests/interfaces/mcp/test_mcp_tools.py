@@ -395,11 +395,12 @@ def test_what_no_parameter_sets_can_be_cleared_too(peer: InProcess, site: Site) 
     values = {"agent": "command", "needs": ("gpu",), "setup": "true", "timeout_s": 60.0, "metadata": {"a": 1}}
     with site.open() as cases:
         task = cases.add("One", **values).as_json()["id"]
-        names = ["agent", "needs", "setup", "timeout", "metadata"]
+        names = ["agent", "needs", "setup", "timeout_s", "metadata"]
         cleared = peer.call("update_task", task_id=task, clear=names)
         assert cleared["changes_applied"] == sorted(names)
         shown = cases.show(task)
     assert not any(shown[field] for field in values)
+    assert "in clear what is to be emptied: " in peer.refused("update_task", task_id=task, due_date="")["hint"]
 
 
 def test_a_clean_up_leaves_the_session_that_asks_for_it(peer: InProcess, site: Site) -> None:
@@ -426,7 +427,7 @@ def test_a_successor_is_told_who_holds_a_task_and_how_to_go_on(peer: InProcess, 
     peer.call("track_files", run=run, files=[{"path": "half.txt", "operation": "created"}])
     with other_client(site) as other:
         begun = other.call("initialize_session")
-        way = f"`orchestrion sessions {session} --resume`"
+        way = f"`orchestrator_resume_session(session_id={session})`"
         told = next(step for step in begun["next_steps"] if run in step)
         assert way in told
         assert " s ago" in told

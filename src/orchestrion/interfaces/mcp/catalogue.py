@@ -179,7 +179,7 @@ CLEARED: Mapping[str, str] = {
     "agent": "agent",
     "needs": "needs",
     "setup": "setup",
-    "timeout": "timeout_s",
+    "timeout_s": "timeout_s",
     "metadata": "metadata",
 }
 _UPDATE = (

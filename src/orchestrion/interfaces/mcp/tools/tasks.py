@@ -258,15 +258,9 @@ def update(call: ToolCall) -> dict[str, Any]:
     goal = "review" if given["status"] == "active" else given["status"]
     more, fewer = given["add_dependencies"] or (), given["remove_dependencies"] or ()
     changed = []
-    if not (goal or fields or more or fewer):
-        raise InvalidInput(
-            "nothing to change was named",
-            hint=f"name a field and its new value, or in clear what is to be emptied: {', '.join(catalogue.CLEARED)}",
-            code="nothing_to_change",
-        )
     ended = _run_of(call, task) if goal == "cancelled" else {}
-    if goal or fields:
-        changed = call.cases.change(task, fields, goal, reason=given["reason"] or "", run=given["run"])
+    if goal or fields or not (more or fewer):
+        changed = _change(call, task, fields, goal)
     for other in more:
         call.cases.add_dependency(task, other)
     for other in fewer:
@@ -276,6 +270,15 @@ def update(call: ToolCall) -> dict[str, Any]:
     names = {field: parameter for parameter, field in catalogue.CLEARED.items()} | {"type": "task_type"}
     applied = sorted(names.get(one, one) for one in changed)
     return fitted({**shown, "changes_applied": applied, **ended}, ("dependencies",), ("description", "summary"))
+
+
+def _change(call: ToolCall, task: str, fields: Mapping[str, Any], goal: str | None) -> list[str]:
+    try:
+        return call.cases.change(task, fields, goal, reason=call.given["reason"] or "", run=call.given["run"])
+    except InvalidInput as problem:
+        if problem.code == "nothing_to_change":
+            problem.hint += f", or in clear what is to be emptied: {', '.join(catalogue.CLEARED)}"
+        raise
 
 
 def _run_of(call: ToolCall, task: str) -> dict[str, Any]:
