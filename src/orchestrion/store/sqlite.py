@@ -24,7 +24,15 @@ from orchestrion.core import private
 from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.core.masking import Masker
 from orchestrion.store import disk, migrate
-from orchestrion.store.sqlite_file import Connected, DatabaseFile, Mark, is_refusal_to_write
+from orchestrion.store.sqlite_file import (
+    LITTLE_ROOM,
+    ROOM,
+    Connected,
+    DatabaseFile,
+    Mark,
+    Room,
+    is_refusal_to_write,
+)
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
     Again,
@@ -306,22 +314,28 @@ class SqliteStore(Store):
     def _connect_to_write(self, file: Mark | None, *, create: bool) -> Connected:
         if create:
             private.make_file(self._path)
-        connection = self._file.connect(create=create)
+        room = self._room()
+        connection = self._file.connect(create=create, room=room)
         try:
             is_ours = self._refuse_another(connection)
             if not (is_ours or create):
                 raise missing_store(self.url)  # and nothing is written into an empty file
-            _configure(connection)
+            _configure(connection, room)
         except BaseException:
             connection.close()
             raise
         made = self._file.marks()
         return Connected(connection, made._replace(file=file or made.file))
 
+    def _room(self) -> Room:
+        return LITTLE_ROOM if len(self._open) else ROOM
+
     def _connect_to_read(self) -> Connected:
-        held = _patiently(self._file.connect_to_read, PATIENCE_S)
+        room = self._room()
+        held = _patiently(lambda: self._file.connect_to_read(room), PATIENCE_S)
         try:
             self._refuse_another(held.connection)
+            held.connection.execute(f"pragma cache_size = -{room.pages_kb}")
         except BaseException:
             held.connection.close()
             raise
@@ -410,13 +424,14 @@ def _bindable(given: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def _configure(connection: sqlite3.Connection) -> None:
+def _configure(connection: sqlite3.Connection, room: Room) -> None:
     # A commit copies each page it touched into the log: rows are small, so small pages write less. New files only.
     connection.execute(f"pragma page_size = {PAGE_BYTES}")
     connection.execute(f"pragma wal_autocheckpoint = {CHECKPOINT_PAGES}")
     _patiently(lambda: connection.execute("pragma journal_mode = wal"), PATIENCE_S)
     connection.execute("pragma synchronous = full")
     connection.execute("pragma foreign_keys = on")
+    connection.execute(f"pragma cache_size = -{room.pages_kb}")
     if sys.platform == "darwin":
         connection.execute("pragma fullfsync = on")
 
