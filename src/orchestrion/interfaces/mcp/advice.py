@@ -11,7 +11,9 @@ import re
 
 from orchestrion.interfaces.mcp import catalogue
 
-_ADVISED = re.compile(r"`orchestrion ([^`]+)`")
+#: How commands begin.
+PROGRAM = "orchestrion"
+_ADVISED = re.compile(rf"`{PROGRAM} ([^`]+)`")
 #: A command, without its program -> the tool, and its parameters; or an address. The first that fits, and is there.
 _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"(?:add|apply)\b.*", "plan_task", ""),
