@@ -216,6 +216,8 @@ def test_killing_and_cancelling(orchestrion: Orchestrator) -> None:
     [{"due_at": "2027-01-01"}, {"priority": "5"}, {"effort_min": "2h"}, {"context": {"n": float("inf")}}],
 )
 def test_a_value_of_another_kind_is_refused_in_words(orchestrion: Orchestrator, value: Any) -> None:
+    with pytest.raises(InvalidInput, match="unknown complexity 'huge'"):
+        orchestrion.add("One", complexity="huge")
     with pytest.raises(InvalidInput) as refused:
         orchestrion.add("One", **value)
     assert refused.value.code.startswith("invalid_")

@@ -365,7 +365,9 @@ def test_a_named_check_of_the_project_is_run(peer: InProcess, site: Site) -> Non
     (site.root / ".orchestrion" / "config.yaml").write_text("checks:\n  unit: test -f done.txt\n")
     task = planned(peer, checks=["unit"])
     given = {"task_id": task, "summary": "s", "detailed_work": "", "next_action": "complete"}
-    peer.call("execute_task", task_id=task)
+    refused = peer.refused("update_task", task_id=task, status="completed")
+    assert (refused["code"], refused["details"]["run"]) == ("check_failed", "R1")
+    assert "report R1 again" in refused["hint"]
     assert peer.refused("complete_task", **given)["code"] == "check_failed"
     (site.root / "done.txt").write_text("")
     assert peer.call("complete_task", **given)["state"] == "completed"
