@@ -151,8 +151,9 @@ class TakingCases(AskingCases):
         """Reports the task as ``done`` does its run; ``further`` are more results, each kept as an artifact.
 
         ``decided`` are decisions that came with it, as ``decide`` takes them: a wrong one refuses all of it.
-        Without ``run`` it is the caller's own. Raises what ``done`` raises, Conflict (``not_claimed``,
-        ``supervised``), and AlreadyTaken when another client holds the task.
+        Without ``run`` it is the caller's own, else that of a client without a session, and the journal says that
+        none was named. Raises what ``done`` raises, Conflict (``not_claimed``, ``supervised``), and AlreadyTaken when
+        another session holds the task.
         """
         current = self._run_to_report(task, run)
         results = [artifacts.Text(detail, DETAIL, kind)] if detail else []
@@ -200,16 +201,21 @@ class TakingCases(AskingCases):
                 code="supervised",
                 run=name("R", current.id),
             )
-        raise _held_by_other(task, current.row)
+        if session_of(current.row) is not None:
+            raise _held_by_other(task, current.row)
+        self.store.write(
+            lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
+        )
+        return name("R", current.id)
 
 
 def _held_by_other(task: str, run: Row) -> AlreadyTaken:
-    """The refusal to report a run that another client holds; whoever names it shows that it is theirs."""
+    """The refusal to report a run that another session holds; whoever names it shows that it is theirs."""
     held, session = name("R", run["id"]), session_of(run)
-    take_over = f"; `orchestrion sessions {session} --resume` goes on with the session that holds it" if session else ""
     return AlreadyTaken(
         f"{task} is held by {held} of {run['actor']}, not by this session; nothing was changed",
-        hint=f"name the run {held} if it is yours{take_over}",
+        hint=f"name the run {held} if it is yours; "
+        f"`orchestrion sessions {session} --resume` goes on with the session that holds it",
         run=held,
         holder=run["actor"],
     )

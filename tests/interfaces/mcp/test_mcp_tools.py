@@ -231,6 +231,16 @@ def test_nobody_reports_what_somebody_else_took(peer: InProcess, site: Site) -> 
         assert "reported before" in twice["hint"]
 
 
+def test_a_run_of_a_client_without_a_session_is_reported_without_its_name(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    with site.open() as cases:
+        run = cases.claim(task)["run"]
+    report = {"task_id": task, "summary": "s", "detailed_work": "", "next_action": "complete"}
+    assert peer.call("complete_task", **report)["run"] == run
+    with site.open() as cases:
+        assert "run.unnamed" in {event["kind"] for event in cases.events(limit=100)}
+
+
 @pytest.mark.parametrize("how", ["cancel_task", "update_task", "delete_task", "kill_run"])
 def test_who_ends_anothers_run_is_told_whose_it_was(peer: InProcess, site: Site, how: str) -> None:
     task = planned(peer)
