@@ -13,7 +13,6 @@ one is open. Secrets without a shape are known by the variable that holds them: 
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -203,6 +202,8 @@ class Masker:
 
     def in_data(self, data: Any) -> str:
         """A value as JSON, without its secrets."""
+        import json  # which a command that only reads settings does without
+
         return masked(json.dumps(self._data(data)))
 
     def _data(self, value: Any) -> Any:

@@ -5,7 +5,6 @@ Apart from ``model``, whose classes take longer to make than a hook of an agent 
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -81,6 +80,8 @@ def moment(text: str) -> int:
 
 def stored_json(row: Mapping[str, Any], column: str, thing: str) -> Any:
     """What a JSON column of the row of ``thing`` holds. Raises DamagedRow if it was not written by this program."""
+    import json  # which a command that only reads settings does without
+
     try:
         value = json.loads(row[column])
     except ValueError as error:
@@ -102,6 +103,8 @@ def check_moment(what: str, at: int | None) -> None:
 
 def check_data(what: str, data: Any) -> None:
     """Refuses free data with a number that JSON has not."""
+    import json
+
     try:
         json.dumps(data, allow_nan=False, default=str)
     except ValueError as problem:
@@ -224,6 +227,8 @@ def in_words(value: Any) -> str:
         return ", ".join(f"{key}: {in_words(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(in_words(one) for one in value)
+    import json
+
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import Task, check_choice, name, number
 from orchestrion.core.states import TaskState
-from orchestrion.memory.roles import load_role
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.opening import Opening
 from orchestrion.orchestrator.views import Page
@@ -80,6 +79,8 @@ class Finding(Opening):
 
     def role_name(self, role: str) -> str:
         """The name under which a role is kept; empty for ``generic``. Raises NotFound for an unknown one."""
+        from orchestrion.memory.roles import load_role
+
         known = load_role(self.project.root, role)
         return known.name if known else ""
 

@@ -13,7 +13,6 @@ from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
 from orchestrion.core.values import stored_json
-from orchestrion.memory.roles import load_roles
 from orchestrion.orchestrator import commands, resolution, views
 from orchestrion.orchestrator.finding import Finding, bounded
 from orchestrion.orchestrator.judging import own_task, refuse_to_touch
@@ -318,6 +317,8 @@ class TaskCases(Finding):
 
     def roles(self) -> list[dict[str, Any]]:
         """All roles that a task can have, by name."""
+        from orchestrion.memory.roles import load_roles
+
         return [asdict(role) for _, role in sorted(load_roles(self.project.root).items())]
 
 

@@ -27,6 +27,7 @@ CODES = {
     ours.Backpressure: 5,
     ours.MergeConflict: 5,
     ours.EnvironmentProblem: 7,
+    ours.DamagedRow: 7,
     ours.GitProblem: 7,
     ours.AgentProblem: 7,
     ours.StoreProblem: 7,
