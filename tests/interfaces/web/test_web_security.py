@@ -428,7 +428,7 @@ def test_who_is_signed_in_or_signs_in_is_not_held_up_by_those_who_are_not(site: 
         assert browser.ask("GET", house.cases.make_link("/")).status_code == 200
         # A token or a link that opens nothing is one of a stranger.
         statuses = {flood.ask("POST", "/login", data={"token": "x"}, headers=origin).status_code for _ in range(30)}
-        assert statuses == {401, 429}
+        assert 429 in statuses <= {401, 429}
         assert 429 in {flood.ask("GET", "/enter?link=x").status_code for _ in range(30)}
     house.close()
 
