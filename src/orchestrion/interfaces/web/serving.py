@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import threading
 from collections.abc import Callable
 from types import FrameType
 
@@ -52,7 +53,12 @@ def serve(house: House, listener: socket.socket, host: str, said: Callable[[str]
         ws="none",
         backlog=BACKLOG,
     )
+    server = Server(config)
+    if threading.current_thread() is threading.main_thread():
+        # The library listens for them only once it has begun, and a worker of ours may be at work before.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, server.handle_exit)
     bound = listener.getsockname()
     shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
     said(f"http://{shown}:{bound[1]}/")
-    Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
