@@ -94,7 +94,7 @@ def make_folder(folder: Path, *, parents: bool = False) -> None:
         make_folder(folder.parent, parents=True)
     try:
         folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
-    except FileExistsError as taken:
+    except (FileExistsError, NotADirectoryError) as taken:
         raise NotPlain(folder, "this is no folder") from taken
     tighten(folder)
 

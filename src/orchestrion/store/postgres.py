@@ -160,6 +160,10 @@ _OUR_TABLES = """select oid::regclass::text as name from pg_class
     where relkind = 'r' and relnamespace = current_schema()::regnamespace"""
 
 
+#: How a connection tells that the server ended it while it was begun: in the server's words, or in those of libpq.
+_ENDED = ("terminating connection", "server closed the connection")
+
+
 class PostgresStore(Store):
     """A store in the database that ``url`` names."""
 
@@ -182,7 +186,7 @@ class PostgresStore(Store):
             try:
                 connection = self._connection()
             except StoreProblem as lost:
-                if "terminating connection" in lost.message:  # by who migrates it now, while it was begun
+                if any(said in lost.message for said in _ENDED):  # by who migrates it now, while it was begun
                     raise Again(lost) from lost
                 raise
             try:
