@@ -185,9 +185,9 @@ class PostgresStore(Store):
         with _translated(self.url):
             try:
                 connection = self._connection()
-            except StoreProblem as lost:
-                if any(said in lost.message for said in _ENDED):  # by who migrates it now, while it was begun
-                    raise Again(lost) from lost
+            except (StoreProblem, psycopg.OperationalError) as lost:
+                if any(said in str(lost) for said in _ENDED):  # by who migrates it now, while it was begun
+                    raise Again(lost if isinstance(lost, StoreProblem) else _problem(lost, self.url)) from lost
                 raise
             try:
                 return migrate.postgres(connection, create=create)
