@@ -70,11 +70,12 @@ def test_a_store_without_room_is_a_full_disk_until_there_is_some(tmp_path: Path)
             assert refused.value.code == "disk_full"
             assert [row["id"] for row in store.read(lambda tx: tx.all("list_tasks", after=0, limit=500))] == written
             assert health.of_store(store).facts["code"] == "disk_full"
-            assert f"by hand first, on the disk of {place}" in health.of_disk({"the store": place}).advice
+            assert f"by hand first, on the disk of {place}" in health.of_disk({health.THE_STORE: place}).advice
+            assert "by hand" not in health.of_disk({"workspaces": place}).advice
             filler.unlink()
             assert store.write(lambda tx: create(tx, NewTask("y"))) > 0
             assert health.of_store(store).status != "unhealthy"
-            assert "by hand" not in health.of_disk({"the store": place}).advice
+            assert "by hand" not in health.of_disk({health.THE_STORE: place}).advice
         with closing(sqlite3.connect(path)) as look:
             assert look.execute("pragma integrity_check").fetchone()[0] == "ok"
 

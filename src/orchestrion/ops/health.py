@@ -35,6 +35,8 @@ SLOW_MS = 500.0
 INTEGRITY_BYTES = 4 * 1024 * 1024
 #: So many broken rules are named.
 _NAMED = 10
+#: What its disk is called.
+THE_STORE = "the store"
 #: Less free space asks for attention, and less makes work impossible, in bytes.
 LITTLE_BYTES, TOO_LITTLE_BYTES = 1_000_000_000, 50_000_000
 
@@ -187,15 +189,15 @@ def _looked(tx: Transaction) -> str:
 
 
 def of_disk(places: Mapping[str, Path]) -> Part:
-    """Free space where things are written; ``places`` by what they are for."""
+    """Free space where things are written; ``places`` by what they are for, ``THE_STORE`` among them if it is here."""
     free = {what: shutil.disk_usage(_existing(path)).free for what, path in places.items()}
     least = min(free, key=lambda what: free[what])
     said = f"{free[least] / 1e9:.1f} GB free for {least}"
     facts = {"free_bytes": free}
     advice = "free some space: `orchestrion maintain retention`, or lower workspace.quota_gb"
-    if any(is_full(place) for place in map(_existing, places.values())):
-        # Whatever frees space is written down in the store.
-        advice = f"free some space by hand first, on the disk of {places[least]}; then `orchestrion maintain retention`"
+    if (store := places.get(THE_STORE)) and is_full(_existing(store)):
+        # Whatever frees space is written down there.
+        advice = f"free some space by hand first, on the disk of {store}; then `orchestrion maintain retention`"
     if free[least] < TOO_LITTLE_BYTES:
         return Part("disk", UNHEALTHY, said, advice, facts)
     return (

@@ -298,6 +298,9 @@ class PostgresStore(Store):
         """A new connection. Raises StoreProblem unless it leads to the database that was opened."""
         connection = _connect(self.url)
         try:
+            connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}".encode())
+            # Every statement goes through an index that was made for it; planning it anew each time only costs.
+            connection.execute("set plan_cache_mode = force_generic_plan")
             if self.uuid:
                 row = connection.execute("select value from meta where key = 'uuid'").fetchone()
                 if row is None or row["value"] != self.uuid:
@@ -360,7 +363,7 @@ def _spell_list(name: str, kind: str) -> str:
 
 
 def _connect(url: str) -> psycopg.Connection[DictRow]:
-    connection = psycopg.connect(
+    return psycopg.connect(
         url,
         autocommit=True,
         row_factory=dict_row,
@@ -371,10 +374,6 @@ def _connect(url: str) -> psycopg.Connection[DictRow]:
         keepalives_count=2,
         tcp_user_timeout=20_000,
     )
-    connection.execute(f"set lock_timeout = {LOCK_TIMEOUT_MS}".encode())
-    # Every statement goes through an index that was made for it; planning it anew each time only costs.
-    connection.execute("set plan_cache_mode = force_generic_plan")
-    return connection
 
 
 def _was_ended(connection: psycopg.Connection[DictRow]) -> bool:
