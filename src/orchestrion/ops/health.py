@@ -189,7 +189,7 @@ def _looked(tx: Transaction) -> str:
 
 
 def of_disk(places: Mapping[str, Path]) -> Part:
-    """Free space where things are written; ``places`` by what they are for, ``THE_STORE`` among them if it is here."""
+    """Free space where things are written; ``places`` by what they are for."""
     free = {what: shutil.disk_usage(_existing(path)).free for what, path in places.items()}
     least = min(free, key=lambda what: free[what])
     said = f"{free[least] / 1e9:.1f} GB free for {least}"

@@ -112,9 +112,9 @@ class HealthCases(ClientCases):
 
     def _machine(self) -> list[Part]:
         home = self.environ.get("XDG_STATE_HOME") or self.environ.get("HOME") or "/"
-        places = {"logs of runs": self.project.store_dir, "workspaces": Path(home)}
-        if self.store.dialect == "sqlite":
-            places = {health.THE_STORE: Path(self.store.url).absolute().parent, **places}
+        runs = self.project.store_dir
+        store = Path(self.store.url).absolute().parent if self.store.dialect == "sqlite" else runs
+        places = {health.THE_STORE: store, "logs of runs": runs, "workspaces": Path(home)}
         return [health.of_disk(places), self._git_part()]
 
     def _git_part(self) -> Part:
