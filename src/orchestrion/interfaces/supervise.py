@@ -9,10 +9,8 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-if TYPE_CHECKING:
-    from types import ModuleType
+from types import ModuleType
+from typing import cast
 
 #: A database that is away is waited for as long as a lease usually lasts, in seconds.
 PATIENCE_S = 60.0
@@ -20,7 +18,7 @@ PATIENCE_S = 60.0
 
 def main(arguments: list[str]) -> int:
     """Opens the project, reads the run's order and carries it out."""
-    _do_without_tls()
+    _do_without_what_nobody_asks()
     from orchestrion.core.errors import OrchestrionError
     from orchestrion.core.masking import masked
     from orchestrion.core.model import number
@@ -55,10 +53,15 @@ def main(arguments: list[str]) -> int:
     return supervise(store, instruction, order.folder(project.store_dir, one), os.environ)
 
 
-def _do_without_tls() -> None:
-    """Keeps Python's OpenSSL out: an eighth of all that a supervisor on PostgreSQL would hold.
+def _do_without_what_nobody_asks() -> None:
+    """Keeps out what libraries load only to look whether it is there: of what a supervisor holds, an eighth on
+    PostgreSQL.
 
-    psycopg loads asyncio, and that loads ``ssl`` where there is one, though nothing here uses either:
-    libpq, which speaks to the server, has a TLS of its own.
+    ``shutil`` loads compressors, and asyncio, which psycopg loads, ``ssl``: libpq has a TLS of its own. To know its own
+    version, which nobody asks, psycopg reads all that Python knows of installed packages, and the parser of mail.
     """
-    sys.modules["ssl"] = cast("ModuleType", None)  # as the import system marks what is not to be found
+    for name in ("ssl", "bz2", "lzma"):
+        sys.modules[name] = cast("ModuleType", None)  # as the import system marks what is not to be found
+    for name in ("psycopg.version", "psycopg_binary.version"):
+        module = sys.modules[name] = ModuleType(name)
+        module.__version__ = "unknown"  # type: ignore[attr-defined]

@@ -114,7 +114,7 @@ _LOCK_TRIES = 160
 _LOCK_PAUSES_S = (0.01, 0.02, 0.1)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Blob:
     """One stored file content, measured."""
 
@@ -243,8 +243,22 @@ class Git:
         input: str | None = None,  # noqa: A002
         env: Mapping[str, str] | None = None,
     ) -> list[str]:
-        """The NUL-terminated fields that ``git ARGS`` prints."""
-        return [field for field in self.run(*args, input=input, env=env).stdout.split("\0") if field]
+        """The NUL-terminated fields that ``git ARGS`` prints, without those that are empty."""
+        return [field for field in self.fields(*args, input=input, env=env) if field]
+
+    def fields(
+        self,
+        *args: str | Path,
+        input: str | None = None,  # noqa: A002
+        env: Mapping[str, str] | None = None,
+    ) -> Iterator[str]:
+        """All of them one by one, the empty ones too: nobody holds all that git says of a large change."""
+        text, start = self.run(*args, input=input, env=env).stdout, 0
+        while start < len(text):
+            end = text.find("\0", start)
+            end = len(text) if end < 0 else end
+            yield text[start:end]
+            start = end + 1
 
     def toplevel(self) -> Path:
         """The root of the working tree."""

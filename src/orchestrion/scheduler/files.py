@@ -50,7 +50,7 @@ class Measured(Protocol):
 def note_git(tx: Transaction, run: int, head: str, changes: Sequence[Measured]) -> None:
     """These files, and no others, are what the run changed; ``head`` is the commit that has them."""
     tx.put("forget_files_of_run", run=run)
-    tx.each("add_git_file", [{"run": run, "head": head, **_facts(one)} for one in changes])
+    tx.each("add_git_file", ({"run": run, "head": head, **_facts(one)} for one in changes))
 
 
 def _facts(change: Measured) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import logging
 import re
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 import psycopg
@@ -334,7 +334,7 @@ class PostgresTransaction(Transaction):
     def _execute(self, text: str, given: dict[str, Any]) -> int:
         return self._ask(text, given).count()
 
-    def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
+    def _execute_each(self, text: str, rows: Iterable[dict[str, Any]]) -> None:
         for row in rows:
             self._ask(text, row)
 

@@ -15,7 +15,7 @@ import random
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakSet
@@ -393,7 +393,7 @@ class SqliteTransaction(Transaction):
     def _execute(self, text: str, given: dict[str, Any]) -> int:
         return self._connection.execute(text, _bindable(given)).rowcount
 
-    def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None:
+    def _execute_each(self, text: str, rows: Iterable[dict[str, Any]]) -> None:
         self._connection.executemany(text, rows)
 
 

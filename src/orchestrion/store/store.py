@@ -14,7 +14,8 @@ import random
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
@@ -159,11 +160,15 @@ class Transaction(ABC):
         """Executes the statement ``name``; if it changes no row, the transaction ends with ``refusal()``."""
         self._promised.append((self.ask(name, **given), refusal))
 
-    def each(self, name: str, rows: list[dict[str, Any]]) -> None:
-        """Executes the statement ``name`` once for each of ``rows``; all rows have the same keys."""
-        if rows:
-            text = self._statements.text(name, rows[0])
-            self._execute_each(text, [self._bound(row) for row in rows])
+    def each(self, name: str, rows: Iterable[dict[str, Any]]) -> None:
+        """Executes the statement ``name`` once for each of ``rows``; all rows have the same keys.
+
+        They are taken one by one: of a large change nobody holds all rows at once.
+        """
+        coming = iter(rows)
+        if (first := next(coming, None)) is not None:
+            text = self._statements.text(name, first)
+            self._execute_each(text, map(self._bound, chain((first,), coming)))
 
     def event(
         self,
@@ -220,7 +225,7 @@ class Transaction(ABC):
     def _execute(self, text: str, given: dict[str, Any]) -> int: ...
 
     @abstractmethod
-    def _execute_each(self, text: str, rows: list[dict[str, Any]]) -> None: ...
+    def _execute_each(self, text: str, rows: Iterable[dict[str, Any]]) -> None: ...
 
 
 class Store(ABC):

@@ -33,7 +33,7 @@ Result = TypeVar("Result")
 #: git is asked for so many diffs at the same time; who asks for one more waits so long for a turn, in seconds.
 DIFFS_AT_ONCE, DIFF_PATIENCE_S = 4, 5.0
 #: Use cases at the same time; each thread has a connection to the database.
-THREADS = 12
+THREADS = 8
 #: So long the threads wait for each other at the end, in seconds.
 LEAVING_S = 10.0
 #: Upper bounds of the classes of answers, in seconds.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from sys import intern
 
 from orchestrion.runs.git import WITHOUT_INDEX, Blob, Git
 from orchestrion.runs.workspace.agent_repository import read_bytes
@@ -21,7 +22,7 @@ _COUNTED_FILES = 500
 _COUNTED_BYTES = 256 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileChange:
     """One file that was created, modified, deleted, moved or copied."""
 
@@ -43,7 +44,7 @@ class FileChange:
     mode: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Raw:
     """One entry of ``git diff-tree --raw``."""
 
@@ -56,15 +57,15 @@ class _Raw:
 
 def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[FileChange]:
     """The changes from ``base`` to ``head``, moves and copies recognised; contents are read only if ``measured``."""
-    fields = git.run(
+    fields = git.fields(
         "diff-tree", "-r", "-z", "--raw", "--numstat", "--no-abbrev", "--no-ext-diff", "--no-textconv",
         "-M", "-C", "--ignore-submodules=none", base, head,
         env=WITHOUT_INDEX,
-    ).stdout.split("\0")  # fmt: skip
-    entries, lines = _parsed(iter(fields))
-    contents = [entry.oid for entry in entries if measured and entry.mode not in (_GITLINK, _GONE)]
-    blobs = {blob.oid: blob for blob in git.blobs(dict.fromkeys(contents))} if contents else {}
-    return [_change(entry, lines[entry.path], blobs.get(entry.oid)) for entry in entries]
+    )  # fmt: skip
+    entries, lines = _parsed(fields)
+    contents = dict.fromkeys(entry.oid for entry in entries if measured and entry.mode not in (_GITLINK, _GONE))
+    blobs = {blob.oid: blob for blob in git.blobs(contents)} if contents else {}
+    return [_change(entry, lines.pop(entry.path), blobs.get(entry.oid)) for entry in entries]
 
 
 def changes_of(project: ProjectRepository, workspace: Workspace, head: str) -> list[FileChange]:
@@ -97,7 +98,7 @@ def _entries(git: Git, commit: str, paths: Iterable[str]) -> list[_Raw]:
     return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Touched:
     """A file that differs from the base, committed or not."""
 
@@ -115,12 +116,12 @@ def working_changes(git: Git, base: str) -> list[Touched]:
     Repositories inside it are not entered. A binary file that was written anew, with the same
     content, counts as modified: git would have to write its index to know better.
     """
-    fields = git.run(
+    fields = git.fields(
         "--no-optional-locks", "-c", "diff.autoRefreshIndex=false",
         "diff", "-z", "--raw", "--numstat", "--no-abbrev", "--no-renames", "--no-relative",
         "-O/dev/null", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", base, "--",
-    ).stdout.split("\0")  # fmt: skip
-    entries, lines = _parsed(iter(fields))
+    )  # fmt: skip
+    entries, lines = _parsed(fields)
     # A file with another time than git remembers, but the same content, is listed without lines.
     kinds = {entry.path: entry.kind for entry in entries if entry.path in lines}
     listed = git.lines("--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard")
@@ -160,7 +161,7 @@ def _parsed(fields: Iterator[str]) -> tuple[list[_Raw], dict[str, tuple[int | No
             first = next(fields)
             old, path = (first, next(fields)) if kind[0] in "RC" else (None, first)
             # U: the agent is in the middle of a merge.
-            entries.append(_Raw(KINDS.get(kind[0], "modified"), path, old, mode, oid))
+            entries.append(_Raw(KINDS.get(kind[0], "modified"), path, old, intern(mode), oid))
         elif field:
             added, removed, path = field.split("\t", 2)
             if not path:

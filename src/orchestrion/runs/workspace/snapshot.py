@@ -79,7 +79,7 @@ def set_mode(git: Git, index: dict[str, str], mode: str, paths: Collection[str])
     if not paths:
         return
     changed = set(paths)
-    entries = (line.partition("\t") for line in git.lines("ls-files", "-z", "--stage", env=index))
+    entries = (line.partition("\t") for line in git.fields("ls-files", "-z", "--stage", env=index))
     wanted = [f"{mode} {facts.split(' ')[1]}\t{path}\0" for facts, _, path in entries if path in changed]
     git.run("update-index", "-z", "--index-info", input="".join(wanted), env=index)
 
@@ -94,7 +94,7 @@ def _entries_at(git: Git, tree: str, paths: Collection[str]) -> dict[str, str]:
     if not paths:
         return {}
     wanted = set(paths)
-    entries = (line.partition("\t") for line in git.lines("ls-tree", "-r", "-z", "--full-tree", tree))
+    entries = (line.partition("\t") for line in git.fields("ls-tree", "-r", "-z", "--full-tree", tree))
     return {path: facts for facts, _, path in entries if path in wanted}
 
 

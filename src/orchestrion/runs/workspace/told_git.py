@@ -150,9 +150,9 @@ class ToldGit:
         if not paths:
             return {}
         asked = "".join(f"{path}\0" for path in sorted(paths))
-        fields = self._git.run("check-attr", "-z", "--stdin", "filter", input=asked, env=self._env).stdout.split("\0")
-        found = zip(fields[::3], fields[2::3], strict=False)
-        return {path: value for path, value in found if value not in ("unspecified", "unset", "set")}
+        fields = self._git.fields("check-attr", "-z", "--stdin", "filter", input=asked, env=self._env)
+        found = zip(fields, fields, fields, strict=True)
+        return {path: value for path, _, value in found if value not in ("unspecified", "unset", "set")}
 
     def _as_stored(self, paths: Collection[str]) -> set[str]:
         """Those whose content on the disk is just what the ground has stored."""

@@ -312,8 +312,7 @@ class _Collection:
         if ground is None:
             return end
         index = self._ours.begin_index("index.work", None, base)
-        raw = self._git.run("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", ground, end).stdout
-        fields = iter(raw.split("\0"))
+        fields = self._git.fields("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", ground, end)
         lines = []
         for facts in fields:
             if facts:
