@@ -92,7 +92,7 @@ _TABLE: dict[tuple[Role, InRun], str] = {
     """,
     ("operate", "free"): "change_decision start_session verify",
     ("operate", "own"): """
-        decide done fail handoff heartbeat release report report_files synthesize take_up written_by_run
+        decide done fail handoff heartbeat release report report_changed report_files synthesize take_up written_by_run
     """,
     ("operate", "adds"): "add apply",
     ("operate", "closed"): """

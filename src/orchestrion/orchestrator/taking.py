@@ -151,9 +151,9 @@ class TakingCases(AskingCases):
         """Reports the task as ``done`` does its run; ``further`` are more results, each kept as an artifact.
 
         ``decided`` are decisions that came with it, as ``decide`` takes them: a wrong one refuses all of it.
-        Without ``run`` it is the caller's own, else that of a client without a session, and the journal says that
-        none was named. Raises what ``done`` raises, Conflict (``not_claimed``, ``supervised``), and AlreadyTaken when
-        another session holds the task.
+        Without ``run`` it is the caller's own; of MCP's clients that keep no session one is not told from another, and
+        the journal says that none was named. Raises what ``done`` raises, Conflict (``not_claimed``, ``supervised``),
+        and AlreadyTaken when somebody else holds the task.
         """
         current = self._run_to_report(task, run)
         results = [artifacts.Text(detail, DETAIL, kind)] if detail else []
@@ -176,6 +176,17 @@ class TakingCases(AskingCases):
             }
 
         return {**outcome, "decisions": [decision["id"] for decision in kept_decisions], **self.store.read(read)}
+
+    def report_changed(
+        self, changes: Sequence[Any], *, task: str | None = None, run: str | None = None, session: str | None = None
+    ) -> dict[str, Any]:
+        """Reports files as ``report_files`` does; those of a task that somebody holds only by who may report it.
+
+        Raises what ``report_files`` and ``report`` raise.
+        """
+        if task is not None and run is None and self.task(task).row["run"] is not None:
+            run = self._run_to_report(task, None)
+        return self.report_files(changes, task=task, run=run, session=session)
 
     def _run_to_report(self, task: str, run: str | None) -> str:
         if run is not None:
@@ -201,7 +212,7 @@ class TakingCases(AskingCases):
                 code="supervised",
                 run=name("R", current.id),
             )
-        if session_of(current.row) is not None:
+        if not (_keeps_no_session(self.store.origin.actor) and _keeps_no_session(current.row["actor"])):
             raise _held_by_other(task, current.row)
         self.store.write(
             lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
@@ -210,12 +221,12 @@ class TakingCases(AskingCases):
 
 
 def _held_by_other(task: str, run: Row) -> AlreadyTaken:
-    """The refusal to report a run that another session holds; whoever names it shows that it is theirs."""
+    """The refusal to report a run that somebody else holds; whoever names it shows that it is theirs."""
     held, session = name("R", run["id"]), session_of(run)
+    going_on = f"; `orchestrion sessions {session} --resume` goes on with the session that holds it" if session else ""
     return AlreadyTaken(
         f"{task} is held by {held} of {run['actor']}, not by this session; nothing was changed",
-        hint=f"name the run {held} if it is yours; "
-        f"`orchestrion sessions {session} --resume` goes on with the session that holds it",
+        hint=f"name the run {held} if it is yours{going_on}",
         run=held,
         holder=run["actor"],
     )
@@ -246,6 +257,11 @@ def _same_caller(one: str, other: str) -> bool:
     """Whether two actors are the same conversation: that follows the ``/``, whatever program speaks in it."""
     conversation = one.partition("/")[2]
     return conversation != "" and conversation == other.partition("/")[2]
+
+
+def _keeps_no_session(actor: str) -> bool:
+    """Whether an actor is a client of MCP that nobody can know again."""
+    return actor.startswith("mcp:") and "/" not in actor
 
 
 def _other_task(run: str, task: str) -> InvalidInput:

@@ -231,14 +231,35 @@ def test_nobody_reports_what_somebody_else_took(peer: InProcess, site: Site) -> 
         assert "reported before" in twice["hint"]
 
 
-def test_a_run_of_a_client_without_a_session_is_reported_without_its_name(peer: InProcess, site: Site) -> None:
+def test_clients_without_sessions_are_not_told_from_each_other(peer: InProcess, site: Site) -> None:
     task = planned(peer)
     with site.open() as cases:
-        run = cases.claim(task)["run"]
-    report = {"task_id": task, "summary": "s", "detailed_work": "", "next_action": "complete"}
-    assert peer.call("complete_task", **report)["run"] == run
-    with site.open() as cases:
+        run = cases.on_behalf_of("mcp:one").take_up(task)["run"]["id"]
+        assert cases.on_behalf_of("mcp:other").report(task, "s")["run"]["id"] == run
         assert "run.unnamed" in {event["kind"] for event in cases.events(limit=100)}
+
+
+@pytest.mark.parametrize("holder", ["user:ada", "web:user:ada", "mcp:client"])
+def test_what_a_person_holds_or_a_client_without_a_session_is_reported_by_no_session(
+    peer: InProcess, site: Site, holder: str
+) -> None:
+    task = planned(peer)
+    with site.open() as cases:
+        run = cases.on_behalf_of(holder).claim(task)["run"]
+    ways = {
+        "complete_task": {"summary": "s", "detailed_work": "", "next_action": "complete"},
+        "update_task": {"status": "pending"},
+        "track_files": {"files": [{"path": "nope.txt", "operation": "created"}]},
+    }
+    for how, given in ways.items():
+        refused = peer.refused(how, task_id=task, **given)
+        assert (refused["code"], refused["details"]["run"]) == ("already_taken", run), how
+        assert refused["hint"] == f"name the run {run} if it is yours"
+    with site.open() as cases:
+        assert cases.task(task).as_json()["run"] == run
+        assert cases.task_files(task)["files"] == []
+    assert peer.call("track_files", task_id=task, run=run, files=[{"path": "a", "operation": "deleted"}])["reported"]
+    assert peer.call("complete_task", task_id=task, run=run, **ways["complete_task"])["run"] == run
 
 
 @pytest.mark.parametrize("how", ["cancel_task", "update_task", "delete_task", "kill_run"])

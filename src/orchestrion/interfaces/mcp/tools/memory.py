@@ -98,7 +98,7 @@ def track_files(call: ToolCall) -> dict[str, Any]:
     changes = [_change(one) for one in given["files"] or ()]
     found: dict[str, Any] = {}
     if changes:
-        found = cases.report_files(changes, task=given["task_id"], run=given["run"], session=session)
+        found = cases.report_changed(changes, task=given["task_id"], run=given["run"], session=session)
     if given["verify"] or not changes:
         task = given["task_id"] or (f"T{cases.run(given['run']).row['task']}" if given["run"] else None)
         if task is None and session is None:
