@@ -38,6 +38,8 @@ def settings() -> str:
         "`orchestrion config show` lists all values with where they come from. In the files a dotted name is a nested\n"
         "one:\n\n"
         "```yaml\nwork:\n  slots: 8\nchecks:\n  unit: python -m pytest -q\n```\n\n"
+        "A server, a worker and an MCP server keep the settings with which they began: start them anew after\n"
+        "a change. `checks`, which say what done means, are read anew each time, and so are the files of roles.\n\n"
     )
     return _MADE + intro + _table(("setting", "default", "meaning", "environment"), map(_setting_row, SETTINGS))
 

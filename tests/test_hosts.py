@@ -242,6 +242,31 @@ def change(field: Field, sql: str, *values: object) -> None:
 # -- clones --------------------------------------------------------------------------------------------------
 
 
+def test_who_only_looks_takes_the_project_from_no_clone(field: Field, two: tuple[Path, Path]) -> None:
+    """By a name that was set by mistake, by a run's command too; a name is given by ``init`` alone."""
+    p, q = two
+    with field.open(p) as opened, field.open(q):
+        opened.add("kept", command="ORCHESTRION_PROJECT_NAME=evil orchestrion list")
+    wrong = {**field.environ, "ORCHESTRION_PROJECT_NAME": "evil"}
+    for root in two:
+        with pytest.raises(NotFound) as refused:
+            Orchestrator.open(root, environ=wrong)
+        assert refused.value.code == "no_project"
+    with field.open(p) as opened:
+        opened.work(slots=1, drain=True)
+        assert runs(opened) == ["failed"]
+        assert "the database has no project 'evil'" in str(list(opened.log("R1")))
+    for root in two:
+        with field.open(root) as opened:
+            assert (opened.store.project_name, list(states(opened))) == ("two", ["T1"])
+    field.name(p, "renamed")
+    Orchestrator.init(p, environ=field.environ)
+    with field.open(p) as opened:
+        assert (opened.store.project_name, list(states(opened))) == ("renamed", ["T1"])
+    with pytest.raises(NotFound, match="no project 'two'"):
+        Orchestrator.open(q, environ=field.environ)
+
+
 def test_a_plan_stays_in_the_clone_in_which_it_began(field: Field, two: tuple[Path, Path]) -> None:
     p, q = two
     with field.open(p) as opened, field.open(q) as other:

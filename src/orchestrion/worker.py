@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from orchestrion.core import host, tracing
-from orchestrion.core.config import Config
+from orchestrion.core.config import Config, named_checks
 from orchestrion.core.errors import (
     AgentProblem,
     AlreadyTaken,
     Backpressure,
     GitProblem,
+    InvalidInput,
     OrchestrionError,
     StaleRun,
     StoreProblem,
@@ -175,6 +176,7 @@ class Worker:
             (self._pid, self._start),
         )
         self._standing = Standing(self.project)
+        self._checks: Mapping[str, str] = self.config["checks"]
         self._roles = load_roles(self.project.root)
         clone = clone_id(self.project, create=True)
         self._home = workspaces_home(self.store.project_name, clone, self.project.root, self.environ)
@@ -361,10 +363,18 @@ class Worker:
         with suppress(StaleRun):
             self.store.write(lambda tx: finish.fail(tx, claimed.run, code=code, error=text, transient=transient))
 
+    def _named_checks(self) -> Mapping[str, str]:
+        """As the files have them now; while somebody writes nonsense there, as they were."""
+        try:
+            self._checks = named_checks(self.project.root, self.environ)
+        except InvalidInput as problem:
+            self.warn(f"the checks are those of before: {problem.message}")
+        return self._checks
+
     def _order(self, tx: Transaction, claimed: claims.Claim) -> tuple[order.Order, str]:
         task = tx.the("task", id=claimed.task)
         role = self._role_of(claimed.role)
-        checks = _checks(task, self.config)
+        checks = _checks(task, self._named_checks())
         text = context.brief(
             tx, claimed.task, claimed.run, root=self.project.root, checks=tuple(command for _, command in checks)
         )
@@ -660,8 +670,7 @@ def _is_anything_due(tx: Transaction) -> bool:
     return at is not None and at <= tx.the("clock")["now"]
 
 
-def _checks(task: Row, config: Config) -> list[tuple[str, str]]:
-    named: Mapping[str, str] = config["checks"]
+def _checks(task: Row, named: Mapping[str, str]) -> list[tuple[str, str]]:
     return [(check, named.get(check, check)) for check in stored_json(task, "checks", name("T", task["id"]))]
 
 

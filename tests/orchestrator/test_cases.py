@@ -120,6 +120,38 @@ def test_a_client_claims_and_reports(orchestrion: Orchestrator, project: Path) -
         orchestrion.done(claimed["run"], "again")
 
 
+def test_named_checks_are_those_of_now(orchestrion: Orchestrator) -> None:
+    """For who reports, for doors that take names alone, and for a worker; nonsense there stops none that is at work."""
+    file = orchestrion.project.root / ".orchestrion" / "config.yaml"
+    file.parent.mkdir(exist_ok=True)
+    server = orchestrion.as_(orchestrion.caller._replace(may_run_commands=False))
+    with pytest.raises(InvalidInput, match="no shell commands"):
+        server.add("a", checks=["unit"])
+    file.write_text("checks: {unit: 'true'}\n")
+    server.add("a", checks=["unit"])
+    run = orchestrion.claim("T1")["run"]
+    file.write_text("checks: {unit: echo anew; exit 1}\n")
+    with pytest.raises(Conflict, match="the check `echo anew; exit 1` failed"):
+        orchestrion.done(run, "s")
+    orchestrion.release(run)
+    file.write_text("checks: [")
+    with pytest.raises(InvalidInput) as refused:
+        server.add("b", checks=["unit"])
+    assert refused.value.code == "invalid_config"
+
+
+def test_a_worker_takes_the_checks_of_now(orchestrion: Orchestrator) -> None:
+    file = orchestrion.project.root / ".orchestrion" / "config.yaml"
+    file.parent.mkdir(exist_ok=True)
+    orchestrion.add("a", command="true", checks=["unit"])
+    file.write_text("checks: {unit: 'true'}\n")
+    assert orchestrion.work(slots=1, drain=True).all_completed
+    orchestrion.add("b", command="true", checks=["true"])
+    file.write_text("checks: [")
+    assert orchestrion.work(slots=1, drain=True).all_completed
+
+
+
 def test_work_that_is_not_there_goes_to_review(orchestrion: Orchestrator) -> None:
     orchestrion.add("First")
     run = orchestrion.claim()["run"]

@@ -19,7 +19,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from orchestrion.core.errors import InvalidInput, NotFound, StoreProblem
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StoreProblem
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler.create import create
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, migrate, open_store, postgres, sqlite
@@ -185,6 +185,35 @@ def test_a_project_keeps_its_tasks_when_it_gets_a_name(store_url: str) -> None:
         store.write(add("kept"))
     with closing(open_store(store_url, project=ProjectKey("shop", "a" * 32))) as store:
         assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
+
+
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_name_that_no_project_has_begins_none_and_renames_none(store_url: str, is_set: bool) -> None:
+    with closing(open_store(store_url, project=ProjectKey("shop", "a" * 32))) as store:
+        store.write(add("kept"))
+    uid = "a" * 32 if is_set else "b" * 32
+    with pytest.raises(NotFound) as refused:
+        open_store(store_url, project=ProjectKey("evil", uid, is_set=is_set, begins=False))
+    assert (refused.value.code, "one of shop (" in refused.value.hint) == ("no_project", True)
+    assert ("there this clone's is called 'shop'" in refused.value.message) is is_set
+    with closing(open_store(store_url, project=ProjectKey("shop", "b" * 32, begins=False))) as store:
+        assert store.read(lambda tx: [row["name"] for row in tx.all("projects")]) == ["shop"]
+        assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
+
+
+def test_a_store_of_its_own_is_opened_by_whatever_name_and_renamed_by_none_that_is_taken(store_url: str) -> None:
+    key = ProjectKey("shop", "a" * 32, own_store=True)
+    with closing(open_store(store_url, project=key)) as store:
+        store.write(add("kept"))
+    with closing(open_store(store_url, project=key._replace(name="evil", begins=False))) as store:
+        assert (store.project_name, store.read(lambda tx: tx.the("count_tasks")["total"])) == ("shop", 1)
+    with closing(open_store(store_url, project=ProjectKey("other", "b" * 32))) as store:
+        assert store.project_name == "other"
+    with pytest.raises(Conflict, match="'shop' cannot be called 'other'") as refused:
+        open_store(store_url, project=key._replace(name="other"))
+    assert refused.value.code == "project_name_taken"
+    with closing(open_store(store_url, project=key._replace(name="new"))) as store:
+        assert (store.project_name, store.read(lambda tx: tx.the("count_tasks")["total"])) == ("new", 1)
 
 
 def test_a_store_of_before_there_were_ids_is_taken_over_by_its_project_alone(store_url: str) -> None:

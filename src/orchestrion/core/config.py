@@ -124,6 +124,14 @@ def load(project: Path | None, environ: Mapping[str, str], flags: Mapping[str, o
     return Config(values, origins)
 
 
+def named_checks(project: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """Name -> command of the checks, as the files have them now: they say what done means, so a program that has run
+    for weeks judges by them too. Raises InvalidInput as ``load`` does.
+    """
+    found: Mapping[str, str] = load(project, environ, {})["checks"]
+    return found
+
+
 def user_file(environ: Mapping[str, str]) -> Path | None:
     """Where the user's settings are looked for; None without a home."""
     base = environ.get("XDG_CONFIG_HOME", "")

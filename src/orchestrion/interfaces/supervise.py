@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     from orchestrion.core.project import find_project
     from orchestrion.runs import launch, order
     from orchestrion.runs.supervise import supervise
-    from orchestrion.store import open_store, prepare_store
+    from orchestrion.store import ProjectKey, open_store, prepare_store
     from orchestrion.store.patience import MENDED, PASSING, after, patiently
 
     launch.leave_run()
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
         instruction = order.read(project.store_dir, one)
         # What is away for a moment must not cost the run: it was launched because there was a database.
         store = patiently(
-            lambda: open_store(url, project=instruction.project_name, create=False),
+            lambda: open_store(url, project=ProjectKey(instruction.project_name, begins=False), create=False),
             after(PATIENCE_S),
             (*PASSING, *MENDED, "no_store"),
         )

@@ -6,7 +6,7 @@ line may: it is that user's own shell. Other doors may only if a setting says so
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from orchestrion.core.config import Config
@@ -22,16 +22,17 @@ def taken_by_servers(config: Config) -> bool:
     return bool(config["doors.commands"] or config["serve.commands"])
 
 
-def refuse(values: Mapping[str, Any], config: Config, caller: Caller) -> None:
+def refuse(values: Mapping[str, Any], named_checks: Callable[[], Mapping[str, str]], caller: Caller) -> None:
     """Raises InvalidInput (``commands_refused``, ``not_for_runs``) for a command among a task's ``values``.
 
     Checks that the settings name may come from anybody.
     """
-    if caller.may_run_commands:
-        return
-    named = sorted(config["checks"])
+    wanted = values.get("checks") or ()
     commands = [values[field] for field in _SINGLE if values.get(field)]
-    commands += [check for check in values.get("checks") or () if check not in named]
+    if caller.may_run_commands or not (commands or wanted):
+        return
+    named = sorted(named_checks())
+    commands += [check for check in wanted if check not in named]
     if not commands:
         return
     if caller.run:

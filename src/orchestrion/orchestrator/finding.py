@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from orchestrion.core import config as settings
 from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import Task, check_choice, name, number
 from orchestrion.core.states import TaskState
@@ -123,6 +124,9 @@ class Finding(Opening):
                 code="command_missing",
                 agent=agent,
             )
+
+    def _named_checks(self) -> Mapping[str, str]:
+        return settings.named_checks(self.project.root, self.environ)
 
     def budgets(self) -> Budgets | None:
         """What may be spent by a plan and in a day, as the settings have it; None: any sum."""

@@ -113,8 +113,9 @@ class Opening:
         prepare_store(url)  # before anything is written, even an id
         if old := _left_outside(project, url):
             raise _begun_outside(project, old)
-        store = _opened(project, config, url, create=create and run_of(environ) is None, anew=anew)
-        register.note(project, url)
+        is_inside = bool(environ.get(RUN_VARIABLE))
+        store = _opened(project, config, url, create=create and not is_inside, anew=anew, begins=not is_inside)
+        register.note(project, url, store.clone)
         try:
             caller = _caller(environ, store.uuid, actor)
         except InvalidInput:
@@ -328,15 +329,21 @@ def _here(folder: Path | str | None) -> Path:
     return Path("/") if folder is not None and Path(folder).is_absolute() else Path.cwd()
 
 
-def _opened(project: Project, config: Config, url: str, *, create: bool, anew: bool) -> Store:
+def _opened(project: Project, config: Config, url: str, *, create: bool, anew: bool, begins: bool) -> Store:
     was_there = register.had(project, url)
     create = create and (anew or not was_there)
     try:
         if "://" not in url:
             _provide_folder(project, Path(url), create)
-        return open_store(url, project=_project_key(project, config, url), create=create)
+        key = _project_key(project, config, url)
+        # In a shared database a name set by mistake would begin an empty project, or take the other clones' away.
+        had = register.had_a_project(project, url, key.uid)
+        key = key._replace(begins=begins and (anew or key.own_store or not had))
+        return open_store(url, project=key, create=create)
     except NotFound as missing:
-        raise register.gone(url) if was_there else missing from missing
+        if was_there and missing.code == "no_store":
+            raise register.gone(url) from missing
+        raise
 
 
 def _provide_folder(project: Project, file: Path, create: bool) -> None:

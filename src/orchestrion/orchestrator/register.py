@@ -24,12 +24,18 @@ def had(project: Project, url: str) -> bool:
     return _line(project, url) in _lines(project)
 
 
-def note(project: Project, url: str) -> None:
-    """This clone has the database at ``url``. A folder that cannot be written keeps no list."""
-    lines = _lines(project)
-    if _line(project, url) not in lines:
+def had_a_project(project: Project, url: str, clone: str | None) -> bool:
+    """Whether this very clone, not the one that it is a copy of, had a project in the database at ``url``."""
+    return clone is not None and f"{clone} {_line(project, url)}" in _lines(project)
+
+
+def note(project: Project, url: str, clone: str | None) -> None:
+    """This clone has the database at ``url``, and its project there. A folder that cannot be written keeps no list."""
+    lines, line = _lines(project), _line(project, url)
+    news = [one for one in (line, *([f"{clone} {line}"] if clone else [])) if one not in lines]
+    if news:
         with suppress(OSError):
-            private.write(_file(project), "".join(f"{line}\n" for line in [*lines, _line(project, url)]))
+            private.write(_file(project), "".join(f"{one}\n" for one in [*lines, *news]))
 
 
 def gone(url: str) -> StoreProblem:

@@ -226,7 +226,7 @@ class RunCases(TaskCases):
 
     def checks_of(self, row: Row) -> list[str]:
         """Commands of a task's checks; a name that the settings know stands for its command."""
-        named = self.config["checks"]
+        named = self._named_checks()
         return [named.get(check, check) for check in stored_json(row, "checks", name("T", row["id"]))]
 
     def fail(self, run: str, error: str, code: str = "client_failed") -> dict[str, Any]:

@@ -110,7 +110,7 @@ class TaskCases(Finding):
         return given
 
     def _check_commands(self, values: Mapping[str, Any]) -> None:
-        commands.refuse(values, self.config, self.caller)
+        commands.refuse(values, self._named_checks, self.caller)
 
     def _refuse_unknown_agent(self, agent: str | None) -> None:
         from orchestrion.runs.agents.known import refuse_unknown

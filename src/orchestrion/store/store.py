@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
-from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError, StoreProblem
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, OrchestrionError, StoreProblem
 from orchestrion.core.masking import Masker
 from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
@@ -46,6 +46,8 @@ class ProjectKey(NamedTuple):
     is_set: bool = True
     #: Whether the store is this project's own file.
     own_store: bool = False
+    #: Whether a project that is not there may be begun, and one that is there get another name.
+    begins: bool = True
 
 
 class Origin(NamedTuple):
@@ -324,7 +326,10 @@ class Store(ABC):
         return {"project": self._project, "clone": self.clone, "now": self.now}
 
     def choose_project(self, wanted: ProjectKey) -> None:
-        """Makes the project that ``wanted`` means the one this store works on; it is created on first use."""
+        """Makes the project that ``wanted`` means the one this store works on; it is created on first use.
+
+        Raises NotFound (``no_project``) where none may be begun, Conflict (``project_name_taken``).
+        """
         self.clone = wanted.uid
         row = self.read(lambda tx: _as_wanted(tx, wanted))
         if row is None:
@@ -357,7 +362,10 @@ def _as_wanted(tx: Transaction, wanted: ProjectKey) -> Row | None:
     if wanted.is_set:
         named = tx.one("project_by_name", name=wanted.name)
         is_anothers = named is not None and wanted.own_store and named["uid"] not in (None, wanted.uid)
-        return None if is_anothers else named
+        if named is not None and not is_anothers:
+            return named
+        # Nobody else has a store of its own: there a name that does not fit leads nobody astray.
+        return tx.one("project_by_uid", uid=wanted.uid) if wanted.own_store and not wanted.begins else None
     if wanted.uid:
         return tx.one("project_by_uid", uid=wanted.uid)
     return tx.one("project_by_name", name=wanted.name)
@@ -368,10 +376,19 @@ def _brought_in(tx: Transaction, wanted: ProjectKey) -> Row:
     ids) takes what ``wanted`` says; else it is new."""
     known = {row["name"]: row for row in tx.all("projects")}
     mine = next((row for row in known.values() if wanted.uid and row["uid"] == wanted.uid), None)
+    if not wanted.begins:
+        raise _no_project(wanted, mine, known)
     if mine is None and (wanted.own_store or not wanted.is_set):
         mine = _without_id(known, wanted)
     name = wanted.name if wanted.is_set else mine["name"] if mine else _free_name(wanted, known)
     if mine is not None:
+        if name != mine["name"] and name in known:
+            raise Conflict(
+                f"the project {mine['name']!r} cannot be called {name!r}: another project of this database is",
+                hint=f"set project.name to {mine['name']}, or to a name that is free; "
+                "`orchestrion config show` says where it is set",
+                code="project_name_taken",
+            )
         if mine["uid"] not in (None, wanted.uid):
             # A file that was copied: nobody may take its runs for those of the other.
             tx.run("store_is_another", uuid=_new_uuid())
@@ -380,6 +397,18 @@ def _brought_in(tx: Transaction, wanted: ProjectKey) -> Row:
         tx.run("project_is_known_as", id=mine["id"], name=name, uid=wanted.uid)
         return tx.the("project_by_name", name=name)
     return tx.one("add_project", name=name, uid=wanted.uid) or tx.the("project_by_name", name=name)
+
+
+def _no_project(wanted: ProjectKey, mine: Row | None, known: Mapping[str, Row]) -> NotFound:
+    """The refusal to begin a project, or to rename one, because a name is set otherwise than before."""
+    called = f"; there this clone's is called {mine['name']!r}" if mine else ""
+    names = ", ".join(sorted(known)[:20]) or "none"
+    return NotFound(
+        f"the database has no project {wanted.name!r}{called}",
+        hint=f"set project.name to the right one of {names} (`orchestrion config show` says where it is set); "
+        "`orchestrion init` begins one of that name, or gives this clone's that name",
+        code="no_project",
+    )
 
 
 def _without_id(known: Mapping[str, Row], wanted: ProjectKey) -> Row | None:
