@@ -25,7 +25,8 @@ What a text advises is a tool of the client's profile (`orchestrator_execute_tas
 resource, or, where there is neither, a command for a terminal.
 
 A client that asks for progress is told how far a report or a start is. Where the client lets a server ask its user
-(elicitation), deleting a task that others wait for asks; elsewhere it is refused until it is repeated with `force`.
+(elicitation), deleting a task that others wait for or work on asks; elsewhere it is refused until it is repeated with
+`force`. What is below a task goes with it, and counts as the task itself does.
 
 Each tool also takes `session` (as `S3`): a client whose connection has no id of its own, as in the newest revision
 over HTTP, names with it the session that it works in.
