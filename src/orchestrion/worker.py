@@ -374,10 +374,8 @@ class Worker:
     def _order(self, tx: Transaction, claimed: claims.Claim) -> tuple[order.Order, str]:
         task = tx.the("task", id=claimed.task)
         role = self._role_of(claimed.role)
-        checks = _checks(task, self._named_checks())
-        text = context.brief(
-            tx, claimed.task, claimed.run, root=self.project.root, checks=tuple(command for _, command in checks)
-        )
+        named = self._named_checks()
+        text = context.brief(tx, claimed.task, claimed.run, root=self.project.root, named=named)
         settings = dict(self.config["agents"].get(claimed.agent, {}))
         instruction = order.Order(
             run=claimed.run,
@@ -387,7 +385,7 @@ class Worker:
             plan=task["plan_name"],
             agent=claimed.agent,
             command=_command(task, claimed.agent, self.config),
-            checks=checks,
+            checks=_checks(task, named),
             setup=task["setup"] or self.config["workspace.setup"],
             project=str(self.project.root),
             project_name=self.store.project_name,

@@ -30,7 +30,7 @@ WHOLE = dataclasses.replace(
     PLAIN,
     attempt=3,
     description="Lower-case, ASCII, hyphens.",
-    checks=("python -m pytest -q tests/test_slugify.py",),
+    checks=(("python -m pytest -q tests/test_slugify.py",) * 2, ("style", "ruff check .")),
     role=load_role(None, "implementer"),
     place=Place("text-tools", (TaskRef("T1", "Text tools"),), (TaskRef("T13", "Document it"),)),
     results=(
@@ -59,7 +59,8 @@ def test_everything_that_is_known_is_told():
     assert "attempt 3" in brief
     for words in (
         "Lower-case, ASCII, hyphens.",
-        "```\npython -m pytest -q tests/test_slugify.py\n```",
+        "succeed\n\n```\npython -m pytest -q tests/test_slugify.py\n```",
+        "`style`:\n\n```\nruff check .\n```",
         "You are the implementer.",
         "- Run the checks of the task before you stop",
         "It belongs to plan text-tools.",
@@ -158,7 +159,7 @@ def test_the_least_budget_is_enough_for_the_worst_of_tasks():
         task="T999999999",
         title=title,
         description=big,
-        checks=(big,) * 5,
+        checks=((big, big), (title, big)) * 3,
         results=(Result(TaskRef("T3", title), big, (ArtifactText("A1", big, big),)),) * 20,
         decisions=(DecisionText("D1", title, big),) * 20,
         files=("x" * 4_000,) * 100,
@@ -171,9 +172,18 @@ def test_the_least_budget_is_enough_for_the_worst_of_tasks():
         assert title in brief
 
 
+def test_what_it_advises_has_the_words_of_a_door_and_nothing_else_has():
+    said = "say `orchestrion ready` " * 2_000
+    parts = dataclasses.replace(WHOLE, description=said, advise=lambda text: text.replace("`orchestrion ", "`do "))
+    brief = compose(parts, LEAST_TOKENS * 2)
+    assert "say `orchestrion ready`" in brief
+    assert "left out for length: `do show T12`)" in brief
+    assert '`do done R31 --summary "WHAT WAS DONE"`' in brief
+
+
 def test_half_a_check_is_never_shown():
     checks = tuple(f"test -n {'x' * 500} && echo {n}-end" for n in range(20))
-    brief = compose(dataclasses.replace(PLAIN, checks=checks), 1_500)
+    brief = compose(dataclasses.replace(PLAIN, checks=tuple((check, check) for check in checks)), 1_500)
     shown = [check for check in checks if check in brief]
     assert 0 < len(shown) < len(checks)
     assert brief.count("test -n") == len(shown)
@@ -233,7 +243,7 @@ PARTS = st.builds(
     task=IDS.map("T{}".format),
     title=TITLE,
     description=TEXT,
-    checks=st.lists(TEXT, max_size=4).map(tuple),
+    checks=st.lists(st.tuples(TEXT, TEXT), max_size=4).map(tuple),
     supervised=st.booleans(),
     role=st.sampled_from([None, load_role(None, "tester")]),
     place=st.none()

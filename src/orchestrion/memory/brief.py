@@ -153,8 +153,8 @@ class BriefParts:
     task: str
     title: str
     description: str = ""
-    #: Commands that must succeed for the work to be accepted.
-    checks: tuple[str, ...] = ()
+    #: Commands that must succeed for the work to be accepted, each after what the task calls it.
+    checks: tuple[tuple[str, str], ...] = ()
     #: Whether a supervisor commits, checks and merges; else the agent reports by itself.
     supervised: bool = True
     role: Role | None = None
@@ -168,6 +168,8 @@ class BriefParts:
     #: The latest first.
     attempts: tuple[Attempt, ...] = ()
     feedback: tuple[Feedback, ...] = ()
+    #: The words for a text of ours that advises commands: a door has its own. Other people's words stay as they are.
+    advise: Callable[[str], str] = str
 
 
 @dataclass(frozen=True)
@@ -185,6 +187,8 @@ class _Piece:
     keep_end: bool = False
     #: Characters of all of the text, if this is only its beginning.
     length: int = 0
+    #: Whether the head advises commands.
+    advises: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,7 +211,7 @@ def compose(parts: BriefParts, budget_tokens: int = DEFAULT_TOKENS) -> str:
     Raises InvalidInput (``brief_budget``) if the budget cannot hold even the shortest brief.
     """
     budget = budget_tokens * BYTES_PER_TOKEN
-    sections = [section for section in _sections(parts) if section.pieces]
+    sections = [_advised(section, parts.advise) for section in _sections(parts) if section.pieces]
     for least, name in product((budget // 12, 0), SHORTENED_FIRST):
         excess = _size(_text(sections)) - budget
         if excess <= 0:
@@ -245,8 +249,23 @@ def _sections(parts: BriefParts) -> list[_Section]:
         ),
         _Section("attempts", "Earlier attempts that failed", tuple(map(_of_attempt, parts.attempts)), show_task),
         _Section("place", "Place in the plan", _of_place(parts.place), "orchestrion graph"),
-        _Section("", "How to report back", (_Piece(_report(parts)),)),
+        _Section("", "How to report back", (_Piece(_report(parts), advises=True),)),
     ]
+
+
+def _advised(section: _Section, advise: Callable[[str], str]) -> _Section:
+    """The section with the commands that it advises in the words of a door."""
+
+    def shown(command: str) -> str:
+        return advise(f"`{command}`")[1:-1] if command else ""
+
+    pieces = (
+        replace(piece, head=advise(piece.head) if piece.advises else piece.head, shown_by=shown(piece.shown_by))
+        if piece.advises or piece.shown_by
+        else piece
+        for piece in section.pieces
+    )
+    return replace(section, pieces=tuple(pieces), shown_by=shown(section.shown_by))
 
 
 def _title(parts: BriefParts) -> str:
@@ -264,7 +283,10 @@ def _of_description(parts: BriefParts, shown_by: str) -> tuple[_Piece, ...]:
 
 def _of_checks(parts: BriefParts) -> tuple[_Piece, ...]:
     # Never cut: half a command is another command.
-    return tuple(_Piece("", check, verbatim=True) for check in parts.checks)
+    return tuple(
+        _Piece(f"`{_line(called)}`:" if called != command else "", command, verbatim=True)
+        for called, command in parts.checks
+    )
 
 
 def _of_role(role: Role | None) -> tuple[_Piece, ...]:
@@ -303,7 +325,7 @@ def _of_artifact(artifact: ArtifactText, task: TaskRef) -> _Piece:
     whole = f"orchestrion artifact {artifact.id}"
     if artifact.text is None:
         called = f"Artifact {artifact.id} of {task.id}, {_line(artifact.name)}"
-        return _Piece(f"- {called} ({artifact.size:,} bytes): `{whole}`")
+        return _Piece(f"- {called} ({artifact.size:,} bytes): `{whole}`", advises=True)
     head = f"Artifact {artifact.id} of {task.id}, {_line(artifact.name)}:"
     return _Piece(head, artifact.text, whole, verbatim=True, length=artifact.length)
 
@@ -356,8 +378,8 @@ def _report(parts: BriefParts) -> str:
     return (
         "Nobody watches this run: it is yours until its lease ends, and every call that names it renews it "
         f"(`orchestrion heartbeat {parts.run}`).\n\n"
-        f'When it is done: `orchestrion done {parts.run} --summary "WHAT WAS DONE" --file PATH` '
-        f"(one --file for each file you changed, --deleted for one that is gone). {fail} "
+        f'When it is done: `orchestrion done {parts.run} --summary "WHAT WAS DONE" --file PATH --deleted PATH` '
+        f"(each file that you changed, and each that is gone). {fail} "
         f"To give it back: `orchestrion release {parts.run}`."
     )
 

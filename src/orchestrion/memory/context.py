@@ -7,7 +7,7 @@ for, then what is found by the words of its title, then what is new.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrion.core.errors import NotFound
@@ -50,8 +50,19 @@ _LOOKED_AT = 4_000
 _PATH = re.compile(r"[\w.+@/-]*[\w+@-]")
 
 
-def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tuple[str, ...] | None = None) -> str:
-    """The brief for ``run`` of ``task``; ``root`` is where the project's roles are."""
+def brief(
+    tx: Transaction,
+    task: int,
+    run: int,
+    *,
+    root: Path | None,
+    named: Mapping[str, str],
+    advise: Callable[[str], str] = str,
+) -> str:
+    """The brief for ``run`` of ``task``; ``root`` is where the project's roles are, ``named`` its named checks.
+
+    ``advise`` puts a text that advises commands into the words of a door.
+    """
     row = tx.the("task", id=task)
     attempt = tx.the("run", id=run)
     edges = [edge for edge in tx.all("edges_of", task=task, limit=200) if edge["kind"] != EdgeKind.CHILD]
@@ -65,7 +76,7 @@ def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tu
             task=name("T", task),
             title=row["title"],
             description=row["description"],
-            checks=checks if checks is not None else tuple(stored_json(row, "checks", name("T", task))),
+            checks=tuple((one, named.get(one, one)) for one in stored_json(row, "checks", name("T", task))),
             supervised=bool(attempt["supervised"]),
             role=_role(root, row["role"]),
             place=_place(tx, row, above),
@@ -76,6 +87,7 @@ def brief(tx: Transaction, task: int, run: int, *, root: Path | None, checks: tu
             files=_files(tx, row, before, decided),
             attempts=_attempts(tx, task, run),
             feedback=_feedback(row),
+            advise=advise,
         )
     )
     return masked(text)

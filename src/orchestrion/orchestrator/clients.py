@@ -124,47 +124,30 @@ class ClientCases(StartingCases):
     def discard(self, task: str, *, force: bool = False, archive_instead: bool = True) -> dict[str, Any]:
         """Takes a task away: archived, cancelled first if it is open; or deleted if it was never tried.
 
-        Without ``force`` nothing happens while others wait for it or somebody works on it
-        (Conflict ``has_dependents``, ``in_progress``). Returns the action and its side effects.
+        Without ``force`` nothing happens while others wait for it or for what goes with it, or somebody
+        works on one of them (Conflict ``has_dependents``, ``in_progress``). Returns the action and its side effects.
         """
         one = number(task, "T")
-        waiting = self.store.read(lambda tx: _open_dependents(tx, one))
-        self._refuse_loss(self.task(task).row, waiting, force)
+        found = self.task(task).state
+        awaited, held = self.store.read(lambda tx: _lost_with(tx, one))
+        if not force:
+            _refuse_loss(one, awaited, held)
+        dependents = list(dict.fromkeys(name("T", edge["id"]) for edge in awaited))
         if not archive_instead and not self._has_history(one):
             self.judge("delete")
-            self.store.write(lambda tx: _delete(tx, one, waiting))
-            return {"action": "deleted", "dependents": [name("T", other) for other in waiting], "warnings": []}
+            self.store.write(lambda tx: _delete(tx, one, awaited))
+            return {"action": "deleted", "dependents": dependents, "cancelled_with_it": [], "warnings": []}
         warnings = [] if archive_instead else ["it has children or runs: their history stays, so it was archived"]
-        found = self.task(task).state
+        others: list[str] = []
         if found not in SETTLED_TASK:
             cancelled = self.cancel_all(task, "deleted by a client")
-            warnings.append(f"it was {found} and was cancelled first")
-            warnings += [f"that ended {one['run']} of {one['holder']}" for one in cancelled.ended[:20]]
+            others = cancelled.others
+            warnings.append(f"it was {found} and was cancelled first" + (", with what is below it" if others else ""))
+            warnings += [f"that ended {run['run']} of {run['holder']}" for run in cancelled.ended[:20]]
         self.archive(task)
-        if waiting:
+        if awaited:
             warnings.append("tasks that wait for it are blocked now")
-        return {"action": "archived", "dependents": [name("T", other) for other in waiting], "warnings": warnings}
-
-    def _refuse_loss(self, row: Row, waiting: Sequence[int], force: bool) -> None:
-        if force:
-            return
-        task = name("T", row["id"])
-        if waiting:
-            free = f"orchestrion dep rm {name('T', waiting[0])} {task}"
-            raise Conflict(
-                f"{task} is awaited by {', '.join(name('T', other) for other in waiting[:20])}; nothing was deleted",
-                hint=f"`{free}` takes a dependency away; or repeat with force",
-                code="has_dependents",
-                action_taken="blocked",
-                dependent_tasks=[name("T", other) for other in waiting[:50]],
-            )
-        if row["state"] == TaskState.IN_PROGRESS:
-            raise Conflict(
-                f"{task} is being done by {name('R', row['run'])}; nothing was deleted",
-                hint="cancel it first, or repeat with force, which ends the run",
-                code="in_progress",
-                action_taken="blocked",
-            )
+        return {"action": "archived", "dependents": dependents, "cancelled_with_it": others, "warnings": warnings}
 
     def _has_history(self, task: int) -> bool:
         def read(tx: Transaction) -> bool:
@@ -195,13 +178,47 @@ class ClientCases(StartingCases):
         return self.store.write(lambda tx: synthesis.join(tx, one))
 
 
-def _open_dependents(tx: Transaction, task: int) -> list[int]:
-    """Tasks that are still to be done and wait for ``task`` by edges of their own."""
-    waiting = {edge["id"] for edge in tx.all("dependents", ids=[task]) if edge["kind"] != "child"}
-    return [one for one in sorted(waiting) if tx.the("task", id=one)["state"] not in SETTLED_TASK]
+def _lost_with(tx: Transaction, task: int) -> tuple[list[Row], list[Row]]:
+    """What taking a task away takes from others, with what is still open below it, which goes with it.
+
+    The edges of open tasks that wait for any of these from outside, and those of these that somebody works on.
+    """
+    row = tx.the("task", id=task)
+    below = [] if row["state"] in SETTLED_TASK else tx.all("descendants", id=task)
+    going = {task, *(one["id"] for one in below if one["state"] not in SETTLED_TASK)}
+    edges = tx.all("dependents", ids=sorted(going))
+    awaited = [edge for edge in edges if edge["id"] not in going and edge["state"] not in SETTLED_TASK]
+    held = [one["id"] for one in (row, *below) if one["state"] == TaskState.IN_PROGRESS]
+    return awaited, [tx.the("task", id=one) for one in held]
 
 
-def _delete(tx: Transaction, task: int, waiting: Sequence[int]) -> None:
-    for other in waiting:
-        shape.remove_dependency(tx, other, task)
+def _refuse_loss(task: int, awaited: Sequence[Row], held: Sequence[Row]) -> None:
+    if not awaited and not held:
+        return
+    waiting: dict[int, dict[str, None]] = {}
+    for edge in awaited:
+        waiting.setdefault(edge["prerequisite"], {})[name("T", edge["id"])] = None
+    said = [f"{_below(one, task)} is awaited by {', '.join(list(ids)[:20])}" for one, ids in waiting.items()]
+    said += [f"{_below(one['id'], task)} is being done by {name('R', one['run'])}" for one in held]
+    message = f"{'; '.join(said[:20])}; nothing was deleted"
+    if not awaited:
+        hint = f"cancel {name('T', held[0]['id'])} first, or repeat with force, which ends the run"
+        raise Conflict(message, hint=hint, code="in_progress", action_taken="blocked")
+    free = f"orchestrion dep rm {name('T', awaited[0]['heir_of'])} {name('T', awaited[0]['prerequisite'])}"
+    raise Conflict(
+        message,
+        hint=f"`{free}` takes a dependency away; or repeat with force",
+        code="has_dependents",
+        action_taken="blocked",
+        dependent_tasks=list(dict.fromkeys(name("T", edge["id"]) for edge in awaited))[:50],
+    )
+
+
+def _below(task: int, ancestor: int) -> str:
+    return name("T", task) + (f" (below {name('T', ancestor)})" if task != ancestor else "")
+
+
+def _delete(tx: Transaction, task: int, awaited: Sequence[Row]) -> None:
+    for owner in sorted({edge["heir_of"] for edge in awaited}):
+        shape.remove_dependency(tx, owner, task)
     decide.delete(tx, task)

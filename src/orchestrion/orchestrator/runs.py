@@ -74,7 +74,7 @@ class RunCases(TaskCases):
             taken = claims.claim_task(tx, number(task, "T"), claimant) if task else claims.claim(tx, claimant)
             if taken is None:
                 raise claims.nothing_ready(tx)
-            brief = context.brief(tx, taken.task, taken.run, root=self.project.root)
+            brief = context.brief(tx, taken.task, taken.run, root=self.project.root, named=self._named_checks())
             return taken, brief, views.task(tx, taken.task)
 
         taken, brief, found = self.store.write(take)

@@ -62,7 +62,7 @@ def set_up(
         platform=platform,
     )
     changes = change.undo(request) if undo else change.set_up(request)
-    backups = {} if dry_run else _carried_out(changes, environ)
+    backups = {} if dry_run else _carried_out(changes, environ, undo=undo)
     return {
         "client": client,
         "scope": scope,
@@ -103,9 +103,9 @@ def _project(folder: Path | str | None, scope: str, environ: Mapping[str, str]) 
         return None
 
 
-def _carried_out(changes: Sequence[change.Change], environ: Mapping[str, str]) -> dict[Path, Path]:
+def _carried_out(changes: Sequence[change.Change], environ: Mapping[str, str], *, undo: bool) -> dict[Path, Path]:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    return change.carry_out(changes, records.folder_of(environ), stamp)
+    return change.carry_out(changes, records.folder_of(environ), stamp, undo=undo)
 
 
 def _shown(one: change.Change, backups: Mapping[Path, Path]) -> dict[str, Any]:

@@ -146,7 +146,11 @@ class ShowingCases(MaintenanceCases):
 
         def read(tx: Transaction) -> str | None:
             runs = tx.all("runs_of_task", task=one)
-            return context.brief(tx, one, runs[-1]["id"], root=self.project.root) if runs else None
+            return (
+                context.brief(tx, one, runs[-1]["id"], root=self.project.root, named=self._named_checks())
+                if runs
+                else None
+            )
 
         return self.store.read(read)
 

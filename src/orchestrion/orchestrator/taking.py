@@ -8,7 +8,7 @@ a run that is named outright is always believed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -108,7 +108,7 @@ class TakingCases(AskingCases):
             return {
                 "task": views.task(tx, one).as_json(),
                 "run": Run(tx.the("run", id=current)).as_json(),
-                "brief": brief or context.brief(tx, one, current, root=self.project.root),
+                "brief": brief or context.brief(tx, one, current, root=self.project.root, named=self._named_checks()),
                 "dependencies": _dependencies(tx, one),
                 "failures": _failures(tx, one, current),
                 "feedback": row["feedback"],
@@ -123,13 +123,16 @@ class TakingCases(AskingCases):
             role = None  # its file went after the task was made
         return {**found, "again": again, "role": None if role is None else asdict(role)}
 
-    def brief_of(self, run: str) -> str:
-        """The brief of a run that is active. Raises NotFound, StaleRun when it is over."""
-        one = number(run, "R")
+    def brief_of(self, run: str, advise: Callable[[str], str] = str) -> str:
+        """The brief of a run that is active; ``advise`` words what it advises.
+
+        Raises NotFound, StaleRun when it is over.
+        """
+        one, named = number(run, "R"), self._named_checks()
 
         def read(tx: Transaction) -> str:
             row = finish.held(tx, one, write=False)
-            return context.brief(tx, row["task"], one, root=self.project.root)
+            return context.brief(tx, row["task"], one, root=self.project.root, named=named, advise=advise)
 
         return self.store.read(read)
 

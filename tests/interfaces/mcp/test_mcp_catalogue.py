@@ -144,6 +144,11 @@ def test_roles_of_the_project_join_the_enum() -> None:
         ("`orchestrion sessions --all`", "`orchestrion sessions --all`", "`orchestrator_list_sessions()`"),
         ("`orchestrion why T4` says", "`orchestrion://tasks/T4` says", None),
         ("`orchestrion heartbeat R1`", "`orchestrion heartbeat R1`", "`orchestrator_heartbeat_run(run_id=R1)`"),
+        (
+            '`orchestrion done R1 --next blocked --summary "WHY"`',
+            "`orchestrator_complete_task(task_id=TASK, run=R1, summary=TEXT, detailed_work=TEXT, next_action=blocked)`",
+            None,
+        ),
         ("`orchestrion gate open G1`", "`orchestrion gate open G1`", None),
         ("`orchestrion dep rm T2 T1`", "`orchestrion dep rm T2 T1`", None),
         ("orchestrion claim T4", "orchestrion claim T4", None),
@@ -160,5 +165,8 @@ def test_advice_names_tools_parameters_and_addresses_that_exist() -> None:
         if "://" in place:
             assert place.replace("{}", "{id}") in patterns
             continue
-        params = {param.name for param in catalogue.BY_NAME[PREFIX + place].params}
-        assert {one.partition("=")[0] for one in values.split(", ") if one} <= params, place
+        tool = catalogue.BY_NAME[PREFIX + place]
+        given = {one.partition("=")[0] for one in values.split(", ") if one}
+        assert given <= {param.name for param in tool.params}, place
+        if given:
+            assert {param.name for param in tool.params if param.required} <= given, place

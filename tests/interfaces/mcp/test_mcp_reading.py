@@ -40,6 +40,21 @@ def test_every_resource_can_be_read(peer: InProcess) -> None:
         read(peer, "orchestrion://tasks?offset=1")
 
 
+def test_a_brief_advises_what_its_reader_was_given(peer: InProcess, site: Site) -> None:
+    (site.root / ".orchestrion").mkdir(exist_ok=True)
+    (site.root / ".orchestrion" / "config.yaml").write_text("checks:\n  unit: test -s parser.py\n")
+    task = peer.call("plan_task", title="Parser", description="word " * 20_000, checks=["unit"])["task_id"]
+    taken = peer.call("execute_task", task_id=task, include_brief=True)
+    brief = taken["brief_text"]
+    assert brief == read(peer, f"orchestrion://briefs/{taken['run']}")
+    report = f"task_id={task}, run={taken['run']}"
+    assert f"`orchestrator_complete_task({report}, summary=TEXT, detailed_work=TEXT, next_action=complete)`" in brief
+    assert f"`orchestrator_update_task({report}, status=failed, reason=TEXT)`" in brief
+    assert f"`orchestrator_update_task({report}, status=pending)`" in brief
+    assert f"left out for length: `orchestrion://tasks/{task}`)" in brief
+    assert "`unit`:\n\n```\ntest -s parser.py\n```" in brief
+
+
 def test_every_resource_that_is_listed_has_a_reader() -> None:
     listed = [one["uri"] for one in resources.FIXED] + [one["uriTemplate"] for one in resources.TEMPLATES]
     assert {uri.removeprefix(resources.SCHEME) for uri in listed} == set(resources._READERS)

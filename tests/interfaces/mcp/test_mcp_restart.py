@@ -258,12 +258,42 @@ def post(house: House, message: Reply, session: str | None = None) -> tuple[dict
         return {key.lower(): value for key, value in answer.headers.items()}, answer.read()
 
 
+def opened(house: House) -> str:
+    """A session of the older revisions."""
+    opening = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
+    found, _ = post(house, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": opening})
+    post(house, {"jsonrpc": "2.0", "method": "notifications/initialized"}, found["mcp-session-id"])
+    return found["mcp-session-id"]
+
+
+def test_over_http_who_is_cut_off_is_told_to_ask_again_in_the_stream_that_began(site: Site) -> None:
+    (site.root / ".orchestrion").mkdir(exist_ok=True)
+    (site.root / ".orchestrion" / "config.yaml").write_text("checks:\n  slow: sleep 60\n")
+    with site.http("--tools", "full") as house, official(house, mode="legacy") as other:
+        session = opened(house)
+        task = other.call("plan_task", title="Slow", description="-", checks=["slow"])["task_id"]
+        run = other.call("execute_task", task_id=task)["run"]
+        given = {"task_id": task, "run": run, "summary": "s", "detailed_work": "-", "next_action": "complete"}
+        call = {"name": "orchestrator_complete_task", "arguments": given}
+        answers: list[bytes] = []
+        ask = {"jsonrpc": "2.0", "id": "slow one", "method": "tools/call", "params": call}
+        asking = threading.Thread(target=lambda: answers.append(post(house, ask, session)[1]))
+        asking.start()
+        wait_for(lambda: other.call("shutdown_prepare")["blocking_issues"], "the call is being answered")
+        told = other.call("restart_server", graceful=False)
+        assert told["message"].startswith("the server tells who still waits to ask again")
+        asking.join(PATIENCE_S)
+        event = next(line for line in answers[0].splitlines() if b"-32000" in line)
+        said = json.loads(event.removeprefix(b"data: "))
+        assert said["id"] == "slow one"
+        assert "ask again" in said["error"]["message"]
+        assert is_over(other)["phase"] == "complete"
+        assert other.call("execute_task", task_id=task)["run"] == run
+
+
 def test_over_http_a_stream_stays_open_through_a_restart(site: Site) -> None:
     with site.http() as house:
-        opening = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}
-        found, _ = post(house, {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": opening})
-        session = found["mcp-session-id"]
-        post(house, {"jsonrpc": "2.0", "method": "notifications/initialized"}, session)
+        session = opened(house)
         with stream(house.url, session) as wire:
             head = wire.recv(65536)
             assert head.startswith(b"HTTP/1.1 200")

@@ -286,6 +286,41 @@ def test_what_is_cancelled_with_a_task_is_named(peer: InProcess) -> None:
     assert (cancelled["cancelled_with_it_total"], cancelled["cancelled_with_it"]) == (2, children)
 
 
+def test_what_is_refused_for_a_child_is_refused_for_its_parent(peer: InProcess) -> None:
+    parent = planned(peer)
+    child = planned(peer, parent_task_id=parent)
+    planned(peer, parent_task_id=parent, dependencies=[child])
+    waiting = planned(peer, dependencies=[child])
+    run = peer.call("execute_task", task_id=child)["run"]
+    awaited = peer.refused("delete_task", task_id=parent)
+    assert (awaited["code"], awaited["details"]["dependent_tasks"]) == ("has_dependents", [waiting])
+    below = f"{child} (below {parent}) is"
+    assert awaited["message"] == f"{below} awaited by {waiting}; {below} being done by {run}; nothing was deleted"
+    assert f"dep rm {waiting} {child}" in awaited["hint"]
+    peer.call("delete_task", task_id=waiting)
+    held = peer.refused("delete_task", task_id=parent)
+    assert (held["code"], held["message"]) == ("in_progress", f"{below} being done by {run}; nothing was deleted")
+    assert peer.call("query_tasks", task_id=child)["tasks"][0]["status"] == "in_progress"
+
+
+def test_what_goes_with_a_deleted_parent_is_named(peer: InProcess) -> None:
+    parent = planned(peer)
+    children = [planned(peer, parent_task_id=parent) for _ in range(2)]
+    run = peer.call("execute_task", task_id=children[0])["run"]
+    gone = peer.call("delete_task", task_id=parent, force=True)
+    assert (gone["cancelled_with_it_total"], gone["cancelled_with_it"]) == (2, children)
+    assert any(run in warning for warning in gone["warnings"])
+
+
+def test_a_task_that_a_whole_family_waits_for_is_deleted_with_force(peer: InProcess) -> None:
+    task = planned(peer)
+    parent = planned(peer, dependencies=[task])
+    child = planned(peer, parent_task_id=parent)
+    gone = peer.call("delete_task", task_id=task, force=True, archive_instead=False)
+    assert (gone["action"], gone["dependent_tasks"]) == ("deleted", [parent, child])
+    assert peer.call("execute_task", task_id=child)["run"]
+
+
 def test_a_run_that_is_over_reports_nothing(peer: InProcess, site: Site) -> None:
     task = planned(peer)
     run = peer.call("execute_task", task_id=task)["run"]

@@ -135,6 +135,65 @@ def test_only_our_part_goes_when_the_file_was_changed_since(
     assert b"later" in left if file.suffix == ".toml" else json.loads(left) == {}
 
 
+#: Client's format -> a file with an entry of our name that is not ours.
+NAMESAKES = {
+    "toml": '[mcp_servers.orchestrion] # mine\ncommand = "x"\n\n[mcp_servers.orchestrion.env]\nA = "b"\n',
+    "opencode": '{"mcp": {"orchestrion": {"command": ["mine"], "environment": {"A": "b"}}}}',
+    "vscode": '{"servers": {"orchestrion": {"command": "mine", "env": {"A": "b"}}}}',
+    "json": '{"mcpServers":{"orchestrion":{"command":"mine","env":{"A":"b"}}}}',
+}
+
+
+@pytest.fixture(params=NAMES)
+def namesake(request: pytest.FixtureRequest, home: Path, project: Path) -> tuple[str, Path, bytes]:
+    """A client, its file, and what that says of a server of our name which is somebody else's."""
+    file = file_of(home, project, request.param, "user")
+    assert file
+    kind = "toml" if file.suffix == ".toml" else request.param
+    raw = NAMESAKES.get(kind, NAMESAKES["json"]).encode()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(raw)
+    return request.param, file, raw
+
+
+def test_an_entry_of_our_name_comes_back_to_the_byte(setup: SetUp, namesake: tuple[str, Path, bytes]) -> None:
+    client, file, raw = namesake
+    for tools in (None, "core", "full"):
+        setup(client, tools=tools)
+    setup(client, undo=True)
+    assert file.read_bytes() == raw
+    assert {one["state"] for one in setup(client, undo=True)["files"]} == {"unchanged"}
+
+
+def test_an_entry_of_our_name_comes_back_into_a_file_that_was_changed_since(
+    setup: SetUp, namesake: tuple[str, Path, bytes]
+) -> None:
+    client, file, _ = namesake
+    theirs = servers(file)["orchestrion"]
+    more = b"\n# later\n" if file.suffix == ".toml" else b" \n"
+    for tools in ("core", "full"):
+        setup(client, tools=tools)
+        file.write_bytes(file.read_bytes() + more)
+    for _ in range(2):
+        setup(client, undo=True)
+        assert servers(file) == {"orchestrion": theirs}
+        assert (b"# later" in file.read_bytes()) == (file.suffix == ".toml")
+        file.write_bytes(file.read_bytes() + more)
+
+
+def test_an_entry_of_our_name_that_its_owner_took_away_stays_away(
+    setup: SetUp, namesake: tuple[str, Path, bytes]
+) -> None:
+    client, file, _ = namesake
+    setup(client)
+    setup(client, undo=True)
+    file.unlink()
+    setup(client)
+    file.write_bytes(file.read_bytes() + b"\n")
+    setup(client, undo=True)
+    assert b"orchestrion" not in file.read_bytes()
+
+
 def test_what_a_person_added_to_our_entry_stays(setup: SetUp, home: Path) -> None:
     setup("cursor")
     file = home / ".cursor/mcp.json"

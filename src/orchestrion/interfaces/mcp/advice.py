@@ -14,6 +14,7 @@ from orchestrion.interfaces.mcp import catalogue
 #: How commands begin.
 PROGRAM = "orchestrion"
 _ADVISED = re.compile(rf"`{PROGRAM} ([^`]+)`")
+_REPORT = "task_id={task}, run={}, summary=TEXT, detailed_work=TEXT"
 #: A command, without its program -> the tool, and its parameters; or an address. The first that fits, and is there.
 _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"(?:add|apply)\b.*", "plan_task", ""),
@@ -24,7 +25,10 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"claim (T\d+)", "execute_task", "task_id={}"),
     (r"claim --tag (\S+)", "claim_task", "tag={}"),
     (r"claim", "claim_task", ""),
-    (r"done (R\d+)\b.*", "complete_task", "run={}"),
+    (r"done (R\d+)\b.* --next (\w+)\b.*", "complete_task", f"{_REPORT}, next_action={{}}"),
+    (r"done (R\d+)\b.*", "complete_task", f"{_REPORT}, next_action=complete"),
+    (r"fail (R\d+)\b.*", "update_task", "task_id={task}, run={}, status=failed, reason=TEXT"),
+    (r"release (R\d+)", "update_task", "task_id={task}, run={}, status=pending"),
     (r"cancel (T\d+)\b.*", "cancel_task", "task_id={}"),
     (r"(?:archive|delete) (T\d+)", "delete_task", "task_id={}"),
     (r"retry (T\d+)", "update_task", "task_id={}, status=pending"),
@@ -54,18 +58,18 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def for_client(text: str, profile: str) -> str:
-    """A text that advises commands, for a client with the tools of ``profile``."""
-    return _ADVISED.sub(lambda command: _instead(command[1], profile) or command[0], text)
+def for_client(text: str, profile: str, task: str = "TASK") -> str:
+    """A text that advises commands, for a client with the tools of ``profile``; ``task`` is the one it is about."""
+    return _ADVISED.sub(lambda command: _instead(command[1], profile, task) or command[0], text)
 
 
-def _instead(command: str, profile: str) -> str | None:
+def _instead(command: str, profile: str, task: str) -> str | None:
     for pattern, place, values in _INSTEAD:
         fits = re.fullmatch(pattern, command)
         if fits and "://" in place:
             return f"`{place.format(*fits.groups())}`"
         if fits and _is_listed(place, profile):
-            return f"`{catalogue.PREFIX}{place}({values.format(*fits.groups())})`"
+            return f"`{catalogue.PREFIX}{place}({values.format(*fits.groups(), task=task)})`"
     return None
 
 

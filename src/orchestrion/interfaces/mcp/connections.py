@@ -10,6 +10,7 @@ out the head of the answer, which the client has had.
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -20,12 +21,13 @@ import h11
 import uvicorn
 
 from orchestrion.interfaces.http_connection import TimedConnection
+from orchestrion.interfaces.mcp.http import ASKED
 
 #: Told to a client whose call is cut off by a restart that does not wait.
-_BODY = b'{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"the server restarts; ask again in a second"}}'
-_CUT_OFF = (
+_RESTARTS = {"code": -32000, "message": "the server restarts; ask again in a second"}
+_HEAD = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\n"
-    b"content-length: %d\r\n\r\n%s" % (len(_BODY), _BODY)
+    b"content-length: %d\r\n\r\n"
 )
 
 
@@ -85,6 +87,8 @@ class Connection(TimedConnection):
         self._frozen = False
         #: What came while nothing was read.
         self._kept = bytearray()
+        #: Whether its client was told to ask again, elsewhere than on this connection.
+        self._cut_off = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there."""
@@ -137,12 +141,27 @@ class Connection(TimedConnection):
         if self.transport.is_closing():
             return
         self.transport.pause_reading()
-        if not (self.is_idle or self.is_standing) and not self.cycle.response_started:
-            self.transport.write(_CUT_OFF)
+        if self.cycle is not None and not (self.is_idle or self.is_standing):
+            self._cut()
+
+    def _cut(self) -> None:
+        """Tells a client that waits for an answer to ask again; what would have come is not sent any more.
+
+        An answer that has begun and is not complete is a stream of events: its next one says so, and is the last.
+        """
+        said = json.dumps({"jsonrpc": "2.0", "id": _id_of(self.cycle.scope.get(ASKED)), "error": _RESTARTS}).encode()
+        if not self.cycle.response_started:
+            self.transport.write(_HEAD % len(said) + said)
+        elif self.conn.our_state is h11.SEND_BODY:
+            event = h11.Data(data=b"event: message\r\ndata: " + said + b"\r\n\r\n")
+            self.transport.write((self.conn.send(event) or b"") + (self.conn.send(h11.EndOfMessage()) or b""))
+        self.cycle.disconnected = self._cut_off = True
 
     def thaw(self) -> None:
-        """Reads again."""
+        """Reads again; who was told to ask again does so on a new connection."""
         self._frozen = False
+        if self._cut_off:
+            self.transport.close()
         kept, self._kept = bytes(self._kept), bytearray()
         if not self.transport.is_closing():
             self.transport.resume_reading()
@@ -164,6 +183,15 @@ class Connection(TimedConnection):
         lines = [b"GET " + scope["raw_path"] + query + b" HTTP/1.1"]
         lines += [key + b": " + value for key, value in scope["headers"]]
         return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _id_of(asked: Any) -> Any:
+    """The id of the request that a body has; None: it has none, or was not sent to its end."""
+    try:
+        request = json.loads(asked or b"null")
+    except ValueError:
+        return None
+    return request.get("id") if isinstance(request, dict) else None
 
 
 class _Headless:

@@ -257,9 +257,9 @@ class ToolCall:
         actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
         return project.as_(project.caller._replace(actor=actor, session=session))
 
-    def advised(self, text: str) -> str:
-        """A text that advises commands, in what this client was given."""
-        return advice.for_client(text, self.desk.profile)
+    def advised(self, text: str, task: str = "TASK") -> str:
+        """A text that advises commands, in what this client was given; ``task`` is the one it is about."""
+        return advice.for_client(text, self.desk.profile, task)
 
     def warning(self) -> dict[str, str]:
         """What a client with a conversation of its own should know that acts in another one's session."""

@@ -44,6 +44,8 @@ SOCKET = "ORCHESTRION_MCP_SOCKET"
 _SESSION = b"mcp-session-id"
 #: Where a request carries the session's id as its client knows it.
 SEAT = "orchestrion.session"
+#: Where it carries its body.
+ASKED = "orchestrion.asked"
 #: Bytes of a request; the longest results come in one.
 _BODY_LIMIT = 1 << 26
 #: Bytes of a handshake that are remembered.
@@ -171,9 +173,10 @@ class Sessions:
         counted = scope["method"] != "GET"
         self.busy += counted
         try:
-            read = await _read(receive) if counted else receive
-            if read is not None:
-                await self._answer(scope, read, send)
+            came = await _read(receive) if counted else deque[Message]()
+            if came is not None:
+                scope[ASKED] = b"".join(message.get("body", b"") for message in came)
+                await self._answer(scope, _again(came, receive), send)
         finally:
             self.busy -= counted
 
@@ -273,8 +276,8 @@ class Sessions:
         return status, found
 
 
-async def _read(receive: Receive) -> Receive | None:
-    """``receive`` once the body is there, or more of it than is taken; None: its client went before.
+async def _read(receive: Receive) -> deque[Message] | None:
+    """What came once the body is there, or more of it than is taken; None: its client went before.
 
     The library would take that for an error of ours.
     """
@@ -286,6 +289,11 @@ async def _read(receive: Receive) -> Receive | None:
             return None
         came.append(message)
         size += len(message.get("body", b""))
+    return came
+
+
+def _again(came: deque[Message], receive: Receive) -> Receive:
+    """``receive``, with what came already."""
 
     async def again() -> Message:
         return came.popleft() if came else await receive()

@@ -15,17 +15,19 @@ the Model Context Protocol from 2025-06-18 to 2026-07-28. The profile `core` (th
 parameters marked *core*, `--tools full` lists all; what is not listed may be used all the same. Over HTTP a client
 reads; to act it sends `Authorization: Bearer KEY` with the content of the file `key` in the store's folder.
 
-Each reply is one JSON object with `success`, as structured content and as text, of at most 4 KB. The list that a call
-asks for ends with `has_more` and `next_offset`: the same call with that `offset` goes on. Other lists are counted
-(`left_out`, `..._total`), a long text ends with the resource that has all of it. A refused call has `isError` and
-`error` with `code`, `message`, `hint` and `details`; for a wrong parameter `details.problems` names each with the
-values that would have been right. Where a list of texts is taken, a single text is too.
+Each reply is one JSON object with `success`, as structured content and as text, of at most 4 KB; a brief that was asked
+for (`include_brief`) comes whole beside it. The list that a call asks for ends with `has_more` and `next_offset`: the
+same call with that `offset` goes on. Other lists are counted (`left_out`, `..._total`), a long text ends with the
+resource that has all of it. A refused call has `isError` and `error` with `code`, `message`, `hint` and `details`; for
+a wrong parameter `details.problems` names each with the values that would have been right. Where a list of texts is
+taken, a single text is too.
 
 What a text advises is a tool of the client's profile (`orchestrator_execute_task(task_id=T4)`), the address of a
 resource, or, where there is neither, a command for a terminal.
 
 A client that asks for progress is told how far a report or a start is. Where the client lets a server ask its user
-(elicitation), deleting a task that others wait for asks; elsewhere it is refused until it is repeated with `force`.
+(elicitation), deleting a task that others wait for or work on asks; elsewhere it is refused until it is repeated with
+`force`. What is below a task goes with it, and counts as the task itself does.
 
 Each tool also takes `session` (as `S3`): a client whose connection has no id of its own, as in the newest revision
 over HTTP, names with it the session that it works in.

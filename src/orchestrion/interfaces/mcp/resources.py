@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.interfaces.mcp import advice
 
 if TYPE_CHECKING:
     from orchestrion.interfaces.mcp.desk import Desk, Seat
@@ -63,56 +65,57 @@ def read(desk: Desk, seat: Seat, uri: str) -> tuple[str, str]:
     offset = int(match[4] or 0)
     if offset and kind not in ("artifacts/{id}", "runs/{id}/log", "runs/{id}/diff"):
         raise InvalidInput(f"{noun} have no pages", hint="leave out ?offset", code="invalid_offset")
-    return reader(desk.project(seat.folder), thing or "", offset)
+    return reader(desk.project(seat.folder), thing or "", offset, desk.profile)
 
 
-def _tasks(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _tasks(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     states = ["pending", "ready", "in_progress", "retrying", "blocked", "review", "failed"]
     return JSON, _json(cases.list_tasks(states=states, limit=LISTED).as_json("tasks"))
 
 
-def _task(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _task(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     return JSON, _json(cases.show(_named(thing, "T")))
 
 
-def _run(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _run(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     return JSON, _json(cases.run_detail(_named(thing, "R")))
 
 
-def _log(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _log(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     found = cases.log_lines(_named(thing, "R"), offset, LINES)
     text = "\n".join(_json(line) for line in found.lines)
     more = f"\n… go on: {SCHEME}runs/{thing}/log?offset={found.next}" if found.next < found.total else ""
     return TEXT, text + more
 
 
-def _diff(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _diff(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     rest = f"go on: {SCHEME}runs/{thing}/diff?offset={{next}}"
     sizes = {"files": 100, "max_bytes": DIFF_BYTES, "file_bytes": DIFF_BYTES // 4}
     return TEXT, cases.diff(_named(thing, "R"), skip=offset, rest=rest, **sizes)
 
 
-def _decisions(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _decisions(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     return JSON, _json(cases.decisions(limit=LISTED))
 
 
-def _decision(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _decision(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     return MARKDOWN, cases.adr(_named(thing, "D"))
 
 
-def _brief(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
-    return MARKDOWN, cases.brief_of(_named(thing, "R"))
+def _brief(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
+    task = cases.run(_named(thing, "R")).as_json()["task"]
+    return MARKDOWN, cases.brief_of(thing, partial(advice.for_client, profile=profile, task=task))
 
 
-def _artifact(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
+def _artifact(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     page = cases.artifact(_named(thing, "A"), offset)
     behind = page["next_offset"]
     more = f"\n… {page['total_chars']} characters, go on: {SCHEME}artifacts/{thing}?offset={behind}" if behind else ""
     return TEXT, page["text"] + more
 
 
-def _prime(cases: Orchestrator, thing: str, offset: int) -> tuple[str, str]:
-    return MARKDOWN, cases.prime()
+def _prime(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
+    return MARKDOWN, advice.for_client(cases.prime(), profile)
 
 
 def _named(thing: str, letter: str) -> str:
@@ -127,7 +130,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-_READERS: dict[str, Callable[[Orchestrator, str, int], tuple[str, str]]] = {
+_READERS: dict[str, Callable[[Orchestrator, str, int, str], tuple[str, str]]] = {
     "tasks": _tasks,
     "tasks/{id}": _task,
     "runs/{id}": _run,

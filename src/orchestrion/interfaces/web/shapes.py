@@ -6,7 +6,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrion.core.states import EdgeState
+
 State = Literal["pending", "ready", "in_progress", "retrying", "review", "blocked", "completed", "failed", "cancelled"]
+GateState = Literal[EdgeState.OPEN, EdgeState.MET, EdgeState.DEAD]
 
 
 class Told(BaseModel):
@@ -118,7 +121,7 @@ class Edge(Told):
 
     on: str
     kind: str
-    state: str
+    state: EdgeState = Field(description="`open` still waits; `dead` will never be met; `waived` need not be.")
     inherited_from: str | None
     reason: str | None
 
@@ -128,7 +131,7 @@ class Gate(Told):
 
     id: str
     kind: str
-    state: str
+    state: GateState = Field(description="`open` waits for its decision, `met` was opened, `dead` was refused.")
     name: str
     opens_at: str | None
     answer: str | None

@@ -100,7 +100,7 @@ def undo(request: Request) -> list[Change]:
     ]
 
 
-def carry_out(changes: Sequence[Change], place: Path, stamp: str) -> dict[Path, Path]:
+def carry_out(changes: Sequence[Change], place: Path, stamp: str, *, undo: bool = False) -> dict[Path, Path]:
     """Writes the changes; file -> its backup. Raises Conflict, OSError after undoing those already made."""
     backups: dict[Path, Path] = {}
     done: list[Change] = []
@@ -109,7 +109,7 @@ def carry_out(changes: Sequence[Change], place: Path, stamp: str) -> dict[Path, 
             if change.state == "unchanged":
                 continue
             record = records.keep(
-                place, stamp, change.content.target, change.content.raw, change.after or b"", change.made
+                place, stamp, change.content.target, change.content.raw, change.after or b"", change.made, undo
             )
             if record.existed:
                 backups[change.content.path] = record.folder / change.content.target.name
@@ -161,9 +161,10 @@ class _Part:
     name: str
     content: Content
     put: Callable[[], str]
-    take_out: Callable[[str], str]
-    #: Whether there is anything of ours.
-    is_in: Callable[[str], bool]
+    #: A text without our part; the second is what the file said before there was any.
+    take_out: Callable[[str, str], str]
+    #: Whether there is anything of ours in a text; the second as for ``take_out``.
+    is_in: Callable[[str, str], bool]
     made: Callable[[], tuple[tuple[str, ...], ...]]
 
 
@@ -201,9 +202,14 @@ def _server(request: Request, content: Content) -> _Part:
         section = jsonc.get(content.text, path[:1], comments=client.format == "jsonc")
         return ((client.section,),) if section is None else ()
 
-    return _Part(
-        "server", content, put, lambda text: _taken_out(client, text), lambda text: _get(client, text) is not None, made
-    )
+    def take_out(text: str, before: str) -> str:
+        return _taken_out(client, text, before) if is_in(text, before) else text
+
+    def is_in(text: str, before: str) -> bool:
+        found = _get(client, text)
+        return found is not None and found != _get(client, before)
+
+    return _Part("server", content, put, take_out, is_in, made)
 
 
 def _get(client: Client, text: str) -> object:
@@ -212,10 +218,14 @@ def _get(client: Client, text: str) -> object:
     return jsonc.get(text, client.path, comments=client.format == "jsonc")
 
 
-def _taken_out(client: Client, text: str) -> str:
+def _taken_out(client: Client, text: str, before: str) -> str:
+    """Without our entry; one of the same name that stood there before comes back."""
     if client.format == "toml":
-        return toml.take_out(text, client.path)
-    return jsonc.take_out(text, client.path, comments=client.format == "jsonc")
+        return toml.give_back(text, client.path, before)
+    comments, theirs = client.format == "jsonc", _get(client, before)
+    if theirs is None:
+        return jsonc.take_out(text, client.path, comments=comments)
+    return jsonc.put(text, client.path, theirs, comments=comments)
 
 
 def _hooks(request: Request, content: Content) -> _Part:
@@ -223,14 +233,21 @@ def _hooks(request: Request, content: Content) -> _Part:
         "hooks",
         content,
         lambda: hooks.put(content.text, request.program),
-        hooks.take_out,
-        hooks.has,
+        lambda text, _: hooks.take_out(text),
+        lambda text, _: hooks.has(text),
         lambda: hooks.made(content.text),
     )
 
 
 def _instructions(content: Content) -> _Part:
-    return _Part("instructions", content, lambda: block.put(content.text), block.take_out, block.has, lambda: ())
+    return _Part(
+        "instructions",
+        content,
+        lambda: block.put(content.text),
+        lambda text, _: block.take_out(text),
+        lambda text, _: block.has(text),
+        lambda: (),
+    )
 
 
 # -- undoing --------------------------------------------------------------------------------------
@@ -242,22 +259,26 @@ def _undone(part: _Part, place: Path) -> Change:
     if content.raw is None:
         return Change(part.name, content, None)
     kept = records.of_file(place, content.target)
-    first = records.way_back(kept, content.raw)
-    if first is not None and not _has(part, first.before()):
+    first, before = records.way_back(kept, content.raw), _text(records.before_ours(kept))
+    if first is not None and not _has(part, first.before(), before):
         return _writable(Change(part.name, content, first.before(), folders=first.folders))
     with _named(content):
-        text = part.take_out(content.text)
+        text = part.take_out(content.text, before)
         made = {path for record in kept for path in record.made}
         left = text if text == content.text else _emptied(text, made)
     return _writable(Change(part.name, content, content.encoded(left)))
 
 
-def _has(part: _Part, raw: bytes | None) -> bool:
+def _has(part: _Part, raw: bytes | None, before: str) -> bool:
     """Whether an older content of the file has our part; one that cannot be read is not gone back to."""
     try:
-        return raw is not None and part.is_in(raw.decode("utf-8-sig"))
+        return part.is_in(_text(raw), before)
     except (Broken, ValueError):
         return True
+
+
+def _text(raw: bytes | None) -> str:
+    return (raw or b"").decode("utf-8-sig")
 
 
 def _emptied(text: str, made: set[tuple[str, ...]]) -> str:

@@ -12,6 +12,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Record:
     made: tuple[tuple[str, ...], ...]
     #: Folders that had to be made, the deepest first.
     folders: tuple[str, ...]
+    #: Whether it undid a set-up.
+    undo: bool = False
 
     def before(self) -> bytes | None:
         """The file as it was; None: there was none."""
@@ -48,16 +51,22 @@ def folder_of(environ: Mapping[str, str]) -> Path:
 
 
 def keep(
-    place: Path, stamp: str, file: Path, before: bytes | None, after: bytes, made: tuple[tuple[str, ...], ...]
+    place: Path,
+    stamp: str,
+    file: Path,
+    before: bytes | None,
+    after: bytes,
+    made: tuple[tuple[str, ...], ...],
+    undo: bool,
 ) -> Record:
     """Backs a file up before it is changed to ``after``. ``stamp`` says when, and sorts. Raises OSError."""
     missing = tuple(str(folder) for folder in file.parents if not folder.exists())
     folder = _new_folder(place, stamp)
-    record = Record(folder, str(file), before is not None, _digest(after), made, missing)
+    record = Record(folder, str(file), before is not None, _digest(after), made, missing, undo)
     if before is not None:
         _write(folder / file.name, before)
     note = {"file": record.file, "existed": record.existed, "after": record.after, "made": made, "folders": missing}
-    _write(folder / _NOTE, json.dumps(note, indent=2).encode())
+    _write(folder / _NOTE, json.dumps({**note, "undo": undo}, indent=2).encode())
     return record
 
 
@@ -78,6 +87,12 @@ def way_back(records: list[Record], now: bytes) -> Record | None:
             break
         current = record.before() or b""
     return first
+
+
+def before_ours(records: list[Record]) -> bytes | None:
+    """What a file was before the last set-up of it, further ones over that one left out; None: there was none."""
+    period = list(takewhile(lambda one: not one.undo, dropwhile(lambda one: one.undo, records)))
+    return period[-1].before() if period else None
 
 
 def _digest(raw: bytes) -> str:
@@ -104,7 +119,8 @@ def _all(place: Path) -> Iterator[Record]:
         try:
             said: dict[str, Any] = json.loads(note.read_bytes())
             made = tuple(tuple(path) for path in said["made"])
-            record = Record(note.parent, said["file"], said["existed"], said["after"], made, tuple(said["folders"]))
+            folders, undo = tuple(said["folders"]), said.get("undo") is True
+            record = Record(note.parent, said["file"], said["existed"], said["after"], made, folders, undo)
         except (OSError, ValueError, KeyError, TypeError):
             continue
         yield record

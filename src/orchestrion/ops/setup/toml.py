@@ -72,6 +72,26 @@ def take_out(text: str, path: Sequence[str]) -> str:
     return _as_meant(text, changed, wanted, path)
 
 
+def give_back(text: str, path: Sequence[str], before: str) -> str:
+    """The text with the table at ``path`` as another text, ``before``, has it, or without it. Raises Broken."""
+    bare = take_out(text, path)
+    own = _table(before, path)
+    if not own:
+        return bare
+    newline = "\r\n" if "\r\n" in text else "\n"
+    head = bare if not bare or bare.endswith("\n") else bare + newline
+    return head + (newline if head.strip() else "") + (own if own.endswith("\n") else own + newline)
+
+
+def _table(text: str, path: Sequence[str]) -> str:
+    """The lines of the table at ``path`` and of those below it."""
+    lines, own = text, ""
+    while found := _own_lines(lines, path) or _own_lines(lines, path, below=True):
+        own += "".join(lines.splitlines(keepends=True)[slice(*found)])
+        lines = _without(lines, *found)
+    return own
+
+
 def _dig(document: Any, path: Sequence[str]) -> Any:
     for key in path:
         if not isinstance(document, dict) or key not in document:

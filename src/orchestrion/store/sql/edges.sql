@@ -112,8 +112,8 @@ where e.task in {ids[]} and (e.state = 'dead' or (e.state = 'open' and e.kind in
 order by e.id limit 1000
 
 -- name: dependents
--- Tasks that wait for a task by an edge of their own.
-select e.task as id, t.state, e.kind, e.state as edge_state from edges e join tasks t on t.id = e.task
+-- Tasks that wait for one of these tasks, for which, and whose dependency it is.
+select e.task as id, t.state, e.kind, e.state as edge_state, e.prerequisite, e.heir_of from edges e join tasks t on t.id = e.task
 where e.prerequisite in {ids[]} and e.kind <> 'child' order by e.task
 
 -- name: reaches

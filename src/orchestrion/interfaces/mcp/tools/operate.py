@@ -206,6 +206,9 @@ def _obstacles(call: ToolCall) -> list[str]:
 
 # -- restart ------------------------------------------------------------------------------------
 
+#: What becomes of calls that were taken, by whether a restart is graceful.
+_RESTARTS = {True: "the server answers what it has taken", False: "the server tells who still waits to ask again"}
+
 
 def restart(call: ToolCall) -> dict[str, Any]:
     """Restarts this server, once this reply is out."""
@@ -240,7 +243,7 @@ def restart(call: ToolCall) -> dict[str, Any]:
         "requests_in_flight": max(0, desk.in_flight - 1),
         "completed_at": None,
         "errors": [],
-        "message": "the server answers what it has taken and executes itself anew; your connection stays open",
+        "message": f"{_RESTARTS[order.graceful]} and executes itself anew; your connection stays open",
         "next_steps": ["orchestrator_restart_status says how it went"],
     }
 

@@ -356,12 +356,14 @@ def delete(call: ToolCall) -> dict[str, Any]:
             "action": done["action"],
             "action_taken": done["action"],
             "dependent_tasks": done["dependents"],
+            "cancelled_with_it_total": len(done["cancelled_with_it"]),
+            "cancelled_with_it": done["cancelled_with_it"][:50],
             "warnings": done["warnings"],
             "force_applied": given["force"] and bool(done["dependents"]),
             "metadata": {},
             "message": f"{given['task_id'].strip()} is {done['action']}",
         },
-        ("dependent_tasks",),
+        ("dependent_tasks", "cancelled_with_it"),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
@@ -67,7 +68,9 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
     }
     lists = ("dependencies", "specialist_prompts", "files_left", "handoffs", "checks")
     cut = fitted(reply, lists, ("task_description", "feedback"))
-    return {**cut, "brief_text": found["brief"]} if call.given.get("include_brief") else cut
+    if not call.given.get("include_brief"):
+        return cut
+    return {**cut, "brief_text": call.cases.brief_of(run["id"], partial(call.advised, task=task["id"]))}
 
 
 def _context(role: Mapping[str, Any] | None, whole: str) -> dict[str, Any]:
