@@ -47,6 +47,8 @@ SHOWN = {
         ":test_inside_a_run_the_program_refuses",
         "orchestrator/test_rights.py:test_who_may_add_changes_nothing_that_is_there",
         "orchestrator/test_rights.py:test_from_inside_a_run_of_another_store_one_only_reads",
+        "orchestrator/test_rights.py:test_an_empty_name_is_no_run",
+        "orchestrator/test_rights.py:test_inside_a_run_no_other_project_gets_a_store_a_row_or_an_id",
         "orchestrator/test_rights.py:test_a_run_speaks_for_itself_and_overrules_no_person",
     ],
     "K2": [":test_acting_on_this_machine_needs_the_key"],
