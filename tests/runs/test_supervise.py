@@ -19,6 +19,7 @@ import pytest
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
+from orchestrion.core.masking import MASK
 from small_disk import full_file
 from stage import PATIENCE_S, Stage, python, wait_for
 
@@ -153,6 +154,17 @@ def test_what_the_agent_gets(stage: Stage) -> None:
     assert "See all." in lines
     assert lines[-1].startswith("orchestrion ")
     assert not [key for key in said if key.startswith("GIT_") and key != "GIT_CONFIG_NOSYSTEM"]
+
+
+def test_the_agent_calls_back_wherever_the_database_is(stage: Stage, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres").new()
+    url += f"{'&' if '?' in url else '?'}password=hidden-in-it"
+    with Orchestrator.open(stage.root, db=url) as one:
+        one.add("calls back", command="orchestrion decide 'In the run'; env; echo b > b.txt")
+        assert one.work(drain=True).all_completed
+        assert [decision["run"] for decision in one.decisions()["decisions"]] == ["R1"]
+        printed = [line["text"] for line in one.log("R1")]
+    assert f"ORCHESTRION_DB={url.replace('hidden-in-it', MASK)}" in printed
 
 
 def test_port_offsets_differ_and_can_be_left_out(stage: Stage) -> None:

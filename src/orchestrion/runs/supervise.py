@@ -574,9 +574,8 @@ class Supervisor:
             tracing.VARIABLE: order.traceparent,
             "ORCHESTRION_BRIEF": str(self._place / "brief.md"),
             "ORCHESTRION_PROJECT": order.project,
+            "ORCHESTRION_DB": self._store.url,
         }
-        if self._store.dialect == "sqlite":
-            environment["ORCHESTRION_DB"] = self._store.url
         if self._ports is not None:
             environment["ORCHESTRION_PORT_OFFSET"] = str(self._ports.offset)
         if self._project and self._workspace and self._workspace.isolation == "worktree":
