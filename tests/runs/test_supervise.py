@@ -671,8 +671,10 @@ def test_a_workspace_that_was_broken_by_its_agent(stage: Stage) -> None:
 BENT = {
     "what is written all the time": "rm -f steps processes && mkfifo steps processes",
     "the evidence": "rm -rf evidence && mkfifo evidence",
+    "the evidence, by a link": "rm -rf evidence && mkdir ../../elsewhere && ln -s ../../elsewhere evidence",
     "the brief": "rm brief.md && ln -s /dev/zero brief.md",
     "all of it": "cd .. && rm -rf R1 && mkfifo R1",
+    "all of it, by a link": "cd .. && mv R1 ../elsewhere && ln -s ../elsewhere R1",
 }
 
 
@@ -686,6 +688,7 @@ def test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back(stage: Sta
     assert stage.task("T2")["state"] == "completed"
     assert (stage.run()["state"], stage.run()["code"]) == ("failed", "run_folder_bent")
     assert stage.task()["state"] == "failed"
+    assert not [*(stage.orchestrion.project.store_dir / "elsewhere").glob("**/*-*-*.log")]
 
 
 def test_a_run_whose_supervisor_died_over_a_bent_folder_is_settled(stage: Stage) -> None:
