@@ -11,6 +11,8 @@ import re
 import secrets
 import string
 import uuid
+from collections.abc import Callable
+from urllib.parse import quote
 
 import pytest
 
@@ -295,6 +297,70 @@ def test_values_of_secret_variables_are_replaced_also_where_a_line_is_cut() -> N
     stream = MaskedStream(masker)
     clean = "".join(stream.add(part, 4096) for part in ("x" * 4090 + "a pla", "in value", "y" * 9000)) + stream.finish()
     assert clean == f"{'x' * 4090}{MASK}{'y' * 9000}"
+
+
+ODD = 'say "no" to C:\\new & <Zoë>\tor/else\n'
+
+
+def as_go(value: str) -> str:
+    """What Go makes of a text: HTML can hold it."""
+    return re.sub("[<>&]", lambda sign: f"\\u{ord(sign[0]):04x}", json.dumps(value, ensure_ascii=False))
+
+
+JSON_WRITERS: dict[str, Callable[[str], str]] = {
+    "Python": json.dumps,
+    "JavaScript": lambda value: json.dumps(value, ensure_ascii=False),
+    "Go": as_go,
+    "PHP": lambda value: json.dumps(value).replace("/", "\\/"),
+}
+
+
+@pytest.mark.parametrize("inner", JSON_WRITERS.values(), ids=JSON_WRITERS)
+@pytest.mark.parametrize("outer", JSON_WRITERS.values(), ids=JSON_WRITERS)
+def test_a_value_in_json_is_replaced_and_json_it_stays(
+    inner: Callable[[str], str], outer: Callable[[str], str]
+) -> None:
+    masker = Masker({"API_KEY": ODD})
+    assert json.loads(masker(inner(f'"{ODD}"'))) == f'"{MASK}"'
+    assert json.loads(json.loads(masker(outer(inner(f"\\{ODD}\\"))))) == f"\\{MASK}\\"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "secret"),
+    [
+        ("GOOGLE_CREDENTIALS", '{"type": "service", "client_secret": "hidden\\"here"}', 'hidden"here'),
+        ("CONFIG", '[{"a": {"smtpPass": ["hidden here"]}}]', "hidden here"),
+        ("CACHE", "redis://:hidden%21here@host:1/0", "hidden!here"),
+        ("DATABASE", "postgresql://u@h/d?sslmode=require&password=hidden-here", "hidden-here"),
+        *((name, "hidden here", "hidden here") for name in ("SMTP_PASS", "DBPASS", "passphrase", "MYSQL_PWD")),
+        *((name, "hidden here", "hidden here") for name in ("SESSION_COOKIE", "COOKIES", "PASS_1", "PASS2")),
+    ],
+)
+def test_what_a_variable_holds_that_is_secret_is_replaced(name: str, value: str, secret: str) -> None:
+    assert Masker({name: value})(f"it is {secret}.") == f"it is {MASK}."
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CONFIG", '{"user": "somebody known", "broken'),
+        ("CONFIG", '{"user": "somebody known"}'),
+        ("TOKENS", '{"limit": 12345678}'),
+        ("SMTP_PASS", "1234567"),
+        ("PWD", "/home/somebody known"),
+        ("OLDPWD", "/home/somebody known"),
+        *((name, "somebody known") for name in ("BYPASS", "COMPASS", "PASSTHROUGH", "PASSED")),
+        ("PROXY", "http://somebody known:80/a@b"),
+    ],
+)
+def test_what_a_variable_holds_that_is_no_secret_stays(name: str, value: str) -> None:
+    text = "somebody known, service, 1234567, 12345678, /home/somebody known"
+    assert Masker({name: value})(text) == text
+
+
+@pytest.mark.parametrize("kept", [quote(ODD), base64.b64encode(ODD.encode()).decode(), ODD.upper()])
+def test_other_spellings_of_a_value_are_kept(kept: str) -> None:
+    assert Masker({"API_KEY": ODD})(kept) == kept
 
 
 def test_values_of_json_are_masked_wherever_they_stand() -> None:

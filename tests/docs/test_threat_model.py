@@ -41,12 +41,17 @@ SHOWN = {
         "runs/agents/test_acp.py:test_permissions_decide",
         "runs/agents/test_acp.py:test_nothing_is_written_where_only_reading_is_allowed",
     ],
-    "A10": ["runs/agents/test_claude.py:test_its_environment_is_an_allow_list"],
+    "A10": [
+        "runs/agents/test_claude.py:test_its_environment_is_an_allow_list",
+        "runs/test_supervise.py:test_the_agent_calls_back_wherever_the_database_is",
+    ],
     "A11": [":test_commands_checks_and_setup_see_all_variables"],
     "K1": [
         ":test_inside_a_run_the_program_refuses",
         "orchestrator/test_rights.py:test_who_may_add_changes_nothing_that_is_there",
         "orchestrator/test_rights.py:test_from_inside_a_run_of_another_store_one_only_reads",
+        "orchestrator/test_rights.py:test_an_empty_name_is_no_run",
+        "orchestrator/test_rights.py:test_inside_a_run_no_other_project_gets_a_store_a_row_or_an_id",
         "orchestrator/test_rights.py:test_a_run_speaks_for_itself_and_overrules_no_person",
     ],
     "K2": [":test_acting_on_this_machine_needs_the_key"],
@@ -90,7 +95,18 @@ SHOWN = {
         "core/test_masking.py:test_a_secret_in_an_endless_line_is_replaced_wherever_it_is_cut",
         "core/test_masking.py:test_a_key_that_comes_line_by_line_or_in_pieces_is_replaced",
     ],
-    "S3": [":test_a_secret_without_a_shape_is_kept"],
+    "S3": [
+        ":test_a_secret_without_a_shape_is_kept",
+        "core/test_masking.py:test_what_a_variable_holds_that_is_no_secret_stays",
+    ],
+    "S8": [
+        "core/test_masking.py:test_what_a_variable_holds_that_is_secret_is_replaced",
+        "core/test_masking.py:test_what_a_variable_holds_that_is_no_secret_stays",
+    ],
+    "S9": [
+        "core/test_masking.py:test_a_value_in_json_is_replaced_and_json_it_stays",
+        "core/test_masking.py:test_other_spellings_of_a_value_are_kept",
+    ],
     "S4": [":test_a_secret_in_two_messages_is_kept_in_halves"],
     "S5": [":test_what_is_somebodys_work_is_not_altered"],
     "S6": ["runs/test_secrets_of_runs.py:test_debug_shows_no_secret_also_of_an_older_log"],

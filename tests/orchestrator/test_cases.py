@@ -151,7 +151,6 @@ def test_a_worker_takes_the_checks_of_now(orchestrion: Orchestrator) -> None:
     assert orchestrion.work(slots=1, drain=True).all_completed
 
 
-
 def test_work_that_is_not_there_goes_to_review(orchestrion: Orchestrator) -> None:
     orchestrion.add("First")
     run = orchestrion.claim()["run"]
@@ -433,6 +432,9 @@ def test_a_question_of_a_client_is_kept_without_secrets(one: Orchestrator) -> No
     one.claim("T1")
     one.done("R1", "may I use ghp_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789?", next_action="blocked")
     assert one.show("T1")["gates"][0]["name"] == "may I use ghp_***?"
+    for _ in range(2):  # a new session, and the same again
+        named = one.start_session("with ghp_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", external="x")
+        assert named["name"] == "with ghp_***"
     assert "ABCDEFGHIJKLMNOP" not in str([one.show("T1"), one.why("T1"), list(one.events(limit=1000))])
 
 

@@ -125,6 +125,8 @@ def test_filters(orchestrion: Orchestrator) -> None:
         ("0s", 0),
         ("2026-11-20T00:30:00Z", 1),
         ("1w", 2),
+        ("0001-01-01T00:00:00+14:00", 2),
+        ("9999-12-31T23:59:59-12:00", 0),
     ):
         assert orchestrion.stats(since=since)["runs"] == runs, since
         assert len(list(orchestrion.all_runs(since=since))) == runs

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from repository import git
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.project import VARIABLE
 from orchestrion.core.rights import KEYLESS, RIGHTS, ROLES, RUN_VARIABLE, Caller, Role
 from orchestrion.orchestrator.finding import Finding
 from orchestrion.orchestrator.hooking import FileHooks
@@ -22,7 +24,7 @@ from rights_probe import Probe, expected, outcome
 from stage import Stage
 
 #: What is judged by its name alone: doors do it.
-BY_NAME = {"migrate", "restart_server", "serve", "set_up_client"}
+BY_NAME = {"demo", "migrate", "restart_server", "serve", "set_up_client"}
 #: What opens, closes and judges.
 NOT_JUDGED = {"as_", "close", "collector", "has_left", "host", "judge", "on_behalf_of", "open"}
 PROBED = sorted(name for name in RIGHTS if name in vars(Probe))
@@ -126,21 +128,22 @@ def test_a_run_decides_nothing_and_reports(
     assert one.tokens() == []
 
 
-def test_a_name_without_a_store_is_no_run(
-    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
-) -> None:
-    with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: "R1"}) as free:
-        assert (free.caller.run, free.caller.actor) == (None, "run:R1")
-        free.pause()
-        free.resume()
+def test_an_empty_name_is_no_run(root: Path, store_url: str, environ: dict[str, str], one: Orchestrator) -> None:
+    with Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: ""}) as free:
+        assert (free.caller.run, free.caller.elsewhere, free.caller.role) == (None, None, "admin")
 
 
-#: Runs of other stores, however they are written.
+#: Runs of other stores, however they are written, and of none that can be told.
 ELSEWHERE = (
     "00000000-0000-0000-0000-000000000000/R1",
     "00000000-0000-0000-0000-000000000000",
     " 00000000000000000000000000000000 / r1",
     "x/R1",
+    "R1",
+    "/R1",
+    "x",
+    " ",
+    "/",
 )
 
 
@@ -153,6 +156,7 @@ def test_from_inside_a_run_of_another_store_one_only_reads(
     within = environ | {RUN_VARIABLE: mark}
     with Probe.open(root, db=store_url, environ=within) as agent:
         assert agent.caller.run is None
+        assert not agent.caller.actor.startswith("run:")
         found = {action: asked(agent, action, "R1", "T1") for action in PROBED}
         assert found == {action: "let_in" if RIGHTS[action].role == "read" else "not_for_runs" for action in PROBED}
     new = tmp_path / "new"
@@ -285,6 +289,10 @@ def test_a_run_speaks_for_itself_and_overrules_no_person(
             lambda: agent.decide("the other way round", reverses="D1"),
             lambda: agent.decide("another", supersedes="D1"),
             lambda: agent.change_decision("D1", "rejected"),
+            lambda: agent.change_decision("D1", "implemented"),
+            lambda: agent.change_decision("D2", "accepted"),
+            lambda: agent.change_decision("D2", "rejected"),
+            lambda: agent.decide("in its place", supersedes="D2"),
             lambda: agent.export_decisions(tmp_path),
         ):
             with pytest.raises(InvalidInput) as refused:
@@ -301,6 +309,33 @@ def test_a_run_speaks_for_itself_and_overrules_no_person(
     assert one.decision("D1")["status"] == "superseded"
 
 
+def test_what_a_run_proposed_is_a_person_s_once_they_gave_it_a_status(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    one.claim("T1")
+    before = one.decide("by a person")["id"]
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        accepted = agent.decide("accepted", supersedes=before, status="proposed")["id"]
+        rejected = agent.decide("rejected", status="proposed")["id"]
+        own = agent.decide("its own", status="proposed")["id"]
+        assert agent.change_decision(own, "accepted")["status"] == "accepted"
+        one.change_decision(accepted, "accepted")
+        one.change_decision(rejected, "rejected")
+        for act in (
+            lambda: agent.change_decision(accepted, "rejected"),
+            lambda: agent.change_decision(accepted, "proposed"),
+            lambda: agent.decide("in its place", supersedes=accepted),
+            lambda: agent.change_decision(rejected, "accepted"),
+        ):
+            with pytest.raises(InvalidInput) as refused:
+                act()
+            assert refused.value.code == "not_for_runs"
+    statuses = [one.decision(each)["status"] for each in (before, accepted, rejected, own)]
+    assert statuses == ["superseded", "accepted", "rejected", "accepted"]
+    assert [one.decision(each)["actor"] for each in (accepted, own)] == [one.caller.actor, "run:R1"]
+
+
 def test_from_another_project_of_the_store_a_run_only_reads(
     tmp_path: Path, store_url: str, environ: dict[str, str], one: Orchestrator
 ) -> None:
@@ -315,6 +350,33 @@ def test_from_another_project_of_the_store_a_run_only_reads(
         with pytest.raises(InvalidInput) as refused:
             agent.start_session("somewhere else")
         assert refused.value.code == "not_for_runs"
+
+
+def test_inside_a_run_no_other_project_gets_a_store_a_row_or_an_id(
+    tmp_path: Path, root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    one.claim("T1")
+    new, theirs = tmp_path / "new", tmp_path / "theirs"
+    for folder in (new, theirs):
+        folder.mkdir()
+        git(folder, "init", "-q")
+    with Orchestrator.open(theirs, environ=environ) as other:
+        other.add("another's")
+    theirs = theirs.rename(tmp_path / "moved")
+    beside = theirs / ".git" / "orchestrion"
+    before = [(beside / name).read_bytes() for name in ("id", "stores")]
+    within = inside(one, environ) | {"ORCHESTRION_DB": store_url, VARIABLE: str(root)}
+    for folder, given in ((new, {}), (new, {"db": store_url}), (theirs, {"db": store_url})):
+        with pytest.raises(NotFound) as refused:
+            Orchestrator.open(folder, environ=within, **given)
+        assert refused.value.code == "no_store"
+    with Orchestrator.open(theirs, environ=within) as agent:
+        assert [task.row["title"] for task in agent.list_tasks().items] == ["another's"]
+        assert agent.caller.role == "read"
+    assert not (new / ".git" / "orchestrion").exists()
+    assert [(beside / name).read_bytes() for name in ("id", "stores")] == before
+    assert len(one.store.read(lambda tx: tx.all("projects"))) == 1
 
 
 # -- how a browser comes in -------------------------------------------------------------------------

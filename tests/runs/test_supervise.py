@@ -19,6 +19,7 @@ import pytest
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
+from orchestrion.core.masking import MASK
 from small_disk import full_file
 from stage import PATIENCE_S, Stage, python, wait_for
 
@@ -153,6 +154,17 @@ def test_what_the_agent_gets(stage: Stage) -> None:
     assert "See all." in lines
     assert lines[-1].startswith("orchestrion ")
     assert not [key for key in said if key.startswith("GIT_") and key != "GIT_CONFIG_NOSYSTEM"]
+
+
+def test_the_agent_calls_back_wherever_the_database_is(stage: Stage, request: pytest.FixtureRequest) -> None:
+    url = request.getfixturevalue("postgres").new()
+    url += f"{'&' if '?' in url else '?'}password=hidden-in-it"
+    with Orchestrator.open(stage.root, db=url) as one:
+        one.add("calls back", command="orchestrion decide 'In the run'; env; echo b > b.txt")
+        assert one.work(drain=True).all_completed
+        assert [decision["run"] for decision in one.decisions()["decisions"]] == ["R1"]
+        printed = [line["text"] for line in one.log("R1")]
+    assert f"ORCHESTRION_DB={url.replace('hidden-in-it', MASK)}" in printed
 
 
 def test_port_offsets_differ_and_can_be_left_out(stage: Stage) -> None:
@@ -659,8 +671,10 @@ def test_a_workspace_that_was_broken_by_its_agent(stage: Stage) -> None:
 BENT = {
     "what is written all the time": "rm -f steps processes && mkfifo steps processes",
     "the evidence": "rm -rf evidence && mkfifo evidence",
+    "the evidence, by a link": "rm -rf evidence && mkdir ../../elsewhere && ln -s ../../elsewhere evidence",
     "the brief": "rm brief.md && ln -s /dev/zero brief.md",
     "all of it": "cd .. && rm -rf R1 && mkfifo R1",
+    "all of it, by a link": "cd .. && mv R1 ../elsewhere && ln -s ../elsewhere R1",
 }
 
 
@@ -674,6 +688,7 @@ def test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back(stage: Sta
     assert stage.task("T2")["state"] == "completed"
     assert (stage.run()["state"], stage.run()["code"]) == ("failed", "run_folder_bent")
     assert stage.task()["state"] == "failed"
+    assert not [*(stage.orchestrion.project.store_dir / "elsewhere").glob("**/*-*-*.log")]
 
 
 def test_a_run_whose_supervisor_died_over_a_bent_folder_is_settled(stage: Stage) -> None:

@@ -8,7 +8,8 @@ ever taken away, so JSON stays JSON. What colours a text for a terminal may stan
 read as if that was not there, and it stays.
 
 A private key has many lines, and the end of it may come with the next read: ``MaskedStream`` remembers that
-one is open. Secrets without a shape are known by the variable that holds them: ``Masker`` takes an environment.
+one is open. Secrets without a shape are known by the variable that holds them: ``Masker`` takes an environment,
+and finds its values as they are and as JSON spells them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, NamedTuple
 
 #: Stands in the place of a secret.
@@ -155,7 +156,13 @@ _KEY_LAST_LINE = (
 )
 
 #: Names of variables whose values are nobody's business; those of authors are no secret.
-_SECRET_NAME = "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH(?!OR(?!I[ZS]))"
+_SECRET_NAME = (
+    "(?i)KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIAL|AUTH(?!OR(?!I[ZS]))"
+    # These end a word, or are one: ``DBPASS``, ``SESSION_COOKIE_1``; not ``COMPASS``, ``passthrough``.
+    "|(?:(?<!BY)(?<!COM)PASS|PASSPHRASE|PWD|COOKIES?)(?=_|[0-9]*$)"
+)
+#: The password in an address of any variable.
+_ADDRESS = r"(?i)://[^\s:/?#@]*:([^\s/]+)@|[?&](?:ssl)?password=([^&\s]+)"
 #: Shorter values are words that may stand anywhere.
 _LEAST_SECRET = 8
 #: Shorter texts are none of the shapes.
@@ -190,7 +197,8 @@ class Masker:
     """Knows the shapes, and the values of an environment's secret variables."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
-        self._values = _values(environ or {})
+        #: Values of secret variables, in all their spellings.
+        self._spellings = _values(environ or {})
 
     def __call__(self, text: str) -> str:
         """``text`` without its secrets."""
@@ -198,7 +206,19 @@ class Masker:
 
     def without_values(self, text: str) -> str:
         """``text`` without the values of secret variables."""
-        return _replaced(text, [self._values]) if self._values else text
+        return _replaced(text, [self._values]) if self._is_value_in(text) else text
+
+    def _is_value_in(self, text: str) -> bool:
+        """Whether a value stands there, which is seldom, and quicker to tell than to find out where."""
+        views = [text]
+        if self._spellings and _is_for_terminals(text):
+            views += [re.sub(_TERMINAL, instead, text) for instead in ("", " ")]
+        return any(spelling in view for view in views for spelling in self._spellings)
+
+    @cached_property
+    def _values(self) -> re.Pattern[str]:
+        """Finds every value; most processes never need it."""
+        return re.compile("|".join(map(re.escape, self._spellings)))
 
     def in_data(self, data: Any) -> str:
         """A value as JSON, without its secrets."""
@@ -207,7 +227,7 @@ class Masker:
         return masked(json.dumps(self._data(data)))
 
     def _data(self, value: Any) -> Any:
-        if self._values is None:
+        if not self._spellings:
             return value
         if isinstance(value, str):
             return self.without_values(value)
@@ -217,7 +237,7 @@ class Masker:
 
     def decided(self, text: str) -> int:
         """How many characters of a text that goes on hold no part of a secret whose rest may come."""
-        patterns = [*_patterns(), *map(re.compile, (_KEY, _TERMINAL)), *([self._values] if self._values else [])]
+        patterns = [*_patterns(), *map(re.compile, (_KEY, _TERMINAL)), *([self._values] if self._spellings else [])]
         end = max(0, len(text) - UNDECIDED)
         near = max(0, end - 8 * UNDECIDED)
         found = [span for view in _views(text[near:]) for span in view.spans(patterns, whole=True)]
@@ -386,9 +406,61 @@ def _masked_lines(body: str) -> str:
     return re.sub(_KEY_LAST_LINE, rf"\1\2{MASK}", long)
 
 
-def _values(environ: Mapping[str, str]) -> re.Pattern[str] | None:
-    """Finds the values of secret variables, longest first; None when there are none."""
-    found = {value for name, value in environ.items() if re.search(_SECRET_NAME, name) and len(value) >= _LEAST_SECRET}
+def _values(environ: Mapping[str, str]) -> list[str]:
+    """The values of secret variables in all their spellings, longest first."""
+    secrets = {one for name, value in environ.items() for one in _secrets_of(name, value)}
     # A path to a key file, or a number, is no secret.
-    values = sorted((value for value in found if not value.startswith("/") and not value.isdigit()), key=len)
-    return re.compile("|".join(map(re.escape, reversed(values)))) if values else None
+    kept = [one for one in secrets if len(one) >= _LEAST_SECRET and not one.startswith("/") and not one.isdigit()]
+    return sorted({spelling for one in kept for spelling in _spellings(one)}, key=len, reverse=True)
+
+
+def _secrets_of(name: str, value: Any) -> Iterator[str]:
+    """What of a variable, or of a member of one that holds JSON, is secret."""
+    if isinstance(value, str):
+        if re.search(_SECRET_NAME, name):
+            yield value
+        yield from _passwords_of(value) if ":" in value or "password" in value else ()
+        if value.lstrip().startswith(("{", "[")):
+            value = _from_json(value)
+    if isinstance(value, dict):
+        for key, one in value.items():
+            yield from _secrets_of(key, one)
+    elif isinstance(value, list):
+        for one in value:
+            yield from _secrets_of(name, one)
+
+
+def _passwords_of(address: str) -> Iterator[str]:
+    from urllib.parse import unquote  # few variables hold an address
+
+    for found in re.finditer(_ADDRESS, address):
+        password = found[1] or found[2]
+        yield from (password, unquote(password))
+
+
+def _from_json(text: str) -> Any:
+    import json
+
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _spellings(secret: str) -> set[str]:
+    """A value as it is, as it stands in JSON, and as that stands in JSON again."""
+    once = {secret, *_in_json(secret)}
+    return once.union(*map(_in_json, once))
+
+
+def _in_json(text: str) -> Iterator[str]:
+    """How a text stands in a string of JSON: of Python, of JavaScript, and of Go and PHP, which escape more."""
+    if text.isalnum() and text.isascii():
+        return
+    import json  # which a command that only reads settings does without
+
+    for ascii_alone in (True, False):
+        escaped = json.dumps(text, ensure_ascii=ascii_alone)[1:-1]
+        yield escaped
+        yield re.sub("[<>&]", lambda sign: f"\\u{ord(sign[0]):04x}", escaped)
+        yield escaped.replace("/", "\\/")

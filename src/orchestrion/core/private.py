@@ -99,6 +99,13 @@ def make_folder(folder: Path, *, parents: bool = False) -> None:
     tighten(folder)
 
 
+def plain_folder(folder: Path) -> Path:
+    """A folder of ours, where something else, a link included, has not its place. Raises NotPlain, OSError."""
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise NotPlain(folder, "this is no plain folder, but a link or the like")
+    return folder
+
+
 def tighten(path: Path) -> bool:
     """Takes from others what they may do with ``path``, if it is ours, and on a file system that can be written.
 

@@ -264,7 +264,7 @@ _TAXONOMY = (
     Failure(
         "run_folder_bent",
         False,
-        "a file of the run's own folder is a pipe, a link or the like: somebody put it there",
+        "a file or folder of the run's own is a pipe, a link or the like: somebody put it there",
         "look at what its agent did (`orchestrion show RUN`), then `orchestrion retry TASK`",
     ),
     Failure(

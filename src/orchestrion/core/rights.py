@@ -2,12 +2,12 @@
 
 A *caller* has a role, and perhaps acts from inside a run. Each use case needs a role, and says
 what it is to a run: free, free where the run itself is concerned, free for runs that may add
-tasks, or closed. From inside a run of another store one only reads. Doors say who calls; they decide nothing.
+tasks, or closed. From inside a run of another
+store, or of a name without a store, one only reads. Doors say who calls; they decide nothing.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +15,6 @@ from orchestrion.core.errors import InvalidInput
 
 #: Names the run in the environment of its processes, as ``<store-uuid>/R31``.
 RUN_VARIABLE = "ORCHESTRION_RUN"
-#: A store's id, also where no run follows it.
-_UUID = "[0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}"
 
 Role = Literal["read", "operate", "admin"]
 #: From least to most; each may do what those before it may.
@@ -102,7 +100,7 @@ _TABLE: dict[tuple[Role, InRun], str] = {
         run_role start_run take_next update waive_dependency written
     """,
     ("admin", "closed"): """
-        clean_up_locks cleanup_stale_locks correct create_token delete follow_link forget_address forget_alerts
+        clean_up_locks cleanup_stale_locks correct create_token delete demo follow_link forget_address forget_alerts
         forget_requests holder_of init is_key land log_in log_out look_for_alerts make_link migrate note_address
         page_address pause provide_key recheck reconcile restart_server resume revoke_token send_traces serve set_slots
         set_up set_up_client take_over tokens visitor_of work work_on
@@ -150,10 +148,12 @@ def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:
 
 
 def run_of(environ: Mapping[str, str]) -> str | None:
-    """The run, of whichever store, from inside which an environment is; a name without a store is no run."""
+    """The run from inside which an environment is, of whichever store, or of none that can be told.
+
+    Whoever set the variable meant to be inside; empty, it is not set.
+    """
     mark = environ.get(RUN_VARIABLE, "")
-    store, _, run = mark.rpartition("/")
-    return (run.strip() or mark.strip())[:80] if store or re.search(_UUID, mark) else None
+    return (mark.rpartition("/")[2].strip() or mark.strip() or repr(mark))[:80] if mark else None
 
 
 def refuse_runs(environ: Mapping[str, str], action: str) -> None:

@@ -23,6 +23,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from orchestrion.core.rights import run_of
+
 if TYPE_CHECKING:
     from orchestrion.orchestrator.hooking import FileHooks, Sitting
 
@@ -92,8 +94,8 @@ def _asked(arguments: list[str]) -> dict[str, Any]:
 
 def _session_start(asked: Mapping[str, Any], folder: str | None, patience: Callable[[], None]) -> int:
     source = _text(asked, "source") or STARTS[0]
-    if _own_run() or source not in STARTS:
-        return 0
+    if run_of(os.environ) or source not in STARTS:
+        return 0  # an agent that a worker started was told by its brief
     with _opened(asked, folder) as opened:
         from orchestrion.orchestrator.hooking import SessionHooks
 
@@ -110,11 +112,10 @@ def _post_tool_use(asked: Mapping[str, Any], folder: str | None, patience: Calla
         return 0
     op = "created" if _mapping(asked, "tool_response").get("type") == "create" else "modified"
     with _opened(asked, folder) as opened:
-        run = _own_run()
-        if run is None:
+        if opened.caller.run:
+            opened.written_by_run(opened.caller.run, path, op)
+        elif not opened.caller.elsewhere:
             opened.written(_sitting(asked), path, op)
-        elif run[0] == opened.store.uuid:
-            opened.written_by_run(run[1], path, op)
     return 0
 
 
@@ -141,7 +142,7 @@ _EVENTS: dict[Any, Callable[[Mapping[str, Any], str | None, Callable[[], None]],
 
 
 def _why_not(asked: Mapping[str, Any], folder: str | None, patience: Callable[[], None], at: str) -> str | None:
-    if _own_run():
+    if run_of(os.environ):
         return None
     with _opened(asked, folder) as opened:
         from orchestrion.orchestrator.hooking import SessionHooks
@@ -174,12 +175,6 @@ def _sitting(asked: Mapping[str, Any]) -> Sitting:
     if not external:
         raise _Unfit("the input names no session")
     return Sitting(external, folder=_text(asked, "cwd"))
-
-
-def _own_run() -> tuple[str, str] | None:
-    """The store and the run of an agent that a worker started; it was told by its brief."""
-    uuid, _, run = os.environ.get("ORCHESTRION_RUN", "").rpartition("/")
-    return (uuid, run) if run else None
 
 
 def _written(asked: Mapping[str, Any]) -> str | None:

@@ -3,7 +3,8 @@
 Numbers are those of the project, without gaps. A decision can supersede, refine or reverse
 an earlier one; the chain is kept. A superseded or reversed decision no longer holds; a
 refined one does, read together with what refines it. If what took its place is rejected
-after all, it has the status again that it had before.
+after all, it has the status again that it had before. A decision is whose status it has: who recorded
+it, until somebody else gives it another. A run changes none that is a person's.
 """
 
 from __future__ import annotations
@@ -179,18 +180,18 @@ def _change_places(tx: Transaction, older: Row, *, holds: bool) -> None:
 
 def _move(tx: Transaction, row: Row, to: str) -> None:
     if row["status"] != to:
-        _refuse_to_overrule(tx, row, to)
-        tx.put("decision_moves", id=row["id"], found=row["status"], to=to)
+        _refuse_runs_what_is_a_persons(tx, row)
+        tx.put("decision_moves", id=row["id"], found=row["status"], to=to, actor=tx.origin.actor)
         data = {"decision": name("D", row["number"])}
         tx.event(f"decision.{to}", task=row["task"], found=row["status"], to=to, data=data)
 
 
-def _refuse_to_overrule(tx: Transaction, row: Row, to: str) -> None:
-    """Raises InvalidInput (``not_for_runs``) where a run would end a decision that a person took and that holds."""
+def _refuse_runs_what_is_a_persons(tx: Transaction, row: Row) -> None:
+    """Raises InvalidInput (``not_for_runs``) where a run would change a decision that a person recorded or changed."""
     actor = tx.origin.actor
-    if row["status"] not in HOLDING or to in HOLDING or not is_run(actor) or is_run(row["actor"]):
+    if not is_run(actor) or is_run(row["actor"]):
         return
-    refused = not_for_runs(actor.removeprefix(RUN), f"overruling {name('D', row['number'])}, which a person took,")
+    refused = not_for_runs(actor.removeprefix(RUN), f"changing {name('D', row['number'])}, which is a person's,")
     refused.hint = "propose another one: record it with the status proposed, and a person accepts it"
     raise refused
 

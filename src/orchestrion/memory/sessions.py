@@ -86,6 +86,7 @@ def begin(
     for what, text in (("name", called), ("client", client), ("session", external or ""), ("folder", folder)):
         check_text(what, text)
         check_number(f"{what}_length", len(text), 0, _LONGEST)
+    called = tx.said(called)
     known = tx.one("session_by_external", external=external) if external else None
     if known and not fresh:
         go_on(tx, known["id"])

@@ -125,12 +125,12 @@ class MetricCases(LandingCases):
 
 
 def moment_or_age(text: str, now: int) -> int:
-    """A time as ISO 8601, or how long ago: ``90s``, ``30min``, ``24h``, ``7d``, ``2w``."""
+    """A time as ISO 8601, or how long ago: ``90s``, ``30min``, ``24h``, ``7d``, ``2w``; of the years 1970 to 9999."""
     age = _AGE.fullmatch(text.strip())
     if age:
         return max(0, now - round(timedelta(**{_UNITS[age[2]]: int(age[1])}).total_seconds() * 1000))
     try:
-        return min(LAST_MOMENT, moment(text.strip()))
+        return max(0, min(LAST_MOMENT, moment(text.strip())))
     except InvalidInput as error:
         error.hint = "write ISO 8601, for example 2026-11-20T18:00:00Z, or how long ago: 90s, 30min, 24h, 7d, 2w"
         raise

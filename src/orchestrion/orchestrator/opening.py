@@ -23,8 +23,16 @@ from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound, OrchestrionError
 from orchestrion.core.masking import Masker, masked_address
-from orchestrion.core.project import SHARED_FOLDER, Project, clone_id, find_project, make_store_dir, project_at
-from orchestrion.core.rights import RIGHTS, RUN_VARIABLE, Caller, refuse_runs, run_of
+from orchestrion.core.project import (
+    SHARED_FOLDER,
+    VARIABLE,
+    Project,
+    clone_id,
+    find_project,
+    make_store_dir,
+    project_at,
+)
+from orchestrion.core.rights import RIGHTS, RUN, RUN_VARIABLE, Caller, refuse_runs, run_of
 from orchestrion.orchestrator import register
 from orchestrion.orchestrator.judging import judge, judged
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
@@ -102,19 +110,21 @@ class Opening:
 
         A git repository or a folder with ``.orchestrion/`` is a project; its store is made
         on first use unless ``create`` is false. One that this clone had and that is gone is made again
-        only ``anew``, and none is made from inside a run. ``db`` names another database.
+        only ``anew``, and from inside a run none is made, nor a project in one that is there. ``db`` names
+        another database.
         Raises NotFound, InvalidInput, Conflict (``begun_outside_git``), StoreProblem (``store_missing``, ...),
         EnvironmentProblem (``extra_missing``).
         """
         environ = os.environ if environ is None else environ
-        project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
-        config = settings.load(project.root, environ, {} if db is None else {"db": db})
+        project, config = _configured(folder, db, environ)
         url = _address(project, config)
         prepare_store(url)  # before anything is written, even an id
         if old := _left_outside(project, url):
             raise _begun_outside(project, old)
-        is_inside = bool(environ.get(RUN_VARIABLE))
-        store = _opened(project, config, url, create=create and not is_inside, anew=anew, begins=not is_inside)
+        in_run = run_of(environ) is not None
+        if in_run:
+            register.refuse_new(project, url)
+        store = _opened(project, config, url, create=create and not in_run, anew=anew, in_run=in_run)
         register.note(project, url, store.clone)
         try:
             caller = _caller(environ, store.uuid, actor)
@@ -140,8 +150,7 @@ class Opening:
     ) -> list[settings.Row]:
         """Every setting in force and where it was set; opens no store. Raises what ``open`` raises before."""
         environ = os.environ if environ is None else environ
-        project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
-        config = settings.load(project.root, environ, {} if db is None else {"db": db})
+        project, config = _configured(folder, db, environ)
         own = "" if config["db"] else _address(project, config)
         return [row._replace(instead=own) if row.name == "db" else row for row in config.rows()]
 
@@ -309,6 +318,14 @@ def _aside(moved: list[tuple[Path, Path]]) -> list[str]:
     return [f"the database as it was is kept as {moved[0][1]}{ASIDE}"]
 
 
+def _configured(folder: Path | str | None, db: str | None, environ: Mapping[str, str]) -> tuple[Project, Config]:
+    """The project that is meant, and its settings. A run's database is that of its own project, and of no other."""
+    project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
+    if run_of(environ) and Path(environ.get(VARIABLE) or project.root).resolve() != project.root:
+        environ = {key: value for key, value in environ.items() if key != "ORCHESTRION_DB"}
+    return project, settings.load(project.root, environ, {} if db is None else {"db": db})
+
+
 def _own_file(store_dir: Path) -> str:
     return str(store_dir / "orchestrion.db")
 
@@ -329,16 +346,16 @@ def _here(folder: Path | str | None) -> Path:
     return Path("/") if folder is not None and Path(folder).is_absolute() else Path.cwd()
 
 
-def _opened(project: Project, config: Config, url: str, *, create: bool, anew: bool, begins: bool) -> Store:
+def _opened(project: Project, config: Config, url: str, *, create: bool, anew: bool, in_run: bool) -> Store:
     was_there = register.had(project, url)
     create = create and (anew or not was_there)
     try:
         if "://" not in url:
             _provide_folder(project, Path(url), create)
-        key = _project_key(project, config, url)
+        key = _project_key(project, config, url, in_run=in_run)
         # In a shared database a name set by mistake would begin an empty project, or take the other clones' away.
         had = register.had_a_project(project, url, key.uid)
-        key = key._replace(begins=begins and (anew or key.own_store or not had))
+        key = key._replace(begins=not in_run and (anew or key.own_store or not had))
         return open_store(url, project=key, create=create)
     except NotFound as missing:
         if was_there and missing.code == "no_store":
@@ -355,11 +372,11 @@ def _provide_folder(project: Project, file: Path, create: bool) -> None:
         file.parent.mkdir(exist_ok=True)
 
 
-def _project_key(project: Project, config: Config, url: str) -> ProjectKey:
+def _project_key(project: Project, config: Config, url: str, *, in_run: bool) -> ProjectKey:
     is_set = config["project.name"] is not None
     own_store = "://" not in url and Path(url).parent == project.store_dir
     name = str(config["project.name"] or project.root.name or "default")
-    return ProjectKey(name, clone_id(project, create=True), is_set, own_store)
+    return ProjectKey(name, clone_id(project, create=not in_run), is_set, own_store)
 
 
 def _slug(text: str) -> str:
@@ -370,15 +387,12 @@ def _slug(text: str) -> str:
 def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller:
     """Whoever has this environment: its user, or from inside a run that run, which only reads in other stores.
 
-    A run without its store is a name that a client gave itself.
     Raises InvalidInput (``not_for_runs``) for what names this store and no run.
     """
-    mark = environ.get(RUN_VARIABLE, "")
-    inside = _run_inside(mark, store)
+    inside = _run_inside(environ.get(RUN_VARIABLE, ""), store)
     elsewhere = None if inside else run_of(environ)
-    named = inside or mark
     return Caller(
-        actor or (f"run:{named}" if named else user_of(environ)),
+        actor or (f"{RUN}{inside}" if inside else user_of(environ)),
         environ.get("ORCHESTRION_SESSION"),
         environ.get(CORRELATION) or None,
         inside,

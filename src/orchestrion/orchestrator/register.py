@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrion.core import private
-from orchestrion.core.errors import StoreProblem
+from orchestrion.core.errors import NotFound, StoreProblem
 from orchestrion.core.masking import masked_address
 from orchestrion.core.project import Project
 
@@ -36,6 +36,16 @@ def note(project: Project, url: str, clone: str | None) -> None:
     if news:
         with suppress(OSError):
             private.write(_file(project), "".join(f"{one}\n" for one in [*lines, *news]))
+
+
+def refuse_new(project: Project, url: str) -> None:
+    """Raises NotFound unless this clone had the database at ``url``: from inside a run one only reads what is there."""
+    if not had(project, url):
+        raise NotFound(
+            f"the project {project.root} has no store at {masked_address(url)}, and inside a run none is made",
+            hint="a person may: `orchestrion init`",
+            code="no_store",
+        )
 
 
 def gone(url: str) -> StoreProblem:

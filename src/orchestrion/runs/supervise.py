@@ -381,7 +381,7 @@ class Supervisor:
     def _feed_back(self, go: int, said: str) -> str:
         """Adds it to the brief. What the next go is told: that, or all, if the agent forgot the rest."""
         news = f"## Your work was checked (go {go}) and not accepted yet\n\n{said}\n"
-        brief = self._place / "brief.md"
+        brief = private.plain_folder(self._place) / "brief.md"
         with open(brief, "a", encoding="utf-8", opener=private.opener) as file:
             file.write(f"\n{news}")
         return news if self._agent.resumes and self._session else private.read(brief)
@@ -471,8 +471,9 @@ class Supervisor:
     # -- what is done at several steps --------------------------------------------------
 
     def _check(self, stage: str, go: int, command: str, folder: Path) -> checks.Evidence:
-        log = self._place / "evidence" / f"{stage}-{go}-{time.monotonic_ns()}.log"
-        private.make_folder(log.parent)
+        kept = private.plain_folder(self._place) / "evidence"
+        private.make_folder(kept)
+        log = private.plain_folder(kept) / f"{stage}-{go}-{time.monotonic_ns()}.log"
         left = max(1.0, self._deadline - time.monotonic())
         environment = self._environment(go, shell_environment(self._environ))
         evidence = checks.run_check(command, folder, environment, left, log, pulse=self._beat)
@@ -574,9 +575,8 @@ class Supervisor:
             tracing.VARIABLE: order.traceparent,
             "ORCHESTRION_BRIEF": str(self._place / "brief.md"),
             "ORCHESTRION_PROJECT": order.project,
+            "ORCHESTRION_DB": self._store.url,
         }
-        if self._store.dialect == "sqlite":
-            environment["ORCHESTRION_DB"] = self._store.url
         if self._ports is not None:
             environment["ORCHESTRION_PORT_OFFSET"] = str(self._ports.offset)
         if self._project and self._workspace and self._workspace.isolation == "worktree":
@@ -689,6 +689,7 @@ class Supervisor:
     def _look(self, now: float) -> None:
         if not self._place.exists():
             raise Over("its folder is gone: somebody deleted the project")
+        private.plain_folder(self._place)
         try:
             run = self._store.read(lambda tx: tx.the("run", id=self._order.run))
         except StoreProblem:
@@ -701,8 +702,10 @@ class Supervisor:
 
     def _reach(self, point: str) -> None:
         """A step of the sequence; when it was is written down, if that can be."""
-        with suppress(OSError), open(self._place / STEPS, "a", encoding="utf-8", opener=private.opener) as steps:
-            steps.write(f"{time.time_ns() // 1_000_000} {point}\n")
+        with suppress(OSError):
+            file = private.plain_folder(self._place) / STEPS
+            with open(file, "a", encoding="utf-8", opener=private.opener) as steps:
+                steps.write(f"{time.time_ns() // 1_000_000} {point}\n")
         reach(point)
 
     def _note(self, **facts: object) -> None:

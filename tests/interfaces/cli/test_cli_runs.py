@@ -84,16 +84,15 @@ def test_the_run_comes_from_the_environment(project: Place, monkeypatch: pytest.
         assert "ORCHESTRION_RUN" in answer.error["message"]
     project("add", "x")
     project("claim")
-    monkeypatch.setenv("ORCHESTRION_RUN", "R1")
-    assert project.json("heartbeat")["id"] == "R1"
-    monkeypatch.setenv("ORCHESTRION_RUN", "00000000-0000-0000-0000-000000000000/R1")
-    assert project("release", "--json", code=6).error["code"] == "foreign_run"
+    for foreign in ("00000000-0000-0000-0000-000000000000/R1", "R1", "x"):
+        monkeypatch.setenv("ORCHESTRION_RUN", foreign)
+        assert project("release", "--json", code=6).error["code"] == "foreign_run"
     uuid = _uuid(project)
     monkeypatch.setenv("ORCHESTRION_RUN", f"{uuid}/R1")
-    assert project("release").out == "R1 gave T1 back\n"
+    assert project.json("heartbeat")["id"] == "R1"
     # A run that is named goes before the environment's.
-    monkeypatch.setenv("ORCHESTRION_RUN", "R1")
-    assert project("heartbeat", "R7", "--json", code=4).error["code"] == "no_run"
+    assert project("log", "R7", "--json", code=4).error["code"] == "no_run"
+    assert project("release").out == "R1 gave T1 back\n"
 
 
 def _uuid(project: Place) -> str:

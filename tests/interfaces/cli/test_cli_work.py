@@ -99,17 +99,15 @@ def test_a_service_that_is_stopped_ends_well(project: Place) -> None:
         assert worker.wait(PATIENCE_S) == 0
 
 
-def test_a_worker_that_an_agent_starts_is_not_part_of_its_run(project: Place) -> None:
-    project("add", "one", "--run", "true")
-    place = Place(project.root, {**project.environ, "ORCHESTRION_RUN": "R7"})
-    with place.running("work", "--slots", "2") as worker:
-        wait_for(lambda: project.json("show", "T1")["state"] == "completed")
-        environ = Path(f"/proc/{worker.pid}/environ")
-        if environ.exists():
-            assert b"ORCHESTRION_RUN" not in environ.read_bytes()
-        arguments = Path(f"/proc/{worker.pid}/cmdline")
-        if arguments.exists():
-            assert arguments.read_bytes().endswith(b"orchestrion\0work\0--slots\x002\0")
+@pytest.mark.parametrize("command", ["work", "serve", "up", "run coder x", "demo"])
+def test_what_starts_agents_or_a_server_is_not_for_runs(
+    project: Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORCHESTRION_RUN", "R7")
+    before = sorted(tmp_path.iterdir())
+    assert project(*command.split(), "--json", code=6).error["code"] == "not_for_runs"
+    assert sorted(tmp_path.iterdir()) == before
 
 
 # -- on a terminal ----------------------------------------------------------------------------

@@ -182,6 +182,9 @@ def test_behind_a_proxy_nobody_is_from_this_machine(stranger: Visitor, house: Ho
     for header in PROXIES.split():
         stranger.refused("GET", "tasks", 403, "proxied", headers={header: "10.0.0.1"})
         stranger.refused("GET", "tasks", 401, "unauthenticated", headers={header: "::1", **bearer(site.key)})
+    link = house.cases.make_link("").rpartition("=")[2]
+    assert stranger.ask("GET", f"/enter?link={link}", headers={"X-Forwarded-For": "1"}).status_code == 403
+    assert stranger.ask("GET", f"/enter?link={link}").status_code == 200
     token = house.cases.create_token("ci")["token"]
     assert stranger.ask("GET", "tasks", headers={"X-Forwarded-For": "1", **bearer(token)}).status_code == 200
 
@@ -289,9 +292,10 @@ def test_the_key_opens_nothing_from_elsewhere(house: House, site: Site) -> None:
     for address, status in (("127.0.0.1", 200), ("::1", 200), ("::ffff:127.0.0.1", 200), ("10.0.0.9", 401)):
         with Visitor(house, site.key, address=address) as one:
             assert one.ask("GET", "tasks").status_code == status
-    with Visitor(house, address="10.0.0.9") as far:
-        far.ask("GET", f"/enter?link={link}")
-        assert far.client.cookies
+    with Visitor(house, address="10.0.0.9") as far, Visitor(house) as near:
+        assert far.ask("GET", f"/enter?link={link}").status_code == 403
+        assert near.ask("GET", f"/enter?link={link}").status_code == 200
+        far.client.cookies.update(near.client.cookies)
         far.refused("GET", "tasks", 401, "unauthenticated")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.rights import RUN_VARIABLE, refuse_runs
+from orchestrion.core.rights import RUN_VARIABLE
 
 if TYPE_CHECKING:
+    from orchestrion.core.rights import Caller
     from orchestrion.orchestrator import Orchestrator
     from orchestrion.orchestrator.finding import Finding
 
@@ -36,18 +36,6 @@ class Call:
 
         return Finding.open(self.folder, db=self.db, create=False)
 
-    def leave_run(self, action: str) -> None:
-        """Goes on outside of the run from inside which it was called, if any: what it starts is not that run's.
-
-        Raises InvalidInput (``not_for_runs``), unless the run is a mere name.
-        """
-        if RUN_VARIABLE not in os.environ:
-            return
-        from orchestrion.runs.launch import leave_run
-
-        refuse_runs(os.environ, action)
-        leave_run()
-
     def answer(self, document: Any, draw: Callable[[], Iterable[str]]) -> None:
         """Prints ``document`` for a program, or the lines that ``draw`` makes of it for people."""
         from orchestrion.interfaces.cli import output
@@ -58,21 +46,20 @@ class Call:
             output.lines(draw())
 
 
-def own_run(run: str | None, store: str) -> str:
+def own_run(run: str | None, caller: Caller) -> str:
     """The run that a command is about: the one named, else that of the agent which calls.
 
-    Raises InvalidInput if that agent's run belongs to another store than ``store``, for its
-    number would mean somebody else's run here.
+    Raises InvalidInput (``foreign_run``) if that agent's run is none of this store, for its number would
+    mean somebody else's run here.
     """
     from orchestrion.core.errors import InvalidInput
 
     if run is not None:
         return run
-    uuid, _, number = os.environ[RUN_VARIABLE].rpartition("/")
-    if uuid and uuid != store:
+    if caller.run is None:
         raise InvalidInput(
-            f"{RUN_VARIABLE} names {number} of another store than this project's",
+            f"{RUN_VARIABLE} names {caller.elsewhere}, which is no run of this project's store",
             hint="go to its project with -C DIR",
             code="foreign_run",
         )
-    return number
+    return caller.run

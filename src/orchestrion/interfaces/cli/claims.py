@@ -35,7 +35,7 @@ def claim(call: Call, task: str | None, roles: tuple[str, ...], **wanted: Any) -
 def heartbeat(call: Call, run: str | None) -> None:
     """The lease begins anew. Without R it is the run of the agent that calls (ORCHESTRION_RUN)."""
     with call.open() as orchestrion:
-        found = orchestrion.heartbeat(own_run(run, orchestrion.store.uuid)).as_json()
+        found = orchestrion.heartbeat(own_run(run, orchestrion.caller)).as_json()
     call.answer(found, lambda: [f"{found['id']} holds {found['task']} until {output.moment(found['lease_until'])}"])
 
 
@@ -44,7 +44,7 @@ def heartbeat(call: Call, run: str | None) -> None:
 def release(call: Call, run: str | None) -> None:
     """The task is ready again for others; this costs it no retry."""
     with call.open() as orchestrion:
-        found = orchestrion.release(own_run(run, orchestrion.store.uuid)).as_json()
+        found = orchestrion.release(own_run(run, orchestrion.caller)).as_json()
     call.answer(found, lambda: [f"{found['id']} gave {found['task']} back"])
 
 
@@ -81,7 +81,7 @@ def done(
     changed = [*files, *({"path": path, "op": "deleted"} for path in deleted)]
     text = None if detail is None else read_text(detail)
     with call.open() as orchestrion:
-        one = own_run(run, orchestrion.store.uuid)
+        one = own_run(run, orchestrion.caller)
         outcome = orchestrion.done(one, summary, detail=text, files=changed, **report)
     call.answer(outcome, lambda: _done(outcome))
 
@@ -101,7 +101,7 @@ def done(
 def fail(call: Call, run: str | None, error: str, code: str) -> None:
     """A transient failure is tried again by itself after a while, any other one waits for a decision."""
     with call.open() as orchestrion:
-        outcome = orchestrion.fail(own_run(run, orchestrion.store.uuid), error, code)
+        outcome = orchestrion.fail(own_run(run, orchestrion.caller), error, code)
     call.answer(outcome, lambda: _failed(outcome))
 
 

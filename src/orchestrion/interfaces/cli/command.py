@@ -185,7 +185,7 @@ def _run_or_own(context: click.Context, argument: click.Parameter, value: str | 
     import os
 
     if value is None and not os.environ.get(RUN_VARIABLE) and not context.resilient_parsing:
-        raise usage(f"which run? Name it (R31), or set {RUN_VARIABLE}.")
+        raise usage(f"which run? Name it (R31); inside a run, {RUN_VARIABLE} does.")
     return value
 
 

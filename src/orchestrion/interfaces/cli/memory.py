@@ -269,7 +269,7 @@ def _is_number(text: str) -> bool:
 
 def _own_run(orchestrion: Orchestrator) -> str | None:
     """The run of the agent that calls, if one does."""
-    return own_run(None, orchestrion.store.uuid) if os.environ.get(RUN_VARIABLE) else None
+    return own_run(None, orchestrion.caller) if os.environ.get(RUN_VARIABLE) else None
 
 
 # -- for people -------------------------------------------------------------------------------

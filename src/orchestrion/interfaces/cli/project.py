@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import click
 
+from orchestrion.core.rights import refuse_runs
 from orchestrion.core.values import in_words
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
@@ -126,6 +128,7 @@ def demo(call: Call, folder: str | None) -> int:
     """
     from orchestrion.demo import run
 
+    refuse_runs(os.environ, "demo")
     code = run(Path(folder) if folder else None, keep=folder is not None, out=sys.stderr if call.json else sys.stdout)
     if call.json:
         output.document({"proven": code == OK, "folder": folder})

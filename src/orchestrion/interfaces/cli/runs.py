@@ -47,7 +47,7 @@ def log(call: Call, run: str | None, follow: bool, raw: bool) -> None:
     what it said and did. With --json each line is a document, the raw ones included.
     """
     with call.open() as orchestrion:
-        one = own_run(run, orchestrion.store.uuid)
+        one = own_run(run, orchestrion.caller)
         silent, hidden = True, ("event",) if raw or _is_plain(orchestrion, one) else ("out",)
         for line in orchestrion.log(one, follow=follow):
             silent = False
@@ -64,7 +64,7 @@ def diff(call: Call, run: str | None) -> None:
     as it is, on a terminal without control characters. With --json a large one is cut, and says so.
     """
     with call.open() as orchestrion:
-        one = own_run(run, orchestrion.store.uuid)
+        one = own_run(run, orchestrion.caller)
         if call.json:
             name = one.rpartition("/")[2].upper()
             text = orchestrion.diff(one, rest=f"`orchestrion diff {name}` shows all")
@@ -83,7 +83,7 @@ def kill(call: Call, run: str | None, reason: str | None) -> None:
     """Its agent is stopped within a second. The task fails and waits for `orchestrion retry`."""
     with call.open() as orchestrion:
         given = {"reason": reason} if reason else {}
-        killed = orchestrion.kill(own_run(run, orchestrion.store.uuid), **given)
+        killed = orchestrion.kill(own_run(run, orchestrion.caller), **given)
         found = killed.as_json()
         note = orchestrion.ended_elsewhere(found["id"])
     said = [f"{found['id']} is {output.state('killed')}; `orchestrion retry {found['task']}` goes on"]

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from orchestrion.core.rights import refuse_runs
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command, group
@@ -47,7 +48,7 @@ def serve(call: Call, host: str, port: int, tokens: bool, log: str) -> int:
     """
     from orchestrion.interfaces.web import starting
 
-    call.leave_run("serve")
+    refuse_runs(os.environ, "serve")
     starting.serve(call.folder, call.db, dict(os.environ), host, port, tokens=tokens, log=log)
     return 0
 
@@ -62,7 +63,7 @@ def up(call: Call, slots: int | None, agent: str | None, host: str, port: int, t
     """
     from orchestrion.interfaces.web import starting
 
-    call.leave_run("serve")
+    refuse_runs(os.environ, "serve")
     work = starting.Work(slots, agent)
     starting.serve(call.folder, call.db, dict(os.environ), host, port, tokens=tokens, log=log, work=work)
     return 0

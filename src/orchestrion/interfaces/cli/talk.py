@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from orchestrion.core.rights import RUN_VARIABLE
+from orchestrion.core.rights import RUN_VARIABLE, refuse_runs
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call, own_run
 from orchestrion.interfaces.cli.command import command, things, usage
@@ -25,7 +25,7 @@ def message(call: Call, run: str, text: str) -> None:
     """
     words = piped() if text == "-" else text
     with call.open() as orchestrion:
-        found = orchestrion.message(own_run(run, orchestrion.store.uuid), words)
+        found = orchestrion.message(own_run(run, orchestrion.caller), words)
     call.answer(found, lambda: [_delivery(found)])
 
 
@@ -70,14 +70,14 @@ def files(call: Call, thing: str | None, overlaps: bool) -> None:
             kept = orchestrion.verify(**whose)
             call.answer(kept, lambda: memory.files(kept))
             return
-        one = own_run(_named(thing), orchestrion.store.uuid)
+        one = own_run(_named(thing), orchestrion.caller)
         found = {"run": one.rpartition("/")[2].upper(), "files": orchestrion.files_of(one)}
     call.answer(found, lambda: _files(found))
 
 
 def _named(run: str | None) -> str | None:
     if run is None and not os.environ.get(RUN_VARIABLE):
-        raise usage(f"which run or task? Name it (R31, T12), or set {RUN_VARIABLE}.")
+        raise usage(f"which run or task? Name it (R31, T12); inside a run, {RUN_VARIABLE} does.")
     return run
 
 
@@ -99,7 +99,7 @@ def run(
     from orchestrion.interfaces.cli.progress import progress
     from orchestrion.interfaces.cli.work import Stop
 
-    call.leave_run("run_role")
+    refuse_runs(os.environ, "run_role")
     with call.open(create=True) as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
         found = orchestrion.run_role(
             role,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from types import FrameType
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrion.core.model import name
+from orchestrion.core.rights import refuse_runs
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command
@@ -45,7 +47,7 @@ def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: st
     """
     from orchestrion.interfaces.cli.progress import progress
 
-    call.leave_run("work")
+    refuse_runs(os.environ, "work")
     with call.open() as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
         summary = orchestrion.work(slots=slots, drain=drain, agent=agent, plan=plan, seen=shown.look, worker=stop.watch)
         shown.look()

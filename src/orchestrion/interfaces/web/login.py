@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from orchestrion import __version__
 from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.web.house import House
-from orchestrion.interfaces.web.security import session_of
+from orchestrion.interfaces.web.security import is_here, session_of
 from orchestrion.ops.logins import SESSION_MS
 
 router = APIRouter(include_in_schema=False)
@@ -73,8 +73,11 @@ async def come_in(request: Request) -> Response:
 
 @router.get("/enter")
 async def enter(request: Request, link: str = "") -> Response:
-    """Takes a one-time address, and leads to the page."""
+    """Takes a one-time address, and leads to the page; what it opens is for this machine alone."""
     house: House = request.app.state.house
+    if not is_here(request.scope, dict(request.scope["headers"])):
+        request.state.count_stranger()
+        return _ask("/", f"This address works on the server's machine alone, and through no proxy. {_HOW}", status=403)
     try:
         session = await house.do(lambda: house.cases.follow_link(link))
     except InvalidInput:

@@ -199,9 +199,9 @@ class Guard:
 async def caller_known(house: House, scope: Scope, correlation: str) -> Caller | None:
     """Who shows the key, a token or a session of the page; None: nobody does. Raises InvalidInput for what is none."""
     headers = _by_name(scope)
-    shown, is_here = _bearer(headers), _is_here(scope, headers)
+    shown, here = _bearer(headers), is_here(scope, headers)
     if shown is not None:
-        if is_here and await house.do(partial(house.cases.is_key, shown)):
+        if here and await house.do(partial(house.cases.is_key, shown)):
             return _signed(house, LOCAL, "admin", correlation)
         holder = await house.do(partial(house.cases.holder_of, shown))
         return _signed(house, f"token:{holder['name']}", holder["role"], correlation)
@@ -210,7 +210,7 @@ async def caller_known(house: House, scope: Scope, correlation: str) -> Caller |
     if visitor is None:
         return None
     if visitor["name"] is None:
-        return _signed(house, LOCAL, "admin", correlation) if is_here else None
+        return _signed(house, LOCAL, "admin", correlation) if here else None
     return _signed(house, f"token:{visitor['name']}", visitor["role"], correlation)
 
 
@@ -223,7 +223,7 @@ def signature(caller: Caller) -> str:
     return quote(f"{caller.actor} {caller.role}", safe=":")
 
 
-def _is_here(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
+def is_here(scope: Scope, headers: Mapping[bytes, bytes]) -> bool:
     """Whether a request comes from this machine, and through no proxy."""
     try:
         address = ipaddress.ip_address((scope.get("client") or ("", 0))[0])

@@ -30,8 +30,8 @@ with recursive chain(id, depth) as (
 select d.number, d.title, d.status from chain c join decisions d on d.id = c.id order by c.depth limit :limit
 
 -- name: decision_moves
--- A decision has another status now; of one whose place was taken it is kept which it had.
-update decisions set status = :to, was = case when :to = 'superseded' then status end, updated_at = {now}
+-- A decision has another status now, and is whose status that is; of one whose place was taken it is kept which it had.
+update decisions set status = :to, actor = :actor, was = case when :to = 'superseded' then status end, updated_at = {now}
 where id = :id and status = :found
 
 -- name: list_decisions
