@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrion.core.model import check_choice, check_number, iso, name, number
+from orchestrion.core.model import TOKENS, all_tokens, check_choice, check_number, iso, name, number
 from orchestrion.core.states import TaskState
 from orchestrion.memory import context
 from orchestrion.orchestrator.finding import bounded, pattern_of
@@ -207,7 +207,7 @@ def _card(row: Row, gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "phase": row["phase"] if row["supervised"] else None,
             "began_at": iso(row["began_at"]),
             "turns": row["turns"],
-            "tokens": (row["tokens_input"] or 0) + (row["tokens_output"] or 0) or None,
+            "tokens": all_tokens({kind: row[f"tokens_{kind}"] for kind in TOKENS}),
             "cost_usd": row["cost_usd"],
         }
     return {

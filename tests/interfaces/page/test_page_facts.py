@@ -218,6 +218,26 @@ def test_a_text_that_is_too_long_is_refused_at_its_field_and_nothing_is_cut(stag
     assert not [view for view in views if "maxlength" in client.get(view, headers=headers).text]
 
 
+def test_tokens_and_costs_are_those_of_the_statistics(stage: Stage) -> None:
+    cases = stage.orchestrion
+    for task in (stage.add("true"), stage.add("true")):
+        cases.claim(task)
+    used = {"tokens_input": 40, "tokens_output": 8, "tokens_cache_read": 4_000, "tokens_cache_write": 200}
+    cases.correct("R1", {**used, "cost_usd": 0.5}, "as the bill says")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    apart = ["Tokens in", "40", "Tokens out", "8", "From cache", "4,000", "To cache", "200", "Cost", "$0.50"]
+    for view in ("/stats", "/runs/R1"):
+        shown = re.findall(r"<d[td]>(.*?)</d[td]>", client.get(view).text)
+        assert shown[shown.index("Tokens in") :][: len(apart)] == apart
+    statistics = client.get("/stats").text
+    assert "<dt>Of unknown cost</dt><dd>1 run</dd>" in statistics
+    assert "<td>client</td>" in statistics.split('id="by-agent"')[1].split("</section>")[0]
+    together = f'<td class="n">{sum(used.values()):,}</td>'
+    assert [part.count(together) for part in statistics.split("<section")] == [0, 1, 1, 1]
+    assert together in client.get("/tasks/T1").text
+    assert f"{sum(used.values()):,} tok" in client.get("/").text
+
+
 def test_what_nobody_reported_and_what_is_over_is_not_counted(stage: Stage) -> None:
     stage.add("true")
     stage.drain(1)
@@ -226,7 +246,7 @@ def test_what_nobody_reported_and_what_is_over_is_not_counted(stage: Stage) -> N
     alerts.settle(cases.store, [])
     client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
     assert cases.stats()["tokens"]["input"] is None
-    assert "<dt>Tokens</dt><dd>–</dd>" in client.get("/stats").text
+    assert "<dt>Tokens in</dt><dd>–</dd>" in client.get("/stats").text
     health = client.get("/health").text
     assert 'id="alerts">Alerts <span class="total">0 open</span>' in health
     assert 'for 22 min 8 s since <time datetime="2026-11-30T05:12:20.123Z" data-ago>' in health

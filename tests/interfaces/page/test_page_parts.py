@@ -315,12 +315,6 @@ def test_numbers_are_short() -> None:
     assert [sheet.size(one) for one in (None, 12, 1500, 2.5e13)] == ["–", "12 B", "1.5 kB", "25.0 TB"]
 
 
-def test_unknown_tokens_are_no_zero() -> None:
-    used = [(None, None), (0, 0), (5, None), (None, 7), (5, 7)]
-    told = [sheet.count(sheet.tokens({"input": taken, "output": made})) for taken, made in used]
-    assert told == ["–", "0", "5", "7", "12"]
-
-
 def test_times_in_texts_are_shown_as_all_times_are() -> None:
     assert sheet.measured("4 ready, the oldest for 1328.5 s, of 12 s") == "4 ready, the oldest for 22 min 8 s, of 12 s"
     told = str(sheet.told("paused since 2026-11-30T05:12:20.123Z <b> `x`"))

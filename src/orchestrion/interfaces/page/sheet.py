@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from orchestrion import __version__
+from orchestrion.core.model import all_tokens
 from orchestrion.core.rights import KEYLESS, LOCAL
 from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
+from orchestrion.core.values import count as counted
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
 from orchestrion.interfaces.web.security import CALLER_HEADER, path_to_login, signature
@@ -95,7 +97,8 @@ def templates() -> Environment:
     made.filters |= {
         "seconds": seconds,
         "count": count,
-        "tokens": tokens,
+        "counted": counted,
+        "tokens": all_tokens,
         "told": told,
         "measured": measured,
         "path": path,
@@ -150,12 +153,6 @@ def count(value: float | None) -> str:
         if value >= bound:
             return f"{value / (1_000_000 if unit == 'M' else 1000):.1f}{unit}"
     return f"{value:,.0f}"
-
-
-def tokens(used: Mapping[str, int | None]) -> int | None:
-    """Tokens in and out together; None: neither is known."""
-    known = [used[way] for way in ("input", "output") if used[way] is not None]
-    return sum(filter(None, known)) if known else None
 
 
 def usd(value: float | None) -> str:
