@@ -57,6 +57,12 @@ def number(text: str, letter: str) -> int:
     return int(match[2])
 
 
+def number_named(text: str, *letters: str) -> int | None:
+    """The number in a text that is the short name of a thing of one of these kinds; None: it is no such name."""
+    match = _NAME.match(text.strip())
+    return int(match[2]) if match and match[1].upper() in letters else None
+
+
 def iso(milliseconds: int | None) -> str | None:
     """Milliseconds since 1970 as ISO 8601 in UTC; None stays None."""
     if milliseconds is None:

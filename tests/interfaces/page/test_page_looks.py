@@ -121,6 +121,40 @@ def test_find_leads_to_a_task(looker: Any) -> None:
     page.wait_for_url("**/tasks/T4")
 
 
+@pytest.mark.parametrize(("text", "path"), [("t4", "/tasks/T4"), ("D1", "/decisions/D1"), ("d2", "/decisions/D2")])
+def test_find_takes_an_id(looker: Any, text: str, path: str) -> None:
+    page = looker.go("/stats")
+    page.keyboard.press("/")
+    page.keyboard.type(text)
+    page.wait_for_selector(f"#found li.chosen a[href='{path}']")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{path}")
+
+
+@pytest.mark.parametrize("text", ['"', "-", "*"])
+def test_a_search_without_a_word_finds_nothing_and_leaves_nothing_of_the_one_before(looker: Any, text: str) -> None:
+    page = looker.go("/decisions")
+    page.fill("#find", "vouchers")
+    page.wait_for_selector("#found li.chosen")
+    page.fill("#find", text)
+    page.wait_for_selector("#found a[href='/tasks/T4']", state="detached")
+    page.locator(".filters [name=q]").fill(text)
+    page.wait_for_selector("#live-view:has-text('No decision matches.')")
+    assert page.locator(".record").count() == 0
+    page.reload()
+    assert page.locator(".filters [name=q]").input_value() == text
+
+
+def test_a_search_that_is_refused_leaves_nothing_of_the_one_before(looker: Any) -> None:
+    page = looker.go("/")
+    page.fill("#find", "vouchers")
+    page.wait_for_selector("#found li.chosen")
+    page.route("**/search?*", lambda route: route.fulfill(status=429, body="{}"))
+    page.fill("#find", "refunds")
+    page.wait_for_selector("#found", state="hidden")
+    looker.said = [line for line in looker.said if "429" not in line]
+
+
 def test_filters_are_part_of_the_address(looker: Any) -> None:
     page = looker.go("/")
     page.locator(".filters [name=q]").fill("vouchers")

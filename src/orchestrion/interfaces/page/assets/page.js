@@ -370,7 +370,10 @@
       try {
         const answer = await fetch(`/search?q=${encodeURIComponent(text)}`);
         if (isRefusal(answer.status)) shutOut();
-        if (mine === turn && answer.ok) { show((await answer.json()).results, text); choose(1); }
+        if (mine !== turn) return;
+        if (!answer.ok) { close(); return; }
+        show((await answer.json()).results, text);
+        choose(1);
       } catch { close(); /* the banner says that there is no connection */ }
     }, 150);
   });
