@@ -28,6 +28,8 @@ _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: Times in the texts of use cases: moments in ISO 8601, and spans in seconds.
 _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+#: A word as our texts begin with, and no name of a setting, no id and nothing between quotes.
+_WORD = re.compile(r"[a-z]+[ ,]")
 _SPAN = re.compile(r"(?<![\d.,\w])(\d+(?:\.\d+)?) s\b")
 #: The views, in the order of the bar: path, label, and the letter that goes there after a ``g``.
 VIEWS = (
@@ -99,6 +101,7 @@ def templates() -> Environment:
         "count": count,
         "counted": counted,
         "tokens": all_tokens,
+        "sentence": sentence,
         "told": told,
         "measured": measured,
         "path": path,
@@ -114,6 +117,7 @@ def templates() -> Environment:
         "number": "{:,}".format,
         "query": query,
         "ago": ago,
+        "at": at,
     }
     marks = {str(state): mark for state, mark in MARKS.items()} | _RUN_MARKS
     made.globals |= {"views": VIEWS, "marks": marks, "version": __version__}
@@ -193,16 +197,28 @@ def ticked(value: object) -> str:
     )
 
 
+def sentence(text: str) -> str:
+    """A refusal on a line of its own begins with a capital letter; a name or what somebody wrote stays as it is."""
+    return text[:1].upper() + text[1:] if _WORD.match(text) else text
+
+
 def told(text: object) -> str:
-    """``ticked``, with its moments as the page shows all of them."""
+    """``ticked``, with its moments as the page shows them within a sentence."""
     from markupsafe import Markup
 
-    return Markup(_MOMENT.sub(lambda found: ago(found[0]), ticked(text)))
+    return Markup(_MOMENT.sub(lambda found: at(found[0]), ticked(text)))
 
 
 def measured(text: object) -> str:
     """A text of ours with its long spans of time as the page shows all of them."""
     return _SPAN.sub(lambda found: seconds(float(found[1])) if float(found[1]) >= 60 else found[0], str(text))
+
+
+def at(moment: str) -> str:
+    """A moment within a sentence, as markup: behind "since", "until" or "at" stands a time of the browser's clock."""
+    from markupsafe import Markup
+
+    return Markup('<time datetime="{}" data-at>{}</time>').format(moment, moment[:16].replace("T", " "))
 
 
 def ago(at: str) -> str:
