@@ -8,9 +8,15 @@
     in_progress: "accent", review: "amber", blocked: "amber", retrying: "amber", failed: "red",
     completed: "green", ready: "muted", pending: "line-strong", cancelled: "line-strong",
   };
+  // A box is as high as its label needs, which breaks between words.
+  const pen = document.createElement("canvas").getContext("2d");
+  const height = (node) => {
+    pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    return Math.max(46, 16 + 14 * Math.ceil(pen.measureText(node.data("label")).width / 145));
+  };
   const style = () => [
     { selector: "node", style: {
-      shape: "round-rectangle", width: 190, height: 46, label: "data(label)", "text-wrap": "wrap", "text-max-width": 172,
+      shape: "round-rectangle", width: 190, height, label: "data(label)", "text-wrap": "wrap", "text-max-width": 172, "text-overflow-wrap": "anywhere",
       "text-valign": "center", "text-halign": "center", "font-size": 12, "font-family": getComputedStyle(document.body).fontFamily,
       color: colour("ink"), "background-color": colour("surface"), "border-width": 1, "border-color": colour("line-strong") } },
     ...Object.entries(tones).map(([state, tone]) => ({ selector: `node[state = "${state}"]`, style: { "border-color": colour(tone) } })),
