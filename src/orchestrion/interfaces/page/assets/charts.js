@@ -20,7 +20,7 @@
     return {
       width: plot.clientWidth || 400, height: 180, cursor: { y: false, points: { size: 6 } }, legend: { live: true },
       scales: { y: { range: (_, least, most) => [0, (chart.unit === "runs" ? Math.max(most, 1) : most || 1) * 1.1] } },
-      axes: [{ ...axis, grid: { show: false }, space: 76, values: days }, { ...axis, size: room, values: labels }],
+      axes: [{ ...axis, grid: { show: false }, space: 76, size: 32, values: days }, { ...axis, size: room, values: labels }],
       series: [{}, ...chart.labels.map((label) => ({
         label, stroke: colour(shades[label]), width: bars ? 0 : 1.6, value: (plot, value, at, place) => text(chart.over && at === 1 && value !== null ? value - plot.data[2][place] : value), points: { show: !bars, size: 4 }, spanGaps: true,
         ...(bars ? { fill: colour(shades[label]), paths: uPlot.paths.bars({ size: [0.7, 28] }) } : {}),

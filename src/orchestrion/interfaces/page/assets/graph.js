@@ -16,7 +16,7 @@
   };
   const style = () => [
     { selector: "node", style: {
-      shape: "round-rectangle", width: 190, height, label: "data(label)", "text-wrap": "wrap", "text-max-width": 172, "text-overflow-wrap": "anywhere",
+      shape: "round-rectangle", width: 190, height, label: "data(label)", "text-wrap": "wrap", "text-max-width": 172,
       "text-valign": "center", "text-halign": "center", "font-size": 12, "font-family": getComputedStyle(document.body).fontFamily,
       color: colour("ink"), "background-color": colour("surface"), "border-width": 1, "border-color": colour("line-strong") } },
     ...Object.entries(tones).map(([state, tone]) => ({ selector: `node[state = "${state}"]`, style: { "border-color": colour(tone) } })),
@@ -31,8 +31,11 @@
     { selector: 'edge[state = "dead"]', style: { "line-color": colour("red"), "target-arrow-color": colour("red") } },
     { selector: "edge[?critical]", style: { width: 2.4, "line-color": colour("accent"), "target-arrow-color": colour("accent") } },
   ];
+  // A word that is longer than a line may break: the drawing breaks at spaces, those without a width too.
+  const breakable = (label) => label.replace(/\S{25,}/g, (word) => word.replace(/.{14}/gu, "$&\u200b"));
+  const drawn = (node) => ({ ...node, label: breakable(node.label) });
   const elements = (picture) => [
-    ...picture.nodes.map((node) => ({ group: "nodes", data: node })),
+    ...picture.nodes.map((node) => ({ group: "nodes", data: drawn(node) })),
     ...picture.edges.map((edge) => ({ group: "edges", data: { ...edge, id: `${edge.from}>${edge.to}>${edge.kind}`, source: edge.from, target: edge.to } })),
   ];
   const layout = { name: "dagre", rankDir: "LR", nodeSep: 14, rankSep: 46, edgeSep: 8, fit: false, animate: false };
@@ -57,7 +60,7 @@
       shown = shape;
       return;
     }
-    cy.batch(() => picture.nodes.forEach((node) => cy.getElementById(node.id).data(node)));
+    cy.batch(() => picture.nodes.forEach((node) => cy.getElementById(node.id).data(drawn(node))));
   };
   draw();
   frame.dataset.drawn = "yes";
