@@ -267,6 +267,17 @@ def test_decisions_are_found(orchestrion: Orchestrator) -> None:
             orchestrion.decisions(**wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [("D2", ["D2"]), (" d2 ", ["D2"]), ("D1", ["D2", "D1"]), ("D4", []), ("T2", []), ("D99999999999999999999", [])],
+)
+def test_a_decision_is_found_by_its_id(orchestrion: Orchestrator, search: str, found: list[str]) -> None:
+    for title in ("One", "Not as D1", "Three"):
+        orchestrion.decide(title, decision="x")
+    answer = orchestrion.decisions(search)
+    assert ([one["id"] for one in answer["decisions"]], answer["total"]) == (found, len(found))
+
+
 def test_decisions_come_in_pages(orchestrion: Orchestrator) -> None:
     for number in range(5):
         orchestrion.decide(f"Number {number}")

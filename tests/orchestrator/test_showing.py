@@ -39,7 +39,7 @@ def test_columns_follow_from_facts(cases: Orchestrator) -> None:
     cases.done(cases.claim(done, agent="claude")["run"], "did it")
     works = add(cases, "works")
     run = cases.claim(works, agent="claude")["run"]
-    cases.correct(run, {"tokens_input": 10, "tokens_output": 5, "cost_usd": 0.5}, "told")
+    cases.correct(run, {"tokens_input": 10, "tokens_cache_read": 5, "cost_usd": 0.5}, "told")
     board = cases.board()
     assert shown(board, "needs")[:2] == [review, asked]
     assert (shown(board, "ready"), shown(board, "working"), shown(board, "done")) == ([ready], [works], [done])

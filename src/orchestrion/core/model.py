@@ -237,12 +237,7 @@ class Run:
             "duration_s": seconds_between(began, row["ended_at"] or row["now"]),
             "queue_wait_s": None if queued is None else seconds_between(queued, row["claimed_at"]),
             "turns": row["turns"],
-            "tokens": {
-                "input": row["tokens_input"],
-                "output": row["tokens_output"],
-                "cache_read": row["tokens_cache_read"],
-                "cache_write": row["tokens_cache_write"],
-            },
+            "tokens": {kind: row[f"tokens_{kind}"] for kind in TOKENS},
             "cost_usd": row["cost_usd"],
             "model": row["model"],
             "tools": stored_json(row, "tools", name("R", row["id"])),
@@ -252,6 +247,16 @@ class Run:
             "exit_code": row["exit_code"],
             "remarks": stored_json(row, "remarks", name("R", row["id"])),
         }
+
+
+#: Kinds of tokens. Those that a cache holds are not among ``input``.
+TOKENS = ("input", "output", "cache_read", "cache_write")
+
+
+def all_tokens(used: Mapping[str, Any]) -> int | None:
+    """Tokens of every kind together, which is what ``tokens`` means where one number stands; None: none is known."""
+    known = [int(used[kind]) for kind in TOKENS if used[kind] is not None]
+    return sum(known) if known else None
 
 
 def seconds_between(start: int, end: int) -> float:

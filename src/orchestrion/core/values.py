@@ -30,6 +30,8 @@ JSON_COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("old_value", "new_value"), object),
 }
 
+_UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf")
+_EMPTY_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 _NAME = re.compile(r"([A-Za-z])([1-9][0-9]{0,17})\Z")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}\Z")
 _PLAN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
@@ -55,6 +57,12 @@ def number(text: str, letter: str) -> int:
             code="invalid_id",
         )
     return int(match[2])
+
+
+def number_named(text: str, *letters: str) -> int | None:
+    """The number in a text that is the short name of a thing of one of these kinds; None: it is no such name."""
+    match = _NAME.match(text.strip())
+    return int(match[2]) if match and match[1].upper() in letters else None
 
 
 def iso(milliseconds: int | None) -> str | None:
@@ -115,9 +123,14 @@ def check_data(what: str, data: Any) -> None:
         ) from problem
 
 
+def is_blank(text: str) -> bool:
+    """Whether nothing of a text is to be seen: spaces of any kind, signs that are not drawn, letters that are empty."""
+    return all(unicodedata.category(sign) in _UNSEEN or sign in _EMPTY_LETTERS for sign in text)
+
+
 def check_title(title: str) -> None:
     """Refuses a title that is empty, too long, or not one line of printable text."""
-    if not title.strip():
+    if is_blank(title):
         raise InvalidInput("a task needs a title", hint="say in a few words what is to be done", code="invalid_title")
     if len(title) > TITLE_LIMIT:
         raise InvalidInput(

@@ -19,7 +19,7 @@ from typing import Any
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound
 from orchestrion.core.model import LIST_LIMIT, check_choice, check_text, check_title, check_word, iso, name
 from orchestrion.core.rights import RUN, is_run, not_for_runs
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import number_named, stored_json
 from orchestrion.memory import search as words
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -213,11 +213,14 @@ def listing(
 ) -> tuple[list[Row], int]:
     """Decisions, newest first, and how many there are in all.
 
-    ``text``: all of these words occur. ``wanted``: category, impact, statuses, file, tasks, session, tag.
+    ``text``: all of these words occur, or it is the decision's id. ``wanted``: category, impact, statuses, file,
+    tasks, session, tag.
     """
     given = {key: value for key, value in wanted.items() if value is not None}
     if text:
         given["ids"] = [thing for _, thing in words.find(tx, text, kinds=["D"], limit=words.MOST)]
+        named = tx.one("decision_by_number", number=number_named(text, "D") or 0)
+        given["ids"] += [named["id"]] if named else []
     if "file" in given:
         given["file"] = json.dumps(given["file"], ensure_ascii=False)
     rows = tx.all("list_decisions", before=before, limit=limit, offset=offset or None, **given)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.model import LAST_MOMENT, Run, iso, moment, name, number, seconds_between
+from orchestrion.core.model import LAST_MOMENT, TOKENS, Run, iso, moment, name, number, seconds_between
 from orchestrion.core.states import ACTIVE_RUN, RunState
 from orchestrion.core.values import stored_json
 from orchestrion.orchestrator.finding import plan_named
@@ -163,13 +163,10 @@ def figures(rows: Sequence[Row]) -> dict[str, Any]:
             seconds_between(row["queued_at"], row["claimed_at"]) for row in rows if row["queued_at"] is not None
         ),
         "turns": _sum(row["turns"] for row in rows),
-        "tokens": {kind: _sum(row[f"tokens_{kind}"] for row in rows) for kind in _TOKENS},
+        "tokens": {kind: _sum(row[f"tokens_{kind}"] for row in rows) for kind in TOKENS},
         "cost_usd": _sum(row["cost_usd"] for row in rows),
         "runs_without_cost": sum(row["cost_usd"] is None for row in rows),
     }
-
-
-_TOKENS = ("input", "output", "cache_read", "cache_write")
 
 
 def quantiles(seconds: Iterable[float]) -> dict[str, float | None]:
@@ -212,7 +209,7 @@ def _metric(row: Row) -> dict[str, Any]:
         "session_id": row["session_id"],
         "model": row["model"],
         "turns": row["turns"],
-        "tokens": {kind: row[f"tokens_{kind}"] for kind in _TOKENS},
+        "tokens": {kind: row[f"tokens_{kind}"] for kind in TOKENS},
         "cost_usd": row["cost_usd"],
         "tools": stored_json(row, "tools", name("R", row["run"])),
         "correction": correction if row["field"] else None,

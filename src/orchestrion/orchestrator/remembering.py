@@ -196,6 +196,7 @@ class MemoryCases(ExamineCases):
     ) -> dict[str, Any]:
         """Decisions, newest first, that have all that is asked for: ``decisions``, ``total``, ``next_cursor``.
 
+        ``search`` finds those with all its words, and one by its id (D4).
         Raises InvalidInput, NotFound for an unknown task or session.
         """
         if status:

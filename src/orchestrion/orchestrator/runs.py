@@ -13,7 +13,7 @@ from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
 from orchestrion.core.rights import not_for_runs
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import is_blank, stored_json
 from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
 from orchestrion.orchestrator import views
@@ -124,7 +124,7 @@ class RunCases(TaskCases):
         """
         check_choice("next", next_action, NEXT_ACTIONS)
         check_text("summary", summary)
-        if not summary.strip():
+        if is_blank(summary):
             raise InvalidInput("done needs a summary", hint="say in a sentence what was done", code="summary_missing")
         one = number(run, "R")
         results = [*([artifacts.Text(detail)] if detail is not None else []), *results]

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrion.core.model import check_choice, check_number, iso, name, number
+from orchestrion.core.model import TOKENS, all_tokens, check_choice, check_number, iso, name, number
 from orchestrion.core.states import TaskState
+from orchestrion.core.values import number_named
 from orchestrion.memory import context
 from orchestrion.orchestrator.finding import bounded, pattern_of
 from orchestrion.orchestrator.maintaining import MaintenanceCases
@@ -85,7 +86,7 @@ class ShowingCases(MaintenanceCases):
         def read(tx: Transaction) -> dict[str, Any]:
             now = int(tx.the("clock")["now"])
             start = moment_or_age(since, now)
-            asked = {**_sought(search, "TR"), "plan": plan or None, "agent": agent or None}
+            asked = {**_sought(search, "T", "R"), "plan": plan or None, "agent": agent or None}
             rows = tx.all("runs_within", since=start, limit=bounded(limit), **asked)
             return {
                 "since": start,
@@ -175,12 +176,10 @@ class ShowingCases(MaintenanceCases):
         return {key: found[key] for key in ("slots", "budget", "breakers", "paused_at")}
 
 
-def _sought(search: str | None, letters: str) -> dict[str, Any]:
+def _sought(search: str | None, *letters: str) -> dict[str, Any]:
     """Words, or the number of a thing whose name begins with one of ``letters``."""
     text = (search or "").strip()
-    digits = text[1:]
-    named = text[:1].upper() in tuple(letters) and digits.isascii() and digits.isdigit() and len(digits) < 19
-    return {"pattern": pattern_of(text), "wanted": int(digits) if named else 0}
+    return {"pattern": pattern_of(text), "wanted": number_named(text, *letters) or 0}
 
 
 def _column(
@@ -211,7 +210,7 @@ def _card(row: Row, gates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "phase": row["phase"] if row["supervised"] else None,
             "began_at": iso(row["began_at"]),
             "turns": row["turns"],
-            "tokens": (row["tokens_input"] or 0) + (row["tokens_output"] or 0) or None,
+            "tokens": all_tokens({kind: row[f"tokens_{kind}"] for kind in TOKENS}),
             "cost_usd": row["cost_usd"],
         }
     return {

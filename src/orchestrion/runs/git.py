@@ -60,6 +60,8 @@ _OURS = {
     "GIT_MERGE_AUTOEDIT": "no",
     "LC_ALL": "C",
 }
+#: Moves and copies are looked for: the same wherever the files of a run are told.
+DETECTED = ("-M", "-C")
 #: Where nothing is asked of the user's index, it is not read: a damaged one then stops nothing.
 WITHOUT_INDEX = {"GIT_INDEX_FILE": "/nonexistent"}
 #: In a git directory of ours nothing counts but what we wrote into it.

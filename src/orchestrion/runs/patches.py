@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO
 
-from orchestrion.runs.git import Git, refusal
+from orchestrion.runs.git import DETECTED, Git, refusal
 
 #: Whatever the user set for their own reading.
 _PLAIN = (
     "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/",
-    "--unified=3", "--submodule=short", "--ignore-submodules=none",
+    "--unified=3", *DETECTED, "--submodule=short", "--ignore-submodules=none",
 )  # fmt: skip
 #: git's output is read in pieces of so many bytes.
 _PIECE = 65_536

@@ -20,7 +20,7 @@ from orchestrion.core.states import (
     TaskState,
     is_legal_task_move,
 )
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import is_blank, stored_json
 from orchestrion.scheduler import create, finish
 from orchestrion.scheduler.settle import settle
 from orchestrion.scheduler.unknown import unknown_task
@@ -230,7 +230,7 @@ def _cancel_one(tx: Transaction, row: Row, reason: str) -> None:
 
 
 def _need(reason: str, what: str) -> None:
-    if not reason.strip():
+    if is_blank(reason):
         raise InvalidInput(f"{what} needs a reason", hint="say why", code="reason_missing")
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import TEXT_LIMIT, name
 from orchestrion.core.states import ACTIVE_RUN, TaskState
+from orchestrion.core.values import is_blank
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -73,7 +74,7 @@ def _refuse_deaf(tx: Transaction, run: int, row: Row) -> None:
 
 
 def _checked(text: str) -> str:
-    if not text.strip():
+    if is_blank(text):
         raise InvalidInput("a message needs words", hint='`orchestrion message R31 "also update the docs"`')
     if len(text) > TEXT_LIMIT:
         raise InvalidInput(

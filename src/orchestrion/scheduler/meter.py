@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import check_choice, check_text, name
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import is_blank, stored_json
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -90,7 +90,7 @@ def correct(
     """
     check_choice("field", field, FIELDS)
     check_text("reason", reason)
-    if not reason.strip():
+    if is_blank(reason):
         raise InvalidInput("a correction needs a reason", hint="say how it is known", code="reason_missing")
     value = _valid(field, new, may_shrink=False)
     before = _metered(tx, run)

@@ -15,6 +15,7 @@ from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFou
 from orchestrion.core.graph import path
 from orchestrion.core.model import LAST_MOMENT, NewGate, check_number, check_text, name
 from orchestrion.core.states import GATE_STANDINGS, EdgeKind, TaskState
+from orchestrion.core.values import is_blank
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -50,7 +51,7 @@ def remove_dependency(tx: Transaction, task: int, on: int, kind: EdgeKind | None
 
 def waive_dependency(tx: Transaction, task: int, on: int, reason: str) -> None:
     """The wait for ``on`` no longer binds, for a reason that is kept; this is final."""
-    if not reason.strip():
+    if is_blank(reason):
         raise InvalidInput("waiving a dependency needs a reason", hint="say why", code="reason_missing")
     check_text("reason", reason)
     edges = _dependency(tx, task, on, None)

@@ -266,6 +266,30 @@ def test_an_action_without_an_answer_is_told_and_not_sent_again(served: Any, loo
     looker.said.clear()  # the browser tells of every one
 
 
+def test_a_new_task_whose_answer_was_lost_is_not_made_twice(served: Any, looker: Any) -> None:
+    page = looker.go("/")
+
+    def lose(route: Any) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/tasks", lose)
+    page.get_by_role("button", name="New task").click()
+    looker.fill(title="The answer was lost")
+    assert "it is done once" in page.wait_for_selector("#dialog[open] .wrong:has-text('got no answer')").inner_text()
+    page.unroute("**/tasks")
+    looker.fill(title="The answer was lost, I think")
+    page.wait_for_selector("#dialog[open] .wrong:has-text('“New task” was done already, with what it said before.')")
+    looker.fill(title="The answer was lost")
+    looker.note("is added")
+    page.wait_for_selector("#dialog", state="hidden")
+    page.locator(".card:has-text('The answer was lost')").wait_for()  # there is one alone
+    assert served.cases.list_tasks(search="The answer was lost").total == 1
+    looker.said = [
+        line for line in looker.said if "ERR_FAILED" not in line and "422" not in line and "htmx" not in line
+    ]
+
+
 def test_a_task_is_added(served: Any, looker: Any) -> None:
     page = looker.go("/")
     page.get_by_role("button", name="New task").click()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
-from orchestrion.core.errors import Conflict
+from orchestrion.core.errors import Conflict, InvalidInput
 from orchestrion.interfaces.page import contents
 from orchestrion.interfaces.web.app import create_app
 from orchestrion.interfaces.web.house import House
@@ -218,6 +218,64 @@ def test_a_text_that_is_too_long_is_refused_at_its_field_and_nothing_is_cut(stag
     assert not [view for view in views if "maxlength" in client.get(view, headers=headers).text]
 
 
+def test_tokens_and_costs_are_those_of_the_statistics(stage: Stage) -> None:
+    cases = stage.orchestrion
+    for task in (stage.add("true"), stage.add("true")):
+        cases.claim(task)
+    used = {"tokens_input": 40, "tokens_output": 8, "tokens_cache_read": 4_000, "tokens_cache_write": 200}
+    cases.correct("R1", {**used, "cost_usd": 0.5}, "as the bill says")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    apart = ["Tokens in", "40", "Tokens out", "8", "From cache", "4,000", "To cache", "200", "Cost", "$0.50"]
+    for view in ("/stats", "/runs/R1"):
+        shown = re.findall(r"<d[td]>(.*?)</d[td]>", client.get(view).text)
+        assert shown[shown.index("Tokens in") :][: len(apart)] == apart
+    statistics = client.get("/stats").text
+    assert "<dt>Of unknown cost</dt><dd>1 run</dd>" in statistics
+    assert "<td>client</td>" in statistics.split('id="by-agent"')[1].split("</section>")[0]
+    together = f'<td class="n">{sum(used.values()):,}</td>'
+    assert [part.count(together) for part in statistics.split("<section")] == [0, 1, 1, 1]
+    assert together in client.get("/tasks/T1").text
+    assert f"{sum(used.values()):,} tok" in client.get("/").text
+
+
+def test_what_a_dialog_sends_again_with_its_key_is_done_once(stage: Stage) -> None:
+    cases = stage.orchestrion
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    let_in = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    keys = [re.findall(r'"Idempotency-Key":"(\w+)"', client.get("/new", headers=let_in).text) for _ in range(2)]
+    assert [len(key) for key in keys] == [1, 1]
+    assert keys[0] != keys[1]
+    keyed = {**let_in, "Idempotency-Key": keys[0][0]}
+    refused = client.post("/tasks", headers=keyed, data={"title": ""})
+    assert refused.status_code == 422
+    answers = [client.post("/tasks", headers=keyed, data={"title": "One"}).text for _ in range(2)]
+    assert answers[0] == answers[1]
+    assert "T1 is added" in answers[0]
+    changed = client.post("/tasks", headers=keyed, data={"title": "Another"})
+    assert (changed.status_code, changed.json()["code"]) == (422, "key_reused")
+    assert cases.status()["tasks"]["ready"] == 1
+    reading = {"X-Orchestrion": "1", "HX-Request": "true", "Idempotency-Key": "k1"}
+    assert [client.post("/tasks", headers=reading, data={"title": "One"}).status_code for _ in range(2)] == [401, 401]
+    assert cases.store.read(lambda tx: tx.one("request", actor="web:keyless", label="k1")) is None
+
+
+@pytest.mark.parametrize("nothing", ["", " \n", "\u00a0\u200b", "\u3164\u2800"])
+def test_a_reason_of_which_nothing_is_seen_is_none(stage: Stage, nothing: str) -> None:
+    cases = stage.orchestrion
+    task = stage.add("true")
+    cases.done(cases.claim(task)["run"], "look", next_action="needs_revision")
+    client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
+    headers = {"X-Orchestrion": "1", "HX-Request": "true", "Authorization": f"Bearer {key_of(stage.root)}"}
+    answer = client.post(f"/tasks/{task}/reject", headers=headers, data={"reason": nothing})
+    assert answer.status_code == 422
+    assert 'data-wrong="reason"' in answer.text
+    for door in (lambda: cases.reject(task, nothing), lambda: cases.correct("R1", {"turns": 1}, nothing)):
+        with pytest.raises(InvalidInput, match="needs a reason"):
+            door()
+    with pytest.raises(InvalidInput, match="needs a title"):
+        cases.add(nothing)
+
+
 def test_what_nobody_reported_and_what_is_over_is_not_counted(stage: Stage) -> None:
     stage.add("true")
     stage.drain(1)
@@ -226,10 +284,10 @@ def test_what_nobody_reported_and_what_is_over_is_not_counted(stage: Stage) -> N
     alerts.settle(cases.store, [])
     client = TestClient(create_app(House(cases)), base_url="http://127.0.0.1:7117", client=("127.0.0.1", 1))
     assert cases.stats()["tokens"]["input"] is None
-    assert "<dt>Tokens</dt><dd>–</dd>" in client.get("/stats").text
+    assert "<dt>Tokens in</dt><dd>–</dd>" in client.get("/stats").text
     health = client.get("/health").text
     assert 'id="alerts">Alerts <span class="total">0 open</span>' in health
-    assert 'for 22 min 8 s since <time datetime="2026-11-30T05:12:20.123Z" data-ago>' in health
+    assert 'for 22 min 8 s since <time datetime="2026-11-30T05:12:20.123Z" data-at>' in health
 
 
 @pytest.mark.parametrize("session", [True, False])

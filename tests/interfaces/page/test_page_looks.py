@@ -121,6 +121,40 @@ def test_find_leads_to_a_task(looker: Any) -> None:
     page.wait_for_url("**/tasks/T4")
 
 
+@pytest.mark.parametrize(("text", "path"), [("t4", "/tasks/T4"), ("D1", "/decisions/D1"), ("d2", "/decisions/D2")])
+def test_find_takes_an_id(looker: Any, text: str, path: str) -> None:
+    page = looker.go("/stats")
+    page.keyboard.press("/")
+    page.keyboard.type(text)
+    page.wait_for_selector(f"#found li.chosen a[href='{path}']")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**{path}")
+
+
+@pytest.mark.parametrize("text", ['"', "-", "*"])
+def test_a_search_without_a_word_finds_nothing_and_leaves_nothing_of_the_one_before(looker: Any, text: str) -> None:
+    page = looker.go("/decisions")
+    page.fill("#find", "vouchers")
+    page.wait_for_selector("#found li.chosen")
+    page.fill("#find", text)
+    page.wait_for_selector("#found a[href='/tasks/T4']", state="detached")
+    page.locator(".filters [name=q]").fill(text)
+    page.wait_for_selector("#live-view:has-text('No decision matches.')")
+    assert page.locator(".record").count() == 0
+    page.reload()
+    assert page.locator(".filters [name=q]").input_value() == text
+
+
+def test_a_search_that_is_refused_leaves_nothing_of_the_one_before(looker: Any) -> None:
+    page = looker.go("/")
+    page.fill("#find", "vouchers")
+    page.wait_for_selector("#found li.chosen")
+    page.route("**/search?*", lambda route: route.fulfill(status=429, body="{}"))
+    page.fill("#find", "refunds")
+    page.wait_for_selector("#found", state="hidden")
+    looker.said = [line for line in looker.said if "429" not in line]
+
+
 def test_filters_are_part_of_the_address(looker: Any) -> None:
     page = looker.go("/")
     page.locator(".filters [name=q]").fill("vouchers")
@@ -139,6 +173,50 @@ def test_the_graph_and_the_charts_are_drawn(looker: Any) -> None:
     looker.go("/stats")
     page.wait_for_selector("#plot-runs canvas")
     assert page.locator(".plot canvas").count() == 3
+
+
+@pytest.mark.parametrize("cost", [None, 0.004, 12_345.5])
+def test_the_labels_of_a_chart_differ_and_none_is_cut(served: Any, looker: Any, cost: float | None) -> None:
+    plan = f"costs-{cost}".lower()
+    run = served.cases.claim(served.cases.add("Has a price", plan=plan).as_json()["id"], agent="claude")["run"]
+    if cost is not None:
+        served.cases.correct(run, {"cost_usd": cost}, "as the bill says")
+    looker.page.add_init_script(_WRITTEN)
+    page = looker.go(f"/stats?plan={plan}")
+    page.wait_for_selector("#plot-cost canvas")
+    written = page.evaluate("[...document.querySelector('#plot-cost canvas').written]")
+    labels = [text for text, _ in written if text.startswith("$")]
+    assert len(labels) == len(set(labels)) >= 3
+    assert min(left for _, left in written) >= 0
+    assert [text for text, _ in written if "/" in text] == []
+
+
+def test_a_title_of_many_lines_stays_within_its_box_of_the_graph(served: Any, looker: Any) -> None:
+    for title in ("Every one of the long words of this title wants a line alone", "W" * 60):
+        served.cases.add(title, plan="tall")
+    page = looker.go("/graph?plan=tall")
+    page.wait_for_selector("#graph[data-drawn]")
+    outside = """() => document.getElementById("graph")._cyreg.cy.nodes().filter(node => {
+        const label = node.boundingBox({ includeNodes: false, includeLabels: true });
+        const box = node.boundingBox({ includeLabels: false });
+        return label.y1 < box.y1 || label.y2 > box.y2 || label.x1 < box.x1 || label.x2 > box.x2;
+    }).map(node => node.id())"""
+    assert page.evaluate(outside) == []
+
+
+def test_a_moment_in_a_sentence_is_a_time_of_the_clock(served: Any, looker: Any) -> None:
+    served.cases.pause()
+    try:
+        page = looker.go("/")
+        page.wait_for_function(
+            "/since \\d\\d:\\d\\d: workers/.test(document.querySelector('.banner:not(.reading)').innerText)"
+        )
+        shown = page.locator(".banner time").evaluate(
+            "time => [time.innerText, new Date(time.dateTime).toTimeString()]"
+        )
+        assert shown[1].startswith(shown[0])
+    finally:
+        served.cases.resume()
 
 
 def test_all_of_a_graph_is_seen_at_first_and_its_size_is_chosen_by_keys(served: Any, looker: Any) -> None:
@@ -294,6 +372,53 @@ def test_who_is_somebody_else_now_sees_what_that_one_may(
         assert served.cases.status()["paused_at"] is None
 
 
+@pytest.mark.parametrize("writes", [False, True])
+def test_who_logged_in_again_in_another_tab_goes_on_in_this_one(chromium: Any, served: Any, writes: bool) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        if writes:
+            page.keyboard.press("n")
+            page.locator("#dialog [name=title]").fill("half a sentence")
+        other = one.context.new_page()
+        other.goto(served.url)
+        other.get_by_role("button", name="Log out").click()
+        if writes:
+            page.wait_for_selector("#dialog .away:has-text('You are no longer let in')")
+        else:
+            page.wait_for_selector(".bar .who:has-text('reading only')")
+        other.goto(served.link)
+        other.wait_for_selector("#live.on")
+        page.wait_for_selector(".bar .who:has-text('admin')")
+        page.wait_for_selector("#live.on")
+        if writes:
+            assert page.locator("#dialog [name=title]").input_value() == "half a sentence"
+            page.click("#dialog .submit")
+            one.note("is added")
+        else:
+            assert page.locator("[data-new]:enabled").count() == 1
+
+
+def test_who_came_in_with_a_token_that_is_revoked_is_told_of_that_and_not_of_a_key(chromium: Any, served: Any) -> None:
+    token = served.cases.create_token("gone", "operate")["token"]
+    task = served.cases.add("Rejected in vain", plan="shop").as_json()["id"]
+    served.cases.done(served.cases.claim(task, agent="claude")["run"], "look", next_action="needs_revision")
+    with looking(chromium, served.url) as one:
+        page = one.page
+        page.goto(f"{served.url}/login")
+        page.fill("#token", token)
+        page.get_by_role("button", name="Log in").click()
+        page.wait_for_selector("#live.on")
+        one.go(f"/tasks/{task}")
+        page.get_by_role("button", name=f"Reject {task}").click()
+        page.locator("#dialog [name=reason]").fill("said by nobody")
+        served.cases.revoke_token("gone")
+        page.click("#dialog .submit")
+        told = page.wait_for_selector("#dialog .wrong").inner_text()
+        assert "was not done: you are no longer let in" in told
+        assert "key" not in page.locator("#dialog").inner_text()
+        assert page.locator("#dialog [name=reason]").input_value() == "said by nobody"
+
+
 def test_who_is_somebody_else_now_keeps_what_was_written(chromium: Any, served: Any) -> None:
     with looking(chromium, served.url, link=served.link) as one:
         page = one.go("/")
@@ -364,6 +489,18 @@ def test_whose_token_was_revoked_is_told_and_comes_back_to_where_one_was(
         served.house.tokens_needed = False
 
 
+#: Keeps for each canvas what is written on it, and where that begins.
+_WRITTEN = """
+    const { fillText: write, clearRect: clear } = CanvasRenderingContext2D.prototype;
+    CanvasRenderingContext2D.prototype.clearRect = function (...box) {
+        this.canvas.written = [];
+        return clear.call(this, ...box);
+    };
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y, ...more) {
+        const share = { right: 1, center: 0.5 }[this.textAlign] || 0;
+        (this.canvas.written ||= []).push([text, x - share * this.measureText(text).width]);
+        return write.call(this, text, x, y, ...more);
+    };"""
 #: Things to press or to fill that a screen reader could not name.
 _NAMELESS = """() => [...document.querySelectorAll('a[href], button, input:not([type=hidden]), select, textarea')]
     .filter(one => one.offsetParent && !(one.innerText || one.ariaLabel || one.labels?.[0]?.innerText || '').trim())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import pytest
 
 from orchestrion.core.rights import HOW_TO_ACT
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, sheet, timeline, transcript, wording
+from orchestrion.runs.failures import printable
 from orchestrion.runs.git import Git
 from orchestrion.runs.patches import RunDiff, files
+from orchestrion.runs.workspace.changes import changes
 
 
 def card(state: str, **values: Any) -> dict[str, Any]:
@@ -280,6 +283,29 @@ def test_a_file_with_an_odd_name_has_that_name(tmp_path: Path) -> None:
     }
 
 
+def test_what_became_of_a_file_is_the_same_among_the_files_and_among_the_changes(tmp_path: Path) -> None:
+    git = Git(tmp_path)
+    git.run("init", "-q")
+    commit = ("-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "x")
+    (tmp_path / "gone").touch()
+    (tmp_path / "kept").write_text("1\n2\n3\n")
+    git.run("add", ".")
+    git.run(*commit)
+    (tmp_path / "gone").unlink()
+    (tmp_path / "kept").write_text("1\n2\n3\n4\n")
+    for name in ("a", "b", os.fsdecode(b"bad\xff\xfe.txt")):
+        (tmp_path / name).touch()
+    (tmp_path / "copy").write_text("1\n2\n3\n")
+    git.run("add", "-A")
+    git.run(*commit)
+    words = {"created": "new file", "modified": "", "moved": "renamed from", "copied": "copied from"}
+    listed = {printable(one.path): words[one.kind] for one in changes(git, "HEAD~1", "HEAD", measured=False)}
+    shown = {one.path: one.note for one in map(patch.file, RunDiff(git, "HEAD~1", "HEAD").page(patch.BOUNDS))}
+    assert shown.keys() == listed.keys() == {"a", "b", r"bad\udcff\udcfe.txt", "copy", "kept"}
+    assert [path for path, note in shown.items() if not note.startswith(listed[path])] == []
+    assert shown["copy"] == "copied from kept"
+
+
 def test_charts_count_what_failed_together() -> None:
     piece = {
         "states": {"succeeded": 2, "failed": 1, "lost": 1, "killed": 5},
@@ -315,17 +341,26 @@ def test_numbers_are_short() -> None:
     assert [sheet.size(one) for one in (None, 12, 1500, 2.5e13)] == ["–", "12 B", "1.5 kB", "25.0 TB"]
 
 
-def test_unknown_tokens_are_no_zero() -> None:
-    used = [(None, None), (0, 0), (5, None), (None, 7), (5, 7)]
-    told = [sheet.count(sheet.tokens({"input": taken, "output": made})) for taken, made in used]
-    assert told == ["–", "0", "5", "7", "12"]
+@pytest.mark.parametrize(
+    ("refusal", "line"),
+    [
+        ("there is no task T9", "There is no task T9"),
+        ("write ISO 8601, or an age", "Write ISO 8601, or an age"),
+        ("'bogus' is not a time", "'bogus' is not a time"),
+        ("n_done is not a number: 'abc'", "n_done is not a number: 'abc'"),
+        ("`orchestrion open` makes one", "`orchestrion open` makes one"),
+        ("", ""),
+    ],
+)
+def test_a_refusal_begins_with_a_capital_and_what_somebody_wrote_stays(refusal: str, line: str) -> None:
+    assert sheet.sentence(refusal) == line
 
 
-def test_times_in_texts_are_shown_as_all_times_are() -> None:
+def test_times_in_texts_are_shown_as_the_page_shows_times() -> None:
     assert sheet.measured("4 ready, the oldest for 1328.5 s, of 12 s") == "4 ready, the oldest for 22 min 8 s, of 12 s"
     told = str(sheet.told("paused since 2026-11-30T05:12:20.123Z <b> `x`"))
     assert told == (
-        'paused since <time datetime="2026-11-30T05:12:20.123Z" data-ago>2026-11-30 05:12</time> &lt;b&gt; '
+        'paused since <time datetime="2026-11-30T05:12:20.123Z" data-at>2026-11-30 05:12</time> &lt;b&gt; '
         "<code>x</code>"
     )
 

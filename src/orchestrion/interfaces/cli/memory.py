@@ -136,7 +136,7 @@ def decide(call: Call, title: str, status: str | None, **values: Any) -> None:
     "orchestrion decisions --export docs/decisions",
 )
 @click.argument("decision", metavar="[D]", required=False)
-@click.option("--search", metavar="TEXT", help="Only those in which all these words occur.")
+@click.option("--search", metavar="TEXT", help="Only those with all these words, or with this id.")
 @click.option("--category", metavar="WORD", help="Only of this kind.")
 @click.option("--impact", metavar="WORD", help="Only of this impact.")
 @click.option("--file", metavar="PATH", help="Only those about this file.")

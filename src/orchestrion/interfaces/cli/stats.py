@@ -12,13 +12,12 @@ from typing import Any
 import click
 
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.model import TOKENS, all_tokens
 from orchestrion.interfaces.cli import output, used
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import command, plans, reason_option, runs, usage
 
 FORMATS = ("text", "csv", "json")
-#: Columns of ``--format csv`` that a JSON document has as objects of their own.
-_TOKENS = ("input", "output", "cache_read", "cache_write")
 
 
 @command(
@@ -132,7 +131,7 @@ def _flat(one: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for column, value in one.items():
         if column == "tokens":
-            flat.update({f"tokens_{kind}": value[kind] for kind in _TOKENS})
+            flat.update({f"tokens_{kind}": value[kind] for kind in TOKENS})
         else:
             structured = isinstance(value, dict | list)
             flat[column] = json.dumps(value, ensure_ascii=False, sort_keys=True) if structured else value
@@ -212,7 +211,6 @@ def _group(noun: str, groups: Iterable[Mapping[str, Any]]) -> Iterator[str]:
     head = (f"By {noun}", "runs", "success", "p50", "p95", "waits p50", "turns", "tokens", "cost")
     rows = [tuple(output.heading(cell) for cell in head)]
     for group in groups:
-        known = [number for number in group["tokens"].values() if number is not None]
         row = (
             output.plain(group[noun] or ("client" if noun == "agent" else "none")),
             f"{group['runs']:,}",
@@ -221,7 +219,7 @@ def _group(noun: str, groups: Iterable[Mapping[str, Any]]) -> Iterator[str]:
             output.seconds(group["duration_s"]["p95"]),
             output.seconds(group["queue_wait_s"]["p50"]),
             used.number(group["turns"]),
-            used.number(sum(known) if known else None),
+            used.number(all_tokens(group["tokens"])),
             used.usd(group["cost_usd"]),
         )
         rows.append(row)

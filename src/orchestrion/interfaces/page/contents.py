@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrion.core.errors import NotFound
+from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, timeline, transcript
 from orchestrion.orchestrator import Orchestrator
 
@@ -142,14 +142,31 @@ def of_diff(cases: Orchestrator, run: str, skip: int) -> Found:
     return {"run": run, "files": [patch.file(one) for one in page], "skip": skip, "page": page}
 
 
+def of_decisions(cases: Orchestrator, asked: Asked, limit: int) -> Found:
+    """Decisions, newest first."""
+    status, impact = asked["status"] or None, asked["impact"] or None
+    found = _decisions(cases, asked["q"], status=status, impact=impact, limit=limit)
+    return {"asked": asked, "found": found, "limit": limit}
+
+
 def of_search(cases: Orchestrator, text: str) -> list[dict[str, str]]:
     """Tasks and decisions that answer the search of the bar."""
     columns = cases.board(search=text, shown=dict.fromkeys(board.HEADINGS, 6))["columns"]
     tasks = [task for column in columns.values() for task in column["tasks"]][:12]
-    decisions = cases.decisions(text, limit=6)["decisions"]
+    decisions = _decisions(cases, text, limit=6)["decisions"]
     return [_hit("tasks", one, one["state"]) for one in tasks] + [
         _hit("decisions", one, one["status"]) for one in decisions
     ]
+
+
+def _decisions(cases: Orchestrator, search: str, **asked: Any) -> dict[str, Any]:
+    """As the use case; while no word has been written yet, nothing matches."""
+    try:
+        return cases.decisions(search or None, **asked)
+    except InvalidInput as problem:
+        if problem.code != "invalid_search":
+            raise
+        return {"decisions": [], "total": 0, "next_cursor": None}
 
 
 def _hit(kind: str, one: Mapping[str, Any], state: str) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """What a person can do on the page: one table, from which forms, buttons and routes follow.
 
 Each deed is a use case with words around it. A deed with fields is asked about first, in a
-dialog. An action answers with a note that says what happened; the view it was done in asks for
-itself again.
+dialog, which has a key: sent again after its answer was lost, it is done once. An action answers
+with a note that says what happened; the view it was done in asks for itself again.
 """
 
 from __future__ import annotations
@@ -11,11 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from orchestrion.core.errors import InvalidInput, NotFound, OrchestrionError
+from orchestrion.core.values import is_blank
 from orchestrion.interfaces.page import sheet
 from orchestrion.interfaces.page.door import PageRoute, caller_of, form_of, told_of
 from orchestrion.interfaces.web.house import House
@@ -353,7 +355,7 @@ def _about(deed: Deed, cases: Orchestrator, thing: str) -> Sequence[str]:
 
 def _refuse_incomplete(deed: Deed, thing: str, given: Mapping[str, str]) -> None:
     for field in deed.fields:
-        if field.required and not given.get(field.name):
+        if field.required and is_blank(given.get(field.name, "")):
             raise InvalidInput(
                 f"{deed.label.lower()} {thing}: {field.label.lower()} is missing",
                 hint="fill it in",
@@ -382,6 +384,7 @@ def _dialog(
         path=path,
         deed=deed,
         about=about,
+        key=uuid4().hex,
         given={field.name: given.get(field.name, "") for field in deed.fields},
         problem=told,
         at=at,
@@ -397,10 +400,8 @@ def _is_about(problem: OrchestrionError, field: Field) -> bool:
 
 
 def done(request: Request, said: str, *, link: str = "") -> Response:
-    """A note of what was done; what is shown asks for itself again, and a dialog closes."""
-    answer = sheet.filled(request, "note.html", said=said, problem=None, link=link)
-    answer.headers["HX-Trigger"] = "done"
-    return answer
+    """A note of what was done."""
+    return sheet.filled(request, "note.html", said=said, problem=None, link=link)
 
 
 def _asked(cases: Orchestrator, gate: str) -> Sequence[str]:

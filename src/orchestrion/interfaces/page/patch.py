@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from orchestrion.runs.failures import printable
 from orchestrion.runs.patches import Bounds, FilePatch
 
 #: What is shown at once; the rest is counted and comes when it is asked for.
@@ -58,18 +59,19 @@ class File:
 
 def file(patch: FilePatch) -> File:
     """A file of a run's diff."""
-    lines = patch.text.decode("utf-8", "replace").split("\n")
-    found = File(_path_of(lines[0]), added=patch.added, removed=patch.removed, hidden=patch.hidden)
+    head, *lines = bytes(patch.text).split(b"\n")
+    found = File(_path_of(_words(head)), added=patch.added, removed=patch.removed, hidden=patch.hidden)
     old = new = 0
     in_hunk = False
-    for text in lines[1:]:
+    for line in lines:
+        text = line.decode("utf-8", "replace")
         if hunk := _HUNK.match(text):
             old, new, in_hunk = int(hunk[1]), int(hunk[2]), True
             found.lines.append(Line("hunk", None, None, hunk[3].strip()))
         elif text.startswith("diff --git "):
             in_hunk = False
         elif not in_hunk:
-            _head(found, text)
+            _head(found, _words(line))
         elif text.startswith("+"):
             found.lines.append(Line("add", None, new, text[1:]))
             new += 1
@@ -82,6 +84,11 @@ def file(patch: FilePatch) -> File:
         elif text.startswith("\\ "):
             found.lines.append(Line("end", None, None, text[2:]))
     return found
+
+
+def _words(line: bytes) -> str:
+    """A line with names in it; bytes of theirs that are no text are told as they are everywhere."""
+    return printable(line.decode("utf-8", "surrogateescape"))
 
 
 def _said_of_modes(old: str | None, new: str | None) -> str:
@@ -106,7 +113,7 @@ def unquoted(name: str) -> str:
     if not (len(name) > 1 and name.startswith('"') and name.endswith('"')):
         return name
     plain = _ESCAPE.sub(lambda found: _SIGNS.get(found[1]) or bytes([int(found[1], 8) & 255]), name[1:-1].encode())
-    return plain.decode("utf-8", "replace")
+    return _words(plain)
 
 
 def _head(file: File, text: str) -> None:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from orchestrion import __version__
+from orchestrion.core.model import all_tokens
 from orchestrion.core.rights import KEYLESS, LOCAL
 from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
+from orchestrion.core.values import count as counted
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
 from orchestrion.interfaces.web.security import CALLER_HEADER, path_to_login, signature
@@ -26,6 +28,8 @@ _TURNING = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 #: Times in the texts of use cases: moments in ISO 8601, and spans in seconds.
 _MOMENT = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+#: A word as our texts begin with, and no name of a setting, no id and nothing between quotes.
+_WORD = re.compile(r"[a-z]+[ ,]")
 _SPAN = re.compile(r"(?<![\d.,\w])(\d+(?:\.\d+)?) s\b")
 #: The views, in the order of the bar: path, label, and the letter that goes there after a ``g``.
 VIEWS = (
@@ -95,7 +99,9 @@ def templates() -> Environment:
     made.filters |= {
         "seconds": seconds,
         "count": count,
-        "tokens": tokens,
+        "counted": counted,
+        "tokens": all_tokens,
+        "sentence": sentence,
         "told": told,
         "measured": measured,
         "path": path,
@@ -111,6 +117,7 @@ def templates() -> Environment:
         "number": "{:,}".format,
         "query": query,
         "ago": ago,
+        "at": at,
     }
     marks = {str(state): mark for state, mark in MARKS.items()} | _RUN_MARKS
     made.globals |= {"views": VIEWS, "marks": marks, "version": __version__}
@@ -152,12 +159,6 @@ def count(value: float | None) -> str:
     return f"{value:,.0f}"
 
 
-def tokens(used: Mapping[str, int | None]) -> int | None:
-    """Tokens in and out together; None: neither is known."""
-    known = [used[way] for way in ("input", "output") if used[way] is not None]
-    return sum(filter(None, known)) if known else None
-
-
 def usd(value: float | None) -> str:
     """``$0.42``; more digits below a cent."""
     if value is None:
@@ -196,16 +197,28 @@ def ticked(value: object) -> str:
     )
 
 
+def sentence(text: str) -> str:
+    """A refusal on a line of its own begins with a capital letter; a name or what somebody wrote stays as it is."""
+    return text[:1].upper() + text[1:] if _WORD.match(text) else text
+
+
 def told(text: object) -> str:
-    """``ticked``, with its moments as the page shows all of them."""
+    """``ticked``, with its moments as the page shows them within a sentence."""
     from markupsafe import Markup
 
-    return Markup(_MOMENT.sub(lambda found: ago(found[0]), ticked(text)))
+    return Markup(_MOMENT.sub(lambda found: at(found[0]), ticked(text)))
 
 
 def measured(text: object) -> str:
     """A text of ours with its long spans of time as the page shows all of them."""
     return _SPAN.sub(lambda found: seconds(float(found[1])) if float(found[1]) >= 60 else found[0], str(text))
+
+
+def at(moment: str) -> str:
+    """A moment within a sentence, as markup: behind "since", "until" or "at" stands a time of the browser's clock."""
+    from markupsafe import Markup
+
+    return Markup('<time datetime="{}" data-at>{}</time>').format(moment, moment[:16].replace("T", " "))
 
 
 def ago(at: str) -> str:

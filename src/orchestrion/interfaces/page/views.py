@@ -113,14 +113,13 @@ def _records(router: APIRouter, house: House) -> None:
     @router.get("/decisions")
     async def show_decisions(request: Request) -> Response:
         asked, limit = _asked(request, "q", "status", "impact"), _bounded(request, "n", STEP, MOST)
-
-        def find(cases: Orchestrator) -> dict[str, Any]:
-            found = cases.decisions(
-                asked["q"] or None, status=asked["status"] or None, impact=asked["impact"] or None, limit=limit
-            )
-            return {"asked": asked, "found": found, "limit": limit}
-
-        return await _show(house, request, "decisions.html", "/decisions", find)
+        return await _show(
+            house,
+            request,
+            "decisions.html",
+            "/decisions",
+            lambda cases: contents.of_decisions(cases, asked, limit),
+        )
 
     @router.get("/decisions/{decision}")
     async def show_decision(request: Request, decision: str) -> Response:
@@ -141,7 +140,7 @@ def _records(router: APIRouter, house: House) -> None:
     @router.get("/search")
     async def search(request: Request) -> Response:
         """Things that answer the search of the bar, as JSON for its list."""
-        text = request.query_params.get("q", "").strip()
+        text = _asked(request, "q")["q"]
         found = await house.do(lambda: contents.of_search(house.cases, text)) if text else []
         return JSONResponse({"results": found}, headers={"Cache-Control": "no-store"})
 

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from orchestrion.core.rights import Caller
 from orchestrion.interfaces.web.house import House
+from orchestrion.interfaces.web.mcp import PATH
 from orchestrion.interfaces.web.security import App, Message, Receive, Scope, Send
 from orchestrion.ops.requests import Kept
 
@@ -26,7 +27,8 @@ class Repeats:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         key = dict(scope["headers"]).get(KEY) if scope["type"] == "http" and scope["method"] == "POST" else None
-        if key is None or not scope["path"].startswith("/api/"):
+        # Messages of MCP have numbers of their own; for whoever may do nothing, nothing is kept.
+        if key is None or scope["path"] == PATH or not scope["state"]["caller"].may("update"):
             await self._inner(scope, receive, send)
             return
         caller: Caller = scope["state"]["caller"]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from sys import intern
 
-from orchestrion.runs.git import WITHOUT_INDEX, Blob, Git
+from orchestrion.runs.git import DETECTED, WITHOUT_INDEX, Blob, Git
 from orchestrion.runs.workspace.agent_repository import read_bytes
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
@@ -59,7 +59,7 @@ def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[Fi
     """The changes from ``base`` to ``head``, moves and copies recognised; contents are read only if ``measured``."""
     fields = git.fields(
         "diff-tree", "-r", "-z", "--raw", "--numstat", "--no-abbrev", "--no-ext-diff", "--no-textconv",
-        "-M", "-C", "--ignore-submodules=none", base, head,
+        *DETECTED, "--ignore-submodules=none", base, head,
         env=WITHOUT_INDEX,
     )  # fmt: skip
     entries, lines = _parsed(fields)

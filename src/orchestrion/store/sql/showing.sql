@@ -25,7 +25,8 @@ with first as materialized (
 select t.id, t.title, t.state, t.code, t.reason, t.error, t.priority, t.retry_at, t.due_at, t.updated_at,
     t.completed_at, t.unmet, t.dead, t.held, t.run, t.attempts, t.summary, t.ready_at, t.command,
     p.name as plan_name, l.role, l.agent, r.agent as run_agent, r.phase, r.supervised, r.turns, r.cost_usd,
-    r.tokens_input, r.tokens_output, coalesce(r.started_at, r.claimed_at) as began_at, {now} as now
+    r.tokens_input, r.tokens_output, r.tokens_cache_read, r.tokens_cache_write,
+    coalesce(r.started_at, r.claimed_at) as began_at, {now} as now
 from first f join tasks t on t.id = f.id join plans p on p.id = t.plan join lanes l on l.id = t.lane
     left join runs r on r.id = t.run
 order by

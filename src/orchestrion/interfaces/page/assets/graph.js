@@ -8,9 +8,15 @@
     in_progress: "accent", review: "amber", blocked: "amber", retrying: "amber", failed: "red",
     completed: "green", ready: "muted", pending: "line-strong", cancelled: "line-strong",
   };
+  // A box is as high as its label needs, which breaks between words.
+  const pen = document.createElement("canvas").getContext("2d");
+  const height = (node) => {
+    pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+    return Math.max(46, 16 + 14 * Math.ceil(pen.measureText(node.data("label")).width / 145));
+  };
   const style = () => [
     { selector: "node", style: {
-      shape: "round-rectangle", width: 190, height: 46, label: "data(label)", "text-wrap": "wrap", "text-max-width": 172,
+      shape: "round-rectangle", width: 190, height, label: "data(label)", "text-wrap": "wrap", "text-max-width": 172,
       "text-valign": "center", "text-halign": "center", "font-size": 12, "font-family": getComputedStyle(document.body).fontFamily,
       color: colour("ink"), "background-color": colour("surface"), "border-width": 1, "border-color": colour("line-strong") } },
     ...Object.entries(tones).map(([state, tone]) => ({ selector: `node[state = "${state}"]`, style: { "border-color": colour(tone) } })),
@@ -25,8 +31,11 @@
     { selector: 'edge[state = "dead"]', style: { "line-color": colour("red"), "target-arrow-color": colour("red") } },
     { selector: "edge[?critical]", style: { width: 2.4, "line-color": colour("accent"), "target-arrow-color": colour("accent") } },
   ];
+  // A word that is longer than a line may break: the drawing breaks at spaces, those without a width too.
+  const breakable = (label) => label.replace(/\S{25,}/g, (word) => word.replace(/.{14}/gu, "$&\u200b"));
+  const drawn = (node) => ({ ...node, label: breakable(node.label) });
   const elements = (picture) => [
-    ...picture.nodes.map((node) => ({ group: "nodes", data: node })),
+    ...picture.nodes.map((node) => ({ group: "nodes", data: drawn(node) })),
     ...picture.edges.map((edge) => ({ group: "edges", data: { ...edge, id: `${edge.from}>${edge.to}>${edge.kind}`, source: edge.from, target: edge.to } })),
   ];
   const layout = { name: "dagre", rankDir: "LR", nodeSep: 14, rankSep: 46, edgeSep: 8, fit: false, animate: false };
@@ -51,7 +60,7 @@
       shown = shape;
       return;
     }
-    cy.batch(() => picture.nodes.forEach((node) => cy.getElementById(node.id).data(node)));
+    cy.batch(() => picture.nodes.forEach((node) => cy.getElementById(node.id).data(drawn(node))));
   };
   draw();
   frame.dataset.drawn = "yes";

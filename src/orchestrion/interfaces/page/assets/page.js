@@ -113,6 +113,14 @@
     shutOut();
     dialog.addEventListener("close", () => location.reload());
   };
+  // Another tab of this browser says whom it was made for. Who logged in again there goes on here.
+  const tabs = new BroadcastChannel("caller");
+  tabs.onmessage = ({ data }) => {
+    if (!out) meet(data);
+    else if (!written) location.reload();
+    else if (data === body.dataset.caller) { out = false; follow(); }
+  };
+  if (body.dataset.caller) tabs.postMessage(body.dataset.caller);
   const isRefusal = (status) => status === 401 || status === 403;
   const whyOff = () => (out ? "you are no longer let in" : "there is no connection");
   let listening = new AbortController();
@@ -169,7 +177,7 @@
   if (body.dataset.since !== undefined && light) document.addEventListener("htmx:load", follow, { once: true });
 
   // -- what was done ------------------------------------------------------------------------------
-  document.addEventListener("done", () => { if (dialog.open) dialog.close(); refreshAll(); });
+  const done = () => { if (dialog.open) dialog.close(); refreshAll(); };
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.detail.target !== dialog) return;
     if (!dialog.open) dialog.showModal();
@@ -206,7 +214,8 @@
   const unanswered = ({ detail }) => {
     const cause = detail.requestConfig.elt;
     if (!isAction(detail)) return;
-    const hint = detail.requestConfig.verb === "get" ? "" : "Whether it was done is seen here when the connection is back; it is not sent again.";
+    const hint = detail.requestConfig.verb === "get" ? "" : cause.matches(".ask-form") ? "Whether it was done is not known. Send it again when the connection is back: it is done once."
+      : "Whether it was done is seen here when the connection is back; it is not sent again.";
     fail(cause, `${named(cause)} got no answer from the server.`, hint);
   };
   document.addEventListener("htmx:sendError", unanswered);
@@ -238,9 +247,18 @@
     const cause = event.detail.requestConfig.elt;
     fail(cause, `${named(cause)} was not done: ${whyOff()}.`, "");
   });
+  // What a dialog is told that is sent again, with the key that it had before.
+  const SENT_BEFORE = { key_reused: "was done already, with what it said before", already_done: "was done already", in_progress: "is still being done" };
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     const { xhr, requestConfig } = detail;
     meet(xhr.getResponseHeader(CALLER));
+    if (xhr.status < 400 && requestConfig.verb === "post") done();
+    // Who is somebody else now is told that, and not what that one may not do.
+    if (out && xhr.status >= 400 && isAction(detail)) {
+      detail.shouldSwap = false;
+      fail(requestConfig.elt, `${named(requestConfig.elt)} was not done: ${whyOff()}.`, "");
+      return;
+    }
     // A form that is refused comes back with the problem at its field.
     if (xhr.status < 400 || xhr.getResponseHeader("HX-Retarget")) return;
     detail.shouldSwap = isAction(detail) && detail.serverResponse.includes('class="note');
@@ -253,6 +271,7 @@
       try { told = JSON.parse(detail.serverResponse); } catch { /* somebody between us and the server answered */ }
       if (xhr.status === 401) shutOut();
       if (out) fail(requestConfig.elt, `${named(requestConfig.elt)} was not done: ${whyOff()}.`, "");
+      else if (told.code in SENT_BEFORE) fail(requestConfig.elt, `${named(requestConfig.elt)} ${SENT_BEFORE[told.code]}.`, "Close this and look.");
       else fail(requestConfig.elt, told.detail || `${named(requestConfig.elt)} was refused: the answer was ${xhr.status}.`, told.hint || "");
     }
   });
@@ -304,11 +323,18 @@
     return seconds < 0 ? `in ${text}` : `${text} ago`;
   };
   const lasts = (seconds) => {
-    const s = Math.max(0, Math.floor(seconds)), pad = (n) => String(n).padStart(2, "0");
-    return s < 3600 ? `${Math.floor(s / 60)}:${pad(s % 60)}` : `${Math.floor(s / 3600)}:${pad(Math.floor(s / 60) % 60)}:${pad(s % 60)}`;
+    const s = Math.max(0, Math.floor(seconds));
+    return s < 3600 ? `${Math.floor(s / 60)}:${two(s % 60)}` : `${Math.floor(s / 3600)}:${two(Math.floor(s / 60) % 60)}:${two(s % 60)}`;
   };
+  const two = (number) => String(number).padStart(2, "0");
+  const day = (date) => `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}`;
+  const clock = (date, now) => `${day(date) === day(now) ? "" : `${day(date)} `}${two(date.getHours())}:${two(date.getMinutes())}`;
   const tick = () => {
     const now = Date.now();
+    for (const time of all("time[data-at]")) {
+      setText(time, clock(new Date(time.dateTime), new Date(now)));
+      if (!time.title) time.title = time.dateTime;
+    }
     for (const time of all("time[data-ago]")) {
       setText(time, ago((now - Date.parse(time.dateTime)) / 1000));
       if (!time.title) time.title = time.dateTime;
@@ -370,7 +396,10 @@
       try {
         const answer = await fetch(`/search?q=${encodeURIComponent(text)}`);
         if (isRefusal(answer.status)) shutOut();
-        if (mine === turn && answer.ok) { show((await answer.json()).results, text); choose(1); }
+        if (mine !== turn) return;
+        if (!answer.ok) { close(); return; }
+        show((await answer.json()).results, text);
+        choose(1);
       } catch { close(); /* the banner says that there is no connection */ }
     }, 150);
   });
