@@ -448,6 +448,28 @@ def test_a_gate_of_a_cancelled_task_is_not_opened(one: Orchestrator, refuse: boo
     assert (refused.value.code, "cancelled" in refused.value.message) == ("task_over", True)
 
 
+@pytest.mark.parametrize("field", ["role", "parent", "plan", "tag", "type", "search", "cursor"])
+def test_an_empty_filter_is_none(orchestrion: Orchestrator, field: str) -> None:
+    orchestrion.add("one", role="tester", tags=["a"])
+    empty: Any = {field: ""}
+    assert orchestrion.list_tasks(**empty).total == 1
+
+
+@pytest.mark.parametrize("search", ["\0", "a\0b", "\ud800"])
+def test_a_search_for_what_is_no_text_is_refused(orchestrion: Orchestrator, search: str) -> None:
+    orchestrion.add("one")
+    for act in (
+        lambda: orchestrion.list_tasks(search=search),
+        lambda: orchestrion.ask(Question(search=search)),
+        lambda: orchestrion.decisions(search),
+        lambda: orchestrion.search(search),
+        lambda: orchestrion.touched_files(search=search),
+    ):
+        with pytest.raises(InvalidInput) as refused:
+            act()
+        assert refused.value.code == "invalid_text"
+
+
 def test_a_search_has_bounds_of_its_own(orchestrion: Orchestrator) -> None:
     orchestrion.add("one")
     for search in ("x" * 1000, "_" * 1000, "\U0001f994" * 1000):

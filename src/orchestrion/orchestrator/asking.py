@@ -47,7 +47,11 @@ class AskingCases(MemoryCases):
         given = self._where(question)
         bound = bounded(limit)
         if not 0 <= offset < 2**31:
-            raise InvalidInput(f"an offset is 0 or more, not {offset}", hint="offset 0", code="invalid_offset")
+            raise InvalidInput(
+                f"an offset is from 0 to {2**31 - 1}, not {offset}",
+                hint="begin at 0, then take what each page names as the next",
+                code="invalid_offset",
+            )
 
         def read(tx: Transaction) -> dict[str, Any]:
             for named in (given["task"], given["parent"]):

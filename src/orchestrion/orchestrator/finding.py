@@ -7,7 +7,7 @@ from typing import Any
 
 from orchestrion.core import config as settings
 from orchestrion.core.errors import InvalidInput, NotFound
-from orchestrion.core.model import Task, check_choice, name, number
+from orchestrion.core.model import Task, check_choice, check_text, name, number
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.opening import Opening
@@ -40,7 +40,7 @@ class Finding(Opening):
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page:
-        """Tasks, oldest first; ``cursor`` goes on where the last page ended.
+        """Tasks, oldest first; ``cursor`` goes on where the last page ended. An empty filter is none.
 
         Raises NotFound for an unknown plan, parent or role: an empty list would say that they have no tasks.
         """
@@ -48,11 +48,11 @@ class Finding(Opening):
             check_choice("state", state, tuple(TaskState))
         given = {
             "states": list(states) or None,
-            "role": self.role_name(role) if role else role,
+            "role": self.role_name(role) if role else None,
             "parent": number(parent, "T") if parent else None,
-            "plan": plan,
-            "tag": tag,
-            "type": type,
+            "plan": plan or None,
+            "tag": tag or None,
+            "type": type or None,
             "pattern": pattern_of(search),
             "unarchived": None if archived else 1,
         }
@@ -149,6 +149,7 @@ def searched(search: str | None) -> str | None:
             hint="search for fewer words",
             code="invalid_search",
         )
+    check_text("search", search or "")
     return search or None
 
 

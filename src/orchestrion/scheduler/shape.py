@@ -226,7 +226,7 @@ def refuse_to_reopen(tx: Transaction, parent: int) -> None:
         names = [name("T", row["id"]) for row in found]
         raise Conflict(
             f"a new child would reopen {', '.join(names)}, which is completed",
-            hint="say reopen if that is meant (`--reopen` in a command); or choose another parent",
+            hint="choose another parent; if that is meant, a command says `--reopen`, and REST `reopen`",
             code="parent_completed",
             reopens=names,
         )

@@ -21,6 +21,7 @@ OTHERS: dict[str, list[Any]] = {
     "object": ["x", [1], 3],
     "strings": [[1], [None], {"a": 1}, 7],
     "objects": [["x"], "x", [[]]],
+    "entries": [[1], 1, [[]], [None]],
 }
 TOOLS = [*catalogue.TOOLS, catalogue.BREAKDOWN]
 PARAMS = [(tool, param) for tool in TOOLS for param in tool.params]
@@ -150,7 +151,7 @@ JUDGED = [
     ("query_tasks", {"created_before": "yesterday"}, "invalid_time", "created_before"),
     ("query_tasks", {"parent_task_id": "X"}, "invalid_id", "X"),
     ("query_tasks", {"specialist_type": ["wizard"]}, "no_role", "wizard"),
-    ("query_tasks", {"offset": 2**40}, "invalid_offset", str(2**40)),
+    ("query_tasks", {"offset": 2**40}, "invalid_offset", f"from 0 to {2**31 - 1}, not {2**40}"),
     ("synthesize_results", {"parent_task_id": "T99"}, "no_task", "T99"),
     ("resume_session", {"session_id": "S99"}, "no_session", "S99"),
     ("session_status", {"session_id": "session_1"}, "invalid_id", "session_1"),
@@ -159,6 +160,8 @@ JUDGED = [
     ("record_decision", {"title": " ", "decision": "x"}, "invalid_title", "title"),
     ("record_decision", {"title": "x", "decision": "x", "task_id": "T99"}, "no_task", "T99"),
     ("record_decision", {"title": "x", "decision": "x", "supersedes": "D9"}, "no_decision", "D9"),
+    ("record_decision", {"title": "x", "decision": "x", "status": "superseded"}, "invalid_parameters", "status"),
+    ("record_decision", {"title": "x", "decision": "x", "alternatives": [1]}, "invalid_parameters", "texts or objects"),
     ("record_decision", {"title": "x", "decision": "x", "files": ["../../x"]}, None, "../../x"),
     ("search_decisions", {"task_id": "T99"}, None, "T99"),
     ("search_decisions", {"cursor": "x"}, None, "x"),

@@ -342,6 +342,26 @@ def test_a_supervised_run_is_not_reported_by_the_way(peer: InProcess, site: Site
     peer.call("kill_run", run_id=run)
 
 
+def test_a_run_is_not_shown_as_one_of_another_task(peer: InProcess) -> None:
+    first, second = planned(peer), planned(peer)
+    run = peer.call("execute_task", task_id=first)["run"]
+    assert peer.call("run_status", run_id=run, task_id=first)["id"] == run
+    assert peer.refused("run_status", run_id=run, task_id=second)["code"] == "wrong_run"
+
+
+def test_a_long_context_says_where_it_is(peer: InProcess) -> None:
+    task = planned(peer, context={"spec": "word " * 2_000})
+    left_out = {"left_out": f"too long; all: orchestrion://tasks/{task}"}
+    assert peer.call("update_task", task_id=task, priority=7)["context"] == left_out
+    assert peer.call("execute_task", task_id=task)["context"] == left_out
+
+
+def test_an_alternative_is_a_text_or_an_object(peer: InProcess) -> None:
+    both = ["plain", {"name": "other", "pros": ["fast"]}]
+    peer.call("record_decision", title="x", decision="y", alternatives=both)
+    peer.call("record_decision", title="x", decision="y", alternatives="plain")
+
+
 def test_a_single_text_is_taken_for_a_list_and_null_for_nothing(peer: InProcess) -> None:
     first = planned(peer)
     second = peer.call(

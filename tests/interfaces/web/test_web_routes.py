@@ -187,6 +187,9 @@ def test_memory_is_there(visitor: Visitor) -> None:
     assert (made.status_code, made.headers["location"]) == (201, "/api/v1/decisions/D1")
     assert visitor.get("decisions?search=sql")["total"] == 1
     assert visitor.get("decisions/D1")["title"] == "Use SQL"
+    alternatives = ["files", {"name": "a broker", "cons": ["one more"]}]
+    visitor.post("decisions", {"title": "Once more", "decision": "yes", "alternatives": alternatives})
+    assert visitor.get("decisions/D2")["alternatives"] == [{"name": "files"}, alternatives[1]]
     assert visitor.get("search?text=sql")
     assert {"implementer", "tester"} <= {role["name"] for role in visitor.get("roles")["roles"]}
     assert visitor.get("sessions")["sessions"] == []

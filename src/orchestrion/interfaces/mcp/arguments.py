@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.interfaces.mcp.catalogue import CALLER, Param, Tool
+from orchestrion.interfaces.mcp.catalogue import CALLER, LISTS, Param, Tool
 
 #: A list has at most so many entries.
 LIST_LIMIT = 1000
@@ -23,6 +23,7 @@ _KINDS = {
     "object": "an object",
     "strings": "a list of texts",
     "objects": "a list of objects",
+    "entries": "a list of texts or objects",
 }
 
 
@@ -64,7 +65,7 @@ def _value(param: Param, found: Any) -> Any:
         if param.required:
             raise _Wrong(f"is required: {_expected(param)}")
         return param.default
-    if param.kind in ("strings", "objects"):
+    if param.kind in LISTS:
         return _list(param, found)
     return _one(param, found)
 
@@ -95,7 +96,8 @@ def _is_kind(kind: str, found: Any) -> bool:
     if kind == "integer":
         whole = isinstance(found, float) and found.is_integer()
         return (isinstance(found, int) or whole) and not isinstance(found, bool)
-    return isinstance(found, dict if kind in ("object", "objects") else str)
+    is_text, is_object = isinstance(found, str), isinstance(found, dict)
+    return is_object if kind in ("object", "objects") else is_text or (kind == "entries" and is_object)
 
 
 def _expected(param: Param) -> str:

@@ -46,8 +46,14 @@ SPECIALISTS = (
 ARTIFACTS = ("code", "documentation", "analysis", "design", "test", "config", "general")
 NEXT = ("continue", "needs_revision", "blocked", "complete")
 DECISION_STATUSES = ("proposed", "accepted", "implemented", "superseded", "rejected")
+#: Those that one may be recorded with: another decision supersedes it.
+NEW_STATUSES = tuple(status for status in DECISION_STATUSES if status != "superseded")
 IMPACTS = ("critical", "high", "medium", "low")
 OPERATIONS = ("created", "modified", "deleted", "moved", "copied")
+
+
+#: Kinds that are lists -> what JSON Schema calls an entry.
+LISTS: dict[str, str | list[str]] = {"strings": "string", "objects": "object", "entries": ["string", "object"]}
 
 
 @dataclass(frozen=True)
@@ -72,10 +78,10 @@ class Param:
 
     def schema(self) -> dict[str, Any]:
         """The parameter as JSON Schema, in as few characters as possible."""
-        one: dict[str, Any] = {"type": {"strings": "string", "objects": "object"}.get(self.kind, self.kind)}
+        one: dict[str, Any] = {"type": LISTS.get(self.kind, self.kind)}
         if self.choices:
             one["enum"] = list(self.choices)
-        whole: dict[str, Any] = {"type": "array", "items": one} if self.kind in ("strings", "objects") else one
+        whole: dict[str, Any] = {"type": "array", "items": one} if self.kind in LISTS else one
         for key, value in (("minimum", self.least or None), ("maximum", self.most), ("default", self.default)):
             if value is not None:
                 whole[key] = value
@@ -236,10 +242,10 @@ _RECORD = (
     Param("decision", required=True),
     Param("rationale"),
     Param("context"),
-    Param("status", choices=DECISION_STATUSES, default="accepted", listed="full"),
+    Param("status", choices=NEW_STATUSES, default="accepted", listed="full"),
     Param("category", listed="full"),
     Param("impact", choices=IMPACTS, listed="full"),
-    Param("alternatives", "objects", listed="full", says="name, pros, cons"),
+    Param("alternatives", "entries", listed="full", says="name, pros, cons"),
     Param("files", "strings"),
     _extra("components", "strings"),
     _extra("trade_offs", "strings"),

@@ -33,7 +33,13 @@ Each tool also takes `session` (as `S3`): a client whose connection has no id of
 over HTTP, names with it the session that it works in.
 """
 _EFFECTS = {"read": "only reads", "add": "adds, takes nothing away", "change": "may take something away"}
-_KINDS = {"strings": "list of text", "objects": "list of objects", "string": "text", "integer": "whole number"}
+_KINDS = {
+    "strings": "list of text",
+    "objects": "list of objects",
+    "entries": "list of texts or objects",
+    "string": "text",
+    "integer": "whole number",
+}
 
 
 def page() -> str:

@@ -25,6 +25,7 @@ Text = Annotated[str, Field(max_length=1_000_000)]
 Line = Annotated[str, Field(min_length=1, max_length=1_000)]
 Id = Annotated[str, Field(min_length=1, max_length=60)]
 Words = Annotated[list[Annotated[str, Field(max_length=1_000_000)]], Field(max_length=200)]
+Entries = Annotated[list[Text | Facts], Field(max_length=200)]
 Ids = Annotated[list[Id], Field(max_length=1_000)]
 
 
@@ -222,11 +223,11 @@ class NewDecision(Asked):
     status: Literal["proposed", "accepted", "implemented", "rejected"] = "accepted"
     category: str = Field("", max_length=128)
     impact: Literal["", "low", "medium", "high", "critical"] = ""
-    alternatives: Words = []
+    alternatives: Entries = Field([], description="Texts, or objects with `name`, `description`, `pros`, `cons`.")
     files: Words = []
     components: Words = []
     trade_offs: Words = []
-    risks: Words = []
+    risks: Entries = Field([], description="Texts, or objects with `risk`, `mitigation`.")
     criteria: Words = []
     task: Id | None = None
     run: Id | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.values import number
 from orchestrion.interfaces.mcp.desk import ToolCall
 from orchestrion.interfaces.mcp.replies import fitted, page, shortened
 
@@ -42,7 +43,11 @@ def status(call: ToolCall) -> dict[str, Any]:
 
 
 def _one(call: ToolCall, run: str) -> dict[str, Any]:
-    detail = call.cases.run_detail(run)
+    detail, task = call.cases.run_detail(run), call.given["task_id"]
+    if task and number(task, "T") != number(detail["task"], "T"):
+        raise InvalidInput(
+            f"{detail['id']} is a run of {detail['task']}, not of {task}", hint="name one of the two", code="wrong_run"
+        )
     files = call.cases.files_of(run)
     reply: dict[str, Any] = {
         **_shown(detail),

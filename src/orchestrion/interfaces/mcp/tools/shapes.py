@@ -54,12 +54,13 @@ def whole_task(found: Mapping[str, Any]) -> dict[str, Any]:
         "priority": found["priority"],
         **{key: found[key] for key in _SET if found[key] not in (None, [], {})},
         "updated_at": found["updated_at"],
-        **{key: _bounded(found[key]) for key in ("context", "metadata")},
+        **{key: bounded(found[key], found["id"], ALONE) for key in ("context", "metadata")},
     }
 
 
-def _bounded(value: Mapping[str, Any]) -> Mapping[str, Any]:
-    return value if len(str(value)) < ALONE else {"left_out": "too long"}
+def bounded(value: Mapping[str, Any], task: str, most: int) -> Mapping[str, Any]:
+    """Free data of a task, or where all of it is."""
+    return value if len(str(value)) < most else {"left_out": f"too long; all: orchestrion://tasks/{task}"}
 
 
 def brief_task(found: Mapping[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
             f"It is yours until {run['lease_until']}; this call again, or naming {run['id']} in another, renews that.",
         ],
         "checks": task["checks"],
-        "context": task["context"] if len(str(task["context"])) < 600 else {"left_out": "too long; see the task"},
+        "context": shapes.bounded(task["context"], task["id"], 600),
         "dependencies_completed": all(one["met"] for one in hard),
         "dependencies": [_dependency(one) for one in found["dependencies"]],
         "feedback": shortened(found["feedback"], 500, whole),
