@@ -111,7 +111,7 @@
     if (!written) { left = true; location.reload(); return; }
     // What was written can still be copied; then the page shows what one may do now.
     shutOut();
-    dialog.addEventListener("close", () => location.reload());
+    dialog.addEventListener("close", () => { if (out) location.reload(); }, { once: true });
   };
   // Another tab of this browser says whom it was made for. Who logged in again there goes on here.
   const tabs = new BroadcastChannel("caller");
