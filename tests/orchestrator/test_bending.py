@@ -13,7 +13,7 @@ import pytest
 
 from direct import Raw
 from orchestrion import Orchestrator
-from orchestrion.core.errors import DamagedRow
+from orchestrion.core.errors import DamagedRow, NotFound
 from orchestrion.core.model import NewGate, NewTask, Wait
 from orchestrion.core.states import EdgeKind
 from orchestrion.memory import artifacts, decisions
@@ -315,8 +315,9 @@ def test_a_store_without_its_id_or_its_project_says_so(
     assert Orchestrator.health_of(root, db=store_url, environ=environ)["status"] == "healthy"
     one.add("a task")
     hand.run("delete from projects")
-    found = Orchestrator.health_of(root, db=store_url, environ=environ)
-    assert "which is not there" in found["components"]["structure"]["said"]
+    with pytest.raises(NotFound) as missed:
+        Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert missed.value.code == "no_project"
     found = one.health()
     assert (found["status"], found["ready"]) == ("unhealthy", False)
     assert found["components"]["store"]["code"] == "store_corrupt"
