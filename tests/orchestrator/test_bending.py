@@ -13,12 +13,13 @@ import pytest
 
 from direct import Raw
 from orchestrion import Orchestrator
-from orchestrion.core.errors import DamagedRow
+from orchestrion.core.errors import DamagedRow, StoreProblem
 from orchestrion.core.model import NewGate, NewTask, Wait
 from orchestrion.core.states import EdgeKind
 from orchestrion.memory import artifacts, decisions
 from orchestrion.ops import structure
 from orchestrion.scheduler import claim, create, decide, finish, meter
+from orchestrion.store import open_store
 
 
 @pytest.fixture
@@ -266,6 +267,27 @@ def test_a_trigger_that_is_switched_off_and_a_check_that_is_gone_are_missed(
     said = " ".join(problem["said"] for problem in problems)
     assert "1 of 79 CHECKs" in said
     assert ("the trigger runs_move is gone or switched off" in said) is (dialect == "postgres")
+
+
+@pytest.mark.parametrize("lost", ["version = 3", "version > 1", "true"])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_store_whose_migrations_lack_a_row_says_so(
+    one: Orchestrator, raw: Raw, root: Path, store_url: str, environ: dict[str, str], lost: str, create: bool
+) -> None:
+    rows = raw.rows("select * from migrations")
+    raw.run(f"delete from migrations where {lost}")
+    found = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert (found["status"], found["components"]["store"]["code"]) == ("unhealthy", "store_corrupt")
+    assert "the store lacks a row that it always has: migrations of schema" in found["components"]["store"]["said"]
+    assert "put a whole copy of before in its place" in found["components"]["store"]["advice"]
+    with pytest.raises(StoreProblem, match="migrations of schema") as refused:
+        open_store(store_url, create=create)
+    assert refused.value.code == "store_corrupt"
+    assert list(root.rglob("*.schema-*")) == []
+    for row in rows[-len(rows) :]:
+        raw.run("delete from migrations where version = ?", row["version"])
+        raw.run("insert into migrations values (?, ?, ?, ?)", *row.values())
+    assert Orchestrator.health_of(root, db=store_url, environ=environ)["status"] == "healthy"
 
 
 @pytest.mark.parametrize("bytes_of", ["text", "no text"])
