@@ -269,6 +269,52 @@ def test_a_trigger_that_is_switched_off_and_a_check_that_is_gone_are_missed(
     assert ("the trigger runs_move is gone or switched off" in said) is (dialect == "postgres")
 
 
+#: Of a guard that refuses nothing: what is run on SQLite, and on PostgreSQL.
+IDLE = {
+    "the trigger tasks_move": (
+        ("drop trigger tasks_move", "create trigger tasks_move before update of state on tasks begin select 1; end"),
+        (
+            "create or replace function orchestrion_tasks_move() returns trigger language plpgsql as"
+            " 'begin return new; end'",
+        ),
+    ),
+    "the trigger events_append_only": (
+        (
+            "drop trigger events_append_only",
+            "create trigger events_append_only before update of id on events begin"
+            " select raise(abort, 'illegal_move: the journal is append-only'); end",
+        ),
+        (
+            "drop trigger events_append_only on events",
+            "create trigger events_append_only before update of id on events for each row"
+            " execute function orchestrion_events_append_only()",
+        ),
+    ),
+    "the unique index runs_one_active": (
+        (
+            "drop index runs_one_active",
+            "create unique index runs_one_active on runs (task) where state in ('starting', 'lost')",
+        ),
+    )
+    * 2,
+}
+
+
+@pytest.mark.parametrize("guard", IDLE)
+def test_a_guard_that_refuses_something_else_is_found(one: Orchestrator, raw: Raw, dialect: str, guard: str) -> None:
+    assert ill(one) == {}
+    for statement in IDLE[guard][dialect == "postgres"]:
+        raw.run(statement)
+    found = one.maintain("validate_structure", level="basic")["found"]["problems"]
+    assert [(problem["rule"], problem["said"]) for problem in found] == [
+        (
+            "the_database_refuses_too",
+            f"{guard} is another than the migrations make: what must not be is not refused any more",
+        )
+    ]
+    assert ill(one)["structure"].endswith(found[0]["said"])
+
+
 @pytest.mark.parametrize("lost", ["version = 3", "version > 1", "true"])
 @pytest.mark.parametrize("create", [True, False])
 def test_a_store_whose_migrations_lack_a_row_says_so(
@@ -288,6 +334,11 @@ def test_a_store_whose_migrations_lack_a_row_says_so(
         raw.run("delete from migrations where version = ?", row["version"])
         raw.run("insert into migrations values (?, ?, ?, ?)", *row.values())
     assert Orchestrator.health_of(root, db=store_url, environ=environ)["status"] == "healthy"
+
+
+def test_an_open_store_whose_migrations_lack_a_row_is_red(one: Orchestrator, raw: Raw) -> None:
+    raw.run("delete from migrations where version = 3")
+    assert "the row of schema 3 in migrations is gone" in ill(one)["structure"]
 
 
 @pytest.mark.parametrize("bytes_of", ["text", "no text"])
