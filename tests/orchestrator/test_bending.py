@@ -40,6 +40,8 @@ EDGES, COUNTERS = "edges_follow_their_prerequisites", "counters_equal_their_edge
 HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_children"
 JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
 TIMES = "times_fit_what_happened"
+PROJECT, ARCHIVE = "everything_is_of_its_owners_project", "what_is_archived_is_over"
+ANOTHER = "insert into projects (id, name, created_at) values (77, 'another', 0)"
 #: What a cleanup sets right.
 MENDED = {"leases_end_in_time", "limits_count_their_holders"}
 READABLE = "lists_and_objects_can_be_read"
@@ -161,6 +163,54 @@ BENDS = {
     "a task that was never made": Bend(
         "the_journal_has_no_gap", ("delete from events where kind = 'task.created' and task = {over}",)
     ),
+    "a journal that is gone": Bend("the_journal_has_no_gap", ("delete from events",)),
+    "a settled task without a line": Bend("the_journal_has_no_gap", ("delete from events where task = {over}",)),
+    "a task in progress without a line": Bend(
+        "the_journal_has_no_gap", ("delete from events where task = (select task from runs where id = {run})",)
+    ),
+    "a run without a line": Bend(
+        "the_journal_has_no_gap",
+        ("delete from events where run = {ended} and kind in ('run.running', 'run.succeeded')",),
+    ),
+    "a run that never began": Bend(
+        "the_journal_has_no_gap", ("delete from events where run = {run} and kind = 'run.running'",)
+    ),
+    "a task of another project": Bend(PROJECT, (ANOTHER, "update tasks set project = 77 where id = {over}")),
+    "a task in progress of another project": Bend(
+        PROJECT, (ANOTHER, "update tasks set project = 77 where run = {run}")
+    ),
+    "a run of another project": Bend(PROJECT, (ANOTHER, "update runs set project = 77 where id = {ended}")),
+    "a gate of another project": Bend(PROJECT, (ANOTHER, "update gates set project = 77 where id = {gate}")),
+    "a result of another project": Bend(PROJECT, (ANOTHER, "update artifacts set project = 77")),
+    "what a run used of another project": Bend(PROJECT, (ANOTHER, "update metrics set project = 77")),
+    "a plan of another project": Bend(PROJECT, (ANOTHER, "update plans set project = 77")),
+    "a run that holds nothing": Bend(
+        "active_runs_hold_their_limits", ("delete from holds", "update slots set used = 0")
+    ),
+    "a supervised run beyond a limit": Bend(
+        "active_runs_hold_their_limits",
+        (
+            "update runs set supervised = 1 where id = {run}",
+            "insert into slots (project, name, capacity) select id, 'agent:me', 5 from projects",
+        ),
+    ),
+    "superseded and holding again": Bend(
+        "decisions_give_way_to_others", ("update decisions set status = 'accepted', was = null where number = 1",)
+    ),
+    "superseded by a rejected one": Bend(
+        "decisions_give_way_to_others", ("update decisions set status = 'rejected' where number = 2",)
+    ),
+    "superseded from nowhere": Bend(
+        "decisions_give_way_to_others", ("update decisions set was = 'nonsense' where number = 1",)
+    ),
+    "a decision less": Bend(
+        "decisions_are_numbered_without_gaps", ("update decisions set number = 5 where number = 2",)
+    ),
+    "the work of a run that did not succeed": Bend(
+        "results_are_of_a_run", ("update tasks set work_run = {run} where run = {run}",)
+    ),
+    "archived in progress": Bend(ARCHIVE, ("update tasks set archived_at = updated_at where run = {run}",)),
+    "archived while it waits": Bend(ARCHIVE, ("update tasks set archived_at = updated_at where id = {asks}",)),
     "a limit less": Bend("limits_that_are_held_are_there", ("delete from slots",)),
     "another result": Bend("results_are_as_they_were_stored", ("update artifacts set content = 'better'",)),
 }
