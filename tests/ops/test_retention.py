@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,31 @@ def test_the_journal_forgets_archived_tasks_and_no_others(
     assert [row["kind"] for row in left] == ["task.archived"]
     assert raw.rows("select count(*) as total from events where task = ?", kept)[0]["total"] == before
     assert retention.forget(timed_store, config, DOERS, dry_run=False)["events"] == 0
+
+
+@pytest.mark.parametrize("taken_up", ["reopened", "retried", "whole"])
+def test_a_task_that_comes_back_from_the_archive_is_in_the_lists_and_what_was_forgotten_is_not_missed(
+    timed_store: Store, raw: Any, config: settings.Config, taken_up: str
+) -> None:
+    task = whole = add(timed_store)
+    if taken_up == "whole":
+        task = add(timed_store, parent=whole)
+    run = timed_store.write(lambda tx: claim.claim_task(tx, task, claim.Claimant(lease_ms=1000)).run)
+    if taken_up == "retried":
+        timed_store.write(lambda tx: finish.fail(tx, run, code="agent_failed", error="so"))
+    else:
+        timed_store.write(lambda tx: finish.complete(tx, run, summary="done"))
+    timed_store.write(lambda tx: decide.archive(tx, whole))
+    later(timed_store, 120)
+    retention.forget(timed_store, config, DOERS, dry_run=False)
+    take_up = decide.retry if taken_up == "retried" else partial(decide.reopen, reason="not right")
+    timed_store.write(lambda tx: take_up(tx, task))
+    listed = timed_store.read(lambda tx: tx.all("list_tasks", after=0, limit=9, unarchived=1))
+    assert whole in [row["id"] for row in listed]
+    kinds = [row["kind"] for row in raw.rows("select kind from events where task = ? order by id", whole)]
+    assert "task.created" not in kinds
+    assert "task.unarchived" in kinds
+    assert structure.examine(timed_store, "full_audit", None).problems == []
 
 
 def test_the_newest_line_of_the_journal_always_stays(timed_store: Store, raw: Any, config: settings.Config) -> None:

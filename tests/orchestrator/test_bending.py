@@ -13,12 +13,13 @@ import pytest
 
 from direct import Raw
 from orchestrion import Orchestrator
-from orchestrion.core.errors import DamagedRow, NotFound
+from orchestrion.core.errors import DamagedRow, NotFound, StoreProblem
 from orchestrion.core.model import NewGate, NewTask, Wait
 from orchestrion.core.states import EdgeKind
 from orchestrion.memory import artifacts, decisions
 from orchestrion.ops import structure
 from orchestrion.scheduler import claim, create, decide, finish, meter
+from orchestrion.store import open_store
 
 
 @pytest.fixture
@@ -39,6 +40,8 @@ EDGES, COUNTERS = "edges_follow_their_prerequisites", "counters_equal_their_edge
 HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_children"
 JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
 TIMES = "times_fit_what_happened"
+PROJECT, ARCHIVE = "everything_is_of_its_owners_project", "what_is_archived_is_over"
+ANOTHER = "insert into projects (id, name, created_at) values (77, 'another', 0)"
 #: What a cleanup sets right.
 MENDED = {"leases_end_in_time", "limits_count_their_holders"}
 READABLE = "lists_and_objects_can_be_read"
@@ -160,6 +163,54 @@ BENDS = {
     "a task that was never made": Bend(
         "the_journal_has_no_gap", ("delete from events where kind = 'task.created' and task = {over}",)
     ),
+    "a journal that is gone": Bend("the_journal_has_no_gap", ("delete from events",)),
+    "a settled task without a line": Bend("the_journal_has_no_gap", ("delete from events where task = {over}",)),
+    "a task in progress without a line": Bend(
+        "the_journal_has_no_gap", ("delete from events where task = (select task from runs where id = {run})",)
+    ),
+    "a run without a line": Bend(
+        "the_journal_has_no_gap",
+        ("delete from events where run = {ended} and kind in ('run.running', 'run.succeeded')",),
+    ),
+    "a run that never began": Bend(
+        "the_journal_has_no_gap", ("delete from events where run = {run} and kind = 'run.running'",)
+    ),
+    "a task of another project": Bend(PROJECT, (ANOTHER, "update tasks set project = 77 where id = {over}")),
+    "a task in progress of another project": Bend(
+        PROJECT, (ANOTHER, "update tasks set project = 77 where run = {run}")
+    ),
+    "a run of another project": Bend(PROJECT, (ANOTHER, "update runs set project = 77 where id = {ended}")),
+    "a gate of another project": Bend(PROJECT, (ANOTHER, "update gates set project = 77 where id = {gate}")),
+    "a result of another project": Bend(PROJECT, (ANOTHER, "update artifacts set project = 77")),
+    "what a run used of another project": Bend(PROJECT, (ANOTHER, "update metrics set project = 77")),
+    "a plan of another project": Bend(PROJECT, (ANOTHER, "update plans set project = 77")),
+    "a run that holds nothing": Bend(
+        "active_runs_hold_their_limits", ("delete from holds", "update slots set used = 0")
+    ),
+    "a supervised run beyond a limit": Bend(
+        "active_runs_hold_their_limits",
+        (
+            "update runs set supervised = 1 where id = {run}",
+            "insert into slots (project, name, capacity) select id, 'agent:me', 5 from projects",
+        ),
+    ),
+    "superseded and holding again": Bend(
+        "decisions_give_way_to_others", ("update decisions set status = 'accepted', was = null where number = 1",)
+    ),
+    "superseded by a rejected one": Bend(
+        "decisions_give_way_to_others", ("update decisions set status = 'rejected' where number = 2",)
+    ),
+    "superseded from nowhere": Bend(
+        "decisions_give_way_to_others", ("update decisions set was = 'nonsense' where number = 1",)
+    ),
+    "a decision less": Bend(
+        "decisions_are_numbered_without_gaps", ("update decisions set number = 5 where number = 2",)
+    ),
+    "the work of a run that did not succeed": Bend(
+        "results_are_of_a_run", ("update tasks set work_run = {run} where run = {run}",)
+    ),
+    "archived in progress": Bend(ARCHIVE, ("update tasks set archived_at = updated_at where run = {run}",)),
+    "archived while it waits": Bend(ARCHIVE, ("update tasks set archived_at = updated_at where id = {asks}",)),
     "a limit less": Bend("limits_that_are_held_are_there", ("delete from slots",)),
     "another result": Bend("results_are_as_they_were_stored", ("update artifacts set content = 'better'",)),
 }
@@ -266,6 +317,78 @@ def test_a_trigger_that_is_switched_off_and_a_check_that_is_gone_are_missed(
     said = " ".join(problem["said"] for problem in problems)
     assert "1 of 79 CHECKs" in said
     assert ("the trigger runs_move is gone or switched off" in said) is (dialect == "postgres")
+
+
+#: Of a guard that refuses nothing: what is run on SQLite, and on PostgreSQL.
+IDLE = {
+    "the trigger tasks_move": (
+        ("drop trigger tasks_move", "create trigger tasks_move before update of state on tasks begin select 1; end"),
+        (
+            "create or replace function orchestrion_tasks_move() returns trigger language plpgsql as"
+            " 'begin return new; end'",
+        ),
+    ),
+    "the trigger events_append_only": (
+        (
+            "drop trigger events_append_only",
+            "create trigger events_append_only before update of id on events begin"
+            " select raise(abort, 'illegal_move: the journal is append-only'); end",
+        ),
+        (
+            "drop trigger events_append_only on events",
+            "create trigger events_append_only before update of id on events for each row"
+            " execute function orchestrion_events_append_only()",
+        ),
+    ),
+    "the unique index runs_one_active": (
+        (
+            "drop index runs_one_active",
+            "create unique index runs_one_active on runs (task) where state in ('starting', 'lost')",
+        ),
+    )
+    * 2,
+}
+
+
+@pytest.mark.parametrize("guard", IDLE)
+def test_a_guard_that_refuses_something_else_is_found(one: Orchestrator, raw: Raw, dialect: str, guard: str) -> None:
+    assert ill(one) == {}
+    for statement in IDLE[guard][dialect == "postgres"]:
+        raw.run(statement)
+    found = one.maintain("validate_structure", level="basic")["found"]["problems"]
+    assert [(problem["rule"], problem["said"]) for problem in found] == [
+        (
+            "the_database_refuses_too",
+            f"{guard} is another than the migrations make: what must not be is not refused any more",
+        )
+    ]
+    assert ill(one)["structure"].endswith(found[0]["said"])
+
+
+@pytest.mark.parametrize("lost", ["version = 3", "version > 1", "true"])
+@pytest.mark.parametrize("create", [True, False])
+def test_a_store_whose_migrations_lack_a_row_says_so(
+    one: Orchestrator, raw: Raw, root: Path, store_url: str, environ: dict[str, str], lost: str, create: bool
+) -> None:
+    rows = raw.rows("select * from migrations")
+    raw.run(f"delete from migrations where {lost}")
+    found = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert (found["status"], found["components"]["store"]["code"]) == ("unhealthy", "store_corrupt")
+    assert "the store lacks a row that it always has: migrations of schema" in found["components"]["store"]["said"]
+    assert "put a whole copy of before in its place" in found["components"]["store"]["advice"]
+    with pytest.raises(StoreProblem, match="migrations of schema") as refused:
+        open_store(store_url, create=create)
+    assert refused.value.code == "store_corrupt"
+    assert list(root.rglob("*.schema-*")) == []
+    for row in rows[-len(rows) :]:
+        raw.run("delete from migrations where version = ?", row["version"])
+        raw.run("insert into migrations values (?, ?, ?, ?)", *row.values())
+    assert Orchestrator.health_of(root, db=store_url, environ=environ)["status"] == "healthy"
+
+
+def test_an_open_store_whose_migrations_lack_a_row_is_red(one: Orchestrator, raw: Raw) -> None:
+    raw.run("delete from migrations where version = 3")
+    assert "the row of schema 3 in migrations is gone" in ill(one)["structure"]
 
 
 @pytest.mark.parametrize("bytes_of", ["text", "no text"])

@@ -10,6 +10,7 @@ from board import Board
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound
 from orchestrion.core.model import NewGate
 from orchestrion.core.states import EdgeKind, TaskState
+from orchestrion.ops import structure
 from orchestrion.scheduler import decide, finish
 
 
@@ -254,6 +255,18 @@ def test_only_what_is_over_is_archived(board: Board, state: str) -> None:
         with pytest.raises(Conflict) as refused:
             board.store.write(lambda tx: decide.archive(tx, task))
         assert refused.value.code == "not_settled"
+
+
+def test_needs_that_a_task_gets_while_it_runs_bind_its_next_run(board: Board) -> None:
+    task = board.add()
+    board.add(needs=("gpu",))
+    run = board.take(task)
+    board.update(task, needs=["gpu"])
+    assert structure.examine(board.store, "full_audit", None).problems == []
+    assert board.slots()["resource:gpu"] == (0, 1)
+    board.store.write(lambda tx: finish.release(tx, run))
+    board.take(task)
+    assert board.slots()["resource:gpu"] == (1, 1)
 
 
 def test_a_task_that_nothing_refers_to_is_deleted_with_its_edges_tags_and_gates(board: Board) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from orchestrion.core.errors import StoreProblem
 from orchestrion.core.model import NewTask
 from orchestrion.ops import health
 from orchestrion.scheduler.create import create
-from orchestrion.store import Store, Transaction, open_store
+from orchestrion.store import Store, Transaction, migrate, open_store
 from premises import nobody
 
 
@@ -173,23 +172,28 @@ def test_a_store_that_may_be_written_by_now_is_written(folder: Path) -> None:
         assert reader.write(add("done")) == 1
 
 
-def test_an_older_store_cannot_be_brought_up_to_date_there(folder: Path) -> None:
+@pytest.fixture
+def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes this program a newer one, whose schema no store has yet."""
+
+    known = {dialect: migrate.scripts(dialect) for dialect in ("sqlite", "postgres")}
+    later = migrate.Migration(99, "later", 1, "create table later (id integer);")
+
+    def become() -> None:
+        monkeypatch.setattr(migrate, "scripts", lambda dialect: [*known[dialect], later])
+
+    return become
+
+
+def test_an_older_store_cannot_be_brought_up_to_date_there(folder: Path, newer: Callable[[], None]) -> None:
     path = folder / "a.db"
     open_store(str(path)).close()
-    with _sqlite(path) as connection:
-        connection.execute("delete from migrations where version = (select max(version) from migrations)")
-        connection.commit()
+    newer()
     show_to_others(folder)
     with nobody():
         with pytest.raises(StoreProblem, match=r"has schema .* this program needs .* may only be read here") as error:
             open_store(str(path))
         assert error.value.code == "store_read_only"
-
-
-@contextmanager
-def _sqlite(path: Path) -> Iterator[Any]:
-    with closing(sqlite3.connect(path)) as connection:
-        yield connection
 
 
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
@@ -218,10 +222,12 @@ def test_a_role_that_may_only_read_reads(as_reader: tuple[str, str]) -> None:
 
 
 @pytest.mark.parametrize("who", ["a role", "a session"])
-def test_an_older_database_cannot_be_brought_up_to_date_by_one_who_reads(as_reader: tuple[str, str], who: str) -> None:
+def test_an_older_database_cannot_be_brought_up_to_date_by_one_who_reads(
+    as_reader: tuple[str, str], newer: Callable[[], None], who: str
+) -> None:
     owner, reader = as_reader
+    newer()
     with psycopg.connect(owner, autocommit=True) as server:
-        server.execute("delete from migrations where version = (select max(version) from migrations)")
         if who == "a session":
             server.execute(f"alter database {server.info.dbname} set default_transaction_read_only = on".encode())
     with pytest.raises(StoreProblem, match=r"has schema .* may only be read here") as error:

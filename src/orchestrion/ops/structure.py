@@ -104,6 +104,7 @@ _OF_TASKS: dict[str, dict[str, str]] = {
         "wrong_inheritance": "and {ancestor} disagree on what it waits for because {ancestor} does ({kind})"
     },
     "ready_tasks_stand_where_their_priority_says": {"wrong_ranks": "has another place in the queue"},
+    "everything_is_of_its_owners_project": {"wrong_projects": "{said}"},
     "tasks_are_in_their_lane": {"wrong_lanes": "is in a lane or a plan that is not its own"},
     "attempts_are_runs": {
         "wrong_attempts": "counts {attempts} attempts and has {runs} runs",
@@ -116,7 +117,11 @@ _OF_TASKS: dict[str, dict[str, str]] = {
         "wrong_leases": "has R{run}, whose lease lasts longer than any does, as if a clock had run ahead"
     },
     "references_are_there": {"wrong_references": "{said}"},
-    "results_are_of_a_run": {"wrong_work": "is {state} and has no run's work, though R{run} succeeded"},
+    "results_are_of_a_run": {
+        "wrong_work": "is {state} and has no run's work, though R{run} succeeded",
+        "wrong_work_run": "has the work of R{run}, which is {state}",
+    },
+    "what_is_archived_is_over": {"wrong_archive": "is archived, and is {state}"},
     "failures_have_a_code": {"wrong_failures": "is failed, and nothing says why"},
     "tasks_are_for_the_clone_of_their_plan": {
         "wrong_clones": "is for the clone {clone!r}, and its plan is in the clone {plan_clone!r}"
@@ -128,7 +133,7 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     },
     "the_journal_has_no_gap": {
         "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone",
-        "wrong_beginning": "was {from_state} before line {line}, its first in the journal: lines before are gone",
+        "wrong_beginning": "{said}",
     },
 }
 
@@ -214,7 +219,7 @@ def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[tuple[str, str]]:
 
 def _the_database_refuses_too(tx: Transaction) -> Iterator[tuple[str, str]]:
     for guard in guards.missing(tx):
-        yield "", f"{guard} is gone or switched off: what must not be is not refused any more"
+        yield "", guard
 
 
 def _every_project_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
@@ -234,6 +239,11 @@ def _limits_that_are_held_are_there(tx: Transaction) -> Iterator[tuple[str, str]
         yield name("R", row["run"]), f"holds {row['slot']}, a limit that is not there"
 
 
+def _active_runs_hold_their_limits(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for row in tx.all("unheld_slots", of_agent="agent:", of_role="role:", of_resource="resource:", limit=NAMED):
+        yield name("R", row["run"]), f"is active and does not hold {row['slot']}, which it needs"
+
+
 def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_merges", limit=NAMED):
         yield row["name"], f"the plan {row['name']} says that R{row['merge_run']} merges into it, which is not its own"
@@ -246,7 +256,20 @@ def _landings_are_whole(tx: Transaction) -> Iterator[tuple[str, str]]:
 
 def _decisions_give_way_to_others(tx: Transaction) -> Iterator[tuple[str, str]]:
     for row in tx.all("wrong_decisions", limit=NAMED):
-        yield name("D", row["number"]), f"{name('D', row['number'])} is superseded, and by no other"
+        decision = name("D", row["number"])
+        if row["other"] is None and row["status"] == "superseded":
+            yield decision, f"{decision} is superseded, and by no other that holds"
+        elif row["other"] is not None and row["status"] != "superseded":
+            yield decision, f"{decision} is {row['status']}, though {name('D', row['other'])} holds in its place"
+        else:
+            yield decision, f"{decision} had a status before it was superseded that no decision has"
+
+
+def _decisions_are_numbered_without_gaps(tx: Transaction) -> Iterator[tuple[str, str]]:
+    numbers = tx.the("decision_numbers")
+    if numbers["total"] != numbers["last"]:
+        last = name("D", numbers["last"])
+        yield last, f"{last} is the last decision, and there are {numbers['total']}"
 
 
 def _every_reference_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
@@ -314,7 +337,9 @@ _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
     "limits_that_are_held_are_there": _limits_that_are_held_are_there,
     "merge_queues_are_of_their_plan": _merge_queues_are_of_their_plan,
     "landings_are_whole": _landings_are_whole,
+    "active_runs_hold_their_limits": _active_runs_hold_their_limits,
     "decisions_give_way_to_others": _decisions_give_way_to_others,
+    "decisions_are_numbered_without_gaps": _decisions_are_numbered_without_gaps,
     "every_reference_is_there": _every_reference_is_there,
 }
 #: Rules that a glance bounds by lines of the journal.
@@ -323,6 +348,7 @@ _RULES: dict[str, tuple[str, ...]] = {
     "basic": (
         "the_database_refuses_too",
         "every_project_is_there",
+        "everything_is_of_its_owners_project",
         "edges_follow_their_prerequisites",
         "gates_are_followed",
         "counters_equal_their_edges",
@@ -338,6 +364,7 @@ _RULES: dict[str, tuple[str, ...]] = {
         "tasks_are_for_the_clone_of_their_plan",
         "attempts_are_runs",
         "results_are_of_a_run",
+        "what_is_archived_is_over",
         "failures_have_a_code",
         "times_fit_what_happened",
         "leases_end_in_time",
@@ -345,9 +372,11 @@ _RULES: dict[str, tuple[str, ...]] = {
         "nothing_waits_in_a_circle",
         "limits_count_their_holders",
         "limits_that_are_held_are_there",
+        "active_runs_hold_their_limits",
         "merge_queues_are_of_their_plan",
         "landings_are_whole",
         "decisions_give_way_to_others",
+        "decisions_are_numbered_without_gaps",
         "the_journal_ends_where_tasks_are",
         "the_journal_has_no_gap",
     ),

@@ -22,7 +22,7 @@ from orchestrion.core.states import (
 )
 from orchestrion.core.values import is_blank, stored_json
 from orchestrion.scheduler import create, finish
-from orchestrion.scheduler.settle import settle
+from orchestrion.scheduler.settle import settle, unarchive
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -269,4 +269,6 @@ def _move(
         raise Conflict(f"{name('T', row['id'])} was changed by somebody else", hint="look again", code="changed")
     tx.event(f"task.{to}", task=row["id"], found=row["state"], to=to, data={"code": code, "reason": reason})
     waiting = [row["id"]] if to is TaskState.PENDING else []
+    if row["state"] in SETTLED_TASK:
+        unarchive(tx, waiting)
     return settle(tx, changed=[row["id"]], waiting=waiting)

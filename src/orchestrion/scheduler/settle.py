@@ -11,7 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from orchestrion.core.model import name
-from orchestrion.core.states import GATE_KINDS, GATE_STANDINGS, TaskState, is_legal_task_move, waiting_state
+from orchestrion.core.states import (
+    GATE_KINDS,
+    GATE_STANDINGS,
+    SETTLED_TASK,
+    TaskState,
+    is_legal_task_move,
+    waiting_state,
+)
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -74,9 +81,17 @@ def _leave_for_pending(tx: Transaction, moves: dict[TaskState, list[Row]]) -> li
     if not back:
         return []
     tx.put("tasks_become_pending", ids=[task["id"] for task in back])
+    unarchive(tx, [task["id"] for task in back if task["state"] in SETTLED_TASK])
     for task in back:
         tx.event("task.pending", task=task["id"], found=task["state"], to=TaskState.PENDING)
     return [task["id"] for task in back if task["state"] != TaskState.READY]
+
+
+def unarchive(tx: Transaction, ids: Collection[int]) -> None:
+    """Settled tasks that are taken up again are in the lists again."""
+    if ids:
+        for row in tx.all("unarchive", ids=sorted(ids)):
+            tx.event("task.unarchived", task=row["id"])
 
 
 def _become_blocked(tx: Transaction, tasks: list[Row], still_blocked: list[Row]) -> list[int]:

@@ -50,9 +50,11 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
 def room(tx: Transaction, wanted: Iterable[str]) -> tuple[list[str], str | None]:
     """Those of the limits ``wanted`` that exist, and one that has no room (None: all have).
 
-    They stay as they are until the transaction ends, so that ``hold`` cannot fail.
+    They stay as they are, and no other is made, until the transaction ends: ``hold`` cannot fail, nor miss one.
     """
     names = sorted(set(wanted))
+    if names:
+        tx.put("share_runs")
     found = tx.all("slots_named", names=names) if names else []
     missing = next((str(row["name"]) for row in found if not row["room"]), None)
     return [str(row["name"]) for row in found], missing

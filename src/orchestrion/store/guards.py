@@ -10,15 +10,34 @@ from typing import NamedTuple
 from orchestrion.store import migrate
 from orchestrion.store.store import Transaction
 
-_MADE = re.compile(r"^(create|drop) (trigger|unique index|index) (\w+)", re.MULTILINE)
+#: A trigger or a unique index with its text, a function of PostgreSQL's with its body, or the end of one of them.
+_MADE = re.compile(
+    r"^create (?:or replace )?(trigger) (\w+) .*?(?:^end|execute function \w+\(\));"
+    r"|^create (unique index) (\w+) [^;]*;"
+    r"|^create (?:or replace )?(function) (\w+)\(\) returns trigger .*?\$\$(.*?)\$\$;"
+    r"|^drop (?:trigger|index) (\w+)",
+    re.MULTILINE | re.DOTALL,
+)
 _CHECK = re.compile(r"\bcheck \(")
+_FUNCTION = re.compile(r"execute function (\w+)\(\)")
+#: What PostgreSQL adds to the text of an index, and what it spells otherwise: its kind, the type of a text, ``in``.
+_ADDED = re.compile(r"\busing btree\b|::text\b|\bany\b|\barray\b|\bin\b|[()\[\]=]", re.IGNORECASE)
+_OPEN = "what must not be is not refused any more"
+
+
+class Guard(NamedTuple):
+    """Something that stands in the way of a row that must not be."""
+
+    #: ``trigger`` or ``unique index``.
+    kind: str
+    #: What it does, so that two texts which mean the same are equal.
+    text: str
 
 
 class Guards(NamedTuple):
-    """What stands in the way of a row that must not be."""
+    """All that stands in the way."""
 
-    #: Name -> ``trigger`` or ``unique index``.
-    named: dict[str, str]
+    named: dict[str, Guard]
     #: How many CHECKs the tables have.
     checks: int
 
@@ -26,24 +45,49 @@ class Guards(NamedTuple):
 @cache
 def made(dialect: str) -> Guards:
     """What the migrations of ``dialect`` make."""
-    named: dict[str, str] = {}
+    named: dict[str, Guard] = {}
+    bodies: dict[str, str] = {}
     script = "\n".join(migration.script for migration in migrate.scripts(dialect))
-    for act, kind, name in _MADE.findall(script):
-        if act == "create" and kind != "index":
-            named[name] = kind
+    for found in _MADE.finditer(script):
+        trigger, trigger_name, index, index_name, function, function_name, body, dropped = found.groups()
+        if function:
+            bodies[function_name] = body
+        elif dropped:
+            named.pop(dropped, None)
+        elif trigger:
+            named[trigger_name] = Guard(trigger, found[0])
         else:
-            named.pop(name, None)
+            named[index_name] = Guard(index, found[0])
+    for name, guard in named.items():
+        called = _FUNCTION.search(guard.text)
+        named[name] = Guard(guard.kind, _plain(guard.kind, guard.text, bodies[called[1]] if called else ""))
     return Guards(named, len(_CHECK.findall(script)))
 
 
+def _plain(kind: str, text: str, body: str) -> str:
+    """The text as every release of a database keeps it, with that of the function that a trigger calls."""
+    text = _ADDED.sub("", text) if kind == "unique index" else text
+    return " ".join(text.lower().split()).rstrip(";") + body
+
+
 def missing(tx: Transaction) -> Iterator[str]:
-    """Guards that are gone or switched off, each in words. What a newer program's schema has is not known here."""
-    if tx.the("schema")["version"] != migrate.scripts(tx.dialect)[-1].version:
+    """Guards that are gone, switched off or others than the migrations make, each in words.
+
+    What a newer program's schema has is not known here.
+    """
+    newest = migrate.scripts(tx.dialect)[-1].version
+    version = tx.the("schema")["version"]
+    if version != newest:
+        if version < newest:
+            yield f"the row of schema {newest} in migrations is gone: who opens the store next is refused"
         return
     wanted = made(tx.dialect)
-    found = {row["name"] for row in tx.all("guards")}
-    for name, kind in wanted.named.items():
-        if name not in found:
-            yield f"the {kind} {name}"
+    found = {row["name"]: row for row in tx.all("guards")}
+    for name, guard in wanted.named.items():
+        row = found.get(name)
+        if row is None:
+            yield f"the {guard.kind} {name} is gone or switched off: {_OPEN}"
+        elif _plain(guard.kind, row["text"], row["body"]) != guard.text:
+            yield f"the {guard.kind} {name} is another than the migrations make: {_OPEN}"
     if (lost := wanted.checks - tx.the("checks_of_tables")["total"]) > 0:
-        yield f"{lost} of {wanted.checks} CHECKs"
+        yield f"{lost} of {wanted.checks} CHECKs are gone: {_OPEN}"

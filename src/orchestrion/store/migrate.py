@@ -12,9 +12,10 @@ older version may be at work meanwhile, where the newest script says that it ser
 from __future__ import annotations
 
 import os
+import re
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,6 +36,10 @@ LOCK_KEY = 0x6F726368
 _BOOK = """create table if not exists migrations (
     version integer primary key, name text not null, serves_from integer not null, applied_at bigint not null)"""
 _NEWEST = "select version, serves_from from migrations order by version desc limit 1"
+_HAS_BOOK = "select name from sqlite_master where type = 'table' and name = 'migrations'"
+#: What a script makes that is found by name.
+_MADE = re.compile(r"^create (?:unique |virtual )?(?:table|index) (\w+)", re.MULTILINE)
+_RENAMED = re.compile(r"^alter table (\w+) rename to", re.MULTILINE)
 _WRITE = "insert into migrations (version, name, serves_from, applied_at) values"
 #: Workers that said a moment ago that they are there, and runs that hold their lease.
 _AT_WORK = """select 'worker ' || host || '/' || pid from workers where seen_at > {now} - 120000
@@ -96,10 +101,11 @@ def sqlite(
     """
     known = known if known is not None else scripts("sqlite")
     newest = _sqlite_version(connection)
-    if newest is None and not create:
-        return False, None
     if _is_current(newest, known):
         return True, None
+    newest = _certain(lambda: _sqlite_names(connection), lambda: _sqlite_version(connection), known)
+    if newest is None and not create:
+        return False, None
     if newest and not writes:
         raise _outdated(str(file), newest[0], known)
     connection.execute("begin immediate")
@@ -129,10 +135,11 @@ def postgres(
     """Migrates a PostgreSQL database under an advisory lock, once, in one transaction. Returns as ``sqlite`` does."""
     known = known if known is not None else scripts("postgres")
     newest = _postgres_version(connection)
-    if newest is None and not create:
-        return False, None
     if _is_current(newest, known):
         return True, None
+    newest = _certain(lambda: _postgres_names(connection), lambda: _postgres_version(connection), known)
+    if newest is None and not create:
+        return False, None
     if newest and _is_read_only(connection):
         raise _outdated(f"{connection.info.host}/{connection.info.dbname}", newest[0], known)
     with connection.transaction():
@@ -282,6 +289,40 @@ def _is_current(newest: tuple[int, int] | None, known: list[Migration]) -> bool:
     return version >= ours
 
 
+def _certain(
+    look: Callable[[], set[str]], ask: Callable[[], tuple[int, int] | None], known: list[Migration]
+) -> tuple[int, int] | None:
+    """The newest script that the database says it has. Raises StoreProblem if what the next one makes is there, too.
+
+    What there is is read before what is said of it: somebody who migrates it between the two makes no difference.
+    """
+    there = look()
+    newest = ask()
+    missing = _missing(newest, known)
+    if missing and _is_applied(missing[0], known, there):
+        raise StoreProblem(
+            f"the store lacks a row that it always has: migrations of schema {missing[0].version}, "
+            "whose tables and indexes are there",
+            hint="something else than this program took it away: stop the programs, copy the store, "
+            "and put a whole copy of before in its place",
+            code="store_corrupt",
+        )
+    return newest
+
+
+def _is_applied(script: Migration, known: list[Migration], there: set[str]) -> bool:
+    """Whether a script was applied, by the names that no earlier one makes."""
+    earlier = {name for one in known if one.version < script.version for name in _makes(one)}
+    made = _makes(script) - earlier
+    return bool(made) and made <= there
+
+
+def _makes(migration: Migration) -> set[str]:
+    """Tables and indexes that are there after a script."""
+    made = set(_MADE.findall(migration.script))
+    return made - set(_RENAMED.findall(migration.script))
+
+
 def _missing(newest: tuple[int, int] | None, known: list[Migration]) -> list[Migration]:
     have = newest[0] if newest else 0
     return [migration for migration in known if migration.version > have]
@@ -302,8 +343,13 @@ def refuse_foreign(connection: sqlite3.Connection) -> bool:
 
 
 def _sqlite_version(connection: sqlite3.Connection) -> tuple[int, int] | None:
-    row = connection.execute(_NEWEST).fetchone() if refuse_foreign(connection) else None
+    has_book = refuse_foreign(connection) and connection.execute(_HAS_BOOK).fetchone()
+    row = connection.execute(_NEWEST).fetchone() if has_book else None
     return tuple(row) if row else None
+
+
+def _sqlite_names(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("select name from sqlite_master where type in ('table', 'index')")}
 
 
 def _postgres_version(connection: psycopg.Connection[Any]) -> tuple[int, int] | None:
@@ -312,6 +358,14 @@ def _postgres_version(connection: psycopg.Connection[Any]) -> tuple[int, int] | 
     with connection.cursor(row_factory=tuple_row) as cursor:
         known = cursor.execute("select to_regclass('migrations') is not null").fetchone()
         return cursor.execute(_NEWEST).fetchone() if known and known[0] else None
+
+
+def _postgres_names(connection: psycopg.Connection[Any]) -> set[str]:
+    from psycopg.rows import tuple_row
+
+    with connection.cursor(row_factory=tuple_row) as cursor:
+        rows = cursor.execute("select relname from pg_class where relnamespace = current_schema()::regnamespace")
+        return {name for (name,) in rows}
 
 
 def _is_read_only(connection: psycopg.Connection[Any]) -> bool:

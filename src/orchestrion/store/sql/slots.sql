@@ -15,6 +15,10 @@ where project = :project and name in {names[text]} order by name {for_update}
 -- No run begins or ends while a limit is made that counts those that are active. SQLite's write lock sees to it already.
 select 1 as locked
 
+-- name: share_runs
+-- No limit is made while a run begins that knows which there are. SQLite's write lock sees to it already.
+select 1 as locked
+
 -- name: add_slot
 -- A limit, unless it exists.
 insert into slots (project, name, capacity) values (:project, :name, :capacity) on conflict (project, name) do nothing

@@ -87,6 +87,37 @@ where t.project = :project and (l.project <> t.project or p.project <> t.project
   and t.id in {ids[]}  --? ids
 limit :limit
 
+-- name: wrong_projects
+-- Tasks, and what the scheduler keeps of them and of their runs, of another project than that to which they belong, and
+-- what they are in words.
+select * from (
+    select t.id as task, 'is of another project than its plan' as said from tasks t join plans p on p.id = t.plan
+    where t.project <> p.project
+    union all
+    select r.task, 'is of another project than its R' || r.id from runs r join tasks t on t.id = r.task
+    where r.project <> t.project
+    union all
+    select g.task, 'is of another project than its G' || g.id from gates g join tasks t on t.id = g.task
+    where g.project <> t.project
+    union all
+    select a.task, 'is of another project than its A' || a.id from artifacts a join tasks t on t.id = a.task
+    where a.project <> t.project
+    union all
+    select o.task, 'is of another project than its permission ' || o.id from permissions o join tasks t on t.id = o.task
+    where o.project <> t.project
+    union all
+    select r.task, 'has R' || r.id || ', which is of another project than what it used'
+    from metrics m join runs r on r.id = m.run where m.project <> r.project
+    union all
+    select r.task, 'has R' || r.id || ', which is of another project than a message to it'
+    from messages m join runs r on r.id = m.run where m.project <> r.project
+    union all
+    select r.task, 'has R' || r.id || ', which is of another project than ' || h.slot || ', which it holds'
+    from holds h join runs r on r.id = h.run where h.project <> r.project) as wrong
+where true
+  and wrong.task in {ids[]}  --? ids
+limit :limit
+
 -- name: wrong_holders
 -- Tasks that are in progress without an active run of theirs, and active runs whose task does not know them.
 select * from (
@@ -208,6 +239,23 @@ where t.project = :project and t.work_run is null and r.state = 'succeeded' and 
 group by t.id, t.state
 limit :limit
 
+-- name: wrong_work_run
+-- Tasks whose result is said to be the work of a run that did not succeed.
+select t.id as task, r.id as run, r.state from tasks t join runs r on r.id = t.work_run
+where t.project = :project and r.state <> 'succeeded'
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: wrong_archive
+-- Open tasks that were never archived, and are said to be. One that older programs took up again stays archived; of
+-- that its line in the journal tells, or none about it from before is left.
+select t.id as task, t.state from tasks t
+where t.project = :project and t.archived_at is not null and t.state not in ('completed', 'failed', 'cancelled')
+  and exists (select 1 from events c where c.task = t.id and c.kind = 'task.created')
+  and not exists (select 1 from events a where a.task = t.id and a.kind = 'task.archived')
+  and t.id in {ids[]}  --? ids
+limit :limit
+
 -- name: wrong_failures
 -- Failed tasks without a code that says why.
 select t.id as task from tasks t
@@ -245,6 +293,21 @@ limit :limit
 select h.run, h.slot from holds h left join runs r on r.id = h.run
 where h.project = :project and (r.id is null or r.state not in ('starting', 'running')) limit :limit
 
+-- name: unheld_slots
+-- Limits that bind an active run, and that it does not hold: those of runs by what the run is, and the resources that
+-- its task needs, unless these were changed since it began. Hosts are left out, for they can be renamed meanwhile.
+select r.id as run, s.name as slot from runs r join tasks t on t.id = r.task join lanes l on l.id = t.lane
+join slots s on s.project = r.project
+where r.project = :project and r.state in ('starting', 'running')
+  and not exists (select 1 from holds h where h.run = r.id and h.slot = s.name)
+  and ((r.supervised = 1 and (s.name in ('global', :of_agent || r.agent) or (r.role <> '' and s.name = :of_role || r.role)))
+    or (substr(s.name, 1, 9) = :of_resource
+        and length(replace(l.needs, '"' || substr(s.name, 10) || '"', '')) < length(l.needs)
+        and not exists (select 1 from events e where e.task = r.task and e.kind = 'task.updated'
+            and length(replace(e.data, '"needs"', '')) < length(e.data)
+            and e.id > coalesce((select max(b.id) from events b where b.run = r.id and b.kind = 'task.in_progress'), 0))))
+limit :limit
+
 -- name: lost_slots
 -- Limits that runs hold, and that are not there.
 select h.run, h.slot from holds h
@@ -259,11 +322,17 @@ where p.project = :project and p.merge_run is not null
 limit :limit
 
 -- name: wrong_decisions
--- Decisions that another took the place of, and there is no other.
-select d.number from decisions d
-where d.project = :project and d.status = 'superseded'
-  and not exists (select 1 from decisions n where n.replaces = d.id and n.relation <> 'refines')
-limit :limit
+-- Decisions that are superseded, and no other one holds in their place; that hold beside the one that does; and that
+-- had a status before which none has.
+select d.number, d.status, n.number as other from decisions d left join decisions n
+    on n.replaces = d.id and n.relation <> 'refines' and coalesce(n.was, n.status) in ('accepted', 'implemented')
+where d.project = :project and ((d.status = 'superseded') <> (n.id is not null)
+    or d.was not in ('proposed', 'accepted', 'implemented', 'rejected'))
+order by d.number limit :limit
+
+-- name: decision_numbers
+-- How many decisions there are, and the largest number.
+select count(*) as total, coalesce(max(number), 0) as last from decisions where project = :project
 
 -- name: wrong_journal
 -- Tasks whose last line in the journal, of those after `after`, is not the state they are in.
@@ -304,16 +373,25 @@ where t.archived_at is null and n.before is not null and n.before <> coalesce(n.
 limit :limit
 
 -- name: wrong_beginning
--- Tasks whose first line in the journal is not that of their creation, if the whole journal is looked at. Of what is
--- archived lines are forgotten.
-select e.task, e.id as line, e.from_state from (
-    select min(l.id) as first from events l
-    where :after = 0 and l.project = :project and l.task is not null and l.to_state is not null
-      and substr(l.kind, 1, 5) = 'task.'
+-- Tasks and runs whose beginning is not in the journal, if the whole journal is looked at. Of what is archived lines are
+-- forgotten, and a task that came back from there goes on without them.
+select w.task, case when w.run = 0 then 'has no line in the journal that says that it was made'
+    else 'has R' || w.run || ', and no line in the journal says that it began' end as said
+from (
+    select t.id as task, 0 as run from tasks t
+    where :after = 0 and t.project = :project and t.archived_at is null
+      and t.id in {ids[]}  --? ids
+    union all
+    select r.task, r.id from runs r join tasks t on t.id = r.task
+    where :after = 0 and r.project = :project and t.archived_at is null
+      and r.task in {ids[]}  --? ids
+    except
+    select l.task, case when l.kind = 'task.created' then 0 else l.run end from events l
+    where :after = 0 and l.project = :project and l.from_state is null
+      and l.kind in ('task.created', 'run.starting', 'run.running')
       and l.task in {ids[]}  --? ids
-    group by l.task) n
-join events e on e.id = n.first join tasks t on t.id = e.task
-where t.archived_at is null and e.from_state is not null
+    ) as w
+where w.task not in (select b.task from events b where b.kind = 'task.unarchived' and b.task is not null)
 limit :limit
 
 -- name: open_edges
@@ -385,8 +463,11 @@ order by id limit :limit
 select integrity_check as problem from pragma_integrity_check(10) where integrity_check <> 'ok'
 
 -- name: tasks_to_look_at
--- The next tasks by number.
-select id from tasks where project = :project and id > :after order by id limit :limit
+-- The next tasks by number, with those that are of a plan of this project and are said to be of another.
+select t.id from tasks t
+where t.id > :after
+  and (t.project = :project or exists (select 1 from plans p where p.id = t.plan and p.project = :project))
+order by t.id limit :limit
 
 -- name: newest_line
 -- Number of the journal's newest line.

@@ -243,6 +243,10 @@ update tasks set parent = :parent, updated_at = {now} where id = :id
 -- Takes a settled task out of the lists.
 update tasks set archived_at = coalesce(archived_at, {now}), updated_at = {now} where id = :id
 
+-- name: unarchive
+-- Tasks that are taken up again are in the lists again; those that were not.
+update tasks set archived_at = null where id in {ids[]} and archived_at is not null returning id
+
 -- name: delete_task
 -- Removes a task that nothing refers to.
 delete from tasks where id = :id

@@ -10,6 +10,10 @@ select pg_try_advisory_xact_lock(1869767528, :project::int)::int as locked
 -- What a run's end deletes is what it saw when it took the run; a hold that is made meanwhile would stay.
 lock table runs in exclusive mode
 
+-- name: share_runs
+-- Between PostgreSQL's look at the limits and the run that holds them another could be made; as if a run were written.
+lock table runs in row exclusive mode
+
 -- name: share_room
 -- PostgreSQL's writers of new tasks do not wait for each other.
 select pg_advisory_xact_lock_shared(1869767529, :project::int) as locked

@@ -8,7 +8,8 @@ from pragma_foreign_key_check limit :limit
 
 -- name: guards
 -- Triggers and unique indexes that are there. SQLite keeps them as they were written, PostgreSQL in catalogues.
-select name from sqlite_schema where type = 'trigger' or (type = 'index' and sql like 'create unique index%')
+select name, sql as text, '' as body from sqlite_schema
+where type = 'trigger' or (type = 'index' and sql like 'create unique index%')
 
 -- name: checks_of_tables
 -- How many CHECKs the tables have.
