@@ -157,7 +157,7 @@ def _doubted(store: Store, facts: dict[str, Any]) -> Part:
         advice = f"{store.how_to_copy}; only then put a whole copy of before in its place"
         return Part("store", UNHEALTHY, f"damaged: {facts['proof']}; {reported}", advice, facts)
     said = f"{reported}; but every row can be read and fits its table, so nothing is lost"
-    advice = f"{store.how_to_copy}; then `orchestrion maintain validate --level full_audit` says more"
+    advice = f"{store.how_to_copy}; then {store.how_to_reindex} makes the indexes anew"
     return Part("store", DEGRADED, said, advice, facts)
 
 
