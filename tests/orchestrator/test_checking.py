@@ -164,6 +164,20 @@ def test_git_that_is_not_there_is_seen(root: Path, store_url: str, environ: dict
         assert part(one.health(), "git")["advice"] == "install git 2.30 or newer"
 
 
+def test_doctor_looks_at_the_same_disks_as_health(one: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full state folder stops every run, wherever the store lies."""
+    home = one.environ["XDG_STATE_HOME"]
+    Path(home).mkdir(exist_ok=True)
+    usage = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(path)._replace(free=0 if str(path) == home else 10**12)
+    )
+    (disk,) = [found for found in one.doctor()["parts"] if found["part"] == "disk"]
+    wanted = part(one.health(), "disk")
+    assert wanted["said"] == "0.0 GB free for workspaces"
+    assert (disk["found"], disk["advice"]) == (wanted["said"], wanted["advice"])
+
+
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_a_store_that_somebody_holds_is_said_to_be_slow_and_not_waited_for(
     one: Orchestrator, store_url: str, monkeypatch: pytest.MonkeyPatch

@@ -188,6 +188,13 @@ def _looked(tx: Transaction) -> str:
     return f"looked at project {tx.project}"
 
 
+def places_of(store: Store, store_dir: Path, environ: Mapping[str, str]) -> dict[str, Path]:
+    """Where something is written for a project, by what it is for."""
+    home = environ.get("XDG_STATE_HOME") or environ.get("HOME") or "/"
+    file = Path(store.url).absolute().parent if store.dialect == "sqlite" else store_dir
+    return {THE_STORE: file, "logs of runs": store_dir, "workspaces": Path(home)}
+
+
 def of_disk(places: Mapping[str, Path]) -> Part:
     """Free space where things are written; ``places`` by what they are for."""
     free = {what: shutil.disk_usage(_existing(path)).free for what, path in places.items()}

@@ -111,11 +111,8 @@ class HealthCases(ClientCases):
     # -- the machine --------------------------------------------------------------------------
 
     def _machine(self) -> list[Part]:
-        home = self.environ.get("XDG_STATE_HOME") or self.environ.get("HOME") or "/"
-        runs = self.project.store_dir
-        store = Path(self.store.url).absolute().parent if self.store.dialect == "sqlite" else runs
-        places = {health.THE_STORE: store, "logs of runs": runs, "workspaces": Path(home)}
-        return [health.of_disk(places), self._git_part()]
+        disk = health.of_disk(health.places_of(self.store, self.project.store_dir, self.environ))
+        return [disk, self._git_part()]
 
     def _git_part(self) -> Part:
         from orchestrion.runs.git import INSTALL_GIT
