@@ -35,7 +35,7 @@ from orchestrion.core.errors import (
 )
 from orchestrion.core.masking import masked
 from orchestrion.core.model import name
-from orchestrion.core.project import Project, Standing, clone_id
+from orchestrion.core.project import Project, Standing
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
 from orchestrion.core.values import stored_json
 from orchestrion.memory import context
@@ -178,8 +178,7 @@ class Worker:
         self._standing = Standing(self.project)
         self._checks: Mapping[str, str] = self.config["checks"]
         self._roles = load_roles(self.project.root)
-        clone = clone_id(self.project, create=True)
-        self._home = workspaces_home(self.store.project_name, clone, self.project.root, self.environ)
+        self._home = workspaces_home(self.store.project_name, self.store.clone, self.project.root, self.environ)
         self._launcher = Launcher(self.project.root, self.store.url, self.environ)
         self._presence = Presence(self.store, self._host, self._pid, self._start, self.slots, self.agent)
 

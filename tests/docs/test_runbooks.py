@@ -33,6 +33,12 @@ def test_every_command_can_be_typed(page: Path) -> None:
         one.make_context(found, rest, parent=context)
 
 
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+def test_a_variable_that_is_not_set_stops_a_command(page: Path) -> None:
+    """Given an empty address, PostgreSQL's programs take another database."""
+    assert re.findall(r"\$\{?ORCHESTRION_DB\b(?!:\?)", page.read_text(encoding="utf-8")) == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_every_setting_exists(page: Path) -> None:
     sections = {name.partition(".")[0] for name in BY_NAME}

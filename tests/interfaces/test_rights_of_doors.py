@@ -208,7 +208,7 @@ def _called(desk: Desk, seat: Seat, tool: Any, given: Mapping[str, Any], caller:
 #: What is judged before it reaches a use case, and by which name.
 BY_NAME_ALONE = {
     "serve": "serve", "up": "serve", "work": "work", "run": "run_role", "setup": "set_up_client", "init": "init",
-    "migrate": "migrate",
+    "migrate": "migrate", "rebuild": "rebuild",
 }  # fmt: skip
 #: What nobody judges: it opens no project, or one of its own.
 FREE = {"completion", "config", "demo", "hook", "mcp"}

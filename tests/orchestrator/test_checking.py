@@ -164,6 +164,20 @@ def test_git_that_is_not_there_is_seen(root: Path, store_url: str, environ: dict
         assert part(one.health(), "git")["advice"] == "install git 2.30 or newer"
 
 
+def test_doctor_looks_at_the_same_disks_as_health(one: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full state folder stops every run, wherever the store lies."""
+    home = one.environ["XDG_STATE_HOME"]
+    Path(home).mkdir(exist_ok=True)
+    usage = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: usage(path)._replace(free=0 if str(path) == home else 10**12)
+    )
+    (disk,) = [found for found in one.doctor()["parts"] if found["part"] == "disk"]
+    wanted = part(one.health(), "disk")
+    assert wanted["said"] == "0.0 GB free for workspaces"
+    assert (disk["found"], disk["advice"]) == (wanted["said"], wanted["advice"])
+
+
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
 def test_a_store_that_somebody_holds_is_said_to_be_slow_and_not_waited_for(
     one: Orchestrator, store_url: str, monkeypatch: pytest.MonkeyPatch
@@ -238,9 +252,57 @@ def test_what_the_database_alone_reports_is_no_damage(one: Orchestrator, raw: An
     assert "missing from index tasks_by_plan" in audit["found"]["doubts"][0]
     assert not any("in its place" in line for line in [store["advice"], *audit["recommendations"]])
     # What is said to be done helps.
-    command = one.store.how_to_reindex.strip("`")
-    subprocess.run(command.replace("python3", sys.executable, 1), shell=True, check=True)
+    one.store.close()
+    raw.close()
+    rebuilt(one)
     assert part(one.health(), "store")["integrity"] is True
+
+
+#: An index that no command reads to look at tasks; one that health reads; one without which no store can be opened.
+@pytest.mark.parametrize("index", ["metrics_once", "metrics_by_run", "sqlite_autoindex_meta_1"])
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_what_is_advised_for_a_damaged_index_mends_it(one: Orchestrator, raw: Any, index: str) -> None:
+    one.add("a task")
+    [found] = raw.rows("select rootpage from sqlite_schema where name = ?", index)
+    one.store.close()
+    raw.rows("pragma wal_checkpoint(truncate)")
+    raw.close()
+    spoil(Path(one.store.url), found["rootpage"])
+    sick = Orchestrator.health_of(one.project.root, db=one.store.url, environ=one.environ)
+    store = part(sick, "store")
+    assert store["status"] != "healthy"
+    assert store["advice"].startswith(one.store.how_to_copy)
+    assert "`orchestrion rebuild` makes" in store["advice"]
+    assert "then try again" not in store["advice"]
+    rebuilt(one)
+    assert one.show("T1")["title"] == "a task"
+    assert ill(one.health()) == {}
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_validate_names_the_same_command(one: Orchestrator, raw: Any) -> None:
+    [found] = raw.rows("select rootpage from sqlite_schema where name = 'metrics_once'")
+    one.store.close()
+    raw.rows("pragma wal_checkpoint(truncate)")
+    spoil(Path(one.store.url), found["rootpage"])
+    audit = one.maintain("validate_structure", level="full_audit")
+    assert audit["found"]["valid"] is True
+    copy, mend = audit["recommendations"]
+    assert one.store.how_to_copy in copy
+    assert f"nothing is lost: {one.store.how_to_reindex} makes the indexes anew" in mend
+
+
+def spoil(file: Path, page: int) -> None:
+    """Overwrites a page of a store."""
+    data = bytearray(file.read_bytes())
+    data[(page - 1) * 2048 : page * 2048] = b"\xff" * 2048
+    file.write_bytes(data)
+
+
+def rebuilt(one: Orchestrator) -> None:
+    """Does what is advised."""
+    command = [sys.executable, "-m", "orchestrion", "--db", one.store.url, "-C", str(one.project.root), "rebuild"]
+    subprocess.run(command, env={**os.environ, **one.environ}, check=True)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

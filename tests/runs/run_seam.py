@@ -29,6 +29,8 @@ class RunSeam:
         self.style = style or CommitStyle()
         #: Where the work began, if not in the main checkout.
         self.checkout: Path | None = None
+        # Its store would be there, and nobody but who opens that makes the folder.
+        (ProjectRepository.at(project).common_dir / "orchestrion").mkdir(exist_ok=True)
 
     @property
     def project(self) -> ProjectRepository:

@@ -15,11 +15,13 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, MergeConflict
 from orchestrion.core.masking import MASK
+from orchestrion.scheduler import reap
 from small_disk import full_file
 from stage import PATIENCE_S, Stage, python, wait_for
 
@@ -723,6 +725,7 @@ def test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing(
 
 
 def test_a_deleted_project_ends_its_runs(stage: Stage) -> None:
+    stage.open(lease__run_s=8, run__grace_s=1)
     stage.add("echo on; sleep 300")
     with stage.worker():
         stage.await_lines()
@@ -731,6 +734,93 @@ def test_a_deleted_project_ends_its_runs(stage: Stage) -> None:
         (stage.root / ".git" / "orchestrion" / "runs").rename(gone)
         wait_for(lambda: not Path(f"/proc/{pid}").exists() or not stage.carriers(), "its agent is stopped")
         gone.rename(stage.root / ".git" / "orchestrion" / "runs")
+
+
+def test_a_store_that_is_put_back_within_the_lease_costs_nothing(stage: Stage) -> None:
+    """Its agent ends meanwhile; and nothing is made where the store was, or it could not be put back."""
+    go = stage.folder / "go"
+    stage.add(f"echo pid $$; while ! test -f {go}; do sleep 0.1; done; echo b > b.txt", checks=("true",))
+    store, away = stage.root / ".git" / "orchestrion", stage.folder / "away"
+    with stage.worker() as worker:
+        pids = _await_pids(stage)
+        store.rename(away)
+        go.touch()
+        wait_for(lambda: _gone(pids), "its agent ended")
+        assert not store.exists()
+        away.rename(store)
+        assert worker.wait(60) == 0
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]
+    assert stage.merged("b.txt") == "b\n"
+    assert store.stat().st_mode & 0o777 == 0o700
+
+
+#: An agent that goes on, and one of which new processes are written down all the time.
+@pytest.mark.parametrize("agent", ["sleep 300", "while :; do sleep 0.1; done"])
+def test_a_supervisor_ends_when_its_project_was_moved_for_longer_than_its_lease(stage: Stage, agent: str) -> None:
+    stage.open(lease__run_s=8, run__grace_s=1)
+    stage.add(f"echo pid $$; test $ORCHESTRION_ATTEMPT != 1 || {{ {agent}; }}")
+    moved = stage.folder / "moved"
+    with stage.worker():
+        pids = [*_await_pids(stage), stage.supervisor()]
+        stage.root.rename(moved)
+        wait_for(lambda: _ended(pids), "all of it has ended")
+    with Orchestrator.open(moved, environ=stage.environ) as there:
+        there.work(drain=True)
+        assert [run.as_json()["state"] for run in reversed(there.list_runs().items)] == ["lost", "succeeded"]
+    moved.rename(stage.root)
+
+
+@pytest.mark.parametrize(
+    ("settle", "becomes"),
+    [
+        (lambda there: there.work(drain=True), "lost"),
+        (lambda there: there.cleanup_stale_locks(0), "lost"),
+        (lambda there: there.kill("R1"), "killed"),
+    ],
+    ids=["work", "cleanup", "kill"],
+)
+def test_a_supervisor_that_was_left_behind_keeps_no_run(
+    stage: Stage, settle: Callable[[Orchestrator], object], becomes: str
+) -> None:
+    """It does not end by itself, for it hangs."""
+    stage.open(lease__run_s=2, run__grace_s=1)
+    stage.add("echo on; test $ORCHESTRION_ATTEMPT != 1 || sleep 300")
+    moved = stage.folder / "moved"
+    with stage.worker() as worker:
+        stage.await_lines()
+        worker.kill()
+        pid = stage.supervisor()
+        stage.suspend(pid)
+    stage.root.rename(moved)
+    with Orchestrator.open(moved, environ=stage.environ) as there:
+
+        def is_over() -> bool:
+            run = there.store.read(lambda tx: tx.the("run", id=1))
+            return bool(run["lease_until"] <= run["now"])
+
+        wait_for(is_over, "its lease is over")
+        settle(there)
+        assert there.run("R1").as_json()["state"] == becomes
+    assert _ended([pid])
+    moved.rename(stage.root)
+
+
+def test_a_supervisor_of_a_project_that_is_reached_by_another_path_is_left_alone(stage: Stage) -> None:
+    """Its lease is over, for the machine slept: it goes on when it wakes."""
+    stage.open(lease__run_s=2)
+    stage.add("echo on; sleep 1")
+    link = stage.folder / "link"
+    link.symlink_to(stage.root)
+    with stage.worker() as worker:
+        stage.await_lines()
+        pid = stage.supervisor()
+        stage.suspend(pid)
+        wait_for(lambda: stage.orchestrion.store.read(reap.expired), "its lease is over")
+        with Orchestrator.open(link, environ=stage.environ) as there:
+            there.cleanup_stale_locks(0)
+        os.kill(pid, signal.SIGCONT)
+        assert worker.wait(60) == 0
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]
 
 
 def test_chance_may_lengthen_a_wait(stage: Stage) -> None:
@@ -798,6 +888,11 @@ def _pids(stage: Stage) -> list[int]:
 def _await_pids(stage: Stage) -> list[int]:
     stage.await_lines()
     return list(wait_for(lambda: _pids(stage), "the agent said its pid"))
+
+
+def _ended(pids: list[int]) -> bool:
+    """Whether all are over, reaped or not."""
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
 
 
 def _gone(pids: list[int]) -> bool:

@@ -313,7 +313,13 @@ def test_many_who_wait_for_one_ready_task_do_not_get_in_each_others_way(store_ur
 
 @pytest.mark.parametrize(
     "text",
-    ["ÄÖÜ ß 日本語 🎼", "'; drop table tasks; --", "%s %(x)s :now {now} {ids[]}", "a\tb".replace("\t", " "), "a\u202eb"],
+    [
+        "ÄÖÜ ß 日本語 🎼",
+        "'; drop table tasks; --",
+        "%s %(x)s :now {now} {ids[]}",
+        "a\tb".replace("\t", " "),
+        "a\u202eb",
+    ],
 )
 def test_what_people_write_is_kept_letter_by_letter(board: Board, text: str) -> None:
     task = board.add(text, description=text * 100, context={text: text}, metadata={"x": [text]})

@@ -216,18 +216,21 @@ def test_no_new_file_is_made_beside_the_log_of_one_that_is_gone(file: Path, open
     assert titles(opened) == ["first"]
 
 
-def test_a_worker_goes_on_when_its_store_is_put_back(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("what", ["the file", "its folder"])
+def test_a_worker_goes_on_when_its_store_is_put_back(stage: Stage, caplog: pytest.LogCaptureFixture, what: str) -> None:
     one = stage.open()
     stage.add("true")
-    file = one.project.store_dir / "orchestrion.db"
-    away = file.with_name("away.db")
+    folder = one.project.store_dir
+    file, away = (folder / "orchestrion.db", folder / "away.db")
+    if what == "its folder":
+        file, away = folder, stage.folder / "away"
     at_work = worker.Worker(one.store, one.project, one.config, one.environ, 1)
     thread = threading.Thread(target=lambda: at_work.work(drain=False))
     thread.start()
     try:
         wait_for(lambda: stage.task()["state"] == "completed", "it works")
         file.rename(away)
-        wait_for(lambda: f"waiting for the store: {file} is gone" in caplog.text, "it misses its store")
+        wait_for(lambda: f"waiting for the store: {folder}" in caplog.text, "it misses its store")
         assert not file.exists()
         away.rename(file)
         stage.add("true")

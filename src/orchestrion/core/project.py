@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrion.core import private
-from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput, NotFound
+from orchestrion.core.errors import EnvironmentProblem, GitProblem, InvalidInput, NotFound, StoreProblem
 
 #: Folder in the tree that a team shares, and outside git the home of everything.
 SHARED_FOLDER = ".orchestrion"
@@ -59,16 +59,30 @@ class Standing:
 
     def __init__(self, project: Project) -> None:
         self._project = project
-        self._folder = _identity(project.store_dir)
+        self._folder = project.git_common_dir or project.root
+        self._first = _identity(self._folder)
 
     def refuse_moved(self) -> None:
-        """Raises EnvironmentProblem (``project_moved``) when the project is not where it was."""
-        if _identity(self._project.store_dir) != self._folder:
+        """Raises EnvironmentProblem (``project_moved``) when the project is not where it was, StoreProblem
+        (``store_missing``) when the folder of its store alone is away.
+        """
+        if _identity(self._folder) != self._first:
             raise EnvironmentProblem(
                 f"{self._project.root} was moved or deleted while this program was at work there",
                 hint="start it again where the project is now",
                 code="project_moved",
             )
+        refuse_missing(self._project.store_dir)
+
+
+def refuse_missing(store_dir: Path) -> None:
+    """Raises StoreProblem (``store_missing``) when the folder of a store that was there is away."""
+    if not store_dir.is_dir():
+        raise StoreProblem(
+            f"{store_dir} is gone: it was moved or deleted while in use",
+            hint="nothing was made in its place; put it back, and the work goes on",
+            code="store_missing",
+        )
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -102,8 +102,8 @@ _TABLE: dict[tuple[Role, InRun], str] = {
     ("admin", "closed"): """
         clean_up_locks cleanup_stale_locks correct create_token delete demo follow_link forget_address forget_alerts
         forget_requests holder_of init is_key land log_in log_out look_for_alerts make_link migrate note_address
-        page_address pause provide_key recheck reconcile restart_server resume revoke_token send_traces serve set_slots
-        set_up set_up_client take_over tokens visitor_of work work_on
+        page_address pause provide_key rebuild recheck reconcile restart_server resume revoke_token send_traces serve
+        set_slots set_up set_up_client take_over tokens visitor_of work work_on
     """,
 }
 

@@ -157,7 +157,7 @@ def _doubted(store: Store, facts: dict[str, Any]) -> Part:
         advice = f"{store.how_to_copy}; only then put a whole copy of before in its place"
         return Part("store", UNHEALTHY, f"damaged: {facts['proof']}; {reported}", advice, facts)
     said = f"{reported}; but every row can be read and fits its table, so nothing is lost"
-    advice = f"{store.how_to_copy}; then `orchestrion maintain validate --level full_audit` says more"
+    advice = f"{store.how_to_copy}; then {store.how_to_reindex} makes the indexes anew"
     return Part("store", DEGRADED, said, advice, facts)
 
 
@@ -186,6 +186,13 @@ def of_structure(store: Store) -> Part:
 
 def _looked(tx: Transaction) -> str:
     return f"looked at project {tx.project}"
+
+
+def places_of(store: Store, store_dir: Path, environ: Mapping[str, str]) -> dict[str, Path]:
+    """Where something is written for a project, by what it is for."""
+    home = environ.get("XDG_STATE_HOME") or environ.get("HOME") or "/"
+    file = Path(store.url).absolute().parent if store.dialect == "sqlite" else store_dir
+    return {THE_STORE: file, "logs of runs": store_dir, "workspaces": Path(home)}
 
 
 def of_disk(places: Mapping[str, Path]) -> Part:

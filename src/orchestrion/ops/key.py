@@ -22,7 +22,7 @@ NAME = "key"
 
 def provide(folder: Path) -> Path:
     """The file with the key, made if it is not there. Raises OSError."""
-    private.make_folder(folder, parents=True)
+    private.tighten(folder)
     file = folder / NAME
     if not file.exists():
         _make(file)

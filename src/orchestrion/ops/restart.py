@@ -129,7 +129,7 @@ def history(cases: Orchestrator) -> list[dict[str, Any]]:
 def save(cases: Orchestrator, order: Order, state: Mapping[str, Any]) -> Path:
     """Writes the snapshot, whole or not at all, and forgets old ones. Raises OSError."""
     folder = cases.project.store_dir / "server"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, exist_ok=True)
     body = {
         "order": order.__dict__,
         "server_version": _version(),

@@ -19,7 +19,7 @@ from orchestrion.ops import health
 from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
 from orchestrion.orchestrator.clients import ClientCases
 from orchestrion.orchestrator.finding import plan_named
-from orchestrion.scheduler import breaker, slots
+from orchestrion.scheduler import breaker, clones, slots
 from orchestrion.scheduler.clones import UNKNOWN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -111,11 +111,8 @@ class HealthCases(ClientCases):
     # -- the machine --------------------------------------------------------------------------
 
     def _machine(self) -> list[Part]:
-        home = self.environ.get("XDG_STATE_HOME") or self.environ.get("HOME") or "/"
-        runs = self.project.store_dir
-        store = Path(self.store.url).absolute().parent if self.store.dialect == "sqlite" else runs
-        places = {health.THE_STORE: store, "logs of runs": runs, "workspaces": Path(home)}
-        return [health.of_disk(places), self._git_part()]
+        disk = health.of_disk(health.places_of(self.store, self.project.store_dir, self.environ))
+        return [disk, self._git_part()]
 
     def _git_part(self) -> Part:
         from orchestrion.runs.git import INSTALL_GIT
@@ -171,6 +168,17 @@ class HealthCases(ClientCases):
                 found.lost.append(row)
         return found
 
+    def _split_plans(self) -> list[str]:
+        """Plans of no known clone of which all accepted work is here, in parts that lack each other."""
+        from orchestrion.runs.git import Git
+        from orchestrion.runs.plan_start import is_split
+        from orchestrion.runs.plan_tip import PlanTip
+
+        git = Git(self.project.root)
+        rows = self.store.read(lambda tx: tx.all("unbound_plans", unknown=UNKNOWN))
+        accepted = {row["name"]: self.store.read(partial(clones.accepted, plan=row)) for row in rows}
+        return [row["name"] for row in rows if is_split(PlanTip(git, row["name"]), row, accepted[row["name"]])]
+
     def _missing(self, commits: Iterable[str | None]) -> set[str]:
         """Those of some commits that are not in the project's repository."""
         from orchestrion.runs.git import Git
@@ -180,11 +188,17 @@ class HealthCases(ClientCases):
     def _work(self) -> Part:
         try:
             lost, plans = self.work_not_here(limit=LOOKED_AT), self._plans_without_work(limit=LOOKED_AT)
+            split = self._split_plans()
         except GitProblem:
             return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
         runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans.lost]
         behind = [row["name"] for row in plans.behind]
         facts = {"not_here": runs[:NAMED], "plans_not_here": tips[:NAMED], "plans_behind": behind[:NAMED]}
+        facts["plans_split"] = split[:NAMED]
+        if split:
+            said = f"accepted work of {count(len(split), 'plan')} is here in parts that lack each other: "
+            advice = f"`orchestrion take-over {split[0]}` says how to merge them"
+            return Part("work", UNHEALTHY, said + ", ".join(split[:10]), advice, facts)
         if not runs and not tips and not behind:
             return Part("work", HEALTHY, "what runs did is in the repository", "", facts)
         if not runs and not tips:

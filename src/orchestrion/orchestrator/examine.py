@@ -16,6 +16,7 @@ from orchestrion.core.errors import AgentProblem, OrchestrionError, StoreProblem
 from orchestrion.core.masking import masked_value
 from orchestrion.core.model import iso, name
 from orchestrion.core.values import count
+from orchestrion.ops import health
 from orchestrion.orchestrator.opening import FIRST_COMMIT
 from orchestrion.orchestrator.repository import anonymity_of, plan_found, repository_of
 from orchestrion.orchestrator.talking import TalkCases
@@ -32,8 +33,6 @@ _SHOWN, _LONGEST = 40, 2000
 _TAIL = 256 * 1024
 #: So many plans are looked at, the newest.
 MOST_PLANS = 100
-#: Less free space than this on the store's disk is worth a word, in bytes.
-LEAST_FREE = 1_000_000_000
 
 
 class ExamineCases(TalkCases):
@@ -160,9 +159,8 @@ class ExamineCases(TalkCases):
         return ""
 
     def _disk(self) -> dict[str, Any]:
-        free = shutil.disk_usage(self.project.store_dir).free
-        advice = "" if free > LEAST_FREE else "free some space: `orchestrion cleanup`, or lower workspace.quota_gb"
-        return _part("disk", f"{free / 1e9:.1f} GB free", advice)
+        disk = health.of_disk(health.places_of(self.store, self.project.store_dir, self.environ))
+        return _part("disk", disk.said, disk.advice)
 
 
 def _files(folder: Path) -> list[Path]:

@@ -323,8 +323,8 @@ class MaintenanceCases(HealthCases):
         if verdict.problems:
             return [first, "something else than this program changed rows: report what is named"]
         if verdict.doubts:
-            said = "every row can be read and fits its table, so nothing is lost; an index may have to be made anew"
-            return [first, f"{said}: {self.store.how_to_reindex}"]
+            said = "every row can be read and fits its table, so nothing is lost"
+            return [first, f"{said}: {self.store.how_to_reindex} makes the indexes anew"]
         return []
 
     def _count_tasks(self) -> int:

@@ -35,7 +35,7 @@ from orchestrion.core.project import (
 from orchestrion.core.rights import RIGHTS, RUN, RUN_VARIABLE, Caller, refuse_runs, run_of
 from orchestrion.orchestrator import register
 from orchestrion.orchestrator.judging import judge, judged
-from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, open_store, prepare_store
+from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, file_of, open_store, prepare_store
 
 if TYPE_CHECKING:
     from orchestrion.core.host import Host
@@ -153,6 +153,30 @@ class Opening:
         project, config = _configured(folder, db, environ)
         own = "" if config["db"] else _address(project, config)
         return [row._replace(instead=own) if row.name == "db" else row for row in config.rows()]
+
+    @classmethod
+    def rebuild(
+        cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Puts a file made anew from the rows of a SQLite store in its place; ``kept`` is where the old one is.
+
+        Opens no store: this one may be damaged. Raises NotFound, InvalidInput (``not_sqlite``, ``not_for_runs``), and
+        what ``store.rebuild`` does.
+        """
+        environ = os.environ if environ is None else environ
+        refuse_runs(environ, "rebuild")
+        project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
+        url = _address(project, settings.load(project.root, environ, {} if db is None else {"db": db}))
+        file = file_of(url)
+        if file is None:
+            raise InvalidInput(
+                f"{masked_address(url)} is no SQLite file, and only that can be made anew",
+                hint="on PostgreSQL `reindex schema public` makes the indexes anew, in psql",
+                code="not_sqlite",
+            )
+        from orchestrion.store.rebuild import rebuild  # which hardly anybody ever needs
+
+        return {"db": str(file), "kept": str(rebuild(file))}
 
     @classmethod
     def init(

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict
-from orchestrion.core.project import clone_id
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.opening import Opening
 from orchestrion.scheduler import clones
@@ -49,8 +48,7 @@ def workspaces_home_of(opened: Opening) -> Path:
     """Where the project's workspaces lie."""
     from orchestrion.runs.workspace.places import workspaces_home
 
-    clone = clone_id(opened.project, create=True)
-    return workspaces_home(opened.store.project_name, clone, opened.project.root, opened.environ)
+    return workspaces_home(opened.store.project_name, opened.store.clone, opened.project.root, opened.environ)
 
 
 def anonymity_of(opened: Opening) -> str | None:

@@ -15,7 +15,6 @@ from typing import Any
 from orchestrion.core import private
 from orchestrion.core.errors import Conflict
 from orchestrion.core.model import number
-from orchestrion.core.project import make_store_dir
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator.opening import CORRELATION
 from orchestrion.orchestrator.taking import TakingCases
@@ -51,8 +50,6 @@ class StartingCases(TakingCases):
 
     def _worker(self, task: str) -> subprocess.Popen[bytes]:
         log = self.project.store_dir / "worker.log"
-        # Nothing lies there yet when the database is somewhere else.
-        make_store_dir(self.project)
         environ = {key: value for key, value in self.environ.items() if key != "ORCHESTRION_RUN"}
         # Not as an argument: an address may hold a password, and everybody sees arguments.
         environ["ORCHESTRION_DB"] = self.store.url

@@ -71,11 +71,20 @@ class DeadRuns:
         if not self.host.sees(run):
             return bool(run["lease_until"] <= run["now"])
         if run["pid"] is not None:
-            return not supervisor_lives(run)
+            return not supervisor_lives(run) or self._is_left_behind(run)
         if is_supervised(order.folder(self.project.store_dir, run["id"])):
             return False
         # Claimed and not launched: it is on its way only while its worker lives, if that is not the one that looks.
         return self._is_of_worker(run) or not worker_lives(run)
+
+    def _is_left_behind(self, run: Row) -> bool:
+        """Whether the project was moved away from the supervisor of a run, for longer than its lease: it can neither
+        renew that nor tell anybody how the run ended.
+        """
+        if run["lease_until"] > run["now"]:
+            return False
+        folder = processes.belongs_to(run["pid"]).get("ORCHESTRION_PROJECT")
+        return folder is not None and not _is_same(Path(folder), self.project.root)
 
     def lives_here(self, run: Row) -> bool:
         """Whether a supervised run has processes on this host that are not this clone's to end, or are at work."""
@@ -123,6 +132,8 @@ class DeadRuns:
     def _recover_alone(self, one: int, place: Path, reason: str) -> None:
         run = self._find(one)
         if self.has_left(run) and self.host.sees(run):
+            if supervisor_lives(run) and self._is_left_behind(run):
+                processes.end_tree([(run["pid"], run["pid_start"])])
             processes.sweep(self._marker(one), place / "processes", places=self._places_of(one))
         if self.has_left(run):
             # What the dead did not tell stands in its log.
@@ -210,6 +221,14 @@ def supervisor_lives(run: Row) -> bool:
 def worker_lives(run: Row) -> bool:
     """Whether the worker that looks after a run of this host lives."""
     return run["worker_pid"] is not None and processes.is_alive(run["worker_pid"], run["worker_start"])
+
+
+def _is_same(folder: Path, other: Path) -> bool:
+    """Whether two paths lead to one folder."""
+    try:
+        return folder.samefile(other)
+    except OSError:
+        return False
 
 
 class _Saved(NamedTuple):

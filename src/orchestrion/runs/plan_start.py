@@ -105,17 +105,45 @@ def regained(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> 
     work yet. ``accepted`` are the commits of its completed tasks. Raises NotFound (``plan_lost``), Conflict
     (``plan_diverged``).
     """
-    found, known = tip.read(), _known(tip, plan) if plan["tip"] is not None else None
-    if known is None and not has_work(tip, plan, accepted):
-        _refuse_missing(tip, f"plan {plan['name']} has accepted work ({accepted[0][:12]})")
+    if plan["tip"] is None:
+        return _gathered(tip, plan, accepted)
+    found, known = tip.read(), _known(tip, plan)
     if found is None:
-        return tip.create(known) if known else None
-    if known is None or tip.git.is_ancestor(known, found):
+        return tip.create(known)
+    if tip.git.is_ancestor(known, found):
         return found
     if tip.git.is_ancestor(found, known) and tip.move(known, found):
         tip.follow()
         return known
     raise _diverged(tip, known, found)
+
+
+def _gathered(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> str | None:
+    """The same for a plan of version 0.1.0, of which only the commits of its tasks are known: all must be in one."""
+    found = tip.read()
+    if has_work(tip, plan, accepted):
+        return found
+    if absent := sorted(tip.git.missing(accepted)):
+        _refuse_missing(tip, f"plan {plan['name']} has accepted work ({absent[0][:12]})", is_all=False)
+    heads = _heads(tip.git, [*([found] if found else []), *accepted])
+    if len(heads) > 1:
+        raise _split(tip, heads)
+    if found is None:
+        return tip.create(heads[0])
+    if tip.move(heads[0], found):
+        tip.follow()
+    return tip.get()
+
+
+def is_split(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> bool:
+    """Whether all that was accepted of a plan of no known clone (its row) is here, and not in one place."""
+    return not tip.git.missing(accepted) and not has_work(tip, plan, accepted)
+
+
+def _heads(git: Git, commits: Sequence[str]) -> list[str]:
+    """Those of some commits that no other of them has."""
+    known = list(dict.fromkeys(commits))
+    return [one for one in known if not any(one != other and git.is_ancestor(one, other) for other in known)]
 
 
 def place_of(tip: PlanTip, plan: Mapping[str, Any], again: Again) -> str | None:
@@ -162,12 +190,12 @@ def has_work(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> 
 def _known(tip: PlanTip, plan: Mapping[str, Any]) -> str:
     known = str(plan["tip"])
     if tip.git.tip(known) is None:
-        _refuse_missing(tip, f"plan {plan['name']} is at {known[:12]}")
+        _refuse_missing(tip, f"plan {plan['name']} is at {known[:12]}", is_all=True)
     return known
 
 
-def _refuse_missing(tip: PlanTip, said: str) -> NoReturn:
-    """A plan of which something is ``said`` that is not here; what is here of it is not to be fetched over."""
+def _refuse_missing(tip: PlanTip, said: str, *, is_all: bool) -> NoReturn:
+    """A plan of which something is ``said`` that is not here: all that was accepted of it, or a part of that."""
     found = tip.read()
     if found is None:
         raise NotFound(
@@ -176,10 +204,30 @@ def _refuse_missing(tip: PlanTip, said: str) -> NoReturn:
             code="plan_lost",
             plan=tip.plan,
         )
+    over = (
+        f"keep what is here as a branch, `git branch NAME {found[:12]}`; then fetch it from where it is "
+        f"(another clone, a backup), `git fetch PLACE +{tip.ref}:{tip.ref}`, and call this again"
+    )
+    beside = (
+        "fetch it beside what is here from where it is (another clone, a backup), "
+        f"`git fetch PLACE +{tip.ref}:refs/orchestrion/fetched/plans/{tip.plan}`, and call this again"
+    )
     raise Conflict(
         f"{said}, which is not in what is here: {tip.ref} is at {found[:12]}",
-        hint=f"keep what is here as a branch, `git branch NAME {found[:12]}`; then fetch it from where it is "
-        f"(another clone, a backup), `git fetch PLACE +{tip.ref}:{tip.ref}`, and call this again",
+        hint=over if is_all else beside,
+        code="plan_diverged",
+        plan=tip.plan,
+    )
+
+
+def _split(tip: PlanTip, heads: Sequence[str]) -> Conflict:
+    first, *others = (head[:12] for head in heads)
+    merges = "".join(f"`git -C DIR merge --no-edit {head}`, " for head in others)
+    return Conflict(
+        f"the accepted work of plan {tip.plan} is here in {len(heads)} parts, none of which has another: "
+        f"{', '.join((first, *others))}",
+        hint=f"merge them in a folder DIR that is not there yet: `git worktree add --detach DIR {first}`, {merges}"
+        f"`git update-ref {tip.ref} $(git -C DIR rev-parse HEAD)`, `git worktree remove DIR`; then call this again",
         code="plan_diverged",
         plan=tip.plan,
     )

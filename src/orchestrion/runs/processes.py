@@ -363,6 +363,12 @@ def places_in(environ: Mapping[str, str]) -> dict[str, str]:
     return {variable: environ[variable] for variable in PLACES if variable in environ}
 
 
+def belongs_to(pid: int) -> dict[str, str]:
+    """Where a process belongs, by its environment; nothing where that may not be read."""
+    settings = (os.fsdecode(setting).partition("=") for setting in _environment(pid))
+    return places_in({variable: value for variable, _, value in settings})
+
+
 def _is_of_others(environment: Iterable[bytes], places: Mapping[str, str]) -> bool:
     """Whether an environment says that its process belongs elsewhere."""
     wanted = {os.fsencode(variable): os.fsencode(value) for variable, value in places.items()}

@@ -64,7 +64,7 @@ from orchestrion.runs.workspace.remarks import Remark
 from orchestrion.runs.workspace.submodules import Authorship
 from orchestrion.scheduler import breaker, clones, files, finish
 from orchestrion.store import Origin, Store, Transaction
-from orchestrion.store.patience import after, patiently
+from orchestrion.store.patience import MENDED, PASSING, PAUSE_S, after, patiently
 from orchestrion.store.store import Row
 
 Result = TypeVar("Result")
@@ -77,6 +77,8 @@ MARGIN_S = 5.0
 GIT_TRIES = 3
 #: How long it insists on telling a database that is away how the run ended, in seconds.
 PATIENCE_S = 3600.0
+#: Why it ends when its folder is away for longer than its lease.
+_GONE = "its folder is gone: the project or its store was moved or deleted"
 
 
 def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str]) -> int:
@@ -139,6 +141,10 @@ class Supervisor:
             self._carry_out()
         except StaleRun as stale:
             self._give_up(stale.message)
+        except StoreProblem as away:
+            # Whoever finds the run in the store where it is now sees to it.
+            self._log.note(f"ended without telling: {away.message}")
+            return 1
         finally:
             processes.reap_adopted()
             self._log.close()
@@ -163,6 +169,9 @@ class Supervisor:
 
             with suppress(OSError):  # a full disk may be what this is about
                 print(self._masker(traceback.format_exc()), file=sys.stderr, flush=True)
+            if not self._place.exists():
+                self._give_up(_GONE)
+                return
             self._save_what_there_is()
             transient = False if is_hopeless(problem) else None
             self._fail(Failed(code_of(problem), words_of(problem), transient=transient))
@@ -392,6 +401,7 @@ class Supervisor:
             return
         self._wait_for_merge_queue()
         self._reach("merge.queued")
+        self._await_folder()
         # From here on whoever finds this run dead looks whether its work is in the plan.
         self._note(phase=str(Phase.MERGING), summary=self._summary or None)
         try:
@@ -471,6 +481,7 @@ class Supervisor:
     # -- what is done at several steps --------------------------------------------------
 
     def _check(self, stage: str, go: int, command: str, folder: Path) -> checks.Evidence:
+        self._await_folder()
         kept = private.plain_folder(self._place) / "evidence"
         private.make_folder(kept)
         log = private.plain_folder(kept) / f"{stage}-{go}-{time.monotonic_ns()}.log"
@@ -497,6 +508,7 @@ class Supervisor:
         """Makes one commit of what the agent left, and saves it in the project's repository."""
         if self._workspace is None:
             return
+        self._await_folder()
         workspace, made = self._workspace, self._authorship()
         incomplete: work.LeftUncommitted | None = None
         try:
@@ -661,12 +673,12 @@ class Supervisor:
         if self._stop_reason:
             raise Over(self._stop_reason)
         now = time.monotonic()
-        # Who left its family is ours at once; the rest of the tree is looked at less often.
-        self._record.write(processes.children())
         processes.reap_adopted()
-        if now - self._recorded > 1.0:
-            self._recorded = now
-            self._record.write(processes.descendants(os.getpid()))
+        if not self._place.exists():
+            if self._is_lease_over():
+                raise Over(_GONE)
+            return
+        self._record_processes(now)
         if now - self._renewed > self._lease_s / 4:
             self._renew_or_stop(now)
         elif now - self._looked > LOOK_S:
@@ -674,6 +686,25 @@ class Supervisor:
             self._look(now)
         if self._go:
             self._attendant.attend(self._go, self._workspace, now)
+
+    def _record_processes(self, now: float) -> None:
+        """Writes down who belongs to the run, for whoever must end it in our place."""
+        with suppress(FileNotFoundError):  # the folder went just now
+            # Who left its family is ours at once; the rest of the tree is looked at less often.
+            self._record.write(processes.children())
+            if now - self._recorded > 1.0:
+                self._recorded = now
+                self._record.write(processes.descendants(os.getpid()))
+
+    def _await_folder(self) -> None:
+        """Waits for the run's folder, which was moved away with the store's, for as long as the lease allows."""
+        while not self._place.exists():
+            self._beat()
+            time.sleep(PAUSE_S)
+
+    def _is_lease_over(self) -> bool:
+        """Whether others may take the run from now on, as far as this is known without asking."""
+        return time.monotonic() - self._renewed > self._lease_s - MARGIN_S
 
     def _renew(self) -> None:
         self._store.write(lambda tx: finish.renew(tx, self._order.run))
@@ -683,12 +714,10 @@ class Supervisor:
         try:
             self._renew()
         except StoreProblem as problem:
-            if now - self._renewed > self._lease_s - MARGIN_S:
+            if self._is_lease_over():
                 raise Over(f"the lease cannot be renewed: {problem.message}") from problem
 
     def _look(self, now: float) -> None:
-        if not self._place.exists():
-            raise Over("its folder is gone: somebody deleted the project")
         private.plain_folder(self._place)
         try:
             run = self._store.read(lambda tx: tx.the("run", id=self._order.run))
@@ -721,7 +750,7 @@ class Supervisor:
     def _patiently(self, act: Callable[[], Result]) -> Result:
         """Waits for a database that is away for as long as the lease allows."""
         try:
-            return patiently(act, lambda: time.monotonic() - self._renewed > self._lease_s - MARGIN_S)
+            return patiently(act, self._is_lease_over)
         except StoreProblem as problem:
             raise Over(f"the database is away: {problem.message}") from problem
 
@@ -729,8 +758,10 @@ class Supervisor:
         return self._persist(lambda: self._store.write(work))
 
     def _persist(self, act: Callable[[], Result]) -> Result:
-        """Tells the database what must not be lost, however long it is away."""
-        return patiently(act, after(PATIENCE_S))
+        """Tells the database what must not be lost, however long that is away; one that was moved or replaced is
+        waited for as long as the lease lasts. Raises StoreProblem.
+        """
+        return patiently(lambda: patiently(act, self._is_lease_over, MENDED), after(PATIENCE_S), PASSING)
 
 
 def _begins(tx: Transaction, plan: Row, start: plan_start.Start) -> None:

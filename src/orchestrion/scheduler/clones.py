@@ -47,7 +47,7 @@ def refuse_elsewhere(tx: Transaction, plan: Row, asked: str) -> None:
         take_over = f"`orchestrion take-over {plan['name']}`"
         where, hint = ", where its work is", f"do it there; or, if that clone is gone for good, {take_over} here"
         if not is_bound(plan):
-            where, hint = "", f"call {take_over} in the clone that has its work; here it says what to fetch"
+            where, hint = "", f"call {take_over} in the clone that has its work; here it says what to fetch or merge"
         raise Conflict(
             f"{asked} cannot be done in this clone: {reason(plan)}{where}",
             hint=hint,

@@ -328,11 +328,11 @@ def _missing(newest: tuple[int, int] | None, known: list[Migration]) -> list[Mig
     return [migration for migration in known if migration.version > have]
 
 
-def refuse_foreign(connection: sqlite3.Connection) -> bool:
+def refuse_foreign(connection: sqlite3.Connection, schema: str = "main") -> bool:
     """Refuses a SQLite file of another program, which it only reads. Returns whether there is anything in it."""
-    if connection.execute("select name from sqlite_master where type = 'table' limit 1").fetchone() is None:
+    if connection.execute(f"select name from {schema}.sqlite_master where type = 'table' limit 1").fetchone() is None:
         return False
-    owner = connection.execute("pragma application_id").fetchone()[0]
+    owner = connection.execute(f"pragma {schema}.application_id").fetchone()[0]
     if owner != APPLICATION_ID:
         raise StoreProblem(
             "this SQLite database belongs to another program",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.store.store import ProjectKey, Store
+
+#: How addresses of PostgreSQL begin.
+_POSTGRES = ("postgresql://", "postgres://")
 
 
 def open_store(
@@ -33,8 +37,15 @@ def prepare_store(url: str) -> None:
     _kind_of(url)
 
 
+def file_of(url: str) -> Path | None:
+    """The SQLite file that ``url`` means; None: it is none. Raises InvalidInput for another scheme."""
+    if url.startswith(_POSTGRES):
+        return None
+    return Path(_kind_of(url)[1]).absolute()
+
+
 def _kind_of(url: str) -> tuple[Callable[..., Store], str]:
-    if url.startswith(("postgresql://", "postgres://")):
+    if url.startswith(_POSTGRES):
         from orchestrion.core.extras import extra
 
         with extra("postgres", "a PostgreSQL database"):

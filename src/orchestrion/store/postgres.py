@@ -89,7 +89,11 @@ _FORGOTTEN = Refusal(
 _MISSING = Refusal(
     "store_missing", "is not there", "restore it, and the work goes on; or make a new one with `createdb`"
 )
-_DAMAGED = Refusal("store_corrupt", "is damaged", "stop the workers, and look into the server's log")
+_DAMAGED = Refusal(
+    "store_corrupt",
+    "is damaged",
+    "stop the workers, and look into the server's log; an index is made anew by `reindex schema public`",
+)
 _READ_ONLY = Refusal(
     "store_read_only",
     "only reads",

@@ -57,18 +57,23 @@ def _alone(file: Path) -> Iterator[sqlite3.Connection]:
         refuse_foreign(connection)
         _refuse_active(connection)
         try:
-            # Without its log it is one file; SQLite allows this only if no other connection is open.
-            connection.execute("pragma journal_mode = delete")
-            # The lock stays when the transaction ends; in one SQLite copies nothing.
-            connection.execute("pragma locking_mode = exclusive")
-            connection.execute("begin exclusive")
-            connection.execute("commit")
+            hold(connection, "main")
         except sqlite3.OperationalError as problem:
-            raise _in_use(file) from problem
+            raise in_use(file) from problem
         _refuse_active(connection)
         yield connection
     finally:
         connection.close()
+
+
+def hold(connection: sqlite3.Connection, schema: str) -> None:
+    """Leaves a database to nobody else until the connection is closed. Raises sqlite3.OperationalError."""
+    # Without its log it is one file; SQLite allows this only if no other connection is open.
+    connection.execute(f"pragma {schema}.journal_mode = delete")
+    # The lock stays when the transaction ends; in one SQLite copies nothing.
+    connection.execute(f"pragma {schema}.locking_mode = exclusive")
+    connection.execute("begin exclusive")
+    connection.execute("commit")
 
 
 def _refuse_active(connection: sqlite3.Connection) -> None:
@@ -82,7 +87,8 @@ def _refuse_active(connection: sqlite3.Connection) -> None:
         )
 
 
-def _in_use(file: Path) -> Conflict:
+def in_use(file: Path) -> Conflict:
+    """The error for a store that somebody else has open."""
     return Conflict(
         f"another process has the store {file} open",
         hint="stop the project's workers and servers (`orchestrion work`, `serve`, `mcp`), then call this again",

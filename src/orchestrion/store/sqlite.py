@@ -31,6 +31,7 @@ from orchestrion.store.sqlite_file import (
     DatabaseFile,
     Mark,
     Room,
+    is_busy,
     is_refusal_to_write,
 )
 from orchestrion.store.statements import Statements
@@ -77,6 +78,8 @@ _SPELLING = {
     "now": ":now",
 }
 READ_ONLY_HINT = "reading works; to change something, give write permission to the file and its folder"
+#: The command that makes the file anew from its rows.
+REBUILD = "`orchestrion rebuild`"
 FULL_HINT = "free some disk space; nothing was half-written"
 #: What SQLite says where a file cannot grow or be made, for one reason or another.
 _PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
@@ -87,7 +90,7 @@ _PROBLEMS = {
     sqlite3.SQLITE_FULL: ("disk_full", FULL_HINT),
     sqlite3.SQLITE_CORRUPT: (
         "store_corrupt",
-        "{copy}; then try again, for one reading alone does not prove that anything is lost",
+        f"{{copy}}; then {REBUILD} makes it anew from its rows, or says what of them is lost",
     ),
     sqlite3.SQLITE_NOTADB: (
         "store_corrupt",
@@ -217,7 +220,7 @@ class SqliteStore(Store):
 
     @property
     def how_to_reindex(self) -> str:
-        return f"""`python3 -c 'import sqlite3; sqlite3.connect("{self._path}").execute("reindex")'`"""
+        return REBUILD
 
     def _constants(self) -> dict[str, Any]:
         return {**super()._constants(), "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
@@ -443,8 +446,7 @@ def _patiently(act: Callable[[], Result], patience_s: float) -> Result:
         try:
             return act()
         except sqlite3.OperationalError as error:
-            busy = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-            if not busy or time.monotonic() > end:
+            if not is_busy(error) or time.monotonic() > end:
                 raise
             time.sleep(pause * random.random())
             pause = min(pause * 1.5, 0.05)

@@ -155,6 +155,11 @@ class DatabaseFile:
         )
 
 
+def is_busy(error: Exception) -> bool:
+    """Whether SQLite waits for somebody else."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
 def is_refusal_to_write(error: sqlite3.Error) -> bool:
     """Whether SQLite says that it may not write there, or not even have its locks."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in _NO_WRITING

@@ -103,6 +103,18 @@ def maintain(
     return OK if found["found"].get("valid", True) else ENVIRONMENT
 
 
+@command("rebuild", "orchestrion rebuild")
+def rebuild(call: Call) -> None:
+    """Where indexes are damaged and all rows can be read, puts a new file with the same rows in the store's
+    place, and keeps the old one beside it. Stop all programs that have the store open first. Where rows are
+    lost it says which, and changes nothing.
+    """
+    from orchestrion.orchestrator import Orchestrator
+
+    made = Orchestrator.rebuild(call.folder, db=call.db)
+    call.answer(made, lambda: [f"made anew: {output.plain(made['db'])}", f"the old one is kept: {made['kept']}"])
+
+
 @command("alerts", "orchestrion alerts", "orchestrion alerts --all --limit 50", "orchestrion alerts --look")
 @click.option("--all", "everything", is_flag=True, help="Those that are over, too.")
 @click.option("--limit", metavar="N", type=int, default=20, show_default=True, help="At most so many.")
@@ -119,7 +131,7 @@ def alerts(call: Call, everything: bool, limit: int, cursor: str | None, look: b
     call.answer(found, lambda: _alerts(found))
 
 
-COMMANDS = {"health": health, "maintain": maintain, "alerts": alerts}
+COMMANDS = {"health": health, "maintain": maintain, "rebuild": rebuild, "alerts": alerts}
 
 
 # -- health -------------------------------------------------------------------------------------

@@ -111,6 +111,7 @@ SECTIONS: tuple[Section, ...] = (
             Entry("doctor", "doctor", "look whether all that runs need is there"),
             Entry("config", "project", "show settings and where they come from"),
             Entry("cleanup", "project", "free what dead claims still hold"),
+            Entry("rebuild", "operate", "make a damaged SQLite store anew from its rows"),
             Entry("migrate", "project", "bring the store to this program's schema"),
             Entry("completion", "project", "print the completion script of a shell"),
             Entry("serve", "serve", "serve the page, REST and events"),

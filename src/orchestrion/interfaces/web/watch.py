@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from orchestrion.core.errors import EnvironmentProblem, OrchestrionError
+from orchestrion.core.errors import EnvironmentProblem, OrchestrionError, StoreProblem
 from orchestrion.interfaces.web import logs
 from orchestrion.interfaces.web.house import House
 
@@ -82,6 +82,8 @@ class Round(threading.Thread):
 def _end_with_project(house: House) -> None:
     try:
         house.standing.refuse_moved()
+    except StoreProblem:
+        raise  # it is waited for
     except EnvironmentProblem as problem:
         house.end(problem)
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from orchestrion.core.digest import keyed, sha256
 from orchestrion.core.errors import GitProblem
+from orchestrion.core.project import refuse_missing
 from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import carried, lfs
 from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
@@ -233,7 +234,7 @@ def _key_of(common_dir: Path) -> bytes:
     file = common_dir / "orchestrion" / "seal"
     if (key := read_bytes(file, 1024)) is not None:
         return key
-    file.parent.mkdir(exist_ok=True)
+    refuse_missing(file.parent)
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:  # noqa: PTH123
         written.write(os.urandom(32).hex().encode())
