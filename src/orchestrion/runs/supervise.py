@@ -718,7 +718,8 @@ class Supervisor:
                 raise Over(f"the lease cannot be renewed: {problem.message}") from problem
 
     def _look(self, now: float) -> None:
-        private.plain_folder(self._place)
+        with suppress(FileNotFoundError):  # it went just now, and is waited for
+            private.plain_folder(self._place)
         try:
             run = self._store.read(lambda tx: tx.the("run", id=self._order.run))
         except StoreProblem:
