@@ -26,7 +26,7 @@ PROMISED = [
     "status", "runs", "log", "diff", "kill", "pause", "resume", "slots", "land", "artifact", "roles", "config",
     "events", "cleanup", "completion", "demo", "migrate", "stats", "correct", "message", "files", "run", "doctor",
     "prime", "context", "handoff", "decide", "decisions", "verify", "search", "sessions", "health", "maintain",
-    "mcp", "setup", "hook", "serve", "up", "token", "alerts", "permissions", "debug", "open", "take-over",
+    "mcp", "setup", "hook", "serve", "up", "token", "alerts", "permissions", "debug", "open", "take-over", "rebuild",
 ]  # fmt: skip
 #: What nobody needs to list ready tasks: importing one of these would slow down every call of an agent.
 HEAVY = [
