@@ -744,6 +744,8 @@ def test_a_store_that_is_put_back_within_the_lease_costs_nothing(stage: Stage) -
     with stage.worker() as worker:
         pids = _await_pids(stage)
         store.rename(away)
+        log = away / "runs" / "R1" / "log.jsonl"
+        wait_for(lambda: "its folder is away" in log.read_text(), "its supervisor misses it")
         go.touch()
         wait_for(lambda: _gone(pids), "its agent ended")
         assert not store.exists()
@@ -754,15 +756,19 @@ def test_a_store_that_is_put_back_within_the_lease_costs_nothing(stage: Stage) -
     assert store.stat().st_mode & 0o777 == 0o700
 
 
-#: An agent that goes on, and one of which new processes are written down all the time.
-@pytest.mark.parametrize("agent", ["sleep 300", "while :; do sleep 0.1; done"])
+#: An agent that goes on, one of which new processes are written down all the time, and one that ends just then.
+@pytest.mark.parametrize("agent", ["sleep 300", "while :; do sleep 0.1; done", "read go < go; mv project moved"])
 def test_a_supervisor_ends_when_its_project_was_moved_for_longer_than_its_lease(stage: Stage, agent: str) -> None:
     stage.open(lease__run_s=8, run__grace_s=1)
-    stage.add(f"echo pid $$; test $ORCHESTRION_ATTEMPT != 1 || {{ {agent}; }}")
-    moved = stage.folder / "moved"
+    stage.add(f"echo pid $$; test $ORCHESTRION_ATTEMPT != 1 || {{ cd {stage.folder}; {agent}; }}")
+    moved, go = stage.folder / "moved", stage.folder / "go"
+    os.mkfifo(go)
     with stage.worker():
         pids = [*_await_pids(stage), stage.supervisor()]
-        stage.root.rename(moved)
+        if "mv" in agent:
+            go.write_text("go\n")
+        else:
+            stage.root.rename(moved)
         wait_for(lambda: _ended(pids), "all of it has ended")
     with Orchestrator.open(moved, environ=stage.environ) as there:
         there.work(drain=True)

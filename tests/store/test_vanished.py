@@ -230,7 +230,7 @@ def test_a_worker_goes_on_when_its_store_is_put_back(stage: Stage, caplog: pytes
     try:
         wait_for(lambda: stage.task()["state"] == "completed", "it works")
         file.rename(away)
-        wait_for(lambda: f"waiting for the store: {folder}" in caplog.text, "it misses its store")
+        wait_for(lambda: f"waiting for the store: {file} is gone" in caplog.text, "it misses its store")
         assert not file.exists()
         away.rename(file)
         stage.add("true")

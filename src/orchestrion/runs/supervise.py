@@ -114,6 +114,7 @@ class Supervisor:
         self._stop_reason: str | None = None
         self._renewed = self._looked = self._recorded = time.monotonic()
         self._lease_s = 60.0
+        self._is_missed = False
         self._workspace: Workspace | None = None
         self._project = _repository_of(order)
         self._attendant = Attendant(
@@ -674,9 +675,7 @@ class Supervisor:
             raise Over(self._stop_reason)
         now = time.monotonic()
         processes.reap_adopted()
-        if not self._place.exists():
-            if self._is_lease_over():
-                raise Over(_GONE)
+        if self._misses_folder():
             return
         self._record_processes(now)
         if now - self._renewed > self._lease_s / 4:
@@ -695,6 +694,16 @@ class Supervisor:
             if now - self._recorded > 1.0:
                 self._recorded = now
                 self._record.write(processes.descendants(os.getpid()))
+
+    def _misses_folder(self) -> bool:
+        """Whether the run's folder is away for now. Raises Over when it was for as long as the lease allows."""
+        was_missed, self._is_missed = self._is_missed, not self._place.exists()
+        if self._is_missed and not was_missed:
+            self._log.note("its folder is away: waiting for it")
+            self._log.flush()
+        if self._is_missed and self._is_lease_over():
+            raise Over(_GONE)
+        return self._is_missed
 
     def _await_folder(self) -> None:
         """Waits for the run's folder, which was moved away with the store's, for as long as the lease allows."""
