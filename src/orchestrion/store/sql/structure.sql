@@ -89,33 +89,40 @@ limit :limit
 
 -- name: wrong_projects
 -- Tasks, and what the scheduler keeps of them and of their runs, of another project than that to which they belong, and
--- what they are in words.
+-- what they are in words. PostgreSQL reads all rows of all parts if the tasks are chosen from their whole.
 select * from (
     select t.id as task, 'is of another project than its plan' as said from tasks t join plans p on p.id = t.plan
     where t.project <> p.project
+      and t.id in {ids[]}  --? ids
     union all
     select r.task, 'is of another project than its R' || r.id from runs r join tasks t on t.id = r.task
     where r.project <> t.project
+      and r.task in {ids[]}  --? ids
     union all
     select g.task, 'is of another project than its G' || g.id from gates g join tasks t on t.id = g.task
     where g.project <> t.project
+      and g.task in {ids[]}  --? ids
     union all
     select a.task, 'is of another project than its A' || a.id from artifacts a join tasks t on t.id = a.task
     where a.project <> t.project
+      and a.task in {ids[]}  --? ids
     union all
     select o.task, 'is of another project than its permission ' || o.id from permissions o join tasks t on t.id = o.task
     where o.project <> t.project
+      and o.task in {ids[]}  --? ids
     union all
     select r.task, 'has R' || r.id || ', which is of another project than what it used'
     from metrics m join runs r on r.id = m.run where m.project <> r.project
+      and r.task in {ids[]}  --? ids
     union all
     select r.task, 'has R' || r.id || ', which is of another project than a message to it'
     from messages m join runs r on r.id = m.run where m.project <> r.project
+      and r.task in {ids[]}  --? ids
     union all
     select r.task, 'has R' || r.id || ', which is of another project than ' || h.slot || ', which it holds'
-    from holds h join runs r on r.id = h.run where h.project <> r.project) as wrong
-where true
-  and wrong.task in {ids[]}  --? ids
+    from holds h join runs r on r.id = h.run where h.project <> r.project
+      and r.task in {ids[]}  --? ids
+    ) as wrong
 limit :limit
 
 -- name: wrong_holders
@@ -248,11 +255,12 @@ limit :limit
 
 -- name: wrong_archive
 -- Open tasks that were never archived, and are said to be. One that older programs took up again stays archived; of
--- that its line in the journal tells, or none about it from before is left.
+-- that its line in the journal tells, or none about it from before is left. The lines are counted, so that PostgreSQL
+-- reads the journal only where there is such a task.
 select t.id as task, t.state from tasks t
 where t.project = :project and t.archived_at is not null and t.state not in ('completed', 'failed', 'cancelled')
-  and exists (select 1 from events c where c.task = t.id and c.kind = 'task.created')
-  and not exists (select 1 from events a where a.task = t.id and a.kind = 'task.archived')
+  and (select count(*) from events c where c.task = t.id and c.kind = 'task.created') > 0
+  and (select count(*) from events a where a.task = t.id and a.kind = 'task.archived') = 0
   and t.id in {ids[]}  --? ids
 limit :limit
 
