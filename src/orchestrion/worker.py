@@ -365,7 +365,7 @@ class Worker:
     def _named_checks(self) -> Mapping[str, str]:
         """As the files have them now; while somebody writes nonsense there, as they were."""
         try:
-            self._checks = named_checks(self.project.root, self.environ)
+            self._checks = named_checks(self.config, self.project.root, self.environ)
         except InvalidInput as problem:
             self.warn(f"the checks are those of before: {problem.message}")
         return self._checks

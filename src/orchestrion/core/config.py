@@ -30,6 +30,10 @@ CODE = "invalid_config"
 _SECTIONS = {name.partition(".")[0] for name in BY_NAME if "." in name}
 
 
+#: What tells that the user's and the project's file are as they were: change in ns, bytes, inode; None: no file.
+Stamps = tuple[tuple[int, int, int] | None, ...]
+
+
 class Row(NamedTuple):
     """One setting as ``config show`` shows it."""
 
@@ -52,9 +56,11 @@ class Row(NamedTuple):
 class Config:
     """The settings in force. ``config["run.timeout_s"]`` is valid: nothing else gets in."""
 
-    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    def __init__(self, values: Mapping[str, Any], origins: Mapping[str, str], stamps: Stamps) -> None:
         self._values = values
         self._origins = origins
+        #: Of the files that were read.
+        self.stamps = stamps
 
     def __getitem__(self, name: str) -> Any:
         return self._values[_setting(name).name]
@@ -116,19 +122,22 @@ def load(project: Path | None, environ: Mapping[str, str], flags: Mapping[str, o
     Raises InvalidInput (``invalid_config``) naming the setting, where it was set, what was
     found and what is allowed.
     """
+    stamps = _stamps(project, environ)
     values: dict[str, Any] = {setting.name: setting.default for setting in SETTINGS}
     origins: dict[str, str] = {}
     for layer in (_from_user(environ), _from_project(project), _from_environment(environ), _from_flags(flags)):
         for found in layer:
             _put(values, origins, found)
-    return Config(values, origins)
+    return Config(values, origins, stamps)
 
 
-def named_checks(project: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+def named_checks(config: Config, project: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
     """Name -> command of the checks, as the files have them now: they say what done means, so a program that has run
-    for weeks judges by them too. Raises InvalidInput as ``load`` does.
+    for weeks judges by them too. Files that are as ``config`` read them are not read again. Raises InvalidInput as
+    ``load`` does.
     """
-    found: Mapping[str, str] = load(project, environ, {})["checks"]
+    now = config if config.stamps == _stamps(project, environ) else load(project, environ, {})
+    found: Mapping[str, str] = now["checks"]
     return found
 
 
@@ -152,6 +161,18 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     import difflib
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
+
+
+def _stamps(project: Path | None, environ: Mapping[str, str]) -> Stamps:
+    return tuple(_stamp(path) for path in (user_file(environ), project and project_file(project)) if path)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:  # reading it says why
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _from_user(environ: Mapping[str, str]) -> list[_Found]:

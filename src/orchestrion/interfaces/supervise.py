@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _do_without_what_nobody_asks() -> None:
-    """Keeps out what libraries load only to look whether it is there: of what a supervisor holds, an eighth on
+    """Keeps out what libraries load only to look whether it is there: of what a supervisor holds, a sixth on
     PostgreSQL.
 
     ``shutil`` loads compressors, and asyncio, which psycopg loads, ``ssl``: libpq has a TLS of its own. To know its own

@@ -126,7 +126,7 @@ class Finding(Opening):
             )
 
     def _named_checks(self) -> Mapping[str, str]:
-        return settings.named_checks(self.project.root, self.environ)
+        return settings.named_checks(self.config, self.project.root, self.environ)
 
     def budgets(self) -> Budgets | None:
         """What may be spent by a plan and in a day, as the settings have it; None: any sum."""

@@ -165,8 +165,7 @@ class Opening:
         """
         environ = os.environ if environ is None else environ
         refuse_runs(environ, "rebuild")
-        project = find_project(_here(folder), Path(folder) if folder is not None else None, environ)
-        url = _address(project, settings.load(project.root, environ, {} if db is None else {"db": db}))
+        url = _address(*_configured(folder, db, environ))
         file = file_of(url)
         if file is None:
             raise InvalidInput(

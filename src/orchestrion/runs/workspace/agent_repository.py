@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs.git import UNFINISHED
@@ -26,6 +27,7 @@ _REF = re.compile(r"refs/[^\0-\x20\x7f~^:?*\[\\]+")
 _SMALL = 64 * 1024
 #: The same for packed refs, the index and the list of ignored patterns.
 _LARGE = 64 * 1024 * 1024
+_PIECE = 64 * 1024
 #: So many refs are looked at.
 _MOST_REFS = 100_000
 _BRANCH = "refs/heads/"
@@ -186,9 +188,15 @@ class AgentRepository:
         """What the agent's tools ignore beside ``.gitignore``; empty when it cannot be read."""
         return read_bytes(self.common_dir / "info" / "exclude", _LARGE) or b""
 
-    def index(self) -> bytes | None:
-        """Its index, if there is one."""
-        return read_bytes(self.git_dir / "index", _LARGE)
+    def copy_index(self, to: Path) -> bool:
+        """Writes its index to a file of ours, whatever is there; False: it has none that can be read."""
+        to.unlink(missing_ok=True)
+        pieces = read_pieces(self.git_dir / "index", _LARGE)
+        if pieces is None:
+            return False
+        with to.open("xb") as copy:
+            copy.writelines(pieces)
+        return True
 
     def shallow(self) -> bytes:
         """Commits whose parents it does not have, one in a line."""
@@ -256,6 +264,30 @@ def broken(workspace: Path, what: str) -> GitProblem:
 
 def read_bytes(file: Path, most: int) -> bytes | None:
     """A plain file of at most ``most`` bytes; None for anything else. Follows no link and waits for no pipe."""
+    stream = _opened(file, most)
+    if stream is None:
+        return None
+    with stream:
+        # Not as much as is allowed: Python asks for all of it at once.
+        content = stream.read(os.fstat(stream.fileno()).st_size + 1)
+    return content if len(content) <= most else None
+
+
+def read_pieces(file: Path, most: int) -> Iterator[bytes] | None:
+    """The same piece by piece, for what may be large; of a file that grows meanwhile, as much as there was."""
+    stream = _opened(file, most)
+    return None if stream is None else _pieces(stream)
+
+
+def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        left = os.fstat(stream.fileno()).st_size
+        while left > 0 and (piece := stream.read(min(left, _PIECE))):
+            left -= len(piece)
+            yield piece
+
+
+def _opened(file: Path, most: int) -> BinaryIO | None:
     try:
         number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -265,10 +297,7 @@ def read_bytes(file: Path, most: int) -> bytes | None:
     if not stat.S_ISREG(facts.st_mode) or facts.st_size > most:
         os.close(number)
         return None
-    with os.fdopen(number, "rb") as stream:
-        # Not as much as is allowed: Python asks for all of it at once.
-        content = stream.read(facts.st_size + 1)
-    return content if len(content) <= most else None
+    return os.fdopen(number, "rb")
 
 
 def _is_plain(file: Path) -> bool:

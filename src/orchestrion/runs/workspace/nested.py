@@ -137,11 +137,7 @@ def _has_own_files(ours: TrustedRepository, folder: Path, clone: AgentRepository
     scratch = ours.path / "index.nested"
     index = ours.in_other_index(scratch.name) | _borrowing(clone)
     # The clone's own index knows which files are as they were: not all of them have to be read.
-    content = clone.index()
-    scratch.unlink(missing_ok=True)
-    if content is not None:
-        scratch.write_bytes(content)
-    elif head:
+    if not clone.copy_index(scratch) and head:
         git.run("read-tree", head, env=index)
     if git.lines("ls-files", "-z", "--modified", "--deleted", "--others", "--exclude-standard", env=index):
         return True

@@ -330,7 +330,7 @@ class SubmoduleWork:
         ours = self._git_dir_of_ours(path, name, repository, source, head)
         if before is not None and ours.git.tip(before) is None:
             before = None  # the agent's own doing
-        index = ours.begin_index("index", repository.index(), head)
+        index = ours.begin_index("index", repository, head)
         below = self._below(path, repository, ours, index, head, before)
         taken = snapshot.take(ours.git, index)
         scaffolds, left_out = self._take_nested(path, repository, ours, index, taken)

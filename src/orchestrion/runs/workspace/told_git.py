@@ -92,9 +92,7 @@ class ToldGit:
     def _differences(self) -> list[_Difference]:
         """How the agent's index (or, if that cannot be read, its commit) differs from the ground."""
         options = ("--raw", "-z", "--no-renames", "--ignore-submodules=dirty")
-        content = self.agent.index()
-        if content is not None:
-            (self.ours.path / "index.agent").write_bytes(content)
+        if self.agent.copy_index(self.ours.path / "index.agent"):
             answer = self._git.run("diff-index", "--cached", *options, self.ground, env=self._agents_index, check=False)
             if answer.returncode == 0:
                 return _parsed(answer.stdout)

@@ -27,7 +27,7 @@ from orchestrion.core.errors import GitProblem
 from orchestrion.core.project import refuse_missing
 from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import carried, lfs
-from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes
+from orchestrion.runs.workspace.agent_repository import AgentRepository, broken, read_bytes, read_pieces
 from orchestrion.runs.workspace.carried import Carried, Setting
 from orchestrion.runs.workspace.places import Workspace, git_dir_beside
 
@@ -136,18 +136,22 @@ class TrustedRepository:
         return self.begin_index("index", None, commit)
 
     def _digest_of_index(self) -> str:
-        content = read_bytes(self.path / "index", 1 << 30)
-        return sha256(content).hexdigest() if content is not None else ""
+        pieces = read_pieces(self.path / "index", 1 << 30)
+        if pieces is None:
+            return ""
+        digest = sha256()
+        for piece in pieces:
+            digest.update(piece)
+        return digest.hexdigest()
 
-    def begin_index(self, name: str, content: bytes | None, commit: str) -> dict[str, str]:
+    def begin_index(self, name: str, agent: AgentRepository | None, commit: str) -> dict[str, str]:
         """An index of this directory at ``commit``, and the environment in which git uses it.
 
-        ``content`` is an index of somebody else's, which is not believed, but may spare reading every file.
+        The index of an agent's repository is not believed, but may spare reading every file.
         """
         index, file = self.in_other_index(name), self.path / name
         file.unlink(missing_ok=True)
-        if content is not None:
-            file.write_bytes(content)
+        if agent is not None and agent.copy_index(file):
             if self.git.run("read-tree", "--reset", commit, env=index, check=False).returncode == 0:
                 return index
             file.unlink(missing_ok=True)
