@@ -17,10 +17,11 @@ reads; to act it sends `Authorization: Bearer KEY` with the content of the file 
 
 Each reply is one JSON object with `success`, as structured content and as text, of at most 4 KB; a brief that was asked
 for (`include_brief`) comes whole beside it. The list that a call asks for ends with `has_more` and `next_offset`: the
-same call with that `offset` goes on. Other lists are counted (`left_out`, `..._total`), a long text ends with the
-resource that has all of it. A refused call has `isError` and `error` with `code`, `message`, `hint` and `details`; for
-a wrong parameter `details.problems` names each with the values that would have been right. Where a list of texts is
-taken, a single text is too.
+same call with that `offset` goes on; where others change what is listed meanwhile (pending tasks that they take up),
+what is left moves up, and one asks again from the beginning. Other lists are counted (`left_out`, `..._total`), a long
+text ends with the resource that has all of it. A refused call has `isError` and `error` with `code`, `message`, `hint`
+and `details`; for a wrong parameter `details.problems` names each with the values that would have been right. Where a
+list of texts is taken, a single text is too.
 
 What a text advises is a tool of the client's profile (`orchestrator_execute_task(task_id=T4)`), the address of a
 resource, or, where there is neither, a command for a terminal.
