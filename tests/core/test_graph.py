@@ -308,6 +308,7 @@ QUESTIONS: dict[str, Callable[[dict[int, list[int]]], object]] = {
 }
 
 
+@pytest.mark.long
 class TestLargeGraphs:
     """Generous bounds: a square of 100,000 takes hours, a recursion ends at 1,000."""
 

@@ -248,6 +248,7 @@ def ill(one: Orchestrator) -> dict[str, str]:
     return {name: part["said"] for name, part in parts.items() if part["status"] != "healthy"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("bend", BENDS.values(), ids=[name.replace(" ", "-") for name in BENDS])
 def test_health_is_green_until_a_row_is_bent(one: Orchestrator, scene: dict[str, int], hand: Hand, bend: Bend) -> None:
     assert ill(one) == {}

@@ -13,6 +13,8 @@ import pytest
 from orchestrion.core.errors import Conflict
 from stage import Stage
 
+pytestmark = pytest.mark.long
+
 SIDE_WORK = "git checkout -qb side; echo b > b.txt; git add .; git commit -qm b; git checkout -q -"
 STASH = "echo changed > a.txt; echo new > new.txt; git stash -qu"
 

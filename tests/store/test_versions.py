@@ -82,6 +82,7 @@ def test_every_row_is_there_and_the_runs_go_on(url: str, schema: int) -> None:
 MOMENTS = {"copying": "os.fsync", "copied": "split", "changed": "_line"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_in_the_middle_it_is_as_before(url: str, schema: int, moment: str) -> None:
     if moment != "changed" and url.startswith("postgres"):

@@ -35,6 +35,7 @@ def shell(place: Place, command: str, **variables: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("closed", CLOSED)
 def test_closed_streams_change_nothing(project: Place, closed: str) -> None:
     """The database must not be opened under the number of a stream: what is printed would go into it."""
