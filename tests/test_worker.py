@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from direct import RawSqlite
@@ -24,7 +27,7 @@ from orchestrion.scheduler import claim as claims
 from orchestrion.scheduler import finish
 from orchestrion.store import sqlite
 from orchestrion.worker import Worker
-from stage import Stage, python, wait_for
+from stage import PATIENCE_S, Stage, python, wait_for
 
 pytestmark = pytest.mark.long
 
@@ -874,3 +877,51 @@ def test_a_copied_repository_takes_nothing_of_the_original_s_runs(stage: Stage) 
     assert stage.lines() == ["original"]
     assert stage.merged("who.txt") == "original\n"
     assert [run["state"] for run in stage.runs()] == ["succeeded"]
+
+
+# -- a store that is not as it was ---------------------------------------------------------------------------
+
+
+def test_an_older_copy_put_back_under_a_run_gives_its_number_to_no_other(stage: Stage) -> None:
+    """The run that the copy does not know ends; its task is done by one of another number, at a place of its own."""
+    go = stage.folder / "go"
+    stage.add(f"echo part > f; echo here; while [ ! -e {go} ]; do sleep 0.05; done; echo whole >> f")
+    file = Path(stage.orchestrion.store.url)
+    stage.close()
+    older = stage.folder / "older.db"
+    with sqlite3.connect(file) as source, sqlite3.connect(older) as target:
+        source.backup(target)
+    stage.orchestrion = Orchestrator.open(stage.root, environ=stage.environ)
+    with stage.worker(slots=2) as worker:
+        stage.await_lines(1)
+        first = stage.supervisor()
+        stage.close()
+        for ending in ("", "-wal", "-shm"):
+            file.with_name(file.name + ending).unlink(missing_ok=True)
+        shutil.copy2(older, file)
+        wait_for(lambda: not psutil.pid_exists(first), "the run that nobody knows ends")
+        stage.orchestrion = Orchestrator.open(stage.root, environ=stage.environ)
+        stage.await_lines(1, "R2")
+        go.touch()
+        assert worker.wait(PATIENCE_S) == 0
+    assert [(run["id"], run["state"]) for run in stage.runs()] == [("R2", "succeeded")]
+    assert stage.merged("f") == "part\nwhole\n"
+    assert not list(stage.workspace("R2").parent.glob("*.kept-*"))
+
+
+def test_another_store_of_the_same_clone_takes_no_number_of_the_first_one_s_runs(
+    stage: Stage, request: pytest.FixtureRequest
+) -> None:
+    go = stage.folder / "go"
+    stage.add(f"echo part > f; echo here; while [ ! -e {go} ]; do sleep 0.05; done; echo whole >> f")
+    with stage.worker(slots=1) as worker:
+        stage.await_lines(1)
+        with Orchestrator.open(stage.root, db=request.getfixturevalue("postgres").new()) as other:
+            other.add("Other", command="echo other > other.txt", plan="other")
+            assert other.work(slots=1, drain=True).all_completed
+            assert [run.as_json()["id"] for run in other.list_runs().items] == ["R2"]
+            other.add("Further", command="true", plan="other")
+            assert other.claim()["run"] == "R3"
+        go.touch()
+        assert worker.wait(PATIENCE_S) == 0
+    assert stage.merged("f") == "part\nwhole\n"

@@ -59,6 +59,7 @@ from orchestrion.store.patience import MENDED, PASSING, after, patiently
 from orchestrion.store.store import Row
 
 Result = TypeVar("Result")
+Taken = TypeVar("Taken", claims.Claim, claims.Claim | None)
 
 _log = logging.getLogger(__name__)
 
@@ -129,6 +130,13 @@ class Summary:
         return not self.failed and not self.blocked
 
 
+class _NumberGiven(Exception):
+    """A run here had this number before."""
+
+    def __init__(self, run: int) -> None:
+        super().__init__(name("R", run))
+
+
 @dataclass
 class Worker:
     """One worker process on one machine."""
@@ -160,6 +168,8 @@ class Worker:
     #: Where it began.
     _mark: tally.Mark | None = None
     _told_waiting: float = float("-inf")
+    #: Lower numbers are given to no run: they were given before.
+    _first_run: int = 0
 
     def __post_init__(self) -> None:
         self._host = host.here(self.environ)
@@ -207,8 +217,7 @@ class Worker:
         self._provide_limits()
         self._find_plans()
         with suppress(AlreadyTaken):
-            claimed = self.store.write(lambda tx: claims.claim_task(tx, task, self._claimant()))
-            self._launch(claimed)
+            self._launch(self._taken_up(lambda tx: claims.claim_task(tx, task, self._claimant())))
         while not self._stopping and not self._patiently(lambda: self._turn_for(task)):
             continue
         self._presence.leave()
@@ -308,14 +317,36 @@ class Worker:
 
     def _claim(self) -> claims.Claim | None:
         self._standing.refuse_moved()
-        claimant = self._claimant()
         try:
-            claimed = self.store.write(lambda tx: claims.claim(tx, claimant))
+            claimed = self._taken_up(lambda tx: claims.claim(tx, self._claimant()))
         except Backpressure:
             return None  # another worker took the last slot at the same moment
         if claimed is not None:
             reach("claim.done")
         return claimed
+
+    def _taken_up(self, take: Callable[[Transaction], Taken]) -> Taken:
+        """What ``take`` claims, by a number that no run had here.
+
+        An older copy of the store that was put in its place, or another store, would give a number again: that run's
+        supervisor may live, and its folder and workspace are there.
+        """
+
+        def anew(tx: Transaction) -> Taken:
+            claimed = take(tx)
+            if claimed is not None and order.folder(self.project.store_dir, claimed.run).exists():
+                raise _NumberGiven(claimed.run)
+            return claimed
+
+        try:
+            return self.store.write(anew)
+        except _NumberGiven as given:
+            self._first_run = order.beyond(self.project.store_dir)
+            self.warn(
+                f"this store would give the number {given}, which a run had here: it is an older copy, or another "
+                f"store; its runs begin at {name('R', self._first_run)}"
+            )
+            return self.store.write(anew)
 
     def _claimant(self) -> claims.Claimant:
         return claims.Claimant(
@@ -332,6 +363,7 @@ class Worker:
             worker_pid=self._pid,
             worker_start=self._start,
             budgets=budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"]),
+            first_run=self._first_run,
         )
 
     def _launch(self, claimed: claims.Claim) -> None:

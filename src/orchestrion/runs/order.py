@@ -7,6 +7,7 @@ that reads it. It is an instruction, not a state: what happens is in the databas
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,12 @@ def folder(store_dir: Path, run: int) -> Path:
 def folder_named(store_dir: Path, run: str) -> Path:
     """The folder of a run that goes by its name, ``R31``."""
     return store_dir / "runs" / run
+
+
+def beyond(store_dir: Path) -> int:
+    """The first number above those of all runs that have a folder here."""
+    names = (entry.name for entry in (store_dir / "runs").iterdir())
+    return max((int(run[1:]) for run in names if re.fullmatch(r"R[1-9]\d{0,17}", run)), default=0) + 1
 
 
 def made_folder(store_dir: Path, run: int) -> Path:

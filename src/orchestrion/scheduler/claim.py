@@ -56,6 +56,8 @@ class Claimant:
     host_id: str | None = None
     worker_pid: int | None = None
     worker_start: float | None = None
+    #: Numbers of runs below this one were given before, by a store that is not as it was.
+    first_run: int = 0
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,7 @@ def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Se
         worker_start=claimant.worker_start,
         lease_ms=claimant.lease_ms,
         queued_at=task["ready_at"],
+        least=claimant.first_run,
     )
     if claimant.supervised:
         breaker.try_out(tx, agent, run["id"])

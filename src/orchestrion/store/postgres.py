@@ -56,6 +56,8 @@ _SPELLING = {
     "for_update_of_t": "for no key update of t",
     "as_int": "::int",
     "now": "coalesce(:now::bigint, (extract(epoch from clock_timestamp()) * 1000)::bigint)",
+    "new_run": "(select max(nextval(pg_get_serial_sequence('runs', 'id'))) from"
+    " generate_series(1, greatest(1, :least::bigint - (select last_value from runs_id_seq))))",
 }
 
 

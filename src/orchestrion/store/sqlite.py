@@ -76,6 +76,7 @@ _SPELLING = {
     "as_int": "",
     # The file's machine is ours, and so is its clock; it is read once the write lock is held.
     "now": ":now",
+    "new_run": "max(:least, (select coalesce(max(id), 0) + 1 from runs))",
 }
 READ_ONLY_HINT = "reading works; to change something, give write permission to the file and its folder"
 #: The command that makes the file anew from its rows.

@@ -43,10 +43,10 @@ from tasks t join lanes l on l.id = t.lane
 where t.id = :id and t.state = 'ready' and t.project = :project {for_update_of_t} {skip_locked}
 
 -- name: add_run
--- A new attempt; it is the task's fence from now on.
-insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, host_id, clone, worker_pid,
+-- A new attempt; it is the task's fence from now on. Its number is new, and at least ``least``.
+insert into runs (id, project, task, attempt, state, supervised, agent, role, actor, host, host_id, clone, worker_pid,
     worker_start, lease_ms, lease_until, queued_at, claimed_at, started_at)
-values (:project, :task, :attempt, :state, :supervised, :agent, :role, :actor, :host, :host_id, :clone, :worker_pid,
+values ({new_run}, :project, :task, :attempt, :state, :supervised, :agent, :role, :actor, :host, :host_id, :clone, :worker_pid,
     :worker_start, :lease_ms, {now} + :lease_ms, :queued_at, {now}, case when :state = 'running' then {now} end)
 returning id, lease_until
 
