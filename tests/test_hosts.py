@@ -259,10 +259,14 @@ def test_who_only_looks_takes_the_project_from_no_clone(field: Field, two: tuple
     for root in two:
         with field.open(root) as opened:
             assert (opened.store.project_name, list(states(opened))) == ("two", ["T1"])
-    field.name(p, "renamed")
-    Orchestrator.init(p, environ=field.environ)
+    with field.open(q) as other:
+        other.add("goes on", command="echo on > on", plan="other")
+        field.name(p, "renamed")
+        assert Orchestrator.init(p, environ=field.environ)["renamed"] == {"from": "two", "to": "renamed"}
+        other.work(slots=1, drain=True)
+        assert runs(other, "T2") == ["succeeded"]
     with field.open(p) as opened:
-        assert (opened.store.project_name, list(states(opened))) == ("renamed", ["T1"])
+        assert (opened.store.project_name, list(states(opened))) == ("renamed", ["T1", "T2"])
     with pytest.raises(NotFound, match="no project 'two'"):
         Orchestrator.open(q, environ=field.environ)
 

@@ -420,6 +420,7 @@ class Worker:
             setup=task["setup"] or self.config["workspace.setup"],
             project=str(self.project.root),
             project_name=self.store.project_name,
+            project_number=self.store.project_number,
             store=self.store.uuid,
             clone=self.store.clone,
             timeout_s=task["timeout_s"] or (role.timeout_s if role else None) or self.config["run.timeout_s"],

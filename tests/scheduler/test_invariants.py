@@ -83,7 +83,7 @@ class OneActor(RuleBasedStateMachine):
 
     @invariant()
     def all_is_well(self) -> None:
-        now = look(self._raw, self._store._project)
+        now = look(self._raw, self._store.project_number)
         assert [*violations(now), *self._watch.compare(now)] == []
 
     def teardown(self) -> None:

@@ -201,6 +201,16 @@ def test_a_name_that_no_project_has_begins_none_and_renames_none(store_url: str,
         assert store.read(lambda tx: tx.the("count_tasks")["total"]) == 1
 
 
+def test_a_project_that_was_renamed_is_said_and_found_by_its_number(store_url: str) -> None:
+    with closing(open_store(store_url, project=ProjectKey("shop", "a" * 32))) as store:
+        number = store.project_number
+        assert store.former_name is None
+    with closing(open_store(store_url, project=ProjectKey("shpo", "a" * 32))) as store:
+        assert (store.former_name, store.project_number) == ("shop", number)
+    with closing(open_store(store_url, project=ProjectKey("shop", begins=False, number=number))) as store:
+        assert (store.project_name, store.project_number) == ("shpo", number)
+
+
 def test_a_store_of_its_own_is_opened_by_whatever_name_and_renamed_by_none_that_is_taken(store_url: str) -> None:
     key = ProjectKey("shop", "a" * 32, own_store=True)
     with closing(open_store(store_url, project=key)) as store:

@@ -41,8 +41,9 @@ def main(arguments: list[str]) -> int:
         one = number(run, "R")
         instruction = order.read(project.store_dir, one)
         # What is away for a moment must not cost the run: it was launched because there was a database.
+        key = ProjectKey(instruction.project_name, begins=False, number=instruction.project_number)
         store = patiently(
-            lambda: open_store(url, project=ProjectKey(instruction.project_name, begins=False), create=False),
+            lambda: open_store(url, project=key, create=False),
             after(PATIENCE_S),
             (*PASSING, *MENDED, "no_store"),
         )

@@ -201,6 +201,9 @@ class Opening:
         with cls.open(project.root, db=db, environ=environ, anew=True) as opened:
             return {
                 "project": str(project.root),
+                "renamed": {"from": opened.store.former_name, "to": opened.store.project_name}
+                if opened.store.former_name
+                else None,
                 "db": masked_address(opened.store.url),
                 "agents": _installed(environ),
                 "created": created,

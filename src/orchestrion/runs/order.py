@@ -53,6 +53,8 @@ class Order:
     grace_s: float
     retry_cap_s: float
     retry_jitter: float
+    #: Its number there; None: an older program wrote this.
+    project_number: int | None = None
     #: Id of the clone whose worker wrote it; None: an older program.
     clone: str | None = None
     #: The git directory that the project's worktrees share; None: the project is no git repository.

@@ -48,6 +48,8 @@ class ProjectKey(NamedTuple):
     own_store: bool = False
     #: Whether a project that is not there may be begun, and one that is there get another name.
     begins: bool = True
+    #: Its number, for one who found it before: it is the same whatever it is called by now.
+    number: int | None = None
 
 
 class Origin(NamedTuple):
@@ -247,14 +249,17 @@ class Store(ABC):
         self.uuid = ""
         #: The project it was opened for.
         self.project_name = ""
+        #: Its number, which stays when it is called otherwise.
+        self.project_number = 0
         #: Id of the clone of the project from which it was opened; None: it has none.
         self.clone: str | None = None
         #: What opening did to a store of an older schema; None: it was up to date, or new.
         self.upgrade: Upgrade | None = None
         #: Whether the store was copied with its project, and is the copy's own since now.
         self.is_copy = False
+        #: What the project was called until it was opened; None: as it is now.
+        self.former_name: str | None = None
         self._statements = statements
-        self._project = 0
         #: Whether it was opened; from then on no other database is taken for it.
         self._is_known = False
         self._local = threading.local()
@@ -323,7 +328,7 @@ class Store(ABC):
         """Gives back the calling thread's connection."""
 
     def _constants(self) -> dict[str, Any]:
-        return {"project": self._project, "clone": self.clone, "now": self.now}
+        return {"project": self.project_number, "clone": self.clone, "now": self.now}
 
     def choose_project(self, wanted: ProjectKey) -> None:
         """Makes the project that ``wanted`` means the one this store works on; it is created on first use.
@@ -333,10 +338,12 @@ class Store(ABC):
         self.clone = wanted.uid
         row = self.read(lambda tx: _as_wanted(tx, wanted))
         if row is None:
-            before = self.read(lambda tx: [one["uid"] for one in tx.all("projects")])
+            names = self.read(lambda tx: {one["uid"]: one["name"] for one in tx.all("projects")})
             row = self.write(lambda tx: _as_wanted(tx, wanted) or _brought_in(tx, wanted))
-            self.is_copy = wanted.own_store and wanted.uid not in before and before not in ([], [None])
-        self._project = row["id"]
+            self.is_copy = wanted.own_store and wanted.uid not in names and set(names) not in (set(), {None})
+            former = names.get(row["uid"], row["name"])
+            self.former_name = former if former != row["name"] else None
+        self.project_number = row["id"]
         self.project_name = row["name"]
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
 
@@ -358,7 +365,9 @@ def repeated(act: Callable[[], Result]) -> Result:
 
 
 def _as_wanted(tx: Transaction, wanted: ProjectKey) -> Row | None:
-    """The project, if its row is as it should be already: of a name that was set, else of the id."""
+    """The project, if its row is as it should be already: of a number or name that was set, else of the id."""
+    if wanted.number is not None:
+        return tx.one("project_by_number", number=wanted.number)
     if wanted.is_set:
         named = tx.one("project_by_name", name=wanted.name)
         is_anothers = named is not None and wanted.own_store and named["uid"] not in (None, wanted.uid)

@@ -290,6 +290,13 @@ def test_init(bare: Place) -> None:
     assert bare.json("init", "below")["project"] == str(bare.root / "below")
 
 
+def test_init_says_that_a_project_is_called_otherwise_now(bare: Place) -> None:
+    bare("init")
+    bare.environ["ORCHESTRION_PROJECT_NAME"] = "shop"
+    assert bare("init").out.splitlines()[0].startswith(f"{bare.root} is called shop now, and no longer ")
+    assert bare("init").out.splitlines()[0] == f"{bare.root} is a project already; nothing was changed"
+
+
 def test_init_of_a_folder_that_a_colleague_made_a_project(bare: Place) -> None:
     (bare.root / ".orchestrion").mkdir()
     (bare.root / ".orchestrion" / "config.yaml").write_text("work:\n  slots: 2\n")

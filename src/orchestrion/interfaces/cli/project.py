@@ -151,6 +151,8 @@ def _made(made: Mapping[str, Any]) -> Iterator[str]:
     done = "is a project now" if made["created"] else "is a project already; nothing was changed"
     if made["moved"]:
         done = "is in git now; its store was moved:"
+    if renamed := made["renamed"]:
+        done = f"is called {output.plain(renamed['to'])} now, and no longer {output.plain(renamed['from'])}"
     yield f"{output.heading(output.plain(made['project']))} {done}"
     yield from (f"  {output.plain(one['from'])} -> {output.plain(one['to'])}" for one in made["moved"])
     agents = ", ".join(made["agents"]) or "none of the known ones; tasks can run commands (`--run`)"

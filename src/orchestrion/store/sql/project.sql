@@ -14,6 +14,10 @@ select id, name, uid, paused_at from projects where name = :name
 -- The project of an id.
 select id, name, uid, paused_at from projects where uid = :uid
 
+-- name: project_by_number
+-- The project of a number.
+select id, name, uid, paused_at from projects where id = :number
+
 -- name: projects
 -- All projects of the store.
 select id, name, uid from projects order by id
