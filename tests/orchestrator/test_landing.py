@@ -1113,7 +1113,11 @@ def test_a_plan_whose_ref_has_other_work_than_was_accepted_is_refused(stage: Sta
     stage.git("update-ref", PLAN, other)
     assert refused().code == "plan_diverged"
     work = stage.orchestrion.health()["components"]["work"]
-    assert (work["status"], work["plans_not_here"]) == ("unhealthy", ["default"])
+    assert (work["status"], work["plans_not_here"], work["plans_diverged"]) == ("unhealthy", [], ["default"])
+    assert (work["said"], work["advice"]) == (refused().message, refused().hint)
+    found = stage.orchestrion.maintain("validate_structure")
+    assert [one["rule"] for one in found["found"]["problems"]] == ["plan_refs_have_the_work"]
+    assert found["recommendations"] == [work["advice"]]
     stage.add("echo c > c.txt")
     stage.drain()
     assert (stage.task("T2")["state"], stage.task("T2")["code"]) == ("failed", "plan_diverged")

@@ -44,10 +44,13 @@ LAUNCH_MS = 60_000
 
 
 class _Tips(NamedTuple):
-    """Plans whose refs lack accepted work: it is not here or the refs have other work; or they only are behind."""
+    """Plans whose refs lack accepted work: it is not here; the refs only are behind; or they have other work, and
+    this is why they are refused.
+    """
 
     lost: list[Row]
     behind: list[Row]
+    diverged: list[Conflict]
 
 
 class HealthCases(ClientCases):
@@ -151,7 +154,7 @@ class HealthCases(ClientCases):
         from orchestrion.runs.plan_start import place_of
         from orchestrion.runs.plan_tip import PlanTip, tips
 
-        found = _Tips([], [])
+        found = _Tips([], [], [])
         if self.project.git_root is None:
             return found
         git = Git(self.project.root)
@@ -164,8 +167,10 @@ class HealthCases(ClientCases):
                     found.lost.append(row)
                 elif place_of(PlanTip(git, row["name"]), row, again) == row["tip"]:
                     found.behind.append(row)
-            except (NotFound, Conflict):
+            except NotFound:
                 found.lost.append(row)
+            except Conflict as other:
+                found.diverged.append(other)
         return found
 
     def _split_plans(self) -> list[str]:
@@ -194,11 +199,15 @@ class HealthCases(ClientCases):
         runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans.lost]
         behind = [row["name"] for row in plans.behind]
         facts = {"not_here": runs[:NAMED], "plans_not_here": tips[:NAMED], "plans_behind": behind[:NAMED]}
+        facts |= {"plans_diverged": [one.details["plan"] for one in plans.diverged[:NAMED]]}
         facts["plans_split"] = split[:NAMED]
         if split:
             said = f"accepted work of {count(len(split), 'plan')} is here in parts that lack each other: "
             advice = f"`orchestrion take-over {split[0]}` says how to merge them"
             return Part("work", UNHEALTHY, said + ", ".join(split[:10]), advice, facts)
+        if plans.diverged and not runs and not tips:
+            said = "; ".join(one.message for one in plans.diverged[:10])
+            return Part("work", UNHEALTHY, said, str(plans.diverged[0].hint), facts)
         if not runs and not tips and not behind:
             return Part("work", HEALTHY, "what runs did is in the repository", "", facts)
         if not runs and not tips:

@@ -291,7 +291,8 @@ class MaintenanceCases(HealthCases):
         plans = self._plans_without_work(ids=wanted.only)
         lost += [_lost_tip(plan) for plan in plans.lost]
         behind = [_moved_back(plan) for plan in plans.behind]
-        problems = [*verdict.problems, *lost, *behind]
+        diverged = [structure.Problem(_REF_HAS_IT, one.details["plan"], one.message) for one in plans.diverged]
+        problems = [*verdict.problems, *lost, *behind, *diverged]
         broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
             "valid": not problems,
@@ -302,6 +303,7 @@ class MaintenanceCases(HealthCases):
         if verdict.doubts:
             found["doubts"] = verdict.doubts
         advice = self._how_to_mend(verdict) + [FETCH_WORK] * bool(lost) + [PUT_BACK] * bool(behind)
+        advice += [str(one.hint) for one in plans.diverged]
         if structure.WHOLE in broken:
             return found, [], advice
         found["tasks"] = len(wanted.only) if wanted.only is not None else self._count_tasks()
@@ -379,7 +381,7 @@ def _lost_work(run: Row) -> structure.Problem:
 
 def _lost_tip(plan: Row) -> structure.Problem:
     said = f"the accepted work of plan {plan['name']} is said to be commit {plan['tip'][:12]}, which is not here"
-    return structure.Problem(_WORK_IS_HERE, plan["name"], f"{said}, or not in the plan's ref")
+    return structure.Problem(_WORK_IS_HERE, plan["name"], said)
 
 
 def _moved_back(plan: Row) -> structure.Problem:

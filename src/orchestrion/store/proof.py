@@ -49,11 +49,20 @@ def copied(copy: sqlite3.Connection) -> str:
     except UNREADABLE as problem:
         return _unlisted(problem)
     said = (_uncopied(copy, *one) for one in made)
-    return next((one for one in said if one), "")
+    return next((one for one in said if one), "") or _numbers(copy)
 
 
 def _unlisted(problem: Exception) -> str:
     return f"the list of its tables cannot be read: {problem}"
+
+
+def _numbers(copy: sqlite3.Connection) -> str:
+    """Which numbers were given stands in a table of SQLite's own; without it some would be given again."""
+    try:
+        copy.execute("select name, seq from seen.sqlite_sequence").fetchall()
+    except UNREADABLE as problem:
+        return f"table sqlite_sequence cannot be read: {problem}"
+    return ""
 
 
 def _uncopied(copy: sqlite3.Connection, kind: str, name: str, sql: str, rows: str) -> str:

@@ -75,7 +75,12 @@ def _hold(new: sqlite3.Connection, file: Path) -> None:
     """Attaches the store as ``seen``, and leaves it to nobody else until the connection is closed."""
     try:
         new.execute("attach ? as seen", (f"{file.as_uri()}?mode=rw",))
-        migrate.refuse_foreign(new, "seen")
+        if not migrate.refuse_foreign(new, "seen"):
+            raise StoreProblem(
+                f"there is no store in {file}: it is empty",
+                hint="put the store back in its place",
+                code="store_missing",
+            )
         new.execute(f"pragma main.page_size = {new.execute('pragma seen.page_size').fetchone()[0]}")
     except proof.UNREADABLE as problem:
         if is_busy(problem):

@@ -91,7 +91,8 @@ def in_use(file: Path) -> Conflict:
     """The error for a store that somebody else has open."""
     return Conflict(
         f"another process has the store {file} open",
-        hint="stop the project's workers and servers (`orchestrion work`, `serve`, `mcp`), then call this again",
+        hint="stop the project's workers and servers (`orchestrion work`, `serve`, `mcp`), let its runs end "
+        "(`orchestrion runs` shows them), then call this again",
         code="store_in_use",
     )
 

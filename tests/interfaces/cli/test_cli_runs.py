@@ -290,10 +290,10 @@ def test_init(bare: Place) -> None:
     assert bare.json("init", "below")["project"] == str(bare.root / "below")
 
 
-def test_init_says_that_a_project_is_called_otherwise_now(bare: Place) -> None:
+def test_init_says_that_a_project_is_called_otherwise_now(bare: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     bare("init")
-    bare.environ["ORCHESTRION_PROJECT_NAME"] = "shop"
-    assert bare("init").out.splitlines()[0].startswith(f"{bare.root} is called shop now, and no longer ")
+    monkeypatch.setenv("ORCHESTRION_PROJECT_NAME", "shop")
+    assert bare("init").out.splitlines()[0] == f"{bare.root} is called shop now, and no longer bare"
     assert bare("init").out.splitlines()[0] == f"{bare.root} is a project already; nothing was changed"
 
 
