@@ -211,6 +211,25 @@ BENDS = {
     ),
     "archived in progress": Bend(ARCHIVE, ("update tasks set archived_at = updated_at where run = {run}",)),
     "archived while it waits": Bend(ARCHIVE, ("update tasks set archived_at = updated_at where id = {asks}",)),
+    "completed by nobody": Bend(
+        "results_are_of_a_run",
+        (
+            "update tasks set state = 'completed', completed_at = 1 where id = {first}",
+            "insert into events (id, project, at, kind, task, from_state, to_state)"
+            " select 900, id, 0, 'task.pending', {first}, 'ready', 'pending' from projects",
+            "insert into events (id, project, at, kind, task, from_state, to_state)"
+            " select 901, id, 0, 'task.completed', {first}, 'pending', 'completed' from projects",
+        ),
+    ),
+    "a move that nothing makes": Bend(
+        "the_journal_tells_what_can_be",
+        (
+            "insert into events (id, project, at, kind, task, from_state, to_state)"
+            " select 900, id, 0, 'task.completed', {first}, 'ready', 'completed' from projects",
+        ),
+    ),
+    "a task that is gone": Bend("the_journal_has_no_gap", ("delete from tasks where id = {first}",)),
+    "ready at no time": Bend(TIMES, ("update tasks set ready_at = null where id = {first}",)),
     "a limit less": Bend("limits_that_are_held_are_there", ("delete from slots",)),
     "another result": Bend("results_are_as_they_were_stored", ("update artifacts set content = 'better'",)),
 }
@@ -364,6 +383,53 @@ def test_a_guard_that_refuses_something_else_is_found(one: Orchestrator, raw: Ra
         )
     ]
     assert ill(one)["structure"].endswith(found[0]["said"])
+
+
+#: What is taken away -> how health says it.
+TAKEN = {
+    "drop table tags": "the table tags is gone",
+    "alter table tasks drop column feedback": "the column feedback of the table tasks is gone",
+    "alter table edges rename column reason to why": "the column reason of the table edges is gone",
+}
+
+
+@pytest.mark.parametrize("taken", TAKEN)
+def test_a_table_or_a_column_that_is_gone_is_named(one: Orchestrator, raw: Raw, dialect: str, taken: str) -> None:
+    assert ill(one) == {}
+    raw.run(taken + " cascade" if dialect == "postgres" and "rename" not in taken else taken)
+    assert ill(one)["structure"].startswith(f"every_table_is_there: {TAKEN[taken]}")
+    found = one.maintain("validate_structure", level="full_audit")["found"]
+    assert [problem["said"] for problem in found["problems"]] == [TAKEN[taken]]
+
+
+@pytest.mark.usefixtures("one")
+def test_a_store_without_a_table_that_every_look_reads_is_a_missing_one(
+    raw: Raw, root: Path, store_url: str, environ: dict[str, str], dialect: str
+) -> None:
+    raw.run("drop table workers" + (" cascade" if dialect == "postgres" else ""))
+    found = Orchestrator.health_of(root, db=store_url, environ=environ)
+    assert (found["status"], found["components"]["store"]["code"]) == ("unhealthy", "store_missing")
+
+
+def test_a_trigger_of_somebody_s_is_named(one: Orchestrator, raw: Raw, dialect: str) -> None:
+    if dialect == "postgres":
+        raw.run(
+            "create function strange() returns trigger language plpgsql as 'begin delete from events; return null; end'"
+        )
+        raw.run("create trigger strange after update on tasks for each row execute function strange()")
+    else:
+        raw.run("create trigger strange after update on tasks begin delete from events; end")
+    assert "the trigger strange is none that the migrations make" in ill(one)["structure"]
+
+
+def test_a_reference_that_need_not_be_is_named(one: Orchestrator, raw: Raw, dialect: str) -> None:
+    if dialect == "postgres":
+        raw.run("alter table holds drop constraint holds_run_fkey")
+    else:
+        raw.run("pragma writable_schema = on")
+        raw.run("update sqlite_schema set sql = replace(sql, 'references runs (id)', '') where name = 'holds'")
+        raw.run("pragma schema_version = 999")
+    assert "holds.run need not name a row of runs any more" in ill(one)["structure"]
 
 
 @pytest.mark.parametrize("lost", ["version = 3", "version > 1", "true"])

@@ -1107,6 +1107,27 @@ def test_a_plan_whose_ref_is_moved_back_while_a_run_works_keeps_what_was_accepte
     assert all((stage.root / name).exists() for name in ("b.txt", "c.txt", "d.txt"))
 
 
+@pytest.mark.parametrize("known", ["began_commit", "null"])
+def test_a_plan_of_which_the_store_knows_no_more_than_its_moved_ref_is_not_landed_in_part(
+    stage: Stage, refused: Refused, known: str
+) -> None:
+    for file in ("b.txt", "c.txt"):
+        done(stage, file=file)
+    assert stage.orchestrion.health()["components"]["work"]["status"] == "healthy"
+    move_back(stage, how_far=1, with_branch=True)
+    with stage.direct() as direct:
+        direct.run(f"update plans set tip = {known}")
+    problem = refused()
+    assert (problem.code, "accepted work up to" in problem.message) == ("plan_diverged", True)
+    work = stage.orchestrion.health()["components"]["work"]
+    assert (work["status"], work["plans_diverged"]) == ("unhealthy", ["default"])
+    assert (work["said"], work["advice"]) == (problem.message, problem.hint)
+    stage.git(*str(problem.hint).split("`")[1].split()[1:])
+    assert stage.orchestrion.health()["components"]["work"]["status"] == "healthy"
+    stage.orchestrion.land()
+    assert [(stage.root / name).exists() for name in ("b.txt", "c.txt")] == [True, True]
+
+
 def test_a_plan_whose_ref_has_other_work_than_was_accepted_is_refused(stage: Stage, refused: Refused) -> None:
     done(stage)
     other = stage.git("commit-tree", "-p", f"{PLAN}~1", "-m", "of somebody else", f"{PLAN}^{{tree}}")

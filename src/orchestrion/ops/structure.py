@@ -24,6 +24,8 @@ from orchestrion.store.store import Row
 LEVELS = ("basic", "comprehensive", "full_audit")
 #: The rule that a damaged database breaks.
 WHOLE = "the_database_is_whole"
+#: Where it is broken no other can be asked for.
+_TABLES = "every_table_is_there"
 #: Rules whose breach a command sets right, whatever caused it; and what is said of that.
 _MENDED = frozenset({"leases_end_in_time", "limits_count_their_holders"})
 CLEANUP = "`orchestrion cleanup` sets it right"
@@ -111,7 +113,7 @@ _OF_TASKS: dict[str, dict[str, str]] = {
         "wrong_attempt_numbers": "has R{run} as attempt {attempt}, which is its run number {place}",
     },
     "times_fit_what_happened": {
-        "wrong_times": "is {state} after {attempts} attempts; when it began and was settled says else"
+        "wrong_times": "is {state} after {attempts} attempts; when it was ready, began and was settled says else"
     },
     "leases_end_in_time": {
         "wrong_leases": "has R{run}, whose lease lasts longer than any does, as if a clock had run ahead"
@@ -120,6 +122,7 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "results_are_of_a_run": {
         "wrong_work": "is {state} and has no run's work, though R{run} succeeded",
         "wrong_work_run": "has the work of R{run}, which is {state}",
+        "work_of_nobody": "is completed, and no run of it succeeded",
     },
     "what_is_archived_is_over": {"wrong_archive": "is archived, and is {state}"},
     "failures_have_a_code": {"wrong_failures": "is failed, and nothing says why"},
@@ -134,6 +137,10 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "the_journal_has_no_gap": {
         "wrong_chain": "was {before} in the journal, then line {line} says it was {from_state}: lines between are gone",
         "wrong_beginning": "{said}",
+        "lost_tasks": "was made by line {line} of the journal, was not deleted, and is not there",
+    },
+    "the_journal_tells_what_can_be": {
+        "wrong_moves": "went from {from_state} to {to_state} by line {line} of the journal, which nothing does"
     },
 }
 
@@ -141,12 +148,14 @@ _OF_TASKS: dict[str, dict[str, str]] = {
 def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
     """All rules of a level, over the tasks ``only`` if some are meant; a damaged database's rows are not judged."""
     ids = None if only is None else list(only)
-    rules = [rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known]]
+    rules = [_TABLES, *(rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known])]
     if ids is not None:
         rules = [rule for rule in rules if rule in _OF_TASKS]
     doubts, damage = integrity(store) if level == "full_audit" and ids is None else ([], "")
     if damage:
         return Verdict([WHOLE], [Problem(WHOLE, "", f"{damage}; {one}") for one in doubts], [])
+    if lost := store.read(lambda tx: _broken(tx, _TABLES, None)):
+        return Verdict([_TABLES], lost, doubts)
     problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
     if level != "basic":
         rules.append(READABLE)
@@ -179,6 +188,8 @@ def glance(tx: Transaction, after: int) -> Glance:
     Whoever goes on each time where the last look ended has looked at every task in the end; where something is wrong
     the next look is at the same tasks.
     """
+    if lost := _broken(tx, _TABLES, None):
+        return Glance(lost, 0, after)
     tasks = [row["id"] for row in tx.all("tasks_to_look_at", after=after, limit=GLANCED_TASKS)]
     is_last = len(tasks) < GLANCED_TASKS
     is_whole = is_last and not after
@@ -215,6 +226,11 @@ def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[tuple[str, str]]:
         waits[row["task"]].append(row["prerequisite"])
     if circle := find_cycle(waits):
         yield _t(circle[0]), f"{_t(circle[0])} waits for itself: {' -> '.join(map(_t, circle))}"
+
+
+def _every_table_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+    for column in guards.lost_columns(tx):
+        yield "", column
 
 
 def _the_database_refuses_too(tx: Transaction) -> Iterator[tuple[str, str]]:
@@ -330,6 +346,7 @@ def _t(task: int) -> str:
 _TASKS = ("prerequisite", "parent", "ancestor")
 #: Rules that are about everything together; they mean nothing for some tasks alone.
 _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
+    _TABLES: _every_table_is_there,
     "the_database_refuses_too": _the_database_refuses_too,
     "every_project_is_there": _every_project_is_there,
     "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
@@ -343,7 +360,7 @@ _OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
     "every_reference_is_there": _every_reference_is_there,
 }
 #: Rules that a glance bounds by lines of the journal.
-_OF_JOURNAL = ("the_journal_ends_where_tasks_are", "the_journal_has_no_gap")
+_OF_JOURNAL = ("the_journal_ends_where_tasks_are", "the_journal_has_no_gap", "the_journal_tells_what_can_be")
 _RULES: dict[str, tuple[str, ...]] = {
     "basic": (
         "the_database_refuses_too",
@@ -379,6 +396,7 @@ _RULES: dict[str, tuple[str, ...]] = {
         "decisions_are_numbered_without_gaps",
         "the_journal_ends_where_tasks_are",
         "the_journal_has_no_gap",
+        "the_journal_tells_what_can_be",
     ),
     "full_audit": ("every_reference_is_there",),
 }

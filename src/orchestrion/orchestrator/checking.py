@@ -6,8 +6,10 @@ import os
 import shutil
 import subprocess
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -151,13 +153,16 @@ class HealthCases(ClientCases):
     def _plans_without_work(self, *, ids: Sequence[int] | None = None, limit: int | None = None) -> _Tips:
         """Plans of this clone with accepted work that is not landed and that their refs have not."""
         from orchestrion.runs.git import Git
-        from orchestrion.runs.plan_start import place_of
+        from orchestrion.runs.plan_start import lacks, place_of, refuse_lacking
         from orchestrion.runs.plan_tip import PlanTip, tips
 
         found = _Tips([], [], [])
         if self.project.git_root is None:
             return found
         git = Git(self.project.root)
+        accepted = defaultdict(list)
+        for row in self.store.read(lambda tx: tx.all("accepted_here", ids=ids, limit=limit)):
+            accepted[row["name"]].append(row["head_commit"])
         rows = self.store.read(lambda tx: tx.all("tips_of_clone", ids=ids, limit=limit))
         missing, at = self._missing(row["tip"] for row in rows), tips(git)
         for row in (row for row in rows if at.get(row["name"]) != row["tip"]):
@@ -171,6 +176,12 @@ class HealthCases(ClientCases):
                 found.lost.append(row)
             except Conflict as other:
                 found.diverged.append(other)
+        if not (found.lost or found.behind or found.diverged) and lacks(git, at.values(), chain(*accepted.values())):
+            for plan in accepted.keys() & at.keys():
+                try:
+                    refuse_lacking(PlanTip(git, plan), at[plan], accepted[plan])
+                except Conflict as other:
+                    found.diverged.append(other)
         return found
 
     def _split_plans(self) -> list[str]:

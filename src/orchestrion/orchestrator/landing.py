@@ -69,7 +69,7 @@ class LandingCases(PlanCases):
         Conflict (``other_clone``, ``open_tasks``, ``other_branch``, ``dirty_tree``, ``in_the_way``, ...),
         EnvironmentProblem (``detached_head``, ``no_remote``, ``gh_missing``, ``push_refused``, ...).
         """
-        from orchestrion.runs.plan_start import restored, set_aside
+        from orchestrion.runs.plan_start import refuse_lacking, restored, set_aside
 
         if onto is not None and not onto.strip():
             raise InvalidInput(
@@ -88,7 +88,10 @@ class LandingCases(PlanCases):
         self.store.read(lambda tx: clones.refuse_elsewhere(tx, row, "landing"))
         tip = self._tip_of(chosen)
         is_another_s = set_aside(tip, row, lambda: self._has_begun(row))
+        accepted = self.store.read(lambda tx: clones.accepted(tx, row))
         commit = restored(tip, row, lambda: plan_found(self, chosen))
+        if commit is not None and not is_another_s:
+            refuse_lacking(tip, commit, accepted)
         if is_another_s or commit is None or commit == row["began_commit"]:
             raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
         if not partial:

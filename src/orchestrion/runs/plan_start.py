@@ -9,7 +9,7 @@ back to where the store knows it: accepted work is never begun anew, and never l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -140,10 +140,40 @@ def is_split(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> 
     return not tip.git.missing(accepted) and not has_work(tip, plan, accepted)
 
 
+def lacks(git: Git, found: Iterable[str], accepted: Iterable[str]) -> bool:
+    """Whether some of the accepted commits that are here are in none of those that were ``found``."""
+    wanted = set(accepted)
+    wanted -= git.missing(wanted)
+    if not wanted:
+        return False
+    asked = "".join(f"{commit}\n" for commit in (*wanted, *(f"^{tip}" for tip in found)))
+    return bool(git.run("rev-list", "--max-count=1", "--stdin", input=asked).stdout)
+
+
+def refuse_lacking(tip: PlanTip, found: str, accepted: Sequence[str]) -> None:
+    """Raises Conflict (``plan_diverged``) where a plan's ref, which is at ``found``, lacks accepted work that is here.
+
+    Somebody moved it back, and what the store knew of it, too.
+    """
+    if not lacks(tip.git, [found], accepted):
+        return
+    absent = tip.git.missing(accepted)
+    heads = _heads(tip.git, [found, *(commit for commit in accepted if commit not in absent)])
+    if len(heads) > 1:
+        raise _split(tip, heads)
+    raise Conflict(
+        f"plan {tip.plan} has accepted work up to {heads[0][:12]}, and {tip.ref} is at {found[:12]}, before it",
+        hint=f"put it back: `git update-ref {tip.ref} {heads[0][:12]}`, and call this again",
+        code="plan_diverged",
+        plan=tip.plan,
+    )
+
+
 def _heads(git: Git, commits: Sequence[str]) -> list[str]:
-    """Those of some commits that no other of them has."""
+    """Those of some commits that no other of them has, in the order they are given."""
     known = list(dict.fromkeys(commits))
-    return [one for one in known if not any(one != other and git.is_ancestor(one, other) for other in known)]
+    alone = set(git.run("merge-base", "--independent", *known).stdout.split())
+    return [one for one in known if one in alone]
 
 
 def place_of(tip: PlanTip, plan: Mapping[str, Any], again: Again) -> str | None:

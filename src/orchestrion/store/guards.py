@@ -1,13 +1,16 @@
-"""What the database refuses by itself, whoever writes: triggers, unique indexes and CHECKs of the migrations."""
+"""What the migrations make: tables with their columns, and what the database refuses by itself, whoever writes."""
 
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import cache
 from typing import NamedTuple
 
 from orchestrion.store import migrate
+from orchestrion.store.statements import Statements
 from orchestrion.store.store import Transaction
 
 #: A trigger or a unique index with its text, a function of PostgreSQL's with its body, or the end of one of them.
@@ -64,10 +67,39 @@ def made(dialect: str) -> Guards:
     return Guards(named, len(_CHECK.findall(script)))
 
 
+@cache
+def _columns() -> frozenset[tuple[str, str, str]]:
+    """(table, column, "") of each column, (table, column, other) of each that must name a row of another table.
+
+    Both databases have the same: SQLite makes them in memory.
+    """
+    statement = Statements("sqlite", {}, lambda name, _: name, "").text("columns_of_tables", {})
+    with closing(sqlite3.connect(":memory:")) as empty:
+        for migration in migrate.scripts("sqlite"):
+            for sql in migrate.split(migration.script):
+                empty.execute(sql)
+        return frozenset(empty.execute(statement))
+
+
 def _plain(kind: str, text: str, body: str) -> str:
     """The text as every release of a database keeps it, with that of the function that a trigger calls."""
     text = _ADDED.sub("", text) if kind == "unique index" else text
     return " ".join(text.lower().split()).rstrip(";") + body
+
+
+def lost_columns(tx: Transaction) -> Iterator[str]:
+    """Tables and columns that the migrations make and that are gone, each in words; nothing of a newer schema."""
+    if tx.the("schema")["version"] > migrate.scripts(tx.dialect)[-1].version:
+        return
+    found = {(row["table"], row["column"], row["other"]) for row in tx.all("columns_of_tables")}
+    tables = {table for table, _, _ in found}
+    lost = _columns() - found
+    yield from (f"the table {table} is gone" for table in sorted({table for table, _, _ in lost} - tables))
+    for table, column, other in sorted(lost):
+        if table in tables and other and (table, column, "") in found:
+            yield f"{table}.{column} need not name a row of {other} any more: {_OPEN}"
+        elif table in tables and not other:
+            yield f"the column {column} of the table {table} is gone"
 
 
 def missing(tx: Transaction) -> Iterator[str]:
@@ -89,5 +121,8 @@ def missing(tx: Transaction) -> Iterator[str]:
             yield f"the {guard.kind} {name} is gone or switched off: {_OPEN}"
         elif _plain(guard.kind, row["text"], row["body"]) != guard.text:
             yield f"the {guard.kind} {name} is another than the migrations make: {_OPEN}"
+    for name, row in found.items():
+        if name not in wanted.named and "trigger" in row["text"].lower():
+            yield f"the trigger {name} is none that the migrations make: what it does to rows nobody knows"
     if (lost := wanted.checks - tx.the("checks_of_tables")["total"]) > 0:
         yield f"{lost} of {wanted.checks} CHECKs are gone: {_OPEN}"

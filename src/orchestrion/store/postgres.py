@@ -139,6 +139,7 @@ REFUSALS = {
     "3D000": _MISSING,
     "3F000": _MISSING,
     "42P01": _MISSING,
+    "42703": _MISSING,
     "57": _AWAY,
     "08": _AWAY,
     "28": Refusal("store_unreachable", "does not let this user in", "check the user and the password in the address"),

@@ -105,6 +105,10 @@ _PROBLEMS = {
 }
 
 
+#: What SQLite says of a table or a column that somebody took away; it has no number of its own.
+_LACKS = ("no such table", "no such column")
+
+
 class SqliteStore(Store):
     """A store in the file ``path``."""
 
@@ -485,6 +489,8 @@ class _Translated:
         if number in _PERHAPS_FULL and disk.is_full(self._folder):
             number = sqlite3.SQLITE_FULL
         code, hint = _PROBLEMS.get(number, ("", ""))
+        if str(error).startswith(_LACKS):
+            code, hint = "store_missing", "a part of it is gone: {copy}; then put a whole copy of before in its place"
         if not code:
             return error
         hint = hint.format(copy=_how_to_copy(Path(self._url).absolute()))

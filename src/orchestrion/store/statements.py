@@ -9,6 +9,8 @@ as a word in braces:
     {ids[]}          the list parameter ``ids`` (numbers) as a set of values, for ``in {ids[]}``
     {states[text]}   the same for a list of texts
     {edge_state}     state of edge ``e`` whose prerequisite is task ``p``, from the table in ``core.states``
+    {task_moves}     the legal moves of a task, as ``'pending>ready'``, and {run_moves} those of a run
+    {new_run}        the number of the next run, at least ``:least``
     {skip_locked}    passes over rows that others hold, where there can be others
     {effective}      effective priority of the row ``tasks``
     {from list_it}   what another statement has from its ``from`` to its ``order by``: what it lists is counted
@@ -20,11 +22,11 @@ A line that ends with ``--? role`` belongs to the statement only when ``role`` i
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from orchestrion.core.states import EDGE_RULES
+from orchestrion.core.states import EDGE_RULES, RUN_MOVES, TASK_MOVES
 
 FOLDER = Path(__file__).parent / "sql"
 
@@ -54,7 +56,13 @@ class Statements:
         self, dialect: str, spell: Mapping[str, str], spell_list: Callable[[str, str], str], parameter: str
     ) -> None:
         self.dialect = dialect
-        self._spell = {"edge_state": edge_state_sql(), "effective": EFFECTIVE_PRIORITY, **spell}
+        self._spell = {
+            "edge_state": edge_state_sql(),
+            "task_moves": _moves_sql(TASK_MOVES),
+            "run_moves": _moves_sql(RUN_MOVES),
+            "effective": EFFECTIVE_PRIORITY,
+            **spell,
+        }
         self._spell_list = spell_list
         self._parameter = parameter
         self._source = read(FOLDER) | read(FOLDER / dialect / "override")
@@ -109,6 +117,10 @@ def edge_state_sql() -> str:
                 names = ", ".join(f"'{state}'" for state in states)
                 cases.append(f"when e.kind = '{kind}' and p.state in ({names}) then '{result}'")
     return "case " + " ".join(cases) + " else 'open' end"
+
+
+def _moves_sql(moves: Mapping[Any, Iterable[Any]]) -> str:
+    return "(" + ", ".join(f"'{found}>{became}'" for found, to in moves.items() for became in to) + ")"
 
 
 def _from(source: str) -> str:

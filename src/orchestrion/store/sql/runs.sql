@@ -155,6 +155,16 @@ where r.state in ('starting', 'running') and r.project = :project
   and (r.lease_until <= {now} or r.lease_until - r.lease_ms <= {now} - :age_ms)
 order by +r.id
 
+-- name: accepted_here
+-- The same of all plans of this clone, the newest first.
+select p.name, r.head_commit from tasks t join runs r on r.id = t.work_run join plans p on p.id = t.plan
+where t.project = :project and t.merge = 'auto' and t.state = 'completed' and t.archived_at is null
+  and r.head_commit is not null and (p.landed_at is null or t.completed_at > p.landed_at)
+  and coalesce(p.began_clone, :clone) = :clone
+  and exists (select 1 from tasks o where o.plan = p.id and o.id in {ids[]})  --? ids
+order by r.id desc
+limit :limit  --? limit
+
 -- name: accepted_work
 -- Commits of the completed tasks of a plan that are to be in it and were not landed yet.
 select r.head_commit from tasks t join runs r on r.id = t.work_run join plans p on p.id = t.plan

@@ -163,10 +163,10 @@ limit :limit
 
 -- name: wrong_times
 -- Tasks that are settled and have no time at which they were, or the other way round; that have attempts and never
--- began, or the other way round.
+-- began, or the other way round; that are ready at no time.
 select t.id as task, t.state, t.attempts from tasks t
 where t.project = :project and ((t.state in ('completed', 'failed', 'cancelled')) <> (t.completed_at is not null)
-    or (t.attempts > 0) <> (t.started_at is not null))
+    or (t.attempts > 0) <> (t.started_at is not null) or (t.state = 'ready' and t.ready_at is null))
   and t.id in {ids[]}  --? ids
 limit :limit
 
@@ -244,6 +244,18 @@ select t.id as task, t.state, min(r.id) as run from tasks t join runs r on r.tas
 where t.project = :project and t.work_run is null and r.state = 'succeeded' and coalesce(r.code, '') <> 'question'
   and t.id in {ids[]}  --? ids
 group by t.id, t.state
+limit :limit
+
+-- name: work_of_nobody
+-- Completed tasks without parts of which no run succeeded. A whole whose parts were deleted is not told apart: where
+-- anything was deleted since it was made, and where the journal does not go back that far, nothing is said.
+select t.id as task from tasks t
+where t.project = :project and t.state = 'completed' and t.children = 0
+  and not exists (select 1 from tasks c where c.parent = t.id)
+  and not exists (select 1 from runs r where r.task = t.id and r.state = 'succeeded')
+  and exists (select 1 from events b where b.task = t.id and b.kind = 'task.created' and b.to_state <> 'completed'
+      and not exists (select 1 from events d where d.id > b.id and d.kind = 'task.deleted'))
+  and t.id in {ids[]}  --? ids
 limit :limit
 
 -- name: wrong_work_run
@@ -378,6 +390,25 @@ select n.task, n.id as line, n.from_state, n.before from (
       and l.task in {ids[]}  --? ids
     ) as n join tasks t on t.id = n.task
 where t.archived_at is null and n.before is not null and n.before <> coalesce(n.from_state, '')
+limit :limit
+
+-- name: wrong_moves
+-- Lines of the journal, of those after `after`, that tell a move which nothing makes.
+select l.task, l.id as line, l.from_state, l.to_state from events l
+where l.id > :after and l.project = :project and l.task is not null and l.from_state is not null
+  and l.to_state is not null and l.from_state <> l.to_state
+  and ((substr(l.kind, 1, 5) = 'task.' and l.from_state || '>' || l.to_state not in {task_moves})
+    or (substr(l.kind, 1, 4) = 'run.' and l.from_state || '>' || l.to_state not in {run_moves}))
+  and l.task in {ids[]}  --? ids
+limit :limit
+
+-- name: lost_tasks
+-- Tasks that were made and not deleted, by the lines of the journal after `after`, and are not there.
+select l.task, l.id as line from events l
+where l.id > :after and l.project = :project and l.kind = 'task.created'
+  and not exists (select 1 from tasks t where t.id = l.task)
+  and not exists (select 1 from events d where d.task = l.task and d.kind = 'task.deleted')
+  and l.task in {ids[]}  --? ids
 limit :limit
 
 -- name: wrong_beginning

@@ -21,3 +21,15 @@ where i.indisunique and i.indisvalid and c.relnamespace = current_schema()::regn
 -- name: checks_of_tables
 -- How many CHECKs the tables have.
 select count(*) as total from pg_constraint where contype = 'c' and connamespace = current_schema()::regnamespace
+
+-- name: columns_of_tables
+-- Columns of tables, and those that must name a row of another, which is `other`.
+select c.relname::text as "table", a.attname::text as "column", '' as other
+from pg_attribute a join pg_class c on c.oid = a.attrelid
+where c.relnamespace = current_schema()::regnamespace and c.relkind in ('r', 'p')
+  and a.attnum > 0 and not a.attisdropped
+union all
+select c.relname::text, a.attname::text, p.relname::text
+from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_class p on p.oid = k.confrelid
+join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any(k.conkey)
+where k.contype = 'f' and k.connamespace = current_schema()::regnamespace

@@ -15,3 +15,13 @@ where type = 'trigger' or (type = 'index' and sql like 'create unique index%')
 -- How many CHECKs the tables have.
 select coalesce(sum((length(sql) - length(replace(sql, 'check (', ''))) / 7), 0) as total
 from sqlite_schema where type = 'table'
+
+-- name: columns_of_tables
+-- Columns of tables, and those that must name a row of another, which is `other`; what the search keeps is its own.
+with ours (name) as (
+    select m.name from sqlite_schema m
+    where m.type = 'table' and m.sql like 'create table%'
+      and m.name not like '%^_found^_%' escape '^' and m.name not like 'sqlite^_%' escape '^')
+select o.name as "table", c.name as "column", '' as other from ours o join pragma_table_info(o.name) c
+union all
+select o.name, f."from", f."table" from ours o join pragma_foreign_key_list(o.name) f
