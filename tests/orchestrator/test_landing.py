@@ -1008,6 +1008,7 @@ def test_work_of_a_store_that_was_lost_does_not_come_back(stage: Stage) -> None:
     done(stage, command="echo bad > bad.txt")
     stage.close()
     shutil.rmtree(stage.root / ".git" / "orchestrion")
+    Orchestrator.init(stage.root, environ=stage.environ)
     stage.open()
     done(stage, command="echo good > good.txt")
     stage.orchestrion.land()
@@ -1022,6 +1023,7 @@ def test_what_a_plan_of_a_lost_store_had_is_not_landed_for_one_that_never_began(
     done(stage, command="echo bad > bad.txt")
     stage.close()
     shutil.rmtree(stage.root / ".git" / "orchestrion")
+    Orchestrator.init(stage.root, environ=stage.environ)
     stage.open()
     stage.add("true")
     assert stage.orchestrion.unlanded_plans() == []

@@ -50,6 +50,24 @@ def test_a_file_that_was_moved_away_is_missed(place: Premises) -> None:
         assert not opened.list_tasks().items
 
 
+def test_a_store_s_folder_that_is_gone_is_missed_where_refs_say_that_there_was_one(place: Premises) -> None:
+    with place.open() as opened:
+        opened.add("first", command="echo first > first")
+        opened.work(slots=1, drain=True)
+    folder = place.root / ".git" / "orchestrion"
+    away = folder.rename(folder.with_name("away"))
+    for create in (True, False):
+        assert gone(place, create=create) == "store_missing"
+        assert not folder.exists()
+    away.rename(folder)
+    with place.open() as opened:
+        assert [task.as_json()["state"] for task in opened.list_tasks().items] == ["completed"]
+    folder.rename(away)
+    Orchestrator.init(place.root, environ=place.environ)
+    with place.open() as opened:
+        assert not opened.list_tasks().items
+
+
 def test_what_a_project_never_had_is_made(place: Premises, tmp_path: Path) -> None:
     other = str(tmp_path / "other.db")
     with pytest.raises(NotFound):

@@ -20,8 +20,12 @@ _OWN = "own"
 
 
 def had(project: Project, url: str) -> bool:
-    """Whether this clone had the database at ``url``, an address or a path."""
-    return _line(project, url) in _lines(project)
+    """Whether this clone had the database at ``url``, an address or a path.
+
+    Where the store's folder is gone, and the list with it, the refs of what runs did say that there was one.
+    """
+    line = _line(project, url)
+    return line in _lines(project) or (line == _OWN and not project.store_dir.exists() and _has_refs(project))
 
 
 def had_a_project(project: Project, url: str, clone: str | None) -> bool:
@@ -55,6 +59,14 @@ def gone(url: str) -> StoreProblem:
         hint="put it back, or mount what it lies on; `orchestrion init` begins a new one, without its tasks",
         code="store_missing",
     )
+
+
+def _has_refs(project: Project) -> bool:
+    if project.git_root is None:
+        return False
+    from orchestrion.runs.git import Git  # only a project's first use comes here
+
+    return bool(Git(project.git_root).run("for-each-ref", "--count=1", "refs/orchestrion", check=False).stdout)
 
 
 def _lines(project: Project) -> list[str]:
