@@ -118,8 +118,9 @@ class RunCases(TaskCases):
         ``detail`` and ``results`` are kept as artifacts, in the transaction that settles the task; ``also``
         records more in it, or refuses all of it.
         A supervised run only leaves its report: its supervisor checks, merges and settles, and
-        git knows its files. A client's ``files`` are paths, or mappings with ``path``, ``op`` and
-        ``old_path``; work whose files are not as reported goes to review. Its checks must pass.
+        git knows its files; of ``files`` it is only looked whether they are the project's. A client's ``files``
+        are paths, or mappings with ``path``, ``op`` and ``old_path``; work whose files are not as reported goes to
+        review. Its checks must pass.
         Raises StaleRun, InvalidInput, Conflict (``check_failed``: the run goes on).
         """
         check_choice("next", next_action, NEXT_ACTIONS)
@@ -130,6 +131,9 @@ class RunCases(TaskCases):
         results = [*([artifacts.Text(detail)] if detail is not None else []), *results]
         held = self.store.read(lambda tx: finish.held(tx, one, write=False))
         if held["supervised"]:
+            workspace = self.store.read(lambda tx: tx.the("run", id=one))["workspace"]
+            told = [files] if isinstance(files, str) else files
+            Filing(self.project).placed(told, Path(workspace) if workspace else None)
             return self._leave_report(one, summary, results, next_action, also)
         found = self._look_at_files(one, files)
         if next_action in ("complete", "continue") and not found.problems():
@@ -649,7 +653,9 @@ def _outcome(tx: Transaction, task: int, run: int, ready: Sequence[int], *, reco
         **_unblocked(ready),
     }
     if recorded:
-        outcome["recorded"] = "the run is supervised: its work is checked and merged when its agent ends"
+        outcome["recorded"] = (
+            "the run is supervised: when its agent ends its work is checked and merged, and its files are recorded"
+        )
     return outcome
 
 
