@@ -56,7 +56,11 @@ SHOWN = {
         "orchestrator/test_rights.py:test_a_run_speaks_in_the_sessions_that_it_or_an_earlier_attempt_began",
         "orchestrator/test_rights.py:test_a_run_that_is_over_reads_and_writes_nothing",
     ],
-    "K2": [":test_acting_on_this_machine_needs_the_key"],
+    "K2": [
+        ":test_acting_on_this_machine_needs_the_key",
+        "interfaces/web/test_web_security.py:test_a_key_that_others_can_read_is_set_right_and_said",
+        "interfaces/web/test_web_security.py:test_what_has_the_place_of_the_key_and_is_none_opens_nothing_and_holds_nobody_up",
+    ],
     "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],
     "G1": [
         "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
@@ -74,6 +78,8 @@ SHOWN = {
         "runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up",
         "runs/test_supervise.py:test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back",
         "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing",
+        "orchestrator/test_private_files.py:test_what_has_the_place_of_a_file_of_the_store_holds_nobody_up",
+        "orchestrator/test_private_files.py:test_what_a_link_leads_to_keeps_its_mode",
     ],
     "G5": [
         "runs/workspace/test_prepare.py:test_a_clone_has_the_identity_and_shares_neither_stash_nor_hooks",

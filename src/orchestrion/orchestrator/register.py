@@ -59,7 +59,7 @@ def gone(url: str) -> StoreProblem:
 
 def _lines(project: Project) -> list[str]:
     try:
-        return _file(project).read_text(encoding="utf-8", errors="replace").splitlines()
+        return private.read(_file(project)).splitlines()
     except OSError:
         return []
 

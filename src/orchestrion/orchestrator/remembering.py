@@ -624,7 +624,7 @@ def _write(folder: Path, called: str, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(draft).chmod(0o644)
+            os.fchmod(file.fileno(), 0o644)
         Path(draft).replace(folder / called)
     except BaseException:
         Path(draft).unlink(missing_ok=True)
