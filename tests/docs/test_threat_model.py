@@ -77,7 +77,7 @@ SHOWN = {
     "G4": [
         "runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up",
         "runs/test_supervise.py:test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back",
-        "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing",
+        "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing_and_shows_the_rest",
         "orchestrator/test_private_files.py:test_what_has_the_place_of_a_file_of_the_store_holds_nobody_up",
         "orchestrator/test_private_files.py:test_what_a_link_leads_to_keeps_its_mode",
     ],

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core import host
+from orchestrion.core import host, private
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
 from orchestrion.core.rights import not_for_runs
@@ -312,7 +312,10 @@ class RunCases(TaskCases):
         return self.store.read(read)
 
     def log(self, run: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """Lines of a run's log, oldest first; with ``follow`` until the run is over. Raises NotFound."""
+        """Lines of a run's log, oldest first; with ``follow`` until the run is over. Raises NotFound.
+
+        Where something else has the log's place, a line says so; so it is for those that follow here.
+        """
         from orchestrion.runs import log, order
 
         one = number(run, "R")
@@ -321,9 +324,13 @@ class RunCases(TaskCases):
         offset = 0
         while True:
             over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
-            for behind, line in log.read(file, offset):
-                offset = behind
-                yield line
+            try:
+                for behind, line in log.read(file, offset):
+                    offset = behind
+                    yield line
+            except private.NotPlain as bent:
+                yield log.in_its_place(bent)
+                return
             if not follow or over:
                 return
             self.store.wait_for_change(0.1)
@@ -340,7 +347,10 @@ class RunCases(TaskCases):
         check_number("offset", offset, 0, 2**53)
         over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
         file = order.folder(self.project.store_dir, one) / "log.jsonl"
-        lines, behind = log.page(file, offset, bound)
+        try:
+            lines, behind = log.page(file, offset, bound)
+        except private.NotPlain as bent:
+            lines, behind = ([] if offset else [log.in_its_place(bent)]), max(offset, 1)
         return {"run": name("R", one), "lines": lines, "next_offset": behind, "over": over}
 
     def log_lines(self, run: str, skip: int, limit: int) -> Numbered:
@@ -349,7 +359,10 @@ class RunCases(TaskCases):
 
         one = number(run, "R")
         self.store.read(lambda tx: _run(tx, one))
-        return log.numbered(order.folder(self.project.store_dir, one) / "log.jsonl", skip, limit)
+        try:
+            return log.numbered(order.folder(self.project.store_dir, one) / "log.jsonl", skip, limit)
+        except private.NotPlain as bent:
+            return log.Numbered([] if skip else [log.in_its_place(bent)], max(skip, 1), 1)
 
     def clean_up_run(self, run: str) -> dict[str, Any]:
         """Removes the workspace of a run that is over, unless that would lose work: ``removed``.
