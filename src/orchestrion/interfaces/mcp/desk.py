@@ -211,7 +211,8 @@ class Desk:
             return
         there = find_project(Path(folder), Path(folder), self.environ)
         if there.store_dir != self.project().project.store_dir:
-            raise not_for_runs(run, f"working in another project, {folder[:200]!r},")
+            what = f"working in another project, {folder[:200]!r},"
+            raise not_for_runs(run, what, is_known=self.project().caller.run is not None)
 
     def opened(self) -> list[Orchestrator]:
         """The projects that are open, each once."""
