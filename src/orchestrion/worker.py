@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import shlex
 import subprocess
 import time
@@ -37,7 +36,7 @@ from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.project import Project, Standing
 from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import number_named, stored_json
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
 from orchestrion.runs import order, plan_clone, processes, refs
@@ -582,7 +581,8 @@ class Worker:
         """Ends what runs left that the store, asked for all its projects, knows to be over, here; nothing else."""
         places = places_of(self.project.root, self.store.url)
         carriers = processes.of_store(self.store.uuid, places)
-        numbers = {run: int(run[1:]) for run in carriers if re.fullmatch(r"R[1-9]\d{0,17}", run)}
+        named = {run: number for run in carriers if (number := number_named(run, "R"))}
+        numbers = {run: number for run, number in named.items() if run == name("R", number)}
         known = self.store.read(lambda tx: tx.all("runs_anywhere", ids=sorted(numbers.values()))) if numbers else []
         over = {row["id"] for row in known if self._is_over_here(row)}
         supervised = self._supervised(numbers)

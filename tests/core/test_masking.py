@@ -299,6 +299,30 @@ def test_values_of_secret_variables_are_replaced_also_where_a_line_is_cut() -> N
     assert clean == f"{'x' * 4090}{MASK}{'y' * 9000}"
 
 
+@pytest.mark.parametrize("between", ["\n", "\r\n", "\n\n  "])
+def test_the_lines_of_a_value_are_replaced_when_they_come_apart(between: str) -> None:
+    first, second = "line one, hidden", "second <line> of it"
+    masker = Masker({"DB_PWD": f"{first}{between}{second}\n"})
+    lines, letters_ = MaskedStream(masker), MaskedStream(masker)
+    assert [lines.whole(line) for line in (first, "between", f"a {second}")] == [MASK, "between", f"a {MASK}"]
+    text = f"before {first}{between}{second} behind\n"
+    by_letter = "".join(letters_.add(letter, 4096) for letter in text) + letters_.finish()
+    for clean in (by_letter, masker(text), masker(as_go(text)), masker(json.dumps(json.dumps(text)))):
+        assert MASK in clean
+        assert not re.search("hidden|second", clean)
+
+
+@pytest.mark.parametrize(
+    "value", ["one hidden line\nshort\nand another", "a line\n/a/path/to/something", "one hidden line\n123456789", KEY]
+)
+def test_lines_that_alone_would_be_no_secret_are_replaced_only_with_the_others(value: str) -> None:
+    masker = Masker({"DB_PWD": value})
+    assert masker(f"it is {value}") == f"it is {MASK}"
+    lines = value.split("\n")
+    assert masker(lines[0]) == lines[0]
+    assert masker(lines[-1]) == lines[-1]
+
+
 ODD = 'say "no" to C:\\new & <Zoë>\tor/else\n'
 
 

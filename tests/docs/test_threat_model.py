@@ -53,8 +53,14 @@ SHOWN = {
         "orchestrator/test_rights.py:test_an_empty_name_is_no_run",
         "orchestrator/test_rights.py:test_inside_a_run_no_other_project_gets_a_store_a_row_or_an_id",
         "orchestrator/test_rights.py:test_a_run_speaks_for_itself_and_overrules_no_person",
+        "orchestrator/test_rights.py:test_a_run_speaks_in_the_sessions_that_it_or_an_earlier_attempt_began",
+        "orchestrator/test_rights.py:test_a_run_that_is_over_reads_and_writes_nothing",
     ],
-    "K2": [":test_acting_on_this_machine_needs_the_key"],
+    "K2": [
+        ":test_acting_on_this_machine_needs_the_key",
+        "interfaces/web/test_web_security.py:test_a_key_that_others_can_read_is_set_right_and_said",
+        "interfaces/web/test_web_security.py:test_what_has_the_place_of_the_key_and_is_none_opens_nothing_and_holds_nobody_up",
+    ],
     "K3": [":test_a_command_reads_the_key", ":test_a_command_that_leaves_its_run_is_the_user"],
     "G1": [
         "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
@@ -71,7 +77,9 @@ SHOWN = {
     "G4": [
         "runs/workspace/test_traps.py:test_a_pipe_where_git_reads_holds_nobody_up",
         "runs/test_supervise.py:test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back",
-        "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing",
+        "runs/test_supervise.py:test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing_and_shows_the_rest",
+        "orchestrator/test_private_files.py:test_what_has_the_place_of_a_file_of_the_store_holds_nobody_up",
+        "orchestrator/test_private_files.py:test_what_a_link_leads_to_keeps_its_mode",
     ],
     "G5": [
         "runs/workspace/test_prepare.py:test_a_clone_has_the_identity_and_shares_neither_stash_nor_hooks",
@@ -90,10 +98,18 @@ SHOWN = {
         "runs/test_secrets_of_runs.py:test_both_databases_keep_what_was_said_without_secrets",
         "orchestrator/test_cases.py:test_a_question_of_a_client_is_kept_without_secrets",
     ],
+    "S10": [
+        "runs/test_secrets_of_runs.py:test_nor_is_one_that_the_agent_does_not_know_for_a_secret",
+        "runs/test_secrets_of_runs.py:test_nor_where_its_run_ends_by_others",
+        "runs/test_secrets_of_runs.py:test_nor_of_a_run_that_fails_after_its_report",
+        "orchestrator/test_remembering.py:test_what_a_run_said_is_gone_through_once_more",
+    ],
     "S2": [
         "core/test_masking.py:test_a_coloured_secret_is_replaced_and_the_colours_stay",
         "core/test_masking.py:test_a_secret_in_an_endless_line_is_replaced_wherever_it_is_cut",
         "core/test_masking.py:test_a_key_that_comes_line_by_line_or_in_pieces_is_replaced",
+        "core/test_masking.py:test_the_lines_of_a_value_are_replaced_when_they_come_apart",
+        "core/test_masking.py:test_lines_that_alone_would_be_no_secret_are_replaced_only_with_the_others",
     ],
     "S3": [
         ":test_a_secret_without_a_shape_is_kept",

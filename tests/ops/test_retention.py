@@ -199,12 +199,14 @@ def test_logs_go_when_their_task_is_settled_and_old(timed_store: Store, tmp_path
         place = tmp_path / "runs" / f"R{run}"
         place.mkdir(parents=True)
         (place / "log.jsonl").write_text("x" * 100)
-    (tmp_path / "runs" / "notes").mkdir()
+    for others in ("notes", "R\u00b2", f"r{old}", f"R0{old}"):
+        (tmp_path / "runs" / others).mkdir()
     later(timed_store, 31)
     assert retention.drop_logs(timed_store, tmp_path, 30, dry_run=True) == {"runs": 1, "bytes": 100}
     assert (tmp_path / "runs" / f"R{old}").exists()
     assert retention.drop_logs(timed_store, tmp_path, 30, dry_run=False) == {"runs": 1, "bytes": 100}
-    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == [f"R{running}", "notes"]
+    left = {path.name for path in (tmp_path / "runs").iterdir()}
+    assert left == {f"R{running}", "notes", "R\u00b2", f"r{old}", f"R0{old}"}
     assert retention.drop_logs(timed_store, tmp_path, 0, dry_run=False) == {"runs": 0, "bytes": 0}
 
 

@@ -18,9 +18,8 @@ SITTING = Sitting("a-session", folder="/somewhere")
 def orchestrion(tmp_path: Path, store_url: str) -> Iterator[Orchestrator]:
     root = tmp_path / "project"
     (root / ".orchestrion").mkdir(parents=True)
-    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "ORCHESTRION_SESSION": "S1"}
-    with Orchestrator.open(root, db=store_url, environ=environ) as opened:
-        yield opened
+    with Orchestrator.open(root, db=store_url, environ={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}) as opened:
+        yield opened.as_(opened.caller._replace(session="S1"))
 
 
 def files_of(orchestrion: Orchestrator) -> FileHooks:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,6 +17,7 @@ from repository import git
 
 from orchestrion import Orchestrator
 from orchestrion.core import private
+from orchestrion.core.errors import NotFound, OrchestrionError
 from premises import nobody
 
 
@@ -108,3 +113,53 @@ def test_what_belongs_to_another_is_left_as_it_is_and_read() -> None:
             private.make_file(file)
             assert file.read_text() == "readable"
         assert stat.S_IMODE(file.stat().st_mode) == (0o644 if os.geteuid() == 0 else 0o600)
+
+
+def test_what_a_link_leads_to_keeps_its_mode(tmp_path: Path) -> None:
+    file, folder, pipe = tmp_path / "file", tmp_path / "folder", tmp_path / "pipe"
+    file.touch()
+    folder.mkdir()
+    os.mkfifo(pipe)
+    for number, target in enumerate((file, folder, pipe, Path("nowhere"))):
+        link = tmp_path / f"link{number}"
+        link.symlink_to(target)
+        assert not private.tighten(link)
+        with suppress(OSError):  # some systems have no modes of links
+            private.set_mode(link, 0o600)
+    private.make_folder(tmp_path / "link1")
+    assert not private.tighten(pipe)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (file, folder, pipe)] == [0o666, 0o777, 0o666]
+    assert private.tighten(file)
+    assert private.tighten(folder)
+    assert [stat.S_IMODE(one.stat().st_mode) for one in (file, folder)] == [0o600, 0o700]
+
+
+def test_a_file_that_is_tightened_stays_locked(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    with file.open("r+") as held:
+        fcntl.lockf(held, fcntl.LOCK_EX)
+        assert private.tighten(file)
+        told = f"import fcntl; fcntl.lockf(open({str(file)!r}, 'r+'), fcntl.LOCK_EX | fcntl.LOCK_NB)"
+        assert b"BlockingIOError" in subprocess.run([sys.executable, "-c", told], capture_output=True).stderr
+
+
+@pytest.mark.parametrize("bend", [os.mkfifo, lambda file: file.symlink_to("/dev/zero")], ids=["a pipe", "endless"])
+def test_what_has_the_place_of_a_file_of_the_store_holds_nobody_up(
+    project: Path, environ: dict[str, str], bend: Callable[[Path], None]
+) -> None:
+    with Orchestrator.open(project, environ=environ) as opened:
+        opened.add("one")
+        opened.note_address("http://127.0.0.1:1/")
+    store = project / ".git" / "orchestrion"
+    for file in (store / "stores", *store.glob("address*")):
+        file.unlink()
+        bend(file)
+    with Orchestrator.open(project, environ=environ) as opened:
+        assert opened.list_tasks().total == 1
+        with pytest.raises(NotFound, match="no server"):
+            opened.page_address()
+    (store / "id").unlink()
+    bend(store / "id")
+    with suppress(OrchestrionError):
+        Orchestrator.open(project, environ=environ).close()

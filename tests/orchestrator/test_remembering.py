@@ -18,7 +18,9 @@ from repository import git
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound, StaleRun
+from orchestrion.core.masking import MASK, Masker
 from orchestrion.memory.decisions import STATUSES
+from orchestrion.scheduler import reports
 
 pytestmark = pytest.mark.long
 
@@ -1058,3 +1060,37 @@ def test_projects_find_only_their_own(store_url: str, tmp_path: Path, environ: d
             two.recover(thing)
     for each in opened:
         each.close()
+
+
+def test_what_a_run_said_is_gone_through_once_more(
+    project: Path, store_url: str, environ: dict[str, str], orchestrion: Orchestrator
+) -> None:
+    secret = "plain old passwörd"
+    theirs = orchestrion.handoff(text=f"a person says {secret}")["id"]
+    orchestrion.start_session(f"a person's, with {secret}")
+    orchestrion.add("held")
+    orchestrion.claim("T1")
+    within = {**environ, "ORCHESTRION_RUN": f"{orchestrion.store.uuid}/R1"}
+    with Orchestrator.open(project, db=store_url, environ=within) as agent:
+        first = agent.handoff(text=f"{secret} is it, {secret}")["id"]
+        agent.start_session(f"with {secret}")
+        agent.decide("in between")
+    for _ in range(25):
+        last = orchestrion.handoff(text=f"a person says {secret}")["id"]
+    orchestrion.done("R1", f"used {secret}")
+    before = orchestrion.last_event()
+    orchestrion.store.write(lambda tx: reports.mask(tx, 1, Masker({"MY_PATH": secret})))
+    assert orchestrion.last_event() == before
+    orchestrion.store.write(lambda tx: reports.mask(tx, 1, Masker({"MY_PASS": secret})))
+    assert orchestrion.show(first)["text"].startswith(f"{MASK} is it, {MASK}\n")
+    assert orchestrion.store.read(lambda tx: tx.the("handoff", id=int(first[1:])))["said"] == len(
+        f"{MASK} is it, {MASK}"
+    )
+    assert orchestrion.session_detail("S2")["name"] == f"with {MASK}"
+    assert orchestrion.task("T1").row["summary"] == orchestrion.run("R1").row["summary"] == f"used {MASK}"
+    for one in (theirs, last):
+        assert secret in orchestrion.show(one)["text"]
+    assert secret in orchestrion.session_detail("S1")["name"]
+    assert [event["kind"] for event in orchestrion.events(since=before)] == ["run.masked"]
+    orchestrion.store.write(lambda tx: reports.mask(tx, 1, Masker({"MY_PASS": secret})))
+    assert len(orchestrion.events(since=before)) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from repository import git
 
 from orchestrion import Orchestrator
-from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.errors import InvalidInput, NotFound, StaleRun
 from orchestrion.core.project import VARIABLE
 from orchestrion.core.rights import KEYLESS, RIGHTS, ROLES, RUN_VARIABLE, Caller, Role
 from orchestrion.orchestrator.finding import Finding
@@ -159,6 +159,9 @@ def test_from_inside_a_run_of_another_store_one_only_reads(
         assert not agent.caller.actor.startswith("run:")
         found = {action: asked(agent, action, "R1", "T1") for action in PROBED}
         assert found == {action: "let_in" if RIGHTS[action].role == "read" else "not_for_runs" for action in PROBED}
+        with pytest.raises(InvalidInput, match="is no run of this project's store") as foreign:
+            agent.pause()
+        assert "orchestrion done" not in foreign.value.hint
     new = tmp_path / "new"
     (new / ".orchestrion").mkdir(parents=True)
     before = one.last_event()
@@ -188,7 +191,7 @@ def test_a_run_that_is_written_oddly_is_confined(
             with pytest.raises(InvalidInput) as refused:
                 agent.pause()
             assert refused.value.code == "not_for_runs"
-    for mark in (uuid, f"{uuid}/", f" {uuid}", f"{uuid}/x", f"{uuid}/R1/R", f"{uuid}/R0"):
+    for mark in (uuid, f"{uuid}/", f" {uuid}", f"{uuid}/x", f"{uuid}/R1/R", f"{uuid}/R0", f"{uuid}/R-1", f"{uuid}/-R1"):
         for act in (
             lambda mark=mark: Orchestrator.open(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}),
             lambda mark=mark: Orchestrator.init(root, db=store_url, environ=environ | {RUN_VARIABLE: mark}),
@@ -197,6 +200,7 @@ def test_a_run_that_is_written_oddly_is_confined(
             with pytest.raises(InvalidInput) as refused:
                 act()
             assert refused.value.code == "not_for_runs"
+            assert "orchestrion done" not in refused.value.hint
 
 
 @pytest.mark.parametrize(("role", "may"), [("coordinator", True), ("implementer", False), ("planner", False)])
@@ -270,6 +274,151 @@ def test_what_a_run_adds_is_in_its_plan_and_may_be_below_its_task(
         agent.apply(b"plan: release\ntasks: [{title: a, key: a, children: [{title: b}]}]\n", "plan.yaml")
     assert {task.row["plan_name"] for task in one.list_tasks().items} == {"release"}
     assert one.list_tasks().total == 6
+
+
+#: What a run may call -> the call, of R1 that has T1 and began the session S1.
+BY_A_RUN: dict[str, Callable[[Orchestrator], object]] = {
+    "add": lambda agent: agent.add("more"),
+    "apply": lambda agent: agent.apply(b"plan: default\ntasks: [{title: a}]\n", "plan.yaml"),
+    "change_decision": lambda agent: agent.change_decision("D1", "rejected"),
+    "decide": lambda agent: agent.decide("late"),
+    "done": lambda agent: agent.done("R1", "late"),
+    "fail": lambda agent: agent.fail("R1", "late"),
+    "handoff": lambda agent: agent.handoff(task="T1", text="late"),
+    "heartbeat": lambda agent: agent.heartbeat("R1"),
+    "release": lambda agent: agent.release("R1"),
+    "report": lambda agent: agent.report("T1", "late", run="R1"),
+    "report_changed": lambda agent: agent.report_changed(["late.txt"]),
+    "report_files": lambda agent: agent.report_files(["late.txt"], session="S1"),
+    "start_session": lambda agent: agent.start_session("late"),
+    "synthesize": lambda agent: agent.synthesize("T1"),
+    "take_up": lambda agent: agent.take_up("T1"),
+}
+#: These only note what they saw, and say nothing where that is too late.
+NOTING = {"verify", "written_by_run"}
+
+
+@pytest.mark.parametrize("end", ["reported", "killed", "ready again", "held by another"])
+def test_a_run_that_is_over_reads_and_writes_nothing(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, end: str
+) -> None:
+    open_to_runs = {name for name, right in RIGHTS.items() if right.role == "operate" and right.in_run != "closed"}
+    assert open_to_runs == BY_A_RUN.keys() | NOTING
+    one.add("held", role="coordinator")
+    one.claim("T1")
+    (root / "late.txt").write_text("late")
+    with (
+        Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent,
+        FileHooks.open(root, db=store_url, environ=inside(one, environ)) as hook,
+    ):
+        agent.start_session("its own")
+        agent.report_files(["late.txt"])
+        agent.decide("in time")
+        if end == "reported":
+            agent.done("R1", "in time")
+        else:
+            one.kill("R1")
+        if end in ("ready again", "held by another"):
+            one.retry("T1")
+        if end == "held by another":
+            one.claim("T1")
+        before = one.last_event(), one.task("T1").row, one.task_files("T1")["total"]
+        for act in BY_A_RUN.values():
+            with pytest.raises(StaleRun, match="R1 is"):
+                act(agent)
+        assert agent.verify("T1")["total"] == 1
+        assert agent.search("held")["results"]
+        assert "T1" in agent.prime() + agent.recover("T1")["text"]
+        hook.written_by_run("R1", "late.txt", "modified")
+    assert (one.last_event(), one.task("T1").row, one.task_files("T1")["total"]) == before
+    assert (one.decisions()["total"], one.list_sessions()["total"]) == (1, 1)
+    assert one.decision("D1")["run"] == "R1"
+    with pytest.raises(NotFound):
+        one.last_handoff()
+
+
+def test_a_hook_that_meets_the_end_of_its_run_says_nothing(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one.add("held")
+    one.claim("T1")
+    (root / "late.txt").write_text("late")
+
+    def meanwhile(*_: object) -> list[object]:
+        one.kill("R1")
+        return []
+
+    monkeypatch.setattr("orchestrion.orchestrator.hooking.Filing.reported", meanwhile)
+    with FileHooks.open(root, db=store_url, environ=inside(one, environ)) as hook:
+        hook.written_by_run("R1", "late.txt", "modified")
+
+
+def test_what_a_run_says_without_a_task_is_of_its_own(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    one.add("held")
+    one.add("another's")
+    one.claim("T1")
+    (root / "made.txt").write_text("made")
+    with Orchestrator.open(root, db=store_url, environ=inside(one, environ)) as agent:
+        decided = agent.decide("in the run")
+        [made] = agent.report_files(["made.txt"])["files"]
+    assert (decided["task"], decided["run"]) == ("T1", "R1")
+    assert (made["task"], made["run"]) == ("T1", "R1")
+    assert one.decide("by a person")["task"] is None
+
+
+def test_a_run_speaks_in_the_sessions_that_it_or_an_earlier_attempt_began(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator
+) -> None:
+    def in_session(session: str, run: str = "R1") -> Orchestrator:
+        within = inside(one, environ, run) | {"ORCHESTRION_SESSION": session}
+        return Orchestrator.open(root, db=store_url, environ=within)
+
+    theirs = one.start_session("a person's", external="claude-1")["id"]
+    one.add("held")
+    one.add("another's")
+    one.claim("T1")
+    one.claim("T2")
+    with in_session("") as agent:
+        own = agent.start_session("its own", external="claude-2")["id"]
+        assert agent.decide("by name", session=own)["session"] == own
+        assert agent.start_session(external="claude-2")["resumed"]
+        for fresh in (False, True):
+            with pytest.raises(InvalidInput) as refused:
+                agent.start_session(external="claude-1", fresh=fresh)
+            assert refused.value.code == "not_for_runs"
+    with in_session(own) as agent:
+        assert agent.decide("by the variable")["session"] == own
+    for session, run in ((theirs, "R1"), (own, "R2")):
+        before = one.last_event(), one.session_detail(session)
+        with in_session(session, run) as agent:
+            for act in (
+                lambda agent=agent: agent.decide("in another's"),
+                lambda agent=agent: agent.handoff(text="in another's"),
+                lambda agent=agent, run=run: agent.heartbeat(run),
+            ):
+                with pytest.raises(InvalidInput, match=f"speaking for the session {session}"):
+                    act()
+            assert agent.prime()
+        assert (one.last_event(), one.session_detail(session)) == before
+    one.kill("R1")
+    one.retry("T1")
+    again = one.claim("T1")["run"]
+    with in_session(own, again) as agent:
+        assert agent.decide("the next attempt, in the same conversation")["session"] == own
+
+
+@pytest.mark.parametrize("session", ["boss", "S0", "S9", " "])
+def test_a_session_that_is_none_is_not_written_down(
+    root: Path, store_url: str, environ: dict[str, str], one: Orchestrator, session: str
+) -> None:
+    one.add("held")
+    one.claim("T1")
+    for within in (environ, inside(one, environ)):
+        with Orchestrator.open(root, db=store_url, environ=within | {"ORCHESTRION_SESSION": session}) as opened:
+            assert opened.decide("somewhere")["session"] is None
+    assert {event["session"] for event in one.events(limit=100)} == {None}
 
 
 def test_a_run_speaks_for_itself_and_overrules_no_person(
@@ -403,3 +552,15 @@ def test_an_agent_does_not_give_its_task_back_for_ever(stage: Stage) -> None:
     stage.add(f"{program} -m orchestrion release; echo $? > said.txt", checks=("test $(cat said.txt) = 6",))
     assert stage.drain().all_completed
     assert len(stage.runs()) == 1
+
+
+def test_what_a_supervised_run_reports_is_the_project_s(stage: Stage) -> None:
+    program = shlex.quote(sys.executable)
+    report = f"{program} -m orchestrion done --summary made"
+    stage.add(
+        f"echo made > made.txt; {report} --file made.txt --file $PWD/made.txt; echo $? > said.txt;"
+        f"for path in /etc/passwd ../../etc/passwd; do {report} --file $path; echo $? >> said.txt; done"
+    )
+    assert stage.drain().all_completed
+    assert stage.merged("said.txt") == "0\n6\n6\n"
+    assert sum("is outside the project" in line for line in stage.lines(stream="err")) == 2

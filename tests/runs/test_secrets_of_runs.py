@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import signal
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from orchestrion.core.masking import MASK
 from orchestrion.store import Store
 from stage import Stage
+from waiting import wait_for
 
 pytestmark = pytest.mark.long
 
@@ -74,7 +78,7 @@ def test_values_of_the_worker_s_variables_are_kept_in_no_report(stage: Stage, fo
     assert kept_anywhere(stage) == []
 
 
-@pytest.mark.parametrize("report", REPORTS[:-1])
+@pytest.mark.parametrize("report", REPORTS)
 def test_nor_is_one_that_the_agent_does_not_know_for_a_secret(stage: Stage, found: Path, report: str) -> None:
     (found.parent / "value").write_text(VALUE)
     stage.open()
@@ -85,10 +89,77 @@ def test_nor_is_one_that_the_agent_does_not_know_for_a_secret(stage: Stage, foun
     assert VALUE not in said_of(stage)
 
 
+def _kill(stage: Stage) -> None:
+    stage.orchestrion.kill("R1")
+
+
+def _cancel(stage: Stage) -> None:
+    stage.orchestrion.cancel("T1", "not wanted")
+
+
+def _end_supervisor(stage: Stage) -> None:
+    os.kill(stage.supervisor(), signal.SIGTERM)
+
+
+def _kill_supervisor(stage: Stage) -> None:
+    os.kill(stage.supervisor(), signal.SIGKILL)
+
+
+def _kill_all(stage: Stage) -> None:
+    """The supervisor dies, and a person ends the run before a worker has seen it."""
+    os.kill(stage.supervisor(), signal.SIGSTOP)
+    stage.orchestrion.kill("R1")
+    os.kill(stage.supervisor(), signal.SIGKILL)
+
+
+#: How a run ends by others -> its state then.
+ENDS = {_kill: "killed", _cancel: "killed", _end_supervisor: "killed", _kill_supervisor: "lost", _kill_all: "killed"}
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("report", ['done --summary "with {}"', 'fail --error "cannot use {}"'])
+def test_nor_where_its_run_ends_by_others(stage: Stage, found: Path, report: str, end: Callable[[Stage], None]) -> None:
+    (found.parent / "value").write_text(VALUE)
+    value = f"$(cat {found.parent}/value)"
+    reports = (report, 'handoff --text "it is {}"', 'sessions --start "with {}"')
+    stage.open()
+    stage.add(
+        "unset SOME_PASSWORD; "
+        + "; ".join(f"orchestrion {one.format(value)}" for one in reports)
+        + "; echo said; sleep 300",
+        max_retries=0,
+    )
+    with stage.worker() as worker:
+        wait_for(lambda: stage.orchestrion.list_runs().items and stage.run()["pid"], "it runs")
+        wait_for(lambda: "said" in stage.await_lines(), "all is said")
+        assert VALUE in said_of(stage)
+        end(stage)
+        worker.wait(60)
+    row = stage.orchestrion.run("R1").row
+    assert (row["state"], row["unswept"]) == (ENDS[end], 0)
+    assert said_of(stage).count(MASK) >= 4
+    assert VALUE not in said_of(stage)
+    assert stage.orchestrion.search("environment")["results"] == []
+    assert stage.orchestrion.last_handoff()["text"].startswith(f"it is {MASK}\n")
+
+
+def test_nor_of_a_run_that_fails_after_its_report(stage: Stage, found: Path) -> None:
+    (found.parent / "value").write_text(VALUE)
+    stage.open()
+    stage.add(
+        f'unset SOME_PASSWORD; orchestrion done --summary "with $(cat {found.parent}/value)"; exit 3', max_retries=0
+    )
+    stage.drain()
+    assert stage.run()["code"] == "agent_failed"
+    assert stage.run()["summary"] == f"with {MASK}"
+    assert VALUE not in said_of(stage)
+
+
 def said_of(stage: Stage) -> str:
     """All that the store says of the first run and its task."""
     one = stage.orchestrion
-    return json.dumps([one.events(limit=1000), one.run_detail("R1"), one.show("T1"), one.why("T1")])
+    further = [one.list_sessions(include_ended=True), one.prime(), one.recover("T1")]
+    return json.dumps([one.events(limit=1000), one.run_detail("R1"), one.show("T1"), one.why("T1"), *further])
 
 
 def test_debug_shows_no_secret_also_of_an_older_log(stage: Stage, found: Path) -> None:

@@ -693,8 +693,16 @@ def test_a_run_that_bends_its_own_folder_ends_and_gives_its_slot_back(stage: Sta
     assert not [*(stage.orchestrion.project.store_dir / "elsewhere").glob("**/*-*-*.log")]
 
 
-def test_a_run_whose_supervisor_died_over_a_bent_folder_is_settled(stage: Stage) -> None:
-    bend = "rm -f log.jsonl order.json settle.lock && mkfifo log.jsonl order.json settle.lock"
+@pytest.mark.parametrize(
+    "bend",
+    [
+        "rm -f log.jsonl order.json settle.lock && mkfifo log.jsonl order.json settle.lock",
+        "echo garbage > order.json; echo '{}' > log.jsonl",
+        "echo '{}' > order.json",
+        "echo '[]' > order.json",
+    ],
+)
+def test_a_run_whose_supervisor_died_over_a_bent_folder_is_settled(stage: Stage, bend: str) -> None:
     stage.add(f"(cd $(dirname $ORCHESTRION_BRIEF) && {bend}); touch bent; sleep 300", max_retries=0)
     with stage.worker() as worker:
         wait_for(
@@ -706,22 +714,63 @@ def test_a_run_whose_supervisor_died_over_a_bent_folder_is_settled(stage: Stage)
     assert stage.run()["state"] == "lost"
 
 
-@pytest.mark.parametrize("command", ["log", "debug"])
-@pytest.mark.parametrize("bend", [os.mkfifo, lambda file: file.symlink_to("/dev/zero")], ids=["a pipe", "endless"])
-def test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing(
-    stage: Stage, command: str, bend: Callable[[Path], None]
-) -> None:
+#: What somebody may put in the place of a file of a run -> how it is told.
+BENT: dict[str, tuple[Callable[[Path], object], str]] = {
+    "a pipe": (os.mkfifo, "this is no plain file"),
+    "endless": (lambda file: file.symlink_to("/dev/zero"), "this is no plain file"),
+    "a folder": (lambda file: file.mkdir(), "this is no plain file"),
+}
+
+
+@pytest.mark.parametrize("kind", BENT)
+def test_reading_of_a_run_whose_folder_was_bent_waits_for_nothing_and_shows_the_rest(stage: Stage, kind: str) -> None:
+    bend, told = BENT[kind]
     stage.add("true")
     stage.drain()
     for file in (stage.run_folder() / name for name in ("log.jsonl", "steps", "order.json")):
         file.unlink()
         bend(file)
-    asked = [sys.executable, "-m", "orchestrion", command, "R1", "--json"]
-    done = subprocess.run(
-        asked, cwd=stage.root, env=stage.environ, timeout=PATIENCE_S, capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, json.loads(done.stderr)["error"]["code"]) == (7, "not_plain"), done.stderr
-    assert stage.orchestrion.reconcile()["mended"] == []
+    for command in ("log", "debug"):
+        asked = [sys.executable, "-m", "orchestrion", command, "R1"]
+        shown = subprocess.run(
+            asked, cwd=stage.root, env=stage.environ, timeout=PATIENCE_S, capture_output=True, text=True, check=True
+        ).stdout
+        assert f"run_folder_bent: {told}" in shown
+    one = stage.orchestrion
+    found = one.debug("R1")
+    assert [line.rpartition("/")[2] for line in found["bent"]] == ["log.jsonl", "order.json", "steps"]
+    assert (found["run"]["state"], found["order"], found["steps"]) == ("succeeded", None, [])
+    assert any(event["kind"] == "run.succeeded" for event in found["journal"])
+    page, tail, numbered = one.log_page("R1"), one.log_tail("R1"), one.log_lines("R1", 0, 10)
+    for lines in (page["lines"], tail["lines"], numbered.lines):
+        [line] = lines
+        assert line["text"].startswith(f"run_folder_bent: {told}")
+    assert not tail["more"]
+    assert one.log_page("R1", page["next_offset"])["lines"] == one.log_lines("R1", numbered.next, 10).lines == []
+    assert one.reconcile()["mended"] == []
+
+
+def test_what_an_agent_wrote_into_the_files_of_its_run_is_not_believed(stage: Stage) -> None:
+    stage.add("true")
+    stage.drain()
+    folder = stage.run_folder()
+    (folder / "order.json").write_text("[" * 100_000)
+    (folder / "steps").write_text("9" * 30 + " forged\n\u00b2 forged\n")
+    with (folder / "log.jsonl").open("a") as log:
+        for line in ({"stream": "note"}, {"at": "now", "stream": "out", "text": ""}, {"at": 1, "text": "x"}):
+            log.write(json.dumps(line) + "\n")
+        log.write(json.dumps({"at": 10**30, "stream": "out", "text": "x"}) + "\n" + "[" * 100_000 + "\n")
+    (folder / "away").symlink_to("/")
+    found = stage.orchestrion.debug("R1")
+    assert [line.rpartition("/")[2] for line in found["bent"]] == ["order.json"]
+    assert found["steps"] == []
+    assert found["files"]["away"] == 1
+    assert all(line["stream"] in ("note", "go", "out") for line in stage.orchestrion.log("R1"))
+    moved = folder.rename(folder.with_name("moved"))
+    folder.symlink_to("/")
+    assert stage.orchestrion.debug("R1")["files"] == {}
+    folder.unlink()
+    moved.rename(folder)
 
 
 def test_a_deleted_project_ends_its_runs(stage: Stage) -> None:

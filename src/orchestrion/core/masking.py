@@ -9,7 +9,7 @@ read as if that was not there, and it stays.
 
 A private key has many lines, and the end of it may come with the next read: ``MaskedStream`` remembers that
 one is open. Secrets without a shape are known by the variable that holds them: ``Masker`` takes an environment,
-and finds its values as they are and as JSON spells them.
+and finds its values, whole and line by line, as they are and as JSON spells them.
 """
 
 from __future__ import annotations
@@ -199,6 +199,11 @@ class Masker:
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         #: Values of secret variables, in all their spellings.
         self._spellings = _values(environ or {})
+
+    @property
+    def knows_values(self) -> bool:
+        """Whether it knows more than the shapes."""
+        return bool(self._spellings)
 
     def __call__(self, text: str) -> str:
         """``text`` without its secrets."""
@@ -409,9 +414,22 @@ def _masked_lines(body: str) -> str:
 def _values(environ: Mapping[str, str]) -> list[str]:
     """The values of secret variables in all their spellings, longest first."""
     secrets = {one for name, value in environ.items() for one in _secrets_of(name, value)}
-    # A path to a key file, or a number, is no secret.
-    kept = [one for one in secrets if len(one) >= _LEAST_SECRET and not one.startswith("/") and not one.isdigit()]
+    kept = {part for one in filter(_is_secret, secrets) for part in (one, *_lines(one))}
     return sorted({spelling for one in kept for spelling in _spellings(one)}, key=len, reverse=True)
+
+
+def _is_secret(value: str) -> bool:
+    """A short value is a word that may stand anywhere; a path to a key file, or a number, is no secret."""
+    return len(value) >= _LEAST_SECRET and not value.startswith("/") and not value.isdigit()
+
+
+def _lines(value: str) -> list[str]:
+    """The lines of a value, for one may come long after the other; none where one of them alone would be no secret.
+
+    A private key is known by its shape: its first line is every key's.
+    """
+    lines = [line for line in map(str.strip, value.splitlines()) if line]
+    return lines if _KEY_BEGIN not in value and all(map(_is_secret, lines)) else []
 
 
 def _secrets_of(name: str, value: Any) -> Iterator[str]:

@@ -109,11 +109,24 @@ def plain_folder(folder: Path) -> Path:
 def tighten(path: Path) -> bool:
     """Takes from others what they may do with ``path``, if it is ours, and on a file system that can be written.
 
-    Whether they could do something, and can no longer.
+    Whether they could do something, and can no longer. What a link leads to, or what is no file or folder, stays.
     """
     with suppress(OSError):
-        mode = path.stat().st_mode
-        if mode & _OTHERS:
-            path.chmod(mode & 0o7777 & ~_OTHERS)
-            return not path.stat().st_mode & _OTHERS
+        mode = path.lstat().st_mode
+        if mode & _OTHERS and (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            set_mode(path, mode & 0o7777 & ~_OTHERS)
+            return not path.lstat().st_mode & _OTHERS
     return False
+
+
+def set_mode(path: Path, mode: int) -> None:
+    """As ``chmod``, and never of what a link leads to, whenever somebody puts it there. Raises OSError."""
+    if os.chmod in os.supports_follow_symlinks:
+        os.chmod(path, mode, follow_symlinks=False)  # noqa: PTH101 - a Path's own is not there on every system
+        return
+    # A file that is only named, not opened: SQLite's locks on it stay when this is closed.
+    number = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        os.chmod(f"/proc/self/fd/{number}", mode)  # noqa: PTH101
+    finally:
+        os.close(number)

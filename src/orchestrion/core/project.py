@@ -193,6 +193,10 @@ def clone_id(project: Project, *, create: bool) -> str | None:
     return mine.id
 
 
+#: No file with an id is longer, in bytes: it holds that and a path.
+_LONGEST_ID = 8192
+
+
 class _Id(NamedTuple):
     """What the file with the id says."""
 
@@ -232,7 +236,8 @@ def _draft_of(file: Path, content: _Id) -> Path:
 
 def _read_id(file: Path) -> _Id | None:
     try:
-        words = file.read_bytes().decode("utf-8", "surrogateescape")
+        with private.opened(file) as stream:
+            words = stream.read(_LONGEST_ID).decode("utf-8", "surrogateescape")
     except OSError:
         return None
     first, _, place = words.partition("\n")

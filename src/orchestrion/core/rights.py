@@ -116,7 +116,7 @@ def refuse_less(caller: Caller, role: Role) -> None:
     if caller.has(role):
         return
     if caller.elsewhere:
-        raise not_for_runs(caller.elsewhere, "acting on another store than its own")
+        raise foreign_run(caller.elsewhere)
     if caller.actor == KEYLESS:
         raise key_needed("without the key of this server one may read, and do nothing")
     raise InvalidInput(
@@ -131,16 +131,27 @@ def key_needed(said: str) -> InvalidInput:
     return InvalidInput(said, hint=HOW_TO_ACT, code="key_needed")
 
 
+def foreign_run(run: str, code: str = "not_for_runs") -> InvalidInput:
+    """The error for whoever is inside a run that this store has not: the number would mean somebody else's here."""
+    return InvalidInput(
+        f"{RUN_VARIABLE} names {run}, which is no run of this project's store: here it only reads",
+        hint=f"go to its project with -C DIR, where {RUN_VARIABLE} is as its worker set it: STORE/R31",
+        code=code,
+        run=run,
+    )
+
+
 def is_run(actor: str | None) -> bool:
     """Whether an actor of the journal is a run."""
     return (actor or "").startswith(RUN)
 
 
-def not_for_runs(run: str, what: str, **details: Any) -> InvalidInput:
-    """The error for what an agent may not do from inside its run."""
+def not_for_runs(run: str, what: str, *, is_known: bool = True, **details: Any) -> InvalidInput:
+    """The error for what an agent may not do from inside its run; ``is_known``: the store knows it, so it can ask."""
+    asks = f"; `orchestrion done {run} --next blocked --summary QUESTION` asks one" if is_known else ""
     return InvalidInput(
         f"{what} is not allowed from inside {run}",
-        hint=f"a person may; `orchestrion done {run} --next blocked --summary QUESTION` asks one",
+        hint=f"a person may{asks}",
         code="not_for_runs",
         run=run,
         **details,
@@ -160,4 +171,4 @@ def refuse_runs(environ: Mapping[str, str], action: str) -> None:
     """Raises InvalidInput (``not_for_runs``) inside a run of any store, for what begins before a store is opened."""
     run = run_of(environ)
     if run and RIGHTS[action].in_run == "closed":
-        raise not_for_runs(run, action.replace("_", " "))
+        raise not_for_runs(run, action.replace("_", " "), is_known=False)

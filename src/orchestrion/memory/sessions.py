@@ -7,11 +7,11 @@ decided, changed and left for the next one stays.
 
 from __future__ import annotations
 
-import re
 from typing import Any, NamedTuple
 
 from orchestrion.core.errors import NotFound
-from orchestrion.core.values import check_choice, check_number, check_text, iso, name
+from orchestrion.core.rights import RUN, is_run
+from orchestrion.core.values import check_choice, check_number, check_text, iso, name, number, number_named, stored_json
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -23,7 +23,6 @@ DAY_MS = 86_400_000
 ALIVE_MS = 120_000
 #: Letters of a session's name, client and folder at most.
 _LONGEST = 4096
-_NAME = re.compile(r"[Ss]([1-9][0-9]{0,17})")
 
 
 class Cleaned(NamedTuple):
@@ -97,7 +96,8 @@ def begin(
         tx.put("end_session", id=known["id"], summary=None)
         tx.put("release_external", id=known["id"])
     row = tx.the("add_session", name=called, client=client, external=external or None, folder=folder)
-    tx.event("session.started", data={"session": name("S", row["id"]), "client": client})
+    called = name("S", row["id"])
+    tx.event("session.started", session=called, data={"session": called, "client": client})
     return int(row["id"]), False
 
 
@@ -123,9 +123,25 @@ def warning(tx: Transaction, session: int) -> str:
 
 def current(tx: Transaction) -> int | None:
     """The session that the transaction's origin names, if this project knows it."""
-    named = _NAME.fullmatch(tx.origin.session or "")
-    row = tx.one("session", id=int(named[1])) if named else None
+    return named(tx, tx.origin.session or "")
+
+
+def named(tx: Transaction, text: str) -> int | None:
+    """The session that a text names; None: this project has no such one."""
+    one = number_named(text, "S")
+    row = tx.one("session", id=one) if one else None
     return int(row["id"]) if row else None
+
+
+def is_of_run(tx: Transaction, session: int, run: int) -> bool:
+    """Whether a run began a session, or an earlier attempt at its task did, with whose agent it goes on."""
+    called = name("S", session)
+    line = tx.one("session_began", session=called)
+    began = number_named(line["actor"].removeprefix(RUN), "R") if line and is_run(line["actor"]) else None
+    if line is None or began is None or stored_json(line, "data", f"event {line['id']}").get("session") != called:
+        return False
+    before, now = tx.one("run", id=began), tx.one("run", id=run)
+    return before is not None and now is not None and before["task"] == now["task"]
 
 
 def touch(tx: Transaction, session: int | None) -> None:
@@ -159,13 +175,13 @@ def of(tx: Transaction, session: int) -> Row:
 def session_of(run: Row) -> str | None:
     """The session of the client that holds a run, as ``S3``; None: it has none, or a supervisor looks after the run."""
     conversation = str(run["actor"]).partition("/")[2]
-    return conversation if not run["supervised"] and _NAME.fullmatch(conversation) else None
+    return conversation if not run["supervised"] and number_named(conversation, "S") else None
 
 
 def holder(tx: Transaction, run: Row) -> Holder:
     """Who holds a run that a client took, and when they were seen last."""
     called = session_of(run)
-    row = tx.one("session", id=int(called[1:])) if called else None
+    row = tx.one("session", id=number(called, "S")) if called else None
     return Holder(
         run=name("R", run["id"]),
         task=name("T", run["task"]),

@@ -101,7 +101,7 @@ def _put(root: Path, file: Path, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as out:
             out.write(text)
-        Path(draft).chmod(0o644)
+            os.fchmod(out.fileno(), 0o644)
         Path(draft).replace(file)
     except BaseException:
         Path(draft).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from orchestrion.core import private
 from orchestrion.core.errors import Backpressure, EnvironmentProblem
 from orchestrion.core.model import iso
 from orchestrion.core.values import stored_json
@@ -143,7 +144,7 @@ def save(cases: Orchestrator, order: Order, state: Mapping[str, Any]) -> Path:
     text = json.dumps(body)
     file = folder / f"restart-{order.id}.json"
     fresh = file.with_suffix(".new")
-    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+    with open(fresh, "w", encoding="utf-8", opener=private.opener) as out:
         out.write(json.dumps({"sha256": hashlib.sha256(text.encode()).hexdigest(), "body": text}))
         out.flush()
         os.fsync(out.fileno())
@@ -170,7 +171,7 @@ def load(environ: dict[str, str]) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        outer = json.loads(Path(path).read_text(encoding="utf-8"))
+        outer = json.loads(private.read(Path(path)))
         if hashlib.sha256(outer["body"].encode()).hexdigest() != outer["sha256"]:
             raise ValueError("its checksum is wrong")
         body = json.loads(outer["body"])

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrion.core.config import Config
-from orchestrion.core.model import name
+from orchestrion.core.values import name, number_named
 from orchestrion.store import Store, Transaction
 
 DAY_MS = 86_400_000
@@ -123,7 +123,7 @@ def _old_records(store: Store, age_ms: int, dry_run: bool) -> int:
 
 def drop_logs(store: Store, store_dir: Path, days: float, *, dry_run: bool) -> dict[str, int]:
     """Removes the folders of runs that ended long ago, of this machine: ``runs`` and ``bytes``."""
-    here = {int(path.name[1:]): path for path in _run_folders(store_dir)}
+    here = _run_folders(store_dir)
     done, freed, after = 0, 0, 0
     asked = {"age_ms": int(days * DAY_MS), "limit": BATCH}
     while days and here:
@@ -140,11 +140,12 @@ def drop_logs(store: Store, store_dir: Path, days: float, *, dry_run: bool) -> d
     return {"runs": done, "bytes": freed}
 
 
-def _run_folders(store_dir: Path) -> list[Path]:
+def _run_folders(store_dir: Path) -> dict[int, Path]:
+    """Number of a run -> its folder."""
     folder = store_dir / "runs"
-    if not folder.is_dir():
-        return []
-    return [path for path in folder.iterdir() if path.name[1:].isdigit() and path.name[0] == "R" and path.is_dir()]
+    paths = list(folder.iterdir()) if folder.is_dir() else []
+    numbered = {number: path for path in paths if (number := number_named(path.name, "R"))}
+    return {number: path for number, path in numbered.items() if path.name == name("R", number) and path.is_dir()}
 
 
 def size_of(folder: Path) -> int:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import stat
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core import private, tracing
 from orchestrion.core.errors import AgentProblem, OrchestrionError, StoreProblem
@@ -27,10 +28,14 @@ from orchestrion.store.store import Row
 if TYPE_CHECKING:
     from orchestrion.runs.workspace.project_repository import ProjectRepository
 
+Result = TypeVar("Result")
+
 #: So many lines of a log, and characters of each, are enough to see how it ended.
 _SHOWN, _LONGEST = 40, 2000
 #: And so many bytes of its end: a log may have 256 MB.
 _TAIL = 256 * 1024
+#: Digits of a moment in milliseconds.
+_MOMENT = 13
 #: So many plans are looked at, the newest.
 MOST_PLANS = 100
 
@@ -60,32 +65,33 @@ class ExamineCases(TalkCases):
 
         ``steps``: the points of the sequence that it reached, and how long it took to each (``after_s``);
         ``order``: what its supervisor was told, without values of environments and headers; ``journal``,
-        ``notes``, ``last_words``, ``processes`` that live, ``files`` of its folder in bytes. Raises NotFound.
+        ``notes``, ``last_words``, ``processes`` that live, ``files`` of its folder in bytes; ``bent``: what of these
+        cannot be known, for something else has the place of a file. Raises NotFound.
         """
-        from orchestrion.runs import launch, log, order, processes
+        from orchestrion.runs import launch, order, processes
 
         row = self.run(run).row
         place = order.folder(self.project.store_dir, row["id"])
-        file = place / "log.jsonl"
-        end = file.stat().st_size if file.exists() else 0
-        lines = [line for _, line in log.read(file, max(0, end - _TAIL))]
-        told = json.loads(private.read(place / "order.json")) if (place / "order.json").exists() else None
+        bent: list[str] = []
+        lines = _unless_bent(bent, lambda: _end_of(place / "log.jsonl")) or []
+        told = _unless_bent(bent, lambda: _order_in(place / "order.json"))
         places = launch.places(self.project.root, self.store.url)
         alive = processes.of_store(self.store.uuid, places).get(name("R", row["id"]), [])
-        correlation = (told or {}).get("correlation") or name("R", row["id"])
+        correlation = str((told or {}).get("correlation") or name("R", row["id"]))
         known = {
             "run": self.run_detail(run),
             "correlation": correlation,
             "trace": tracing.place_of(self.store.uuid, name("T", row["task"]), name("R", row["id"])),
             "host": row["host"],
-            "steps": _steps(row["claimed_at"], place / order.STEPS),
+            "steps": _unless_bent(bent, lambda: _steps(row["claimed_at"], place / order.STEPS)) or [],
             "order": _without_values(told),
             "journal": self.events(run=run, limit=1000),
             "notes": [_said(line) for line in lines if line.get("stream") == "note"][-_SHOWN:],
             "last_words": [_said(line) for line in lines if line.get("stream") in ("out", "err")][-_SHOWN:],
             "processes": [{"pid": pid, "started": started} for pid, started in alive],
             "folder": str(place),
-            "files": {str(file.relative_to(place)): file.stat().st_size for file in _files(place)},
+            "files": _unless_bent(bent, lambda: _files(place)) or {},
+            "bent": bent,
         }
         return dict(masked_value(known))
 
@@ -163,17 +169,48 @@ class ExamineCases(TalkCases):
         return _part("disk", disk.said, disk.advice)
 
 
-def _files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*")) if file.is_file()]
+def _unless_bent(bent: list[str], read: Callable[[], Result]) -> Result | None:
+    """What ``read`` finds in a run's folder; None: it is not there, or somebody bent it, which ``bent`` says then."""
+    from orchestrion.runs import log
+
+    try:
+        return read()
+    except FileNotFoundError:
+        return None
+    except private.NotPlain as problem:
+        bent.append(log.bent(problem))
+        return None
+
+
+def _end_of(file: Path) -> list[dict[str, Any]]:
+    from orchestrion.runs import log
+
+    return [line for _, line in log.read(file, max(0, log.size(file) - _TAIL))]
+
+
+def _order_in(file: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(private.read(file))
+    except (ValueError, RecursionError) as problem:
+        raise private.NotPlain(file, f"this is no JSON ({problem})") from problem
+    if not isinstance(found, dict):
+        raise private.NotPlain(file, "this is no order of ours")
+    return found
+
+
+def _files(folder: Path) -> dict[str, int]:
+    """All that is in a folder but folders, and how large it is; of a link, the link itself."""
+    found = [(one, one.lstat()) for one in sorted(private.plain_folder(folder).rglob("*"))]
+    return {str(one.relative_to(folder)): is_.st_size for one, is_ in found if not stat.S_ISDIR(is_.st_mode)}
 
 
 def _steps(claimed: int, file: Path) -> list[dict[str, Any]]:
     """When each point was reached, and how long after the one before."""
     found, before = [], claimed
-    for line in private.read(file).splitlines() if file.exists() else ():
+    for line in private.read(file).splitlines():
         at, _, step = line.partition(" ")
-        if not (at.isdigit() and step):
-            continue  # a full disk cut it short
+        if not (at.isdecimal() and len(at) <= _MOMENT and step):
+            continue  # a full disk cut it short, or it is not ours
         found.append({"step": step, "at": iso(int(at)), "after_s": max(0, int(at) - before) / 1000})
         before = int(at)
     return found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from orchestrion.core.errors import GitProblem, InvalidInput
 from orchestrion.core.project import Project
 from orchestrion.memory import files
-from orchestrion.memory.files import Found, Look, Owner, Renewal, Reported, Verdict
+from orchestrion.memory.files import Found, Look, Owner, Place, Renewal, Reported, Verdict
 from orchestrion.scheduler import overlap
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
@@ -20,6 +20,15 @@ if TYPE_CHECKING:
 
 #: An event names so many files.
 _TOLD = 200
+
+
+class Placed(NamedTuple):
+    """A reported change, found in the project's folder or in a workspace."""
+
+    #: None: nobody said what became of the file.
+    op: str | None
+    where: Place
+    old_path: str | None
 
 
 class Changed(NamedTuple):
@@ -68,6 +77,20 @@ class Filing:
         A path may also be in the run's own ``workspace``. A change of no kind is a creation,
         unless git knows the file. Raises InvalidInput for a path outside, before anything is read.
         """
+        placed = self.placed(changes, workspace)
+        known = self._known([one.where.path for one in placed if not one.op])
+        return [
+            files.reported(
+                one.op or ("modified" if one.where.path in known else "created"),
+                one.where.path,
+                one.old_path,
+                _looking(one.where.base),
+            )
+            for one in placed
+        ]
+
+    def placed(self, changes: Sequence[Any], workspace: Path | None = None) -> list[Placed]:
+        """Where the files are that a client says it changed; nothing is read. Raises as ``reported``."""
         if len(changes) > files.MOST:
             raise InvalidInput(
                 f"at most {files.MOST} files are reported at once, not {len(changes)}",
@@ -76,14 +99,13 @@ class Filing:
             )
         bases = [self.root, *([workspace] if workspace else [])]
         given = [_meant(one) for one in changes]
-        placed = [(one, files.place(bases, one["path"])) for one in given]
-        olds = [files.place(bases, one["old_path"]).path if one["old_path"] else None for one in given]
-        known = self._known([where.path for one, where in placed if not one["op"]])
         return [
-            files.reported(
-                one["op"] or ("modified" if where.path in known else "created"), where.path, old, _looking(where.base)
+            Placed(
+                one["op"],
+                files.place(bases, one["path"]),
+                files.place(bases, one["old_path"]).path if one["old_path"] else None,
             )
-            for (one, where), old in zip(placed, olds, strict=True)
+            for one in given
         ]
 
     def changed(self, told: Sequence[Any], before: Sequence[Row]) -> Changed:

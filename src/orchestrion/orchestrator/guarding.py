@@ -16,6 +16,8 @@ from orchestrion.orchestrator.maintaining import MaintenanceCases
 
 #: A server of this machine answers within so long, in seconds.
 _PATIENCE_S = 3.0
+#: What lets a key be kept.
+_KEEPING = "check the folder's owner, permissions and space"
 
 
 class GuardingCases(MaintenanceCases):
@@ -44,9 +46,10 @@ class GuardingCases(MaintenanceCases):
         try:
             return key.provide(self.project.store_dir)
         except OSError as error:
+            is_bent = isinstance(error, private.NotPlain)
             raise EnvironmentProblem(
                 f"the key of the server cannot be kept in {self.project.store_dir}: {error.strerror}",
-                hint="check the folder's owner, permissions and space",
+                hint=f"look at {error.filename} and delete it" if is_bent else _KEEPING,
                 code="no_key",
             ) from error
 
@@ -95,7 +98,7 @@ class GuardingCases(MaintenanceCases):
         found = []
         for file in self.project.store_dir.glob("address*"):
             with suppress(OSError):  # its server ends at this moment
-                found.append((file.stat().st_mtime_ns, file.read_text(encoding="utf-8")))
+                found.append((file.lstat().st_mtime_ns, private.read(file)))
         return [address for _, address in sorted(found, reverse=True)]
 
     def _address_file(self, address: str) -> Path:

@@ -12,10 +12,12 @@ other use cases do; what is rare is in ``SessionHooks``.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from orchestrion.core.errors import StaleRun
 from orchestrion.core.values import name, number
 from orchestrion.memory import files, sessions
 from orchestrion.memory.files import Owner
@@ -69,13 +71,17 @@ class FileHooks(Opening):
         self.store.write(record)
 
     def written_by_run(self, run: str, path: str, op: str) -> None:
-        """An agent that a worker started has written a file. Its supervisor keeps the lease. Raises as above."""
+        """An agent that a worker started has written a file. Its supervisor keeps the lease. Raises as above.
+
+        Of a run that is over it is not recorded, which is nothing to trouble its agent with.
+        """
         one = self.store.read(lambda tx: tx.one("run", id=number(run, "R")))
         if one is None or one["ended_at"] is not None:
             return
         workspace = Path(one["workspace"]) if one["workspace"] else None
         found = Filing(self.project).reported([{"path": path, "op": op}], workspace)
-        self.store.write(lambda tx: files.report(tx, Owner(one["task"], one["id"]), found, "hook"))
+        with suppress(StaleRun):
+            self.store.write(lambda tx: files.report(tx, Owner(one["task"], one["id"]), found, "hook"))
 
 
 class SessionHooks:

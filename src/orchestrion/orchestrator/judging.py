@@ -28,7 +28,7 @@ _SAID = {
     "change": "changing a task",
     "provide_key": "making the server's key",
 }
-#: ``judged``: whether a use case is going on in this thread.
+#: ``action``: the use case that is going on in this thread, and was judged.
 _going_on = threading.local()
 
 
@@ -45,16 +45,39 @@ def judged(use_case: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(use_case)
     def asked(self: Opened, *args: Any, **given: Any) -> Any:
-        if getattr(_going_on, "judged", False):
+        if getattr(_going_on, "action", None):
             return use_case(self, *args, **given)
         judge(self, use_case.__name__, _about(use_case, (self, *args), given) if self.caller.run else {})
-        _going_on.judged = True
+        _going_on.action = use_case.__name__
         try:
             return use_case(self, *args, **given)
         finally:
-            _going_on.judged = False
+            _going_on.action = None
 
     return asked
+
+
+def fence(caller: Caller) -> Callable[[Transaction], None] | None:
+    """What every transaction of a caller begins with that writes; None: the caller is in no run.
+
+    In a use case that does more than read it raises StaleRun for a run that is over, or whose task another one has.
+    """
+    if caller.run is None:
+        return None
+    run = number(caller.run, "R")
+
+    def refuse_stale(tx: Transaction) -> None:
+        right = RIGHTS.get(getattr(_going_on, "action", None) or "")
+        if right is None or right.role == "read":
+            return
+        # Who adds tasks takes the lock of the graph's shape first, as all do, so it takes none here.
+        held = tx.one("held_task", run=run, write=right.in_run != "adds" or None)
+        if held is None or held["run"] != run:
+            from orchestrion.scheduler import finish  # a hook must not wait for it
+
+            finish.held(tx, run, write=False)
+
+    return refuse_stale
 
 
 def judge(opened: Opened, action: str, about: Mapping[str, str]) -> None:
@@ -64,11 +87,15 @@ def judge(opened: Opened, action: str, about: Mapping[str, str]) -> None:
     """
     caller, right = opened.caller, RIGHTS[action]
     refuse_less(caller, right.role)
-    if caller.run is None or right.in_run == "free":
+    if caller.run is None or right.role == "read":
         return
     what = _SAID.get(action, action.replace("_", " "))
     if right.in_run == "closed":
         raise not_for_runs(caller.run, what)
+    if caller.session:
+        opened.store.read(lambda tx: refuse_session(tx, caller, str(caller.session)))
+    if right.in_run == "free":
+        return
     row = opened.store.read(lambda tx: tx.one("run", id=number(str(caller.run), "R")))
     if right.in_run == "adds" and not _may_add(opened, row):
         raise not_for_runs(caller.run, f"{what} (its role has not `may_add_tasks`)")
@@ -77,6 +104,14 @@ def judge(opened: Opened, action: str, about: Mapping[str, str]) -> None:
         for key, one in about.items():
             if number(one, _ABOUT[key]) != own[key]:
                 raise not_for_runs(caller.run, f"{what} for {one}, which is neither this run nor its task,")
+
+
+def refuse_session(tx: Transaction, caller: Caller, session: str) -> None:
+    """Raises InvalidInput (``not_for_runs``) if a caller from inside a run would speak for a session not its own."""
+    from orchestrion.memory import sessions  # which few commands need
+
+    if caller.run and not sessions.is_of_run(tx, number(session, "S"), number(caller.run, "R")):
+        raise not_for_runs(caller.run, f"speaking for the session {session}")
 
 
 def own_task(tx: Transaction, caller: Caller) -> Row | None:

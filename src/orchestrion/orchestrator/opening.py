@@ -33,8 +33,9 @@ from orchestrion.core.project import (
     project_at,
 )
 from orchestrion.core.rights import RIGHTS, RUN, RUN_VARIABLE, Caller, refuse_runs, run_of
+from orchestrion.core.values import name, number, number_named
 from orchestrion.orchestrator import register
-from orchestrion.orchestrator.judging import judge, judged
+from orchestrion.orchestrator.judging import fence, judge, judged
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, file_of, open_store, prepare_store
 
 if TYPE_CHECKING:
@@ -131,9 +132,11 @@ class Opening:
         except InvalidInput:
             store.close()
             raise
-        if caller.run and store.read(lambda tx: tx.one("run", id=int(str(caller.run)[1:]))) is None:
+        if caller.run and store.read(lambda tx: tx.one("run", id=number(str(caller.run), "R"))) is None:
             caller = _of_elsewhere(caller)  # another project's
-        store.origin = _origin(caller)
+        if caller.session is not None:
+            caller = caller._replace(session=_session_in(store, caller.session))
+        store.origin, store.fence = _origin(caller), fence(caller)
         if caller.run:
             store.masker = Masker(environ)
         _tighten(project)
@@ -220,7 +223,7 @@ class Opening:
         one = copy.copy(self)
         one.caller = caller
         one.store = copy.copy(self.store)
-        one.store.origin = _origin(caller)
+        one.store.origin, one.store.fence = _origin(caller), fence(caller)
         return one
 
     def on_behalf_of(self, actor: str, session: str | None = None, correlation: str | None = None) -> Self:
@@ -428,23 +431,32 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
     )
 
 
+def _session_in(store: Store, called: str) -> str | None:
+    """A session as the journal names it; one that this store has not is none: the variable is of another project."""
+    from orchestrion.memory import sessions  # which a call without a session does without
+
+    found = store.read(lambda tx: sessions.named(tx, called))
+    return name("S", found) if found else None
+
+
 def _of_elsewhere(caller: Caller) -> Caller:
     return caller._replace(run=None, elsewhere=caller.run, role="read")
 
 
 def _run_inside(mark: str, store: str) -> str | None:
-    """The run of this store that a mark names, however it is written. Raises InvalidInput (``not_for_runs``)."""
-    _, is_ours, rest = mark.lower().replace("-", "").partition(store.lower().replace("-", ""))
-    if not is_ours:
+    """The run of this store that a mark names, however the store is written. Raises InvalidInput (``not_for_runs``)."""
+    # Its dashes may be left out; those of the run's name are none of it.
+    ours = re.search("-?".join(store.replace("-", "")), mark, re.IGNORECASE)
+    if ours is None:
         return None
-    run = rest.strip("/ \t\r\n").upper()
-    if not re.fullmatch("R[1-9][0-9]{0,17}", run):
+    run = number_named(mark[ours.end() :].strip("/ \t\r\n"), "R")
+    if run is None:
         raise InvalidInput(
             f"{RUN_VARIABLE} is {mark[:80]!r}, which names this store and none of its runs",
             hint=f"leave it as the worker set it: {RUN_VARIABLE}={store}/R31",
             code="not_for_runs",
         )
-    return run
+    return name("R", run)
 
 
 def user_of(environ: Mapping[str, str]) -> str:

@@ -71,7 +71,7 @@ def _has_refs(project: Project) -> bool:
 
 def _lines(project: Project) -> list[str]:
     try:
-        return _file(project).read_text(encoding="utf-8", errors="replace").splitlines()
+        return private.read(_file(project)).splitlines()
     except OSError:
         return []
 

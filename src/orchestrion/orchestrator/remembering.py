@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StoreProblem
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StaleRun, StoreProblem
 from orchestrion.core.model import check_choice, check_word, name, number
-from orchestrion.core.rights import not_for_runs
 from orchestrion.memory import decisions, files, handoff, prime, recovery, search, sessions
 from orchestrion.memory.files import MOST, Owner
 from orchestrion.memory.prime import Wanted
@@ -18,6 +17,7 @@ from orchestrion.orchestrator import filing
 from orchestrion.orchestrator.examine import ExamineCases
 from orchestrion.orchestrator.filing import Filing
 from orchestrion.orchestrator.finding import bounded, searched
+from orchestrion.orchestrator.judging import refuse_session
 from orchestrion.scheduler import finish
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -38,9 +38,15 @@ class MemoryCases(ExamineCases):
     def start_session(
         self, name: str = "", *, client: str = "", external: str | None = None, folder: str = "", fresh: bool = False
     ) -> dict[str, Any]:
-        """A session, with ``resumed``: that of the client's own name ``external`` goes on, unless ``fresh``."""
+        """A session, with ``resumed``: that of the client's own name ``external`` goes on, unless ``fresh``.
+
+        Raises InvalidInput (``not_for_runs``) inside a run to which that one does not belong.
+        """
 
         def start(tx: Transaction) -> dict[str, Any]:
+            known = tx.one("session_by_external", external=external) if external else None
+            if known:
+                refuse_session(tx, self.caller, sessions.as_json(known)["id"])
             session, resumed = sessions.begin(
                 tx, called=name, client=client, external=external, folder=folder, fresh=fresh
             )
@@ -144,11 +150,12 @@ class MemoryCases(ExamineCases):
         **values: Any,
     ) -> Callable[[Transaction], dict[str, Any]]:
         """What records a decision, in whose transaction it may be. ``values`` are further fields of
-        ``memory.decisions.NewDecision``.
+        ``memory.decisions.NewDecision``. Inside a run it is the run's, if no task is named.
 
         Raises InvalidInput; what it returns raises NotFound and Conflict (the decision it changes was
         superseded before).
         """
+        run = self._own_run(task, run)
         changes = _one_change({"supersedes": supersedes, "refines": refines, "reverses": reverses})
         paths = [self._file_of_project(path) for path in _listed("files", files)]
         given = {key: value for key, value in values.items() if value is not None}
@@ -256,11 +263,12 @@ class MemoryCases(ExamineCases):
     ) -> dict[str, Any]:
         """Records what a client changed: paths, or mappings with ``path``, ``op``, ``old_path``; measured at once.
 
-        What was recorded of a run that is over, or of a task that is, is evidence and stays. Raises
-        InvalidInput for a path outside the project or if nobody is named whose files they are,
-        NotFound, StaleRun, Conflict.
+        Inside a run they are the run's, if no task is named. What was recorded of a run that is over, or of a
+        task that is, is evidence and stays. Raises InvalidInput for a path outside the project or if nobody is
+        named whose files they are, NotFound, StaleRun, Conflict.
         """
         check_choice("source", source, ("reported", "hook"))
+        run = self._own_run(task, run)
         owner = self.store.read(lambda tx: self._reporter(tx, task, run, session))
         found = Filing(self.project).reported(_listed("files", paths_with_op), self._workspace_of(owner.run))
 
@@ -319,7 +327,7 @@ class MemoryCases(ExamineCases):
         return sorted(shown, key=lambda one: (files.STATUSES.index(str(one["status"])), str(one["path"])))
 
     def _keep_verdicts(self, found: Sequence[files.Verdict], recorded: Callable[[Transaction], list[Row]]) -> list[Row]:
-        """The records as they are then, but for what was not seen; none where the store cannot be written."""
+        """The records as they are then, but for what was not seen; none where nothing can be written."""
         seen = [one for one in found if one.status != "pending"]
         if not seen:
             return []
@@ -331,8 +339,8 @@ class MemoryCases(ExamineCases):
 
         try:
             return self.store.write(keep)
-        except StoreProblem as problem:
-            if problem.code not in ("store_read_only", "disk_full"):
+        except (StoreProblem, StaleRun) as problem:
+            if problem.code not in ("store_read_only", "disk_full", "stale_run"):
                 raise
         return []
 
@@ -454,6 +462,10 @@ class MemoryCases(ExamineCases):
 
     # -- who and where ------------------------------------------------------------------------
 
+    def _own_run(self, task: str | None, run: str | None) -> str | None:
+        """The run that is named, else that from inside which the call comes, unless a task is named."""
+        return run if run or task else self.caller.run
+
     def _owner(self, tx: Transaction, task: str | None, run: str | None, session: str | None) -> Owner:
         """Whose it is: a run's task, a task's run and the caller's session are known without being named."""
         held = _run(tx, number(run, "R")) if run else None
@@ -464,8 +476,8 @@ class MemoryCases(ExamineCases):
         row = _task(tx, held["task"] if held else number(task or "", "T")) if held or task else None
         by = held["id"] if held else row["run"] if row else None
         known = _session(tx, number(session, "S")) if session else sessions.current(tx)
-        if session and self.caller.run and known != sessions.current(tx):
-            raise not_for_runs(self.caller.run, f"speaking for the session {session}")
+        if session:
+            refuse_session(tx, self.caller, session)
         return Owner(row["id"] if row else None, by, known)
 
     def _reporter(
@@ -612,7 +624,7 @@ def _write(folder: Path, called: str, text: str) -> None:
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
-        Path(draft).chmod(0o644)
+            os.fchmod(file.fileno(), 0o644)
         Path(draft).replace(folder / called)
     except BaseException:
         Path(draft).unlink(missing_ok=True)

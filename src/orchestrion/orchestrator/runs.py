@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core import host
+from orchestrion.core import host, private
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
 from orchestrion.core.rights import not_for_runs
@@ -118,8 +118,9 @@ class RunCases(TaskCases):
         ``detail`` and ``results`` are kept as artifacts, in the transaction that settles the task; ``also``
         records more in it, or refuses all of it.
         A supervised run only leaves its report: its supervisor checks, merges and settles, and
-        git knows its files. A client's ``files`` are paths, or mappings with ``path``, ``op`` and
-        ``old_path``; work whose files are not as reported goes to review. Its checks must pass.
+        git knows its files; of ``files`` it is only looked whether they are the project's. A client's ``files``
+        are paths, or mappings with ``path``, ``op`` and ``old_path``; work whose files are not as reported goes to
+        review. Its checks must pass.
         Raises StaleRun, InvalidInput, Conflict (``check_failed``: the run goes on).
         """
         check_choice("next", next_action, NEXT_ACTIONS)
@@ -130,6 +131,9 @@ class RunCases(TaskCases):
         results = [*([artifacts.Text(detail)] if detail is not None else []), *results]
         held = self.store.read(lambda tx: finish.held(tx, one, write=False))
         if held["supervised"]:
+            workspace = self.store.read(lambda tx: tx.the("run", id=one))["workspace"]
+            told = [files] if isinstance(files, str) else files
+            Filing(self.project).placed(told, Path(workspace) if workspace else None)
             return self._leave_report(one, summary, results, next_action, also)
         found = self._look_at_files(one, files)
         if next_action in ("complete", "continue") and not found.problems():
@@ -308,7 +312,10 @@ class RunCases(TaskCases):
         return self.store.read(read)
 
     def log(self, run: str, *, follow: bool = False) -> Iterator[dict[str, Any]]:
-        """Lines of a run's log, oldest first; with ``follow`` until the run is over. Raises NotFound."""
+        """Lines of a run's log, oldest first; with ``follow`` until the run is over. Raises NotFound.
+
+        Where something else has the log's place, a line says so; so it is for those that follow here.
+        """
         from orchestrion.runs import log, order
 
         one = number(run, "R")
@@ -317,9 +324,13 @@ class RunCases(TaskCases):
         offset = 0
         while True:
             over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
-            for behind, line in log.read(file, offset):
-                offset = behind
-                yield line
+            try:
+                for behind, line in log.read(file, offset):
+                    offset = behind
+                    yield line
+            except private.NotPlain as bent:
+                yield log.in_its_place(bent)
+                return
             if not follow or over:
                 return
             self.store.wait_for_change(0.1)
@@ -336,7 +347,10 @@ class RunCases(TaskCases):
         check_number("offset", offset, 0, 2**53)
         over = self.store.read(lambda tx: _run(tx, one)).row["ended_at"] is not None
         file = order.folder(self.project.store_dir, one) / "log.jsonl"
-        lines, behind = log.page(file, offset, bound)
+        try:
+            lines, behind = log.page(file, offset, bound)
+        except private.NotPlain as bent:
+            lines, behind = ([] if offset else [log.in_its_place(bent)]), max(offset, 1)
         return {"run": name("R", one), "lines": lines, "next_offset": behind, "over": over}
 
     def log_lines(self, run: str, skip: int, limit: int) -> Numbered:
@@ -345,7 +359,10 @@ class RunCases(TaskCases):
 
         one = number(run, "R")
         self.store.read(lambda tx: _run(tx, one))
-        return log.numbered(order.folder(self.project.store_dir, one) / "log.jsonl", skip, limit)
+        try:
+            return log.numbered(order.folder(self.project.store_dir, one) / "log.jsonl", skip, limit)
+        except private.NotPlain as bent:
+            return log.Numbered([] if skip else [log.in_its_place(bent)], max(skip, 1), 1)
 
     def clean_up_run(self, run: str) -> dict[str, Any]:
         """Removes the workspace of a run that is over, unless that would lose work: ``removed``.
@@ -649,7 +666,9 @@ def _outcome(tx: Transaction, task: int, run: int, ready: Sequence[int], *, reco
         **_unblocked(ready),
     }
     if recorded:
-        outcome["recorded"] = "the run is supervised: its work is checked and merged when its agent ends"
+        outcome["recorded"] = (
+            "the run is supervised: when its agent ends its work is checked and merged, and its files are recorded"
+        )
     return outcome
 
 

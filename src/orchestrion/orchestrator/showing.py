@@ -126,12 +126,12 @@ class ShowingCases(MaintenanceCases):
         ``cut`` says that earlier lines are left out, ``more`` that there are further ones already, ``plain`` that
         what the agent wrote means what it says. Raises NotFound, InvalidInput.
         """
-        from orchestrion.runs import order
+        from orchestrion.runs import log, order
         from orchestrion.runs.agents.known import speaks_in_events
 
         row = self.run(run).row
         file = order.folder(self.project.store_dir, row["id"]) / "log.jsonl"
-        end = file.stat().st_size if file.exists() else 0
+        end = log.size(file)
         start = max(0, end - LOG_PIECE) if offset is None else offset
         page = self.log_page(run, start, limit)
         return {

@@ -21,6 +21,7 @@ from orchestrion.core import private
 from orchestrion.core.config import Config
 from orchestrion.core.errors import EnvironmentProblem, NotFound, OrchestrionError, StaleRun, StoreProblem
 from orchestrion.core.host import Host
+from orchestrion.core.masking import Masker
 from orchestrion.core.model import name
 from orchestrion.core.project import Project
 from orchestrion.core.states import ACTIVE_RUN, Phase
@@ -37,7 +38,7 @@ from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
 from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import files, finish
+from orchestrion.scheduler import files, finish, reports
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
 
@@ -148,7 +149,8 @@ class DeadRuns:
             saved = self._save_work(run)
             reach("dead.saved")
             back_off = finish.BackOff(self.config["retry.cap_s"], self.config["retry.jitter"], random.random)
-            self.store.write(lambda tx: _lose(tx, run, reason, saved, back_off))
+            masker = Masker(self.environ)
+            self.store.write(lambda tx: _lose(tx, run, reason, saved, back_off, masker))
         reach("dead.settled")
 
     def _is_merged(self, run: Row) -> bool:
@@ -164,6 +166,7 @@ class DeadRuns:
         commit = tip.get()
 
         def settle(tx: Transaction) -> None:
+            reports.mask(tx, run["id"], Masker(self.environ))
             finish.complete(tx, run["id"])
             tx.run("plan_moves", plan=run["plan"], tip=commit)
 
@@ -241,10 +244,13 @@ class _Saved(NamedTuple):
     remarks: str
 
 
-def _lose(tx: Transaction, run: Row, reason: str, saved: _Saved | None, back_off: finish.BackOff) -> None:
+def _lose(
+    tx: Transaction, run: Row, reason: str, saved: _Saved | None, back_off: finish.BackOff, masker: Masker
+) -> None:
     if saved:
         tx.run("run_work_kept", run=run["id"], head_commit=saved.head, branch=run["branch"])
         tx.run("run_remarks", run=run["id"], remarks=saved.remarks)
         files.note_git(tx, run["id"], saved.head, saved.changes)
+    reports.mask(tx, run["id"], masker)
     finish.lose(tx, run["id"], reason, back_off)
     tx.run("run_swept", run=run["id"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import time
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,7 @@ from typing import Any, NamedTuple
 
 from orchestrion.core import private
 from orchestrion.core.masking import MaskedStream, Masker
+from orchestrion.core.values import LAST_MOMENT
 
 #: A longer line is kept in pieces of this many characters.
 PIECE = 32_768
@@ -147,6 +149,25 @@ def read(file: Path, offset: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield offset, line
 
 
+def size(file: Path) -> int:
+    """Its bytes; none, if it is no plain file."""
+    try:
+        found = file.lstat()
+    except FileNotFoundError:
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def in_its_place(problem: private.NotPlain) -> dict[str, Any]:
+    """The line that stands for a log that somebody bent."""
+    return {"at": _now(), "stream": "note", "text": bent(problem)}
+
+
+def bent(problem: private.NotPlain) -> str:
+    """What is wrong with a file of a run, with the code of the taxonomy."""
+    return f"run_folder_bent: {problem.strerror}: {problem.filename}"
+
+
 class Numbered(NamedTuple):
     """Some lines of a log, found by their number."""
 
@@ -190,6 +211,12 @@ def numbered(file: Path, skip: int, lines: int) -> Numbered:
 def _parsed(raw: bytes) -> dict[str, Any] | None:
     try:
         line = json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return line if isinstance(line, dict) else None
+    return line if isinstance(line, dict) and _is_ours(line) else None
+
+
+def _is_ours(line: dict[str, Any]) -> bool:
+    """Whether a line has what all of ours have: an agent can write others into the log of its run."""
+    at, stream, text = (line.get(key) for key in ("at", "stream", "text"))
+    return isinstance(at, int) and 0 <= at <= LAST_MOMENT and isinstance(stream, str) and isinstance(text, str)

@@ -106,6 +106,7 @@ class Order:
         return f"{self.store}/{name('R', self.run)}"
 
 
+_NO_ORDER = "this is no order of ours"
 #: File of a run's folder with the points of the sequence that it came to: a line each, when (ms) and which.
 STEPS = "steps"
 
@@ -143,7 +144,7 @@ def write(order: Order, brief: str, store_dir: Path) -> Path:
 
 
 def read(store_dir: Path, run: int) -> Order:
-    """The order of a run. Raises NotFound when nobody wrote one."""
+    """The order of a run. Raises NotFound when nobody wrote one, NotPlain where somebody put something else there."""
     file = folder(store_dir, run) / "order.json"
     try:
         found = json.loads(private.read(file))
@@ -153,10 +154,15 @@ def read(store_dir: Path, run: int) -> Order:
             hint="runs are started by `orchestrion work`",
             code="no_order",
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise private.NotPlain(file, _NO_ORDER) from error
     known = {one.name for one in fields(Order)}
-    # A worker of another version may have written it: what it says beside is not ours to do.
-    told = {key: value for key, value in found.items() if key in known}
-    return Order(**{**told, "checks": [(label, command) for label, command in found["checks"]]})
+    try:
+        # A worker of another version may have written it: what it says beside is not ours to do.
+        told = {key: value for key, value in found.items() if key in known}
+        return Order(**{**told, "checks": [(label, command) for label, command in found["checks"]]})
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise private.NotPlain(file, _NO_ORDER) from error
 
 
 def _replace(file: Path, text: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from orchestrion.core.model import name
+from orchestrion.core.values import name, number_named
 from orchestrion.runs.git import Git
 from orchestrion.store import Store
 from orchestrion.store.store import Row
@@ -75,8 +75,9 @@ def _of_runs(git: Git) -> dict[int, dict[str, str]]:
     for line in lines.splitlines():
         commit, _, ref = line.partition(" ")
         run = next(ref.removeprefix(one) for one in _PREFIXES if ref.startswith(one)).partition("/")[0]
-        if run[:1] == "R" and run[1:].isdigit() and name("R", int(run[1:])) == run:
-            found.setdefault(int(run[1:]), {})[ref] = commit
+        number = number_named(run, "R")
+        if number and name("R", number) == run:
+            found.setdefault(number, {})[ref] = commit
     return found
 
 

@@ -62,7 +62,7 @@ from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
 from orchestrion.runs.workspace.remarks import Remark
 from orchestrion.runs.workspace.submodules import Authorship
-from orchestrion.scheduler import breaker, clones, files, finish
+from orchestrion.scheduler import breaker, clones, files, finish, reports
 from orchestrion.store import Origin, Store, Transaction
 from orchestrion.store.patience import MENDED, PASSING, PAUSE_S, after, patiently
 from orchestrion.store.store import Row
@@ -363,17 +363,16 @@ class Supervisor:
     def _judge(self, verdict: Verdict, go: Go) -> None:
         if verdict.code:
             raise Failed(verdict.code, verdict.text, retry_after_s=verdict.retry_after_s)
-        said = self._read(lambda tx: tx.the("run", id=self._order.run))
-        if said["summary"] and self._masker(said["summary"]) != said["summary"]:
-            self._note(summary=said["summary"])  # its agent has not all of our variables
-        if said["next_action"] == "needs_revision":
-            raise HandedIn("needs_revision", said["summary"] or "the agent asks for a look")
-        if said["next_action"] == "failed":
-            raise Failed("agent_failed", said["summary"] or "the agent reported a failure")
-        if said["next_action"] == "blocked":
-            self._insist(lambda tx: finish.ask(tx, self._order.run, said["summary"] or "the agent is blocked"))
+        self._write(self._mask_reports)
+        run = self._read(lambda tx: tx.the("run", id=self._order.run))
+        if run["next_action"] == "needs_revision":
+            raise HandedIn("needs_revision", run["summary"] or "the agent asks for a look")
+        if run["next_action"] == "failed":
+            raise Failed("agent_failed", run["summary"] or "the agent reported a failure")
+        if run["next_action"] == "blocked":
+            self._insist(lambda tx: finish.ask(tx, self._order.run, run["summary"] or "the agent is blocked"))
             raise Over("the agent asked a question")
-        self._summary = printable(said["summary"] or self._masker(go.words())[-4000:])
+        self._summary = printable(run["summary"] or self._masker(go.words())[-4000:])
 
     def _unheard(self) -> str | None:
         """What people said while the agent could not hear, for one more turn of its session."""
@@ -608,6 +607,7 @@ class Supervisor:
         back_off = finish.BackOff(self._order.retry_cap_s, self._order.retry_jitter, _random)
 
         def fail(tx: Transaction) -> None:
+            self._mask_reports(tx)
             finish.fail(
                 tx,
                 self._order.run,
@@ -626,9 +626,14 @@ class Supervisor:
 
     def _finish(self, tx: Transaction, end: Callable[[], object]) -> None:
         """The run's end, which shows that its agent works."""
+        self._mask_reports(tx)
         end()
         if self._has_breaker():
             breaker.succeeded(tx, self._order.agent)
+
+    def _mask_reports(self, tx: Transaction) -> None:
+        """What the agent said until now is kept without our secrets: it has not all of our variables."""
+        reports.mask(tx, self._order.run, self._masker)
 
     def _has_breaker(self) -> bool:
         """A command is each task's own: that one cannot be started says nothing of the next."""
@@ -641,9 +646,13 @@ class Supervisor:
         if self._stop_reason:
             with suppress(StaleRun):
                 self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
-        # Nothing of it is left, so nobody need look; if that cannot be said now, a worker looks in vain.
+        # Nothing of it is left, so nobody need look; if that cannot be said now, a worker does what is missing.
         with suppress(StoreProblem):
-            self._store.write(lambda tx: tx.run("run_swept", run=self._order.run))
+            self._store.write(self._see_off)
+
+    def _see_off(self, tx: Transaction) -> None:
+        self._mask_reports(tx)
+        tx.run("run_swept", run=self._order.run)
 
     def _save_what_there_is(self) -> None:
         try:

@@ -68,7 +68,7 @@ def stale(run: int, row: Row) -> StaleRun:
         f"{name('R', run)} is {row['run_state']} and no longer holds {name('T', row['task'])}, which {current}",
         hint="it was reported before, and that stands; nothing was written now"
         if row["run_state"] == RunState.SUCCEEDED
-        else "nothing was written; claim the task again if it is ready",
+        else "nothing was written; an agent ends here, a client claims the task again if it is ready",
         run=name("R", run),
         task=name("T", row["task"]),
         state=row["state"],

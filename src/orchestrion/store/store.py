@@ -182,12 +182,14 @@ class Transaction(ABC):
         run: int | None = None,
         found: str | None = None,
         to: str | None = None,
+        session: str | None = None,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Adds one line to the journal; written when the transaction commits."""
+        """Adds one line to the journal, of the origin's session if no other is named; written with the commit."""
         self._events.append(
             {
                 **self._signature,
+                **({"session": session} if session else {}),
                 "kind": kind,
                 "task": task,
                 "run": run,
@@ -243,6 +245,8 @@ class Store(ABC):
         #: Fixed clock in milliseconds, for tests; None: the database's clock.
         self.now = now
         self.origin = Origin()
+        #: What every transaction that writes begins with; it raises where nothing may be written.
+        self.fence: Callable[[Transaction], None] | None = None
         #: Takes secrets out of what is said; knows their shapes, and inside a run the values of its variables.
         self.masker = Masker()
         #: Identifies this database among all.
@@ -267,10 +271,17 @@ class Store(ABC):
     def write(self, work: Callable[[Transaction], Result], *, origin: Origin | None = None) -> Result:
         """Does ``work`` in one transaction and commits it with its events.
 
-        Raises what ``work`` raises, after undoing everything, and StoreProblem when the
+        Raises what ``work`` and the fence raise, after undoing everything, and StoreProblem when the
         database cannot do it (locked, read-only, full, gone).
         """
-        return repeated(lambda: self._write_once(work, origin or self.origin))
+        fence = self.fence
+
+        def fenced(tx: Transaction) -> Result:
+            if fence is not None:
+                fence(tx)
+            return work(tx)
+
+        return repeated(lambda: self._write_once(fenced, origin or self.origin))
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Does ``work``, which only reads, on one consistent view of the database; perhaps more than once.

@@ -127,7 +127,9 @@ def test_an_agent_decides_in_its_run(project: Place, monkeypatch: pytest.MonkeyP
     assert (decided["task"], decided["run"]) == ("T1", "R1")
     assert [file["path"] for file in project.json("files", "T1")["files"]] == ["primed.txt"]
     monkeypatch.setenv("ORCHESTRION_RUN", "another-store/R1")
-    assert project("decide", "elsewhere", "--json", code=6).error["code"] == "foreign_run"
+    refused = [project(*words, "--json", code=6).error for words in (["decide", "elsewhere"], ["pause"], ["release"])]
+    assert [one["code"] for one in refused] == ["not_for_runs", "not_for_runs", "foreign_run"]
+    assert len({one["message"] for one in refused}) == 1
 
 
 def test_decisions_as_files(project: Place, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_inside_a_run_what_is_offered_is_allowed(site: Site, tmp_path: Path) -> 
     with site.open() as cases:
         cases.add("held")
         cases.add("next")
-        session = cases.start_session("a person's")["id"]
+        session = cases.start_session("a person's", external="theirs")["id"]
         cases.claim("T1")
         site.environ["ORCHESTRION_RUN"] = f"{cases.store.uuid}/R1"
     other = Site(tmp_path / "other", {key: value for key, value in site.environ.items() if key != "ORCHESTRION_RUN"})
@@ -63,12 +63,27 @@ def test_inside_a_run_what_is_offered_is_allowed(site: Site, tmp_path: Path) -> 
         assert agent.refused("resume_session", session_id=session)["code"] == "not_for_runs"
         named = {"title": "theirs", "decision": "x", "rationale": "y", "session": session}
         assert agent.refused("record_decision", **named)["code"] == "not_for_runs"
+        (site.root / "made.txt").write_text("made")
+        assert agent.call("record_decision", title="mine", decision="x", rationale="y")["task"] == "T1"
+        [tracked] = agent.call("track_files", files=[{"path": "made.txt"}])["files"]
+        assert (tracked["task"], tracked["run"]) == ("T1", "R1")
+        assert agent.call("track_files")["total_count"] == 1
         offered = [begun, agent.call("recover_context")]
         reported = agent.call(
             "complete_task", task_id="T1", summary="done", detailed_work="all", next_action="complete", run="R1"
         )
         assert "execute_task" not in str([*offered, reported["next_steps"]])
         assert reported["next_recommended_task"] is None
+        for tool, given in (
+            ("record_decision", {"title": "late", "decision": "x", "rationale": "y"}),
+            ("execute_task", {"task_id": "T1"}),
+        ):
+            assert agent.refused(tool, **given)["code"] == "stale_run"
+        assert agent.call("recover_context", task_id="T1")["context_of"] == "T1"
+    site.environ["CLAUDE_CODE_SESSION_ID"] = "theirs"
+    with site.open() as cases, InProcess(site) as late:
+        assert not late.call("initialize_session", force_new_session=True)["session_initialized"]
+        assert cases.session_detail(session)["state"] == "active"
 
 
 @pytest.mark.parametrize("what", ["initialize_session", "recover_context", "recover_context T1"])

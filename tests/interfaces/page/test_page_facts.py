@@ -33,6 +33,23 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
     made.close()
 
 
+def test_a_run_with_a_bent_log_is_shown_with_a_word_in_its_place(stage: Stage) -> None:
+    stage.add("echo b > b.txt")
+    stage.drain(1)
+    (stage.run_folder() / "log.jsonl").unlink()
+    os.mkfifo(stage.run_folder() / "log.jsonl")
+    app = create_app(House(stage.orchestrion))
+    client = TestClient(app, base_url="http://127.0.0.1:7117", client=("127.0.0.1", 50000))
+    page = client.get("/runs/R1")
+    assert page.status_code == 200
+    assert "run_folder_bent: this is no plain file" in page.text
+    assert "b.txt" in page.text
+    [line] = client.get("/api/v1/runs/R1/log").json()["lines"]
+    assert line["text"].startswith("run_folder_bent: ")
+    [told] = client.get("/api/v1/runs/R1/debug").json()["bent"]
+    assert told == line["text"]
+
+
 def test_files_of_a_run_are_those_of_its_diff_and_all_are_counted(stage: Stage) -> None:
     write = f"import pathlib\nfor n in range({_FILES}): pathlib.Path(f'f{{n}}').write_text('x\\n')"
     write += "\npathlib.Path('a.txt').unlink()"

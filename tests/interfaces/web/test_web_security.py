@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import html
+import os
+import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from visitors import Site, Visitor
 
-from orchestrion.core.errors import Backpressure, StoreProblem
+from orchestrion.core.errors import Backpressure, EnvironmentProblem, StoreProblem
 from orchestrion.interfaces.proxies import is_proxied
 from orchestrion.interfaces.web import security
 from orchestrion.interfaces.web.house import House
@@ -284,6 +287,60 @@ def test_a_key_that_others_can_read_is_set_right_and_said(
     assert file.stat().st_mode & 0o777 == 0o600
     (said,) = [one.getMessage() for one in caplog.records if "readable by others" in one.getMessage()]
     assert str(file) in said
+
+
+def _short(file: Path, elsewhere: Path) -> None:
+    elsewhere.write_text("short")
+    file.write_text("short")
+
+
+def _leads_to_short(file: Path, elsewhere: Path) -> None:
+    elsewhere.write_text("short")
+    file.symlink_to(elsewhere)
+
+
+def _leads_to_a_key(file: Path, elsewhere: Path) -> None:
+    elsewhere.write_text(f"orch_key_{'x' * 43}")
+    file.symlink_to(elsewhere)
+
+
+def _huge(file: Path, elsewhere: Path) -> None:
+    elsewhere.write_text("x" * 100_000)
+    file.write_text("x" * 100_000)
+
+
+@pytest.mark.parametrize(
+    "bend",
+    [
+        lambda file, _: os.mkfifo(file),
+        lambda file, _: file.symlink_to("/dev/zero"),
+        lambda file, _: file.symlink_to("nowhere"),
+        lambda file, _: file.mkdir(),
+        _leads_to_short,
+        _leads_to_a_key,
+        _short,
+        _huge,
+    ],
+    ids=["a pipe", "endless", "a link to nothing", "a folder", "a link", "a link to a key", "short", "huge"],
+)
+def test_what_has_the_place_of_the_key_and_is_none_opens_nothing_and_holds_nobody_up(
+    house: House, site: Site, tmp_path: Path, bend: Callable[[Path, Path], object]
+) -> None:
+    file, elsewhere = site.root / ".git" / "orchestrion" / "key", tmp_path / "elsewhere"
+    elsewhere.touch()
+    elsewhere.chmod(0o644)
+    file.unlink()
+    bend(file, elsewhere)
+    shown = elsewhere.read_text() or "x"
+    zero = Path("/dev/zero").stat()
+    with Visitor(house, shown[:5_000]) as visitor:
+        visitor.refused("GET", "tasks", 401, "unauthenticated")
+    with pytest.raises(EnvironmentProblem) as refused:
+        house.cases.provide_key()
+    assert refused.value.code == "no_key"
+    assert str(file) in refused.value.hint
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
+    assert (Path("/dev/zero").stat().st_mode, Path("/dev/zero").stat().st_ctime_ns) == (zero.st_mode, zero.st_ctime_ns)
 
 
 def test_the_key_opens_nothing_from_elsewhere(house: House, site: Site) -> None:

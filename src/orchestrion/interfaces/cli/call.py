@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from orchestrion.core.rights import RUN_VARIABLE
+from orchestrion.core.rights import foreign_run
 
 if TYPE_CHECKING:
     from orchestrion.core.rights import Caller
@@ -49,17 +49,10 @@ class Call:
 def own_run(run: str | None, caller: Caller) -> str:
     """The run that a command is about: the one named, else that of the agent which calls.
 
-    Raises InvalidInput (``foreign_run``) if that agent's run is none of this store, for its number would
-    mean somebody else's run here.
+    Raises InvalidInput (``foreign_run``) if that agent's run is none of this store.
     """
-    from orchestrion.core.errors import InvalidInput
-
     if run is not None:
         return run
     if caller.run is None:
-        raise InvalidInput(
-            f"{RUN_VARIABLE} names {caller.elsewhere}, which is no run of this project's store",
-            hint="go to its project with -C DIR",
-            code="foreign_run",
-        )
+        raise foreign_run(str(caller.elsewhere), "foreign_run")
     return caller.run

@@ -53,6 +53,7 @@ def _debugged(found: Mapping[str, Any]) -> Iterator[str]:
         ]
     )
     sections: dict[str, list[tuple[str, ...]]] = {
+        "Not to be read": [(output.plain(line),) for line in found["bent"]],
         "Steps": [(one["step"], f"{one['after_s']:.3f} s", one["at"]) for one in found["steps"]],
         "Journal": [(one["at"], one["kind"], output.plain(one["actor"])) for one in found["journal"]],
         "Notes": [(output.plain(line),) for line in found["notes"]],

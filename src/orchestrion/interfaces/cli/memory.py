@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrion.core.rights import RUN_VARIABLE
 from orchestrion.interfaces.cli import output
-from orchestrion.interfaces.cli.call import Call, own_run
+from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.command import FOLDER, command, tasks, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 from orchestrion.interfaces.cli.source import piped
@@ -124,8 +122,7 @@ def decide(call: Call, title: str, status: str | None, **values: Any) -> None:
                 raise usage("a recorded decision only gets another --status; supersede it to change it.")
             found = orchestrion.change_decision(title, status)
         else:
-            own = _own_run(orchestrion) if "task" not in given else None
-            found = orchestrion.decide(title, run=own, **given, **({"status": status} if status else {}))
+            found = orchestrion.decide(title, **given, **({"status": status} if status else {}))
     call.answer(found, lambda: [_in_a_line(found)])
 
 
@@ -265,11 +262,6 @@ def _entry(text: str) -> Any:
 
 def _is_number(text: str) -> bool:
     return text[:1].upper() == "D" and text[1:].isascii() and text[1:].isdigit()
-
-
-def _own_run(orchestrion: Orchestrator) -> str | None:
-    """The run of the agent that calls, if one does."""
-    return own_run(None, orchestrion.caller) if os.environ.get(RUN_VARIABLE) else None
 
 
 # -- for people -------------------------------------------------------------------------------

@@ -46,8 +46,8 @@ CLIENT_SESSION = "CLAUDE_CODE_SESSION_ID"
 TOUCH_S = 60.0
 #: Letters of a client's name in the journal.
 _CLIENT_LIMIT = 60
-#: Codes by which a caller, or the store, is told that one may only read here.
-ONLY_READS = frozenset({"key_needed", "forbidden", "not_for_runs", "store_read_only"})
+#: Codes by which a caller, or the store, is told that one may only read here, or by now.
+ONLY_READS = frozenset({"key_needed", "forbidden", "not_for_runs", "stale_run", "store_read_only"})
 
 
 @dataclass
@@ -211,7 +211,8 @@ class Desk:
             return
         there = find_project(Path(folder), Path(folder), self.environ)
         if there.store_dir != self.project().project.store_dir:
-            raise not_for_runs(run, f"working in another project, {folder[:200]!r},")
+            what = f"working in another project, {folder[:200]!r},"
+            raise not_for_runs(run, what, is_known=self.project().caller.run is not None)
 
     def opened(self) -> list[Orchestrator]:
         """The projects that are open, each once."""
@@ -241,11 +242,12 @@ class ToolCall:
 
     @property
     def project(self) -> Orchestrator:
-        """The project, with the caller's rights."""
+        """The project, with the caller's rights and in no session: those of this door's clients are begun by it."""
         project = self.desk.project(self.seat.folder)
         caller = self.caller or project.caller
         may_run_commands = taken_by_servers(project.config) and caller.run is None
-        return project.as_(caller._replace(correlation=self.correlation or None, may_run_commands=may_run_commands))
+        correlation = self.correlation or None
+        return project.as_(caller._replace(session=None, correlation=correlation, may_run_commands=may_run_commands))
 
     @cached_property
     def cases(self) -> Orchestrator:

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 
 from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.values import name, number_named
 from orchestrion.interfaces.page import board, contents
 from orchestrion.interfaces.page.door import PageRoute, caller_of
 from orchestrion.interfaces.page.sheet import filled
@@ -164,7 +165,7 @@ def _bounded(request: Request, name: str, usual: int, most: int, *, least: int =
 
 def _named(thing: str, letter: str) -> str:
     """The name of a thing of this kind. Raises NotFound: an address that names nothing is no bad input."""
-    digits = thing[1:]
-    if thing[:1].upper() != letter or not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+    number = number_named(thing, letter)
+    if number is None:
         raise NotFound(f"there is nothing called {thing[:40]!r}", hint="look for it with /", code="not_found")
-    return thing.upper()
+    return name(letter, number)

@@ -94,14 +94,15 @@ def _put(file: Path | None, oid: str, store: Path) -> bool:
     target.parent.mkdir(parents=True, exist_ok=True)
     draft = target.with_name(f"{oid}.{os.getpid()}")
     digest = sha256()
+    draft.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
     try:
         number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(number, "rb") as source, draft.open("wb") as copy:
+        with os.fdopen(number, "rb") as source, draft.open("xb") as copy:
             while piece := source.read(1 << 20):
                 digest.update(piece)
                 copy.write(piece)
+            os.fchmod(copy.fileno(), 0o444)
         if digest.hexdigest() == oid:
-            draft.chmod(0o444)
             draft.replace(target)
             return True
     finally:

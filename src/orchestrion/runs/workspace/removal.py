@@ -300,12 +300,12 @@ def _delete_all(path: Path) -> None:
     try:
         shutil.rmtree(path)
     except PermissionError:
-        path.chmod(0o700)
+        private.set_mode(path, 0o700)
         for folder, names, _ in os.walk(path):
             for name in names:
                 inner = Path(folder, name)
                 if not inner.is_symlink():
-                    inner.chmod(0o700)
+                    private.set_mode(inner, 0o700)
         shutil.rmtree(path)
 
 

@@ -7,6 +7,16 @@ values (:project, :task, :session, :tag, :text, :said, :actor, {now}) returning 
 -- One handoff.
 select * from handoffs where id = :id and project = :project
 
+-- name: handoffs_before
+-- Handoffs, the newest first, a few at a time.
+select id, actor, text, said, created_at from handoffs where project = :project
+  and id < :before  --? before
+order by id desc limit :limit
+
+-- name: handoff_said
+-- What a handoff says, in other words; the first `length` characters are those of who left it.
+update handoffs set text = :text, said = :length where id = :id
+
 -- name: last_handoff
 -- The newest handoff, with the beginning of what was said.
 select id, task, session, tag, substr(substr(text, 1, cast(said as integer)), 1, 6000) as said, said as length, actor, created_at

@@ -86,6 +86,18 @@ update runs set phase = coalesce(:phase, phase), workspace = coalesce(:workspace
     lease_until = {now} + lease_ms
 where id = :run and state in ('starting', 'running')
 
+-- name: said_by_run
+-- What a run says of its work.
+select task, summary, claimed_at from runs where id = :run
+
+-- name: run_said
+-- What a run said of its work, in other words.
+update runs set summary = :summary where id = :run
+
+-- name: task_said
+-- The same of its task, where it says what the run said.
+update tasks set summary = :summary where id = :id and summary = :found
+
 -- name: run_work_kept
 -- Where the work of an ended run was saved.
 update runs set head_commit = :head_commit, branch = :branch where id = :run

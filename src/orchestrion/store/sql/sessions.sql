@@ -11,6 +11,19 @@ select * from sessions where id = :id and project = :project
 -- The session that a client calls by a name of its own.
 select * from sessions where project = :project and external = :external
 
+-- name: session_began
+-- The line of the journal that says who began a session.
+select id, actor, data from events
+where project = :project and session = :session and kind = 'session.started' order by id limit 1
+
+-- name: sessions_of_task
+-- Sessions with a name that attempts at a task began, seen since then.
+select s.id, s.name from sessions s
+where s.project = :project and s.seen_at >= :since and s.name <> '' and exists (
+    select 1 from events e join runs r on r.task = :task and e.actor = 'run:R' || r.id
+    where e.session = 'S' || s.id and e.kind = 'session.started')
+order by s.id
+
 -- name: session_goes_on
 -- A sign of life; a session that had ended goes on.
 update sessions set seen_at = {now}, state = 'active', ended_at = null where id = :id and project = :project

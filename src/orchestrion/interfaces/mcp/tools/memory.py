@@ -95,12 +95,13 @@ def track_files(call: ToolCall) -> dict[str, Any]:
     """Records changed files, and holds what is recorded against the disk or git."""
     given, cases = call.given, call.cases
     session = cases.store.origin.session
+    run = given["run"] or (None if given["task_id"] else cases.caller.run)
     changes = [_change(one) for one in given["files"] or ()]
     found: dict[str, Any] = {}
     if changes:
-        found = cases.report_changed(changes, task=given["task_id"], run=given["run"], session=session)
+        found = cases.report_changed(changes, task=given["task_id"], run=run, session=session)
     if given["verify"] or not changes:
-        task = given["task_id"] or (f"T{cases.run(given['run']).row['task']}" if given["run"] else None)
+        task = given["task_id"] or (f"T{cases.run(run).row['task']}" if run else None)
         if task is None and session is None:
             raise InvalidInput(
                 "orchestrator_track_files: whose files?",
