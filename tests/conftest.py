@@ -19,6 +19,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from direct import Raw, connect_raw
 from long_suites import (  # noqa: F401 - pytest finds its hooks here
@@ -34,6 +35,10 @@ from stage import Stage
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Tests that run in the background ignore it, and all that they start would.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long an example takes says how busy the machine is, and nothing of what is tested.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 #: The fixed clock of ``timed_store``: 2026-11-20T00:00:00Z, in milliseconds.
 START = 1_795_132_800_000

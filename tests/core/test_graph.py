@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core import graph
@@ -27,7 +27,6 @@ acyclic_edges = st.dictionaries(st.integers(0, 12), st.lists(st.integers(0, 12),
     lambda edges: {node: [other for other in found if other < node] for node, found in edges.items()}
 )
 #: Other programs on the machine must not decide whether a test is green.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def reachable(edges: Mapping[int, Sequence[int]], start: int) -> set[int]:
@@ -57,7 +56,6 @@ class TestFindCycle:
     def test_behind_a_prerequisite_without_an_entry(self) -> None:
         assert graph.find_cycle({1: [9], 2: [1, 3], 3: [2]}) == [2, 3, 2]
 
-    @unhurried
     @given(edges_of_any_kind)
     def test_finds_one_exactly_if_there_is_one(self, edges: dict[int, list[int]]) -> None:
         cycle = graph.find_cycle(edges)
@@ -83,7 +81,6 @@ class TestOrder:
             graph.order({1: [2], 2: [3], 3: [2]})
         assert refused.value.details["cycle"] == ["2", "3", "2"]
 
-    @unhurried
     @given(acyclic_edges)
     def test_every_node_once_after_its_prerequisites(self, edges: dict[int, list[int]]) -> None:
         order = graph.order(edges)
@@ -101,7 +98,6 @@ class TestLevels:
     def test_of_nothing(self) -> None:
         assert graph.levels({}) == []
 
-    @unhurried
     @given(acyclic_edges)
     def test_each_node_is_just_above_its_deepest_prerequisite(self, edges: dict[int, list[int]]) -> None:
         level = {node: depth for depth, group in enumerate(graph.levels(edges)) for node in group}
@@ -120,7 +116,6 @@ class TestPath:
     def test_none_against_the_direction(self) -> None:
         assert graph.path(DIAMOND, "a", "d") is None
 
-    @unhurried
     @given(edges_of_any_kind, st.integers(0, 9), st.integers(0, 9))
     def test_exists_exactly_if_reachable(self, edges: dict[int, list[int]], start: int, goal: int) -> None:
         way = graph.path(edges, start, goal)
@@ -162,7 +157,6 @@ class TestEffort:
         with pytest.raises(CycleRefused):
             graph.critical_path({"a": ["a"]}, {})
 
-    @unhurried
     @given(acyclic_edges, st.dictionaries(st.integers(0, 12), st.integers(0, 100)))
     def test_no_chain_is_slower(self, edges: dict[int, list[int]], minutes: dict[int, float | None]) -> None:
         minutes = dict.fromkeys(range(13), 1) | minutes
@@ -200,7 +194,6 @@ class TestDeadEnds:
         found = graph.dead_ends(edges, dict.fromkeys(edges["top"], "failed"), limit=3)
         assert found == {"top": ("x0", "x1", "x2"), "next": ("x0", "x1", "x2")}
 
-    @unhurried
     @given(edges_of_any_kind, st.dictionaries(st.integers(0, 9), st.sampled_from(list(TaskState))))
     def test_are_those_that_no_sequence_of_completions_starts(
         self, edges: dict[int, list[int]], states: dict[int, TaskState]
@@ -247,7 +240,6 @@ class TestProgress:
     def test_nothing_is_said_of_those_who_are_their_own_ancestors(self) -> None:
         assert graph.progress({"a": ["b"], "b": ["a"], "c": ["d"]}, {}, {"d": 1}) == {"c": 100.0, "d": 100.0}
 
-    @unhurried
     @given(
         st.dictionaries(st.integers(0, 9), st.one_of(st.none(), st.floats()), max_size=10),
         st.dictionaries(st.integers(0, 9), st.one_of(st.none(), st.floats(), st.booleans()), max_size=10),
@@ -261,7 +253,6 @@ class TestProgress:
     ) -> None:
         assert all(0.0 <= percent <= 100.0 for percent in graph.progress(children, weight, done).values())
 
-    @unhurried
     @given(st.lists(st.floats(0.001, 1e6), min_size=1, max_size=20))
     def test_all_done_is_exactly_all(self, efforts: list[float | None]) -> None:
         leaves = list(range(1, len(efforts) + 1))

@@ -288,7 +288,7 @@ PARTS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(parts=PARTS, tokens=st.integers(LEAST_TOKENS, 8_000))
 def test_no_brief_is_over_its_budget_or_without_its_task(parts, tokens):
     brief = compose(parts, tokens)

@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import PlanRefused
@@ -331,7 +331,6 @@ class TestPlanNames:
         with pytest.raises(PlanRefused, match="the plan has no tasks"):
             parse(f"plan: p{tasks}\n", "p.yaml")
 
-    @settings(deadline=None)
     @given(st.text(max_size=300))
     def test_a_slug_is_always_a_good_name_and_key(self, title: str) -> None:
         made = slug(title)

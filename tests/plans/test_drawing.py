@@ -7,7 +7,7 @@ import re
 import time
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core.states import TaskState
@@ -216,7 +216,6 @@ arrows = st.lists(st.builds(Arrow, texts, texts, texts, texts), max_size=5)
 
 
 class TestAnything:
-    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
     @given(boxes, arrows)
     def test_can_be_drawn_and_stays_in_its_lines(self, boxes: list[Box], arrows: list[Arrow]) -> None:
         assert len(tree(boxes, arrows, limit=None).split("\n")) == max(1, len({box.id for box in boxes}))

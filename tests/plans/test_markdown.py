@@ -6,7 +6,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import PlanRefused
@@ -411,12 +411,12 @@ def documents(draw: st.DrawFn) -> PlanDocument:
 
 
 class TestRendering:
-    @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=30)
     @given(documents())
     def test_what_is_written_is_read_back_equal(self, document: PlanDocument) -> None:
         assert read(render(document)) == document
 
-    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=80)
     @given(titles, descriptions, titles, descriptions)
     def test_hostile_texts_stay_what_they_are(self, title: str, below: str, other: str, further: str) -> None:
         inner = PlannedTask("inner", other, further)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrion.core.errors import PlanRefused
@@ -237,11 +237,9 @@ values = st.recursive(
 
 
 #: Other programs on the machine must not decide whether a test is green.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class TestAgainstOthers:
-    @unhurried
     @given(values, st.booleans(), st.sampled_from([None, 2, "\t"]))
     def test_json_is_read_like_the_standard_library_does(
         self, value: object, ascii_only: bool, indent: int | str | None
@@ -249,20 +247,17 @@ class TestAgainstOthers:
         assert plain(read_json(json.dumps(value, ensure_ascii=ascii_only, indent=indent))) == value
 
     # PyYAML writes YAML 1.1, where 0E0 is text that needs no quotes.
-    @unhurried
     @given(values.filter(lambda value: not re.search(r"'[-+.]*[0-9][-+.0-9eE]*'", repr(value))))
     def test_yaml_gives_back_what_was_written(self, value: object) -> None:
         written = yaml.safe_dump({"x": value}, allow_unicode=False)
         assert plain(read_yaml(written)) == {"x": value}
 
-    @unhurried
     @given(st.text(max_size=200))
     def test_any_text_is_a_plan_or_is_refused(self, text: str) -> None:
         for name in ("a.yaml", "a.json", "a.md", "-"):
             with contextlib.suppress(PlanRefused):
                 parse(text, name)
 
-    @unhurried
     @given(st.binary(max_size=200))
     def test_any_bytes_are_a_plan_or_are_refused(self, raw: bytes) -> None:
         with pytest.raises(PlanRefused):
