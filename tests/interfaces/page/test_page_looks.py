@@ -111,6 +111,28 @@ def test_keys_walk_and_act(looker: Any) -> None:
     page.wait_for_selector("#dialog[open] input[name=title]")
 
 
+def test_a_key_acts_on_the_card_that_has_the_focus_and_that_alone_looks_chosen(looker: Any) -> None:
+    page = looker.go("/")
+    page.keyboard.press("l")
+    page.keyboard.press("j")
+    others = page.locator(".card:not(.chosen):has([data-key='d']) .title a")
+    last = others.nth(others.count() - 1)
+    name = last.get_attribute("href").rpartition("/")[2]
+    page.locator(f".card:has(a[href='/tasks/{name}'])").click(position={"x": 3, "y": 3})
+    assert page.locator(".card.chosen, .card:focus").count() == 1
+    page.keyboard.press("d")
+    assert name in page.wait_for_selector("#dialog[open] h2").inner_text()
+
+
+def test_log_out_is_off_while_the_server_is_away(chromium: Any, served: Any) -> None:
+    with looking(chromium, served.url, link=served.link) as one:
+        page = one.go("/")
+        served.stop()
+        page.wait_for_selector(".who button[disabled]")
+        served.start()
+        page.wait_for_selector(".who button:not([disabled])")
+
+
 def test_find_leads_to_a_task(looker: Any) -> None:
     page = looker.go("/stats")
     page.keyboard.press("/")

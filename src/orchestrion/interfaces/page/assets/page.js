@@ -66,7 +66,7 @@
   };
 
   // -- while the server is away actions are off: nothing is sent, and nothing is kept to be sent later ----
-  const BUTTONS = "button[hx-post], button[hx-get][hx-target='#dialog'], .ask-form .submit";
+  const BUTTONS = "button[hx-post], button[hx-get][hx-target='#dialog'], .ask-form .submit, form[action='/logout'] button";
   let away = null; // since when; null: it is there
   const leave = () => {
     away = away || new Date(sign);
@@ -413,11 +413,13 @@
 
   // -- keys ------------------------------------------------------------------------------------------
   const cards = () => all(".card").filter((card) => card.offsetParent !== null);
-  const chosen = () => one(".card:focus, .card:focus-within, .card.chosen");
+  // One card is chosen, and looks it: the last one that had the focus, by key or by mouse. No key acts on one that is not seen.
+  const chosen = () => { const card = document.activeElement.closest(".card") || one(".card.chosen"); return card && card.offsetParent ? card : null; };
+  const mark = (card) => { all(".card.chosen").forEach((other) => other.classList.remove("chosen")); card.classList.add("chosen"); };
+  document.addEventListener("focusin", ({ target }) => { const card = target.closest(".card"); if (card) mark(card); });
   const pick = (card) => {
     if (!card) return;
-    all(".card.chosen").forEach((other) => other.classList.remove("chosen"));
-    card.classList.add("chosen");
+    mark(card);
     card.focus({ preventScroll: true });
     card.scrollIntoView({ block: "nearest", inline: "nearest" });
   };
