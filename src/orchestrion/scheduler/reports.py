@@ -40,6 +40,7 @@ def _mask_summary(tx: Transaction, run: int, row: Row, masker: Masker) -> bool:
     summary = masker(row["summary"] or "")
     if summary == (row["summary"] or ""):
         return False
+    tx.one("held_task", run=run, write=True)  # the task's row is taken first, as everywhere
     tx.run("run_said", run=run, summary=summary)
     tx.run("task_said", id=row["task"], found=row["summary"], summary=summary)
     return True
