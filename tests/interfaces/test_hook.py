@@ -171,6 +171,28 @@ def test_a_file_belongs_to_the_run_that_the_session_claimed_and_keeps_its_lease(
     assert after[2] == before[2]
 
 
+def test_hooks_of_who_goes_on_with_a_session_are_about_its_task(desk: Desk) -> None:
+    desk.hook("SessionStart", source="startup")
+    desk.hook("SessionStart", source="startup", session_id="another")
+    desk.claim(session="S1")
+    desk.claim(session="S2")
+    desk.orchestrion.on_behalf_of("mcp:claude-code/S2", "S2").resume_session("S1")
+    before = dict(desk.rows("select id, lease_until from runs"))
+    assert desk.write("a.txt", session_id="another").err == ""
+    assert desk.files() == [("a.txt", "created", "hook", "verified", 1, 2)]
+    after = dict(desk.rows("select id, lease_until from runs"))
+    assert all(after[run] > before[run] for run in (1, 2))
+    for event, code in (("Stop", 0), ("TaskCompleted", 2)):
+        answer = desk.hook(event, session_id="another")
+        assert (answer.code, "R1 still holds T1" in answer.out + answer.err) == (code, True)
+    desk.orchestrion.done("R1", "done")
+    assert "R2 still holds T2" in desk.hook("Stop", session_id="another").out
+    # The first one, if it lives after all, is of another session now, which holds nothing.
+    assert desk.hook("Stop") == Answer(0, "", "")
+    assert desk.write("b.txt").err == ""
+    assert desk.files()[1] == ("b.txt", "created", "hook", "verified", 3, None)
+
+
 def test_files_of_others_are_left_alone(desk: Desk, tmp_path: Path) -> None:
     outside = {"tool_input": {"file_path": str(tmp_path / "b.txt")}, "tool_response": {"type": "create"}}
     answer = desk.hook("PostToolUse", tool_name="Write", **outside)

@@ -87,6 +87,75 @@ def test_a_session_ends_and_goes_on(orchestrion: Orchestrator) -> None:
         orchestrion.end_session("T1")
 
 
+def held_by_first_session(opened: Orchestrator) -> str:
+    """A session whose client, of the name c1, claimed T1, and is gone."""
+    opened.add("One")
+    opened.add("Two")
+    session = opened.start_session(client="claude-code", external="c1")["id"]
+    opened.on_behalf_of(f"mcp:claude-code/{session}", session).claim("T1")
+    return str(session)
+
+
+@pytest.mark.parametrize("own", [None, "S2"])
+def test_who_goes_on_with_a_session_gets_its_tasks_again(
+    orchestrion: Orchestrator, later: Orchestrator, own: str | None
+) -> None:
+    session = held_by_first_session(orchestrion)
+    successor = later.on_behalf_of("user:ada", own and later.start_session(external="c2")["id"])
+    with pytest.raises(Conflict, match="is held by R1") as refused:
+        successor.claim("T1")
+    assert f"`orchestrion sessions {session} --resume` goes on with it; `orchestrion claim T1`" in refused.value.hint
+    steps = successor.resume_session(session)["context"]["next_steps"]
+    assert steps[0].startswith("R1 of T1 is yours: `orchestrion claim T1` gives it again")
+    assert "resume" not in str(steps)
+    again = successor.claim("T1", lease_s=7200)
+    assert (again["run"], again["again"]) == ("R1", True)
+    assert again["lease_until"] > successor.claim("T2", lease_s=3600)["lease_until"]
+    assert "--resume` takes over" not in successor.prime()
+    with pytest.raises(Conflict, match="is held by R"):
+        later.on_behalf_of("user:bob").claim("T1")
+    assert later.on_behalf_of("mcp:claude-code/S1", "S1").take_up("T1")["again"]
+
+
+def test_the_name_of_who_goes_on_leads_to_the_session(orchestrion: Orchestrator) -> None:
+    session = held_by_first_session(orchestrion)
+    own = orchestrion.start_session(external="c2")["id"]
+    successor = orchestrion.on_behalf_of(f"mcp:claude-code/{own}", own)
+    successor.claim("T2")
+    successor.resume_session(session)
+    assert orchestrion.start_session(external="c2")["id"] == session
+    # As of now it acts in that session, and what it held before is its own still.
+    now = orchestrion.on_behalf_of(f"mcp:claude-code/{session}", session)
+    assert [now.take_up(task)["run"]["id"] for task in ("T1", "T2")] == ["R1", "R2"]
+    assert "Session S1 holds T1 by R1, T2 by R2." in now.prime()
+    # Whose name it was begins anew, and holds nothing.
+    first = orchestrion.start_session(external="c1")["id"]
+    assert first not in (session, own)
+    with pytest.raises(Conflict, match="is held by R"):
+        orchestrion.on_behalf_of(f"mcp:claude-code/{first}", first).take_up("T1")
+    # Who goes on after that one has what the session holds, not what its client held elsewhere.
+    third = orchestrion.start_session(external="c3")["id"]
+    last = orchestrion.on_behalf_of(f"mcp:claude-code/{third}", third)
+    last.resume_session(session)
+    assert last.take_up("T1")["again"]
+    with pytest.raises(Conflict, match="is held by R"):
+        last.take_up("T2")
+
+
+def test_a_session_that_comes_back_is_told_what_it_holds(orchestrion: Orchestrator) -> None:
+    session = held_by_first_session(orchestrion)
+    text = orchestrion.prime(session=session)
+    assert f"Session {session} holds T1 by R1." in text
+    first = text.partition("## Go on with\n")[2].splitlines()[0]
+    assert first.startswith("- T1 by R1, which is yours: `orchestrion claim T1` gives it again, with its brief; ")
+    assert "`orchestrion done R1 --summary TEXT` reports it" in first
+    mine = orchestrion.on_behalf_of(f"mcp:claude-code/{session}", session)
+    assert mine.recover(session)["next_steps"][0].startswith("R1 of T1 is yours")
+    # What is left for others says nothing of whose it is.
+    for about in ({}, {"task": "T1"}, {"session": session}):
+        assert "yours" not in mine.handoff(text="bye", **about)["text"]
+
+
 def test_what_a_session_did_is_its_own(project: Path, store_url: str, environ: dict[str, str]) -> None:
     with Orchestrator.open(project, db=store_url, environ=environ) as first:
         first.start_session("one")
@@ -125,6 +194,13 @@ def test_cleaning_up_sessions(orchestrion: Orchestrator) -> None:
     assert (rehearsed["ended"], rehearsed["removed"], rehearsed["dry_run"]) == (["S1"], ["S2"], True)
     assert orchestrion.list_sessions(include_ended=True)["total"] == 3
     assert orchestrion.clean_up_sessions("completed", 0, dry_run=False)["removed"] == ["S2"]
+
+
+def test_cleaning_up_leaves_a_session_that_holds_a_task(orchestrion: Orchestrator, raw: Any) -> None:
+    session = held_by_first_session(orchestrion)
+    assert orchestrion.clean_up_sessions("all", 0)["ended"] == []
+    raw.run("update runs set lease_until = 1")
+    assert orchestrion.clean_up_sessions("all", 0)["ended"] == [session]
     assert orchestrion.clean_up_sessions("orphaned", 0, dry_run=False)["ended"] == ["S1"]
     assert orchestrion.clean_up_sessions("old", 0, dry_run=False)["removed"] == []
     assert orchestrion.list_sessions(include_ended=True)["total"] == 2
@@ -228,6 +304,38 @@ def test_a_chain_of_decisions_is_kept(orchestrion: Orchestrator) -> None:
     assert "D2" in refused.value.message
     assert orchestrion.decisions()["total"] == 4
     assert "Superseded by: D2" in orchestrion.adr("D1")
+
+
+def test_who_goes_on_is_told_which_decisions_hold(orchestrion: Orchestrator) -> None:
+    orchestrion.add("One")
+    session = orchestrion.start_session("s")["id"]
+    orchestrion.add("Another")
+    for title, more in (
+        ("Files", {}),
+        ("Directories", {"supersedes": "D1", "task": "T2", "session": None}),
+        ("SQLite", {"supersedes": "D2", "task": None, "session": None}),
+        ("Maybe", {"status": "proposed"}),
+        ("Never", {"status": "rejected"}),
+    ):
+        orchestrion.decide(title, **{"decision": "so", "task": "T1", "session": session, **more})
+    for number in range(25):
+        orchestrion.decide(f"Later {number}")
+    for asked in ("T1", session):
+        found = orchestrion.recover(asked)
+        assert [one["id"] for one in found["decisions"]] == ["D3", "D5", "D4", "D1"]
+        assert found["decisions_total"] == 4
+        told = found["text"].partition("## Decisions\n")[2].partition("\n\n")[0].splitlines()
+        assert told == [
+            "- D3 SQLite: so",
+            "- D5 Never (rejected, does not hold): so",
+            "- D4 Maybe (proposed, does not hold): so",
+            "- D1 Files (superseded; D3 holds instead): so",
+        ]
+    brief = orchestrion.claim("T1")["brief"]
+    assert "SQLite" in brief
+    assert "Files" not in brief
+    states = {one["id"]: one["state"] for one in orchestrion.search("so", kinds=["decision"])["results"]}
+    assert (states["D1"], states["D3"], states["D5"]) == ("superseded", "accepted", "rejected")
 
 
 def test_a_proposal_supersedes_only_when_it_is_accepted(orchestrion: Orchestrator) -> None:
@@ -431,11 +539,11 @@ def test_a_client_reports_its_files_and_they_are_verified(orchestrion: Orchestra
     ("change", "said"),
     [
         (lambda root: (root / "new.py").write_text("tampered\n"), "content differs"),
-        (lambda root: (root / "new.py").unlink(), "is not there"),
+        (lambda root: (root / "new.py").unlink(), "no file is there"),
         (lambda root: (root / "new.py").chmod(0o755), "mode differs"),
         (lambda root: ((root / "new.py").unlink(), (root / "new.py").symlink_to("README")), "content differs"),
-        (lambda root: ((root / "new.py").unlink(), (root / "new.py").mkdir()), "is not there"),
-        (lambda root: ((root / "new.py").unlink(), os.mkfifo(root / "new.py")), "is not there"),
+        (lambda root: ((root / "new.py").unlink(), (root / "new.py").mkdir()), "no file is there"),
+        (lambda root: ((root / "new.py").unlink(), os.mkfifo(root / "new.py")), "no file is there"),
     ],
 )
 def test_tampering_is_detected_and_named(

@@ -126,7 +126,7 @@ def find_project(start: Path, explicit: Path | None, environ: Mapping[str, str])
         return _outside_git(root)
     raise NotFound(
         f"no project at {folder}: it is in no git repository, and neither it nor a folder above has {SHARED_FOLDER}/",
-        hint="run `orchestrion init` in the folder that is to be the project, or name one with -C DIR",
+        hint="`orchestrion init DIR` makes the folder DIR a project; -C DIR names one that is elsewhere",
         code="no_project",
         folder=str(folder),
     )

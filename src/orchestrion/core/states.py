@@ -213,6 +213,11 @@ def is_legal_task_move(found: TaskState, asked: TaskState) -> bool:
     return asked in TASK_MOVES[found]
 
 
+def in_words(state: str) -> str:
+    """A state as a sentence about a task has it."""
+    return {TaskState.IN_PROGRESS: "in progress", TaskState.REVIEW: "in review"}.get(TaskState(state), str(state))
+
+
 def is_legal_run_move(found: RunState, asked: RunState) -> bool:
     """Whether the transition table allows a run to go from ``found`` to ``asked``."""
     return asked in RUN_MOVES[found]

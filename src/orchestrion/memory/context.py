@@ -15,7 +15,7 @@ from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.core.values import stored_json
-from orchestrion.memory import search
+from orchestrion.memory import decisions, search
 from orchestrion.memory.brief import (
     BYTES_PER_TOKEN,
     DEFAULT_TOKENS,
@@ -199,6 +199,8 @@ def _decisions(tx: Transaction, row: Row, near: Sequence[int]) -> list[Row]:
         return []
     held = {"statuses": ["accepted", "implemented"], "limit": NAMED}
     around = tx.all("list_decisions", tasks=list(near), **held)
+    superseded = tx.all("list_decisions", tasks=list(near), statuses=["superseded"], limit=NAMED)
+    around += [instead for one in superseded if (instead := decisions.holds_instead(tx, one))]
     ids = search.related_decisions(tx, row["title"], limit=_FOUND)
     found = {one["id"]: one for one in tx.all("list_decisions", ids=ids, **held)} if ids else {}
     by_words = [found[one] for one in ids if one in found]

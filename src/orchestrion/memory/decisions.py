@@ -227,6 +227,25 @@ def listing(
     return rows, int(tx.the("count_decisions", **given)["total"])
 
 
+def standing(tx: Transaction, *, limit: int, **wanted: Any) -> tuple[list[tuple[Row, str | None]], int]:
+    """Decisions for who builds on them, and how many there are: those that hold, newest first, then the others.
+
+    With one that was superseded comes the id of the one that holds instead, which is among the first.
+    """
+    holding, held_total = listing(tx, limit=limit, statuses=list(HOLDING), **wanted)
+    others, total = listing(tx, limit=limit, statuses=[one for one in STATUSES if one not in HOLDING], **wanted)
+    instead = {row["id"]: found for row in others if (found := holds_instead(tx, row))}
+    first = {row["number"]: row for row in [*holding, *instead.values()]}
+    rows = [*(first[number] for number in sorted(first, reverse=True)), *others]
+    named = {one: name("D", found["number"]) for one, found in instead.items()}
+    return [(row, named.get(row["id"])) for row in rows[:limit]], held_total + total + len(first) - len(holding)
+
+
+def holds_instead(tx: Transaction, row: Row) -> Row | None:
+    """The decision that holds in the place of one that was superseded or reversed."""
+    return tx.one("holds_instead", id=row["id"]) if row["status"] == "superseded" else None
+
+
 def as_json(row: Row) -> dict[str, Any]:
     """A decision as every door shows it."""
     return {

@@ -344,7 +344,7 @@ def _held_against(row: Mapping[str, object] | Row, look: Look) -> tuple[Found | 
 
 def _difference(row: Mapping[str, object] | Row, found: Found | None, old: Found | None) -> tuple[str, str | None]:
     if found is None:
-        return "failed", "is not there"
+        return "failed", "no file is there"
     if row["sha256"] and row["sha256"] != found.sha256:
         return "failed", f"content differs: recorded sha256 {str(row['sha256'])[:12]}, found {str(found.sha256)[:12]}"
     if old is not None:

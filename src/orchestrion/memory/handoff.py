@@ -19,7 +19,7 @@ _STAND_TOKENS = 1_000
 def compose(tx: Transaction, wanted: Wanted, said: str, context: str) -> str:
     """The text: the words of who leaves first, then the ``context`` of the task or session, else how all stands."""
     check_text("handoff", said)
-    stand = context or prime.compose(tx, replace(wanted, handoff=False), _STAND_TOKENS)
+    stand = context or prime.compose(tx, replace(wanted, session=None, handoff=False), _STAND_TOKENS)
     return "\n\n".join(filter(None, [said.strip(), stand.strip()])) + "\n"
 
 

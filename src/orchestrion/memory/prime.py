@@ -7,11 +7,11 @@ which not even that has room is named at the end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrion.core.model import check_number, name
-from orchestrion.memory import sessions
+from orchestrion.memory import sessions, successors
 from orchestrion.memory.brief import BYTES_PER_TOKEN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -84,8 +84,9 @@ def compose(tx: Transaction, wanted: Wanted, budget_tokens: int = TOKENS) -> str
     counts = _counts(tx, wanted)
     need = tx.all("need_a_person", tag=wanted.tag, limit=_NAMED)
     ready = tx.all("ready_next", tag=wanted.tag, role=wanted.role, limit=_NAMED)
+    held = successors.held_by(tx, name("S", wanted.session)) if wanted.session else []
     told = [part for part in _parts(tx, wanted, counts, need, ready) if part.lines]
-    parts = [_stand(tx, wanted, counts), *told, _ways_on(wanted, need, ready)]
+    parts = [_stand(tx, wanted, counts, held), *told, _ways_on(wanted, held, need, ready)]
     budget = budget_tokens * BYTES_PER_TOKEN
     while len(_joined(parts).encode()) > budget:
         if not _shorten(parts):
@@ -119,7 +120,7 @@ def _left_out(headings: list[str]) -> str:
     return f"- left out for length: {named} (`orchestrion prime` with more --tokens)"
 
 
-def _stand(tx: Transaction, wanted: Wanted, counts: Mapping[str, int]) -> _Part:
+def _stand(tx: Transaction, wanted: Wanted, counts: Mapping[str, int], held: Sequence[Row]) -> _Part:
     """What the project is, and how far."""
     told = [f"{counts[state]} {state.replace('_', ' ')}" for state in _STATES if counts.get(state)]
     total = sum(counts.values())
@@ -128,7 +129,7 @@ def _stand(tx: Transaction, wanted: Wanted, counts: Mapping[str, int]) -> _Part:
     if tx.the("paused")["paused_at"]:
         lines.append("The queue is paused: `orchestrion resume`.")
     if wanted.session is not None:
-        lines.append(_own(tx, wanted.session))
+        lines.append(_own(tx, wanted.session, held))
     plans = tx.all("plans", limit=_PLANS + 1)
     if plans:
         named = ", ".join(f"{plan['name']} ({plan['tasks']})" for plan in plans[:_PLANS])
@@ -143,10 +144,16 @@ def _counts(tx: Transaction, wanted: Wanted) -> Mapping[str, int]:
     return {row["state"]: int(row["total"]) for row in rows}
 
 
-def _own(tx: Transaction, session: int) -> str:
+def _own(tx: Transaction, session: int, held: Sequence[Row]) -> str:
     tasks = tx.all("tasks_of_session", session=name("S", session), limit=_NAMED)
-    worked = f" worked on {', '.join(name('T', row['id']) for row in tasks)}" if tasks else " has done nothing yet"
-    return f"Session {name('S', session)}{worked}."
+    others = [name("T", row["id"]) for row in tasks if row["id"] not in {run["task"] for run in held}]
+    told = [f"holds {_held(held)}"] if held else []
+    told += [f"worked on {', '.join(others)}"] if others else []
+    return f"Session {name('S', session)} {' and '.join(told) or 'has done nothing yet'}."
+
+
+def _held(runs: Sequence[Row]) -> str:
+    return ", ".join(f"{name('T', run['task'])} by {name('R', run['id'])}" for run in runs[:_NAMED])
 
 
 def _parts(
@@ -203,7 +210,7 @@ def _run(tx: Transaction, row: Row, session: int | None) -> str:
 def _of_session(tx: Transaction, row: Row, session: int | None) -> str:
     """When the session that holds a run was seen, and how another one takes its place."""
     holder = None if row["supervised"] else sessions.holder(tx, row)
-    if holder is None or holder.session in (None, session and name("S", session)):
+    if holder is None or holder.session is None or successors.is_own(tx, row, name("S", session) if session else None):
         return ""
     return f"; {holder.session} was {holder.seen()}: `orchestrion sessions {holder.session} --resume` takes over"
 
@@ -239,15 +246,27 @@ def _last_handoff(tx: Transaction, tag: str | None) -> _Part:
     return _Part(heading, lines, whole, command, " lines")
 
 
-def _ways_on(wanted: Wanted, need: list[Row], ready: list[Row]) -> _Part:
-    """Three commands to go on with."""
-    option = f" --tag {wanted.tag}" if wanted.tag else ""
-    take = f"orchestrion claim {name('T', ready[0]['id'])}" if ready else f'orchestrion add "TITLE"{option}'
-    taking = [f"- `{take}`: {'takes the next task, with its brief' if ready else 'nothing is ready; a new task'}"]
+def _ways_on(wanted: Wanted, held: list[Row], need: list[Row], ready: list[Row]) -> _Part:
+    """Three ways to go on."""
+    taking = [_go_on(held) if held else _take(wanted, ready)]
     shown = f"orchestrion context {name('T', need[0]['id'])}" if need else "orchestrion status"
     told = "all about what needs a person first" if need else "where everything stands"
     decided = "`orchestrion decisions --search WORDS`: what was decided, and why"
     return _Part("## Go on with", [*(taking if wanted.may_claim else ()), f"- `{shown}`: {told}", f"- {decided}"])
+
+
+def _go_on(held: list[Row]) -> str:
+    first = held[0]
+    again = f"`orchestrion claim {name('T', first['task'])}` gives it again, with its brief"
+    report = f"`orchestrion done {name('R', first['id'])} --summary TEXT` reports it"
+    return f"- {_held(held)}, {'which is' if len(held) == 1 else 'which are'} yours: {again}; {report}"
+
+
+def _take(wanted: Wanted, ready: list[Row]) -> str:
+    if ready:
+        return f"- `orchestrion claim {name('T', ready[0]['id'])}`: takes the next task, with its brief"
+    option = f" --tag {wanted.tag}" if wanted.tag else ""
+    return f'- `orchestrion add "TITLE"{option}`: nothing is ready; a new task'
 
 
 def _ready_command(wanted: Wanted) -> str:

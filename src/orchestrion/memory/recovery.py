@@ -12,7 +12,7 @@ from typing import Any, TypedDict
 from orchestrion.core.model import name
 from orchestrion.core.states import TaskState
 from orchestrion.core.values import stored_json
-from orchestrion.memory import decisions, files, sessions
+from orchestrion.memory import decisions, files, sessions, successors
 from orchestrion.memory.prime import cut, line
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -40,7 +40,7 @@ def of_task(tx: Transaction, task: Row, checked: Checked) -> dict[str, Any]:
     """The context of a task, with its files."""
     runs = tx.all("runs_of_task", task=task["id"])
     near = [task["id"], *(row["id"] for row in tx.all("ancestors", id=task["id"])), *_before(tx, task["id"])]
-    held, total = decisions.listing(tx, tasks=near, limit=NAMED)
+    decided, total = decisions.standing(tx, tasks=near, limit=NAMED)
     found = {
         "id": name("T", task["id"]),
         "title": task["title"],
@@ -48,11 +48,11 @@ def of_task(tx: Transaction, task: Row, checked: Checked) -> dict[str, Any]:
         "summary": cut(task["summary"] or "", _SAID),
         "handed_over": _said(tx.one("last_handoff", task=task["id"])),
         **_files(checked),
-        "decisions": [_short(row) for row in held],
+        "decisions": [_short(*one) for one in decided],
         "decisions_total": total,
         "approaches": _approaches(tx, task["id"], runs),
         "approaches_total": len(runs),
-        "risks": [*_dangers(task), *_broken(checked), *_foreseen(held)],
+        "risks": [*_dangers(task), *_broken(checked), *_foreseen(decided)],
         "next_steps": _next_steps(tx, task, checked),
     }
     return {**found, "text": as_text(found)}
@@ -62,7 +62,7 @@ def of_session(tx: Transaction, session: Row, checked: Checked) -> dict[str, Any
     """The context of a session, as that of a task; its approaches are the tasks that it had to do with."""
     called = name("S", session["id"])
     tasks = [tx.the("task", id=row["id"]) for row in tx.all("tasks_of_session", session=called, limit=NAMED)]
-    held, total = decisions.listing(tx, session=session["id"], limit=NAMED)
+    decided, total = decisions.standing(tx, session=session["id"], limit=NAMED)
     found = {
         "id": called,
         "title": session["name"] or session["client"],
@@ -70,10 +70,10 @@ def of_session(tx: Transaction, session: Row, checked: Checked) -> dict[str, Any
         "summary": cut(session["summary"] or "", _SAID),
         "handed_over": _said(tx.one("last_handoff", session=session["id"])),
         **_files(checked),
-        "decisions": [_short(row) for row in held],
+        "decisions": [_short(*one) for one in decided],
         "decisions_total": total,
         **_of_tasks(tasks, int(tx.the("count_tasks_of_session", session=called)["total"])),
-        "risks": [risk for row in tasks for risk in _dangers(row)][:NAMED] + _broken(checked) + _foreseen(held),
+        "risks": [risk for row in tasks for risk in _dangers(row)][:NAMED] + _broken(checked) + _foreseen(decided),
         "next_steps": [*_mend(checked), *_steps(tx, tasks)] or [_ANYTHING],
     }
     return {**found, "text": as_text(found)}
@@ -83,7 +83,7 @@ def of_stream(tx: Transaction, tag: str, checked: Checked) -> dict[str, Any]:
     """The context of a work stream, as that of a session: its tasks, those at work and those that wait first."""
     counts = {row["state"]: int(row["total"]) for row in tx.all("states_of_tag", tag=tag)}
     tasks = [tx.the("task", id=row["id"]) for row in tx.all("tasks_of_stream", tag=tag, limit=NAMED)]
-    held, total = decisions.listing(tx, tag=tag, limit=NAMED)
+    decided, total = decisions.standing(tx, tag=tag, limit=NAMED)
     waiting = [row for row in tasks if row["state"] != "ready"]
     take = [f"`orchestrion claim --tag {tag}` takes the next of its tasks, with its brief"] if "ready" in counts else []
     found = {
@@ -94,10 +94,10 @@ def of_stream(tx: Transaction, tag: str, checked: Checked) -> dict[str, Any]:
         "summary": "",
         "handed_over": _said(tx.one("last_handoff", tag=tag)),
         **_files(checked),
-        "decisions": [_short(row) for row in held],
+        "decisions": [_short(*one) for one in decided],
         "decisions_total": total,
         **_of_tasks(tasks, sum(counts.values())),
-        "risks": [risk for row in tasks for risk in _dangers(row)][:NAMED] + _broken(checked) + _foreseen(held),
+        "risks": [risk for row in tasks for risk in _dangers(row)][:NAMED] + _broken(checked) + _foreseen(decided),
         "next_steps": [*_mend(checked), *take, *_steps(tx, waiting)] or [_ANYTHING],
     }
     return {**found, "text": as_text(found)}
@@ -117,11 +117,16 @@ def _of_tasks(tasks: Sequence[Row], total: int) -> dict[str, Any]:
             "title": row["title"],
             "state": row["state"],
             "code": row["code"],
-            "summary": cut(row["summary"] or row["reason"] or "", _SAID),
+            "summary": cut((row["summary"] if _is_reported(row) else "") or row["reason"] or "", _SAID),
         }
         for row in tasks
     ]
     return {"approaches": approaches, "approaches_total": total}
+
+
+def _is_reported(task: Row) -> bool:
+    """Whether a task's summary is of how it stands: one that is done again has that of an earlier attempt."""
+    return task["state"] in (TaskState.COMPLETED, TaskState.REVIEW)
 
 
 def _steps(tx: Transaction, tasks: Iterable[Row]) -> list[str]:
@@ -142,13 +147,14 @@ def _file(one: Mapping[str, Any]) -> dict[str, Any]:
     return {key: one[key] for key in ("path", "old_path", "status", "detail", "run") if one[key]}
 
 
-def _short(row: Row) -> dict[str, Any]:
+def _short(row: Row, instead: str | None) -> dict[str, Any]:
     return {
         "id": name("D", row["number"]),
         "title": row["title"],
         "status": row["status"],
         "impact": row["impact"],
         "decision": cut(row["decision"], _SAID),
+        "instead": instead,
     }
 
 
@@ -198,10 +204,10 @@ def _broken(checked: Checked) -> list[str]:
 _WRONG = ("failed", "partial")
 
 
-def _foreseen(held: Iterable[Row]) -> list[str]:
+def _foreseen(decided: Iterable[tuple[Row, str | None]]) -> list[str]:
     return [
         line(f"{name('D', row['number'])} foresaw:", decisions.said(risk))
-        for row in held
+        for row, _ in decided
         if row["status"] not in ("superseded", "rejected")
         for risk in stored_json(row, "risks", name("D", row["number"]))
     ][:NAMED]
@@ -231,7 +237,9 @@ def _step(tx: Transaction, task: Row) -> str:
     called = name("T", task["id"])
     run = name("R", task["run"]) if task["run"] else ""
     if task["run"] and not (row := tx.the("run", id=task["run"]))["supervised"]:
-        return f"{sessions.holder(tx, row).said()}; go on from its files (`orchestrion show {run}`)"
+        own = sessions.current(tx)
+        is_own = successors.is_own(tx, row, name("S", own) if own else None)
+        return f"{sessions.holder(tx, row, is_own=is_own).said()}; go on from its files (`orchestrion show {run}`)"
     return {
         "ready": f"`orchestrion claim {called}` takes it, with its brief",
         "in_progress": f"{run} works on it: `orchestrion show {run}`; when it is over, go on from its files",
@@ -250,7 +258,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     """The same in words, for an agent."""
     called, whole = found["id"], f"orchestrion context {found.get('shown_by', found['id'])} --json"
     changed = [_file_line(op, one) for op, some in found["files"].items() for one in some[:NAMED]]
-    held = [line(f"{d['id']} {d['title']}:", d["decision"]) for d in found["decisions"]]
+    decided = [line(f"{d['id']} {d['title']}{_standing(d)}:", d["decision"]) for d in found["decisions"]]
     tried = [_approach(one) for one in found["approaches"]]
     filed = f"{found['files_total']}, {found['verification']}"
     parts = [
@@ -258,12 +266,20 @@ def as_text(found: Mapping[str, Any]) -> str:
         found["summary"],
         _quoted(found["handed_over"]),
         _section(f"Files ({filed})", changed, found["files_total"], whole),
-        _section("Decisions", held, found["decisions_total"], "orchestrion decisions"),
+        _section("Decisions", decided, found["decisions_total"], "orchestrion decisions"),
         _section("What was tried", tried, found["approaches_total"], "orchestrion status"),
         _section("Risks", found["risks"]),
         _section("Next", found["next_steps"]),
     ]
     return cut("\n\n".join(filter(None, parts)), _TEXT) + "\n"
+
+
+def _standing(decision: Mapping[str, Any]) -> str:
+    """How a decision stands that does not hold; empty: it holds."""
+    if decision["status"] in decisions.HOLDING:
+        return ""
+    instead = f"; {decision['instead']} holds instead" if decision["instead"] else ", does not hold"
+    return f" ({decision['status']}{instead})"
 
 
 def _quoted(said: str) -> str:

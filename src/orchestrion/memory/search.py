@@ -100,10 +100,11 @@ def words(text: str) -> Iterable[str]:
 
 
 def shown(tx: Transaction, kind: str, thing: int, text: str) -> dict[str, Any]:
-    """A found thing with the place where the first word occurs."""
+    """A found thing with the place where the first word occurs, and the state of a task or decision."""
     row = tx.the(_EXCERPTS[kind], id=thing)
     number = row["number"] if kind == "D" else thing
-    return {"id": name(kind, number), "title": row["title"], "excerpt": _excerpt(row["said"] or "", text)}
+    found = {"id": name(kind, number), "title": row["title"], "excerpt": _excerpt(row["said"] or "", text)}
+    return {**found, "state": row["state"]}
 
 
 _EXCERPTS = {"D": "excerpt_of_decision", "T": "excerpt_of_task", "A": "excerpt_of_artifact"}

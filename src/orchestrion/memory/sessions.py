@@ -45,19 +45,29 @@ class Holder(NamedTuple):
     seen_at: int | None
     lease_until: int
     now: int
+    #: Whether it is whoever asks.
+    is_own: bool = False
 
     def seen(self) -> str:
         """How long ago its session was seen, in words; empty: it has none."""
         return f"seen {_ago(self.now - self.seen_at)}" if self.seen_at is not None else ""
 
     def said(self) -> str:
-        """All of it in words, with how somebody else goes on."""
+        """All of it in words, with how whoever asks goes on."""
+        if self.is_own:
+            return self.own()
         over = self.lease_until <= self.now
         lease = f"its lease {'ended' if over else 'ends'} at {iso(self.lease_until)}"
         take = f"`orchestrion claim {self.task}` takes {self.task}{'' if over else ' then'}"
         resume = f"`orchestrion sessions {self.session} --resume` goes on with it" if self.session else ""
         who = ", ".join(filter(None, [f"{self.run} of {self.task} is held by {self.actor}", self.seen(), lease]))
         return f"{who}: {'; '.join(filter(None, [resume, take]))}"
+
+    def own(self) -> str:
+        """How its holder goes on."""
+        again = f"`orchestrion claim {self.task}` gives it again, with its brief"
+        report = f"`orchestrion done {self.run} --summary TEXT` reports it"
+        return f"{self.run} of {self.task} is yours: {again}; {report}"
 
     def as_json(self) -> dict[str, Any]:
         """The same as every door shows it."""
@@ -69,6 +79,7 @@ class Holder(NamedTuple):
             "session_seen_at": iso(self.seen_at),
             "lease_until": iso(self.lease_until),
             "lease_ended": self.lease_until <= self.now,
+            "is_own": self.is_own,
             "said": self.said(),
         }
 
@@ -178,8 +189,8 @@ def session_of(run: Row) -> str | None:
     return conversation if not run["supervised"] and number_named(conversation, "S") else None
 
 
-def holder(tx: Transaction, run: Row) -> Holder:
-    """Who holds a run that a client took, and when they were seen last."""
+def holder(tx: Transaction, run: Row, *, is_own: bool = False) -> Holder:
+    """Who holds a run that a client took, and when they were seen last; ``is_own``: whether it is whoever asks."""
     called = session_of(run)
     row = tx.one("session", id=number(called, "S")) if called else None
     return Holder(
@@ -190,6 +201,7 @@ def holder(tx: Transaction, run: Row) -> Holder:
         seen_at=row["seen_at"] if row else None,
         lease_until=run["lease_until"],
         now=run["now"],
+        is_own=is_own,
     )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestrion.core.errors import Conflict, IllegalMove
+from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
 from orchestrion.core.model import name, number
-from orchestrion.core.states import SETTLED_TASK, TASK_MOVES, TaskState
+from orchestrion.core.states import SETTLED_TASK, TASK_MOVES, EdgeState, TaskState, in_words
 from orchestrion.orchestrator import synthesis
 from orchestrion.orchestrator.starting import StartingCases
 from orchestrion.orchestrator.tasks import nothing_to_change
-from orchestrion.scheduler import decide, shape
+from orchestrion.scheduler import decide, finish, shape
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -24,6 +24,16 @@ _THERE: dict[str, tuple[TaskState, ...]] = {
     "failed": (TaskState.FAILED,),
     "cancelled": (TaskState.CANCELLED,),
 }
+#: The same -> the states from which a client can bring a task there.
+_FROM: dict[str, tuple[TaskState, ...]] = {
+    "pending": (TaskState.COMPLETED, TaskState.FAILED, TaskState.REVIEW, TaskState.IN_PROGRESS),
+    "review": (TaskState.READY, TaskState.IN_PROGRESS),
+    "blocked": (TaskState.IN_PROGRESS, TaskState.PENDING, TaskState.READY),
+    "completed": (TaskState.REVIEW, TaskState.READY, TaskState.IN_PROGRESS, TaskState.PENDING),
+    "failed": (TaskState.READY, TaskState.IN_PROGRESS),
+    "cancelled": tuple(state for state, moves in TASK_MOVES.items() if TaskState.CANCELLED in moves),
+    "archived": SETTLED_TASK,
+}
 
 
 class ClientCases(StartingCases):
@@ -34,86 +44,99 @@ class ClientCases(StartingCases):
     ) -> list[str]:
         """New values (None clears a field) and a new state, all or nothing where that can be foreseen; what changed.
 
-        ``goal``: pending, in_progress, review, blocked, completed, failed, cancelled or archived.
+        ``goal``: pending, in_progress, review, blocked, completed, failed, cancelled or archived; ``reason`` is kept
+        where whoever goes on reads it, or refused (``reason_unread``).
         Raises IllegalMove when no way leads there from the state found.
         """
         if not fields and goal is None:
             raise nothing_to_change()
+        if reason and goal is None:
+            raise InvalidInput(
+                "a reason is why a status changes, and none is named", hint=_said_elsewhere(task), code="reason_unread"
+            )
         given, limits, one = self._changes(fields), self._limits(), number(task, "T")
         self.task(task)
         if given:
             self.store.rehearse(lambda tx: decide.update(tx, one, given, limits))
-        changed = ["status"] if goal is not None and self._bring_to(task, goal, reason, run) else []
+        changed = self._bring_to(task, goal, reason, run) if goal is not None else []
         return changed + (self.store.write(lambda tx: decide.update(tx, one, given, limits)) if given else [])
 
-    def _bring_to(self, task: str, goal: str, reason: str, run: str | None) -> bool:
-        found = self.task(task)
-        if goal == "archived":
-            self.archive(task)
-            return True
-        if found.state in _THERE.get(goal, ()):
-            return False
+    def _bring_to(self, task: str, goal: str, reason: str, run: str | None) -> list[str]:
+        found = self.task(task).state
+        if found in _THERE.get(goal, ()):
+            return self._stay(task, found, reason)
         if goal == "in_progress":
-            return not self.take_up(task, run=run)["again"]
-        if goal == "cancelled":
-            self.cancel(task, reason or "cancelled by a client")
-            return True
-        ways = {"pending": self._back, "review": self._hand_in, "blocked": self._block}
-        ways |= {"completed": self._finish, "failed": self._give_up}
-        if not ways[goal](task, found.state, reason, run):
-            if TaskState(goal) in TASK_MOVES[found.state]:
-                raise Conflict(
-                    f"{task} is {found.state}; it becomes {goal} by itself when what it waits for is decided",
-                    hint=f"`orchestrion why {task}` says what that is and how",
-                    code="not_decided",
-                )
-            raise IllegalMove(task, found.state, goal, TASK_MOVES[found.state], hint=f"`orchestrion why {task}`")
-        return True
+            return self._take(task, reason, run)
+        ways = {"pending": self._back, "review": self._hand_in, "blocked": self._block, "completed": self._finish}
+        ways |= {"failed": self._give_up, "cancelled": self._cancel, "archived": self._archive}
+        if found in _FROM[goal] or goal == "archived":
+            ways[goal](task, found, reason, run)
+            return ["status"]
+        reasons = "; ".join(str(one["detail"]) for one in self.why(task)["reasons"][:5])
+        if found is TaskState.BLOCKED and goal == "pending":
+            raise Conflict(
+                f"{task} is blocked; it becomes pending by itself when nothing blocks it any more",
+                hint=reasons,
+                code="not_decided",
+            )
+        possible = [other for other, states in _FROM.items() if found in states]
+        raise IllegalMove(task, found, goal, possible, hint=reasons)
 
-    def _back(self, task: str, found: TaskState, reason: str, run: str | None) -> bool:
+    def _take(self, task: str, reason: str, run: str | None) -> list[str]:
+        """The caller holds the task; what it says of that is its run's summary until it reports."""
+        taken = self.take_up(task, run=run)
+        if reason:
+            held = number(taken["run"]["id"], "R")
+            self.store.write(lambda tx: finish.note(tx, held, summary=reason))
+        return [*([] if taken["again"] else ["status"]), *(["reason"] if reason else [])]
+
+    def _stay(self, task: str, found: TaskState, reason: str) -> list[str]:
+        """The task is where it was to be brought: what the reason says is asked of a blocked one, or stands there."""
+        row, detail = self.task(task).row, self.show(task)
+        asked = [gate["name"] for gate in detail["gates"] if gate["state"] == EdgeState.OPEN]
+        said = [row[field] for field in ("reason", "summary", "error", "feedback")]
+        if not reason or reason in (*asked, *said, *(run["reason"] for run in detail["runs"][-1:])):
+            return []
+        if found is TaskState.BLOCKED:
+            self.add_gate(task, "question", called=reason)
+            return ["question"]
+        raise _unread(task, f"{task} is {in_words(found)} already")
+
+    def _back(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         said = reason or "sent back by a client"
         if found is TaskState.COMPLETED:
             self.reopen(task, said)
         elif found is TaskState.FAILED:
-            self.retry(task)
+            self.retry(task, reason=reason)
         elif found is TaskState.REVIEW:
             self.reject(task, said)
-        elif found is TaskState.IN_PROGRESS:
-            self.release(self._run_to_report(task, run), said)
         else:
-            return False
-        return True
+            self.release(self._run_to_report(task, run), said)
 
-    def _hand_in(self, task: str, found: TaskState, reason: str, run: str | None) -> bool:
-        if found not in (TaskState.READY, TaskState.IN_PROGRESS):
-            return False
+    def _hand_in(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         self.done(self._run_now(task, found, run), reason or "handed in for review", next_action="needs_revision")
-        return True
 
-    def _block(self, task: str, found: TaskState, reason: str, run: str | None) -> bool:
+    def _block(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         said = reason or "blocked by a client; it waits for an answer"
         if found is TaskState.IN_PROGRESS:
             self.done(self._run_to_report(task, run), said, next_action="blocked")
-        elif found in (TaskState.PENDING, TaskState.READY):
+        else:
             self.add_gate(task, "question", called=said)
-        else:
-            return False
-        return True
 
-    def _finish(self, task: str, found: TaskState, reason: str, run: str | None) -> bool:
+    def _finish(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         if found is TaskState.REVIEW:
-            self.approve(task)
-        elif found in (TaskState.READY, TaskState.IN_PROGRESS, TaskState.PENDING):
-            self.done(self._run_now(task, found, run), reason or "reported as completed by a client")
+            self.approve(task, reason)
         else:
-            return False
-        return True
+            self.done(self._run_now(task, found, run), reason or "reported as completed by a client")
 
-    def _give_up(self, task: str, found: TaskState, reason: str, run: str | None) -> bool:
-        if found not in (TaskState.READY, TaskState.IN_PROGRESS):
-            return False
+    def _give_up(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         self.fail(self._run_now(task, found, run), reason or "reported as failed by a client")
-        return True
+
+    def _cancel(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
+        self.cancel(task, reason or "cancelled by a client")
+
+    def _archive(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
+        self.archive(task, reason)
 
     def _run_now(self, task: str, found: TaskState, run: str | None) -> str:
         """The run to report; a task that nobody began is claimed for the purpose."""
@@ -176,6 +199,15 @@ class ClientCases(StartingCases):
         """
         one = number(parent, "T")
         return self.store.write(lambda tx: synthesis.join(tx, one))
+
+
+def _unread(task: str, why: str) -> Conflict:
+    """The refusal of a text that nobody would read."""
+    return Conflict(f"{why}: nobody would read the reason", hint=_said_elsewhere(task), code="reason_unread")
+
+
+def _said_elsewhere(task: str) -> str:
+    return f"leave it out; `orchestrion handoff {task} --text TEXT` says it to whoever does the task next"
 
 
 def _lost_with(tx: Transaction, task: int) -> tuple[list[Row], list[Row]]:

@@ -37,10 +37,11 @@ def refuse(values: Mapping[str, Any], named_checks: Callable[[], Mapping[str, st
         return
     if caller.run:
         raise not_for_runs(caller.run, f"a task with the shell command {commands[0][:100]!r}", allowed=named)
-    known = f"; named checks: {', '.join(named)}" if named else ""
+    known = f"; named checks: {', '.join(named)}" if named and wanted else ""
+    name_it = "" if any(values.get(field) for field in _SINGLE) else "name it under `checks` in the configuration, "
     raise InvalidInput(
         f"this door takes no shell commands, and {commands[0][:100]!r} is one{known}",
-        hint="name it under `checks` in the configuration, add it with the command line, or set doors.commands",
+        hint=f"{name_it}add it with the command line, or set doors.commands",
         code="commands_refused",
         allowed=named,
     )

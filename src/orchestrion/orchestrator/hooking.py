@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from orchestrion.core.errors import StaleRun
 from orchestrion.core.values import name, number
-from orchestrion.memory import files, sessions
+from orchestrion.memory import files, sessions, successors
 from orchestrion.memory.files import Owner
 from orchestrion.orchestrator.filing import Filing, report
 from orchestrion.orchestrator.opening import Opening
@@ -61,7 +61,7 @@ class FileHooks(Opening):
 
         def record(tx: Transaction) -> None:
             session, _ = _begun(tx, sitting)
-            held = tx.all("held_by_session", session=name("S", session))
+            held = successors.held_by(tx, name("S", session))
             for row in held:
                 tx.put("renew_lease", run=row["id"])
             last = held[-1] if held else None
@@ -123,7 +123,7 @@ class SessionHooks:
         holds a session back a bounded number of times for each run.
         """
         session, kind = self._known(sitting), f"session.held_back_at_{at}"
-        for row in self._store.read(lambda tx: tx.all("held_by_session", session=session)):
+        for row in self._store.read(lambda tx: successors.held_by(tx, session)):
             reason = self._unfinished(row) if self._times(session, kind, row) < MOST_HELD_BACK else None
             if reason:
                 self._held_back(session, kind, row)

@@ -13,6 +13,7 @@ from orchestrion.core.model import check_choice, check_word, name, number
 from orchestrion.memory import decisions, files, handoff, prime, recovery, search, sessions
 from orchestrion.memory.files import MOST, Owner
 from orchestrion.memory.prime import Wanted
+from orchestrion.memory.successors import is_own, resume
 from orchestrion.orchestrator import filing
 from orchestrion.orchestrator.examine import ExamineCases
 from orchestrion.orchestrator.filing import Filing
@@ -89,30 +90,28 @@ class MemoryCases(ExamineCases):
 
         return self.store.read(read)
 
-    def resume_session(self, session: str) -> dict[str, Any]:
-        """The session goes on: its detail, ``context`` to recover by, and a ``warning`` if another client may be at
-        work in it. Raises NotFound.
+    def resume_session(self, session: str, external: str | None = None) -> dict[str, Any]:
+        """The session goes on with the caller, whose client has the name ``external``: its detail, ``context`` to
+        recover by, and a ``warning`` if another client may be at work in it. Raises NotFound.
         """
         one = number(session, "S")
-
-        def resume(tx: Transaction) -> str:
-            warning = sessions.warning(tx, one)
-            sessions.go_on(tx, one)
-            return warning
-
-        warning = self.store.write(resume)
+        warning = self.store.write(lambda tx: resume(tx, one, external))
         return {**self.session_detail(session), "warning": warning, "context": self.recover(session)}
 
     def session_warning(self, session: str) -> str:
         """What to know before working in a session that another client may be at work in; empty: nothing."""
         return self.store.read(lambda tx: sessions.warning(tx, number(session, "S")))
 
-    def held_by_clients(self, limit: int = 20) -> list[dict[str, Any]]:
-        """Who holds a task, the newest claim first: the run, the session and when it was seen, and how to go on."""
+    def held_by_clients(self, limit: int = 20, session: str | None = None) -> list[dict[str, Any]]:
+        """Who holds a task, the newest claim first: the run, the session and when it was seen, and how to go on.
+
+        ``is_own``: whether it is ``session``.
+        """
 
         def read(tx: Transaction) -> list[dict[str, Any]]:
             rows = tx.all("running_now", supervised=0, limit=bounded(limit))
-            return [sessions.holder(tx, row).as_json() for row in rows]
+            asking = session or self.store.origin.session
+            return [sessions.holder(tx, row, is_own=is_own(tx, row, asking)).as_json() for row in rows]
 
         return self.store.read(read)
 
@@ -408,11 +407,13 @@ class MemoryCases(ExamineCases):
 
     def _left_behind(self, about: str | None, tag: str | None) -> str:
         """The context of what is handed over; empty: it is about all, or a work stream that has no task yet."""
+        # Another one will read it: nothing in it is "yours".
+        anybody = self.as_(self.caller._replace(actor="", session=None))
         if about:
-            return str(self.recover(about)["text"])
+            return str(anybody.recover(about)["text"])
         check_word("tag", tag or "")
         there = tag and self.store.read(lambda tx: tx.all("states_of_tag", tag=tag))
-        return str(self.recover_stream(tag)["text"]) if tag and there else ""
+        return str(anybody.recover_stream(tag)["text"]) if tag and there else ""
 
     def last_handoff(self, tag: str | None = None) -> dict[str, Any]:
         """What was left last, for a work stream if one is named. Raises NotFound."""

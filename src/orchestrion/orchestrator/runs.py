@@ -16,7 +16,7 @@ from orchestrion.core.states import RunState, TaskState
 from orchestrion.core.values import is_blank, stored_json
 from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
-from orchestrion.orchestrator import views
+from orchestrion.orchestrator import holding, views
 from orchestrion.orchestrator.approval import refuse_unready
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded, plan_named
@@ -53,7 +53,7 @@ class RunCases(TaskCases):
         tag: str | None = None,
         lease_s: float | None = None,
     ) -> dict[str, Any]:
-        """Takes one task and gives its brief at once.
+        """Takes one task and gives its brief at once; a named one ``again`` to the session that holds it.
 
         Raises NothingReady, and for a named task NotFound, AlreadyTaken, Backpressure.
         """
@@ -70,20 +70,23 @@ class RunCases(TaskCases):
             tag=tag,
         )
 
-        def take(tx: Transaction) -> tuple[claims.Claim, str, Task]:
-            taken = claims.claim_task(tx, number(task, "T"), claimant) if task else claims.claim(tx, claimant)
-            if taken is None:
+        def take(tx: Transaction) -> dict[str, Any]:
+            if task:
+                one, lease_ms = number(task, "T"), None if lease_s is None else claimant.lease_ms
+                run, until, again = holding.claim_task(tx, one, claimant, lease_ms)
+            elif taken := claims.claim(tx, claimant):
+                one, run, until, again = taken.task, taken.run, taken.lease_until, False
+            else:
                 raise claims.nothing_ready(tx)
-            brief = context.brief(tx, taken.task, taken.run, root=self.project.root, named=self._named_checks())
-            return taken, brief, views.task(tx, taken.task)
+            return {
+                "run": name("R", run),
+                "lease_until": iso(until),
+                "task": views.task(tx, one).as_json(),
+                "brief": context.brief(tx, one, run, root=self.project.root, named=self._named_checks()),
+                "again": again,
+            }
 
-        taken, brief, found = self.store.write(take)
-        return {
-            "run": name("R", taken.run),
-            "lease_until": iso(taken.lease_until),
-            "task": found.as_json(),
-            "brief": brief,
-        }
+        return self.store.write(take)
 
     def heartbeat(self, run: str) -> Run:
         """A sign of life: the lease is extended. Raises StaleRun."""
@@ -527,11 +530,11 @@ class RunCases(TaskCases):
         worker(one)
         return one.work(drain=drain)
 
-    def approve(self, task: str) -> dict[str, Any]:
+    def approve(self, task: str, said: str = "") -> dict[str, Any]:
         """Accepts work in review: it is merged into the plan, then the task is completed.
 
-        Raises IllegalMove, MergeConflict (resolve it on the run's branch, then approve again), Conflict
-        (``other_clone``, ...).
+        ``said`` stands in its reason. Raises IllegalMove, MergeConflict (resolve it on the run's branch, then approve
+        again), Conflict (``other_clone``, ...).
         """
         one = number(task, "T")
         row = self.store.read(lambda tx: views.task(tx, one).row)
@@ -539,7 +542,7 @@ class RunCases(TaskCases):
             self._merge_accepted(row)
 
         def approved(tx: Transaction) -> dict[str, Any]:
-            ready = decide.approve(tx, one, tx.origin.actor)
+            ready = decide.approve(tx, one, tx.origin.actor, said)
             return {**views.task(tx, one).as_json(), **_unblocked(ready)}
 
         return self.store.write(approved)

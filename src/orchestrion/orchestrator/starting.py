@@ -18,6 +18,7 @@ from orchestrion.core.model import number
 from orchestrion.core.states import TaskState
 from orchestrion.orchestrator.opening import CORRELATION
 from orchestrion.orchestrator.taking import TakingCases
+from orchestrion.scheduler import decide
 
 #: So long a start waits for the run to be there, in seconds.
 START_S = 20.0
@@ -38,7 +39,7 @@ class StartingCases(TakingCases):
         if before.state is not TaskState.READY:
             raise Conflict(
                 f"{task} is {before.state}, not ready",
-                hint=f"`orchestrion why {task}`",
+                hint=decide.INSTEAD[before.state].format(task),
                 code="not_ready",
                 state=str(before.state),
                 reasons=self.why(task)["reasons"][:5],

@@ -14,10 +14,10 @@ from typing import Any
 
 from orchestrion.core.errors import AlreadyTaken, Conflict, InvalidInput, NotFound, NothingReady
 from orchestrion.core.model import Run, iso, name, number
-from orchestrion.core.states import EdgeState, TaskState
+from orchestrion.core.states import EdgeState, TaskState, in_words
 from orchestrion.memory import artifacts, context
 from orchestrion.memory.sessions import session_of
-from orchestrion.orchestrator import views
+from orchestrion.orchestrator import holding, views
 from orchestrion.orchestrator.asking import AskingCases
 from orchestrion.orchestrator.runs import claims_next
 from orchestrion.scheduler import finish
@@ -60,13 +60,7 @@ class TakingCases(AskingCases):
             claimed = self.claim(task)
         except NothingReady as refused:
             raise self._why_not_ready(task, refused) from refused
-        except AlreadyTaken:
-            # Perhaps by another call of the same client, at the same moment.
-            held = self._held_by_caller(task, None)
-            if held is None:
-                raise
-            return self._taken(task, held, again=True)
-        return self._taken(task, claimed["run"], again=False, brief=claimed["brief"])
+        return self._taken(task, claimed["run"], again=claimed["again"], brief=claimed["brief"])
 
     def take_next(
         self, *, roles: Sequence[str] = (), agent: str | None = None, tag: str | None = None
@@ -77,15 +71,9 @@ class TakingCases(AskingCases):
 
     def _held_by_caller(self, task: str, run: str | None) -> str | None:
         """The run by which the caller holds the task; None: it does not. Raises NotFound."""
-        one, actor = number(task, "T"), self.store.origin.actor
-        current = self.store.read(lambda tx: _current_run(tx, one))
-        if current is None:
-            return None
-        named = run is not None and number(run, "R") == current["id"]
-        # Who had an agent do it holds nothing: the agent does.
-        mine = _same_caller(actor, current["actor"]) and not current["supervised"]
-        held = name("R", current["id"])
-        return held if named or mine or actor == f"run:{held}" else None
+        named = number(run, "R") if run is not None else None
+        held = self.store.read(lambda tx: holding.run_of_caller(tx, number(task, "T"), named))
+        return name("R", held) if held else None
 
     def _why_not_ready(self, task: str, refused: NothingReady) -> NothingReady:
         reasons = self.why(task)["reasons"][:5]
@@ -202,7 +190,7 @@ class TakingCases(AskingCases):
         row = self.task(task).row
         if row["run"] is None:
             raise Conflict(
-                f"{task} is {row['state']}: nobody holds it, so nobody can report it",
+                f"{task} is {in_words(row['state'])}: nobody holds it, so nobody can report it",
                 hint=_HOW_TO_REPORT.get(row["state"], "look at it again").format(task),
                 code="not_claimed",
                 state=row["state"],
@@ -215,7 +203,7 @@ class TakingCases(AskingCases):
                 code="supervised",
                 run=name("R", current.id),
             )
-        if not (_keeps_no_session(self.store.origin.actor) and _keeps_no_session(current.row["actor"])):
+        if not (holding.keeps_no_session(self.store.origin.actor) and holding.keeps_no_session(current.row["actor"])):
             raise _held_by_other(task, current.row)
         self.store.write(
             lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
@@ -235,12 +223,6 @@ def _held_by_other(task: str, run: Row) -> AlreadyTaken:
     )
 
 
-def _current_run(tx: Transaction, task: int) -> Row | None:
-    """The active run of a task; None if nobody works on it. Raises NotFound."""
-    run = views.task(tx, task).row["run"]
-    return None if run is None else tx.the("run", id=run)
-
-
 def _parent_progress(tx: Transaction, task: int) -> dict[str, Any] | None:
     parent = tx.the("task", id=task)["parent"]
     if not parent:
@@ -254,17 +236,6 @@ def _parent_progress(tx: Transaction, task: int) -> dict[str, Any] | None:
         "total_subtasks": len(states),
         "progress_percentage": None if above.progress is None else round(100 * above.progress, 1),
     }
-
-
-def _same_caller(one: str, other: str) -> bool:
-    """Whether two actors are the same conversation: that follows the ``/``, whatever program speaks in it."""
-    conversation = one.partition("/")[2]
-    return conversation != "" and conversation == other.partition("/")[2]
-
-
-def _keeps_no_session(actor: str) -> bool:
-    """Whether an actor is a client of MCP that nobody can know again."""
-    return actor.startswith("mcp:") and "/" not in actor
 
 
 def _other_task(run: str, task: str) -> InvalidInput:

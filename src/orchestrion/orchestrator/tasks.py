@@ -151,9 +151,12 @@ class TaskCases(Finding):
 
     # -- deciding -----------------------------------------------------------------------------
 
-    def retry(self, task: str, *, resume: bool = False) -> Task:
-        """A failed task gets all its attempts again; with ``resume`` in the last one's agent session."""
-        return self._decide(task, lambda tx, one: decide.retry(tx, one, resume=resume))
+    def retry(self, task: str, *, resume: bool = False, reason: str = "") -> Task:
+        """A failed task gets all its attempts again; with ``resume`` in the last one's agent session.
+
+        The ``reason`` stands in the next brief.
+        """
+        return self._decide(task, lambda tx, one: decide.retry(tx, one, resume=resume, reason=reason))
 
     def reopen(self, task: str, reason: str) -> Task:
         """A completed task is to be done again."""
@@ -184,9 +187,9 @@ class TaskCases(Finding):
         """Work in review goes back; the reason stands in the next brief."""
         return self._decide(task, lambda tx, one: decide.reject(tx, one, reason))
 
-    def archive(self, task: str) -> Task:
+    def archive(self, task: str, reason: str = "") -> Task:
         """Takes a settled task out of the lists."""
-        return self._decide(task, decide.archive)
+        return self._decide(task, lambda tx, one: decide.archive(tx, one, reason))
 
     def delete(self, task: str) -> Task:
         """Removes a task that was never tried and that nothing refers to; returns it as it was."""

@@ -43,7 +43,7 @@ def tasks(tx: Transaction, rows: Sequence[Row]) -> list[Task]:
     after: dict[int, list[int]] = {}
     for edge in tx.all("own_prerequisites", ids=[row["id"] for row in rows]) if rows else []:
         after.setdefault(edge["task"], []).append(edge["prerequisite"])
-    return [Task(row, tuple(after.get(row["id"], ())), _progress(tx, row)) for row in rows]
+    return [Task(row, tuple(dict.fromkeys(after.get(row["id"], ()))), _progress(tx, row)) for row in rows]
 
 
 def _progress(tx: Transaction, row: Mapping[str, Any]) -> float | None:

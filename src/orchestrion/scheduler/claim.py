@@ -15,7 +15,7 @@ from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFou
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
 from orchestrion.core.values import stored_json
-from orchestrion.scheduler import breaker, budget, clones, reap, slots
+from orchestrion.scheduler import breaker, budget, clones, decide, reap, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -264,7 +264,7 @@ def _refusal(tx: Transaction, task: int) -> Conflict | NothingReady | NotFound:
         )
     return NothingReady(
         f"{label} is {found['state']}, not ready",
-        hint=f"`orchestrion why {label}` says what it waits for",
+        hint=decide.INSTEAD[TaskState(found["state"])].format(label),
         state=found["state"],
     )
 

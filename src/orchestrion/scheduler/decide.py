@@ -28,8 +28,8 @@ from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 
-def retry(tx: Transaction, task: int, *, resume: bool = False) -> None:
-    """A failed or waiting-to-be-retried task gets all its attempts again, at once.
+def retry(tx: Transaction, task: int, *, resume: bool = False, reason: str = "") -> None:
+    """A failed or waiting-to-be-retried task gets all its attempts again, at once; ``reason`` stands in the next brief.
 
     With ``resume`` the next attempt goes on with the agent session of the last one, and with
     its work; else it starts afresh. Raises Conflict (``no_session``) when there is none.
@@ -43,7 +43,9 @@ def retry(tx: Transaction, task: int, *, resume: bool = False) -> None:
             code="no_session",
         )
     tx.put("choose_session", task=task, session=last["session_id"] if last else None)
-    _move(tx, row, TaskState.PENDING, only=(TaskState.FAILED, TaskState.RETRYING), reset=True)
+    said = reason or None
+    only = (TaskState.FAILED, TaskState.RETRYING)
+    _move(tx, row, TaskState.PENDING, only=only, reason=said, feedback=said, reset=True)
 
 
 def reopen(tx: Transaction, task: int, reason: str) -> None:
@@ -68,14 +70,16 @@ def reopen(tx: Transaction, task: int, reason: str) -> None:
     )
 
 
-def approve(tx: Transaction, task: int, by: str = "") -> list[int]:
-    """Work in review is accepted. Returns the tasks that became ready.
+def approve(tx: Transaction, task: int, by: str = "", said: str = "") -> list[int]:
+    """Work in review is accepted, by somebody who ``said`` something. Returns the tasks that became ready.
 
     A task whose children are still open waits for them and is completed with them.
     """
     row = find(tx, task)
     to = TaskState.PENDING if row["children"] and row["unmet"] else TaskState.COMPLETED
-    return _move(tx, row, to, only=(TaskState.REVIEW,), code="approved", reason=by or None)
+    return _move(
+        tx, row, to, only=(TaskState.REVIEW,), code="approved", reason=": ".join(filter(None, (by, said))) or None
+    )
 
 
 def reject(tx: Transaction, task: int, reason: str) -> None:
@@ -110,8 +114,9 @@ def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool =
     return list(cancelled)
 
 
-def archive(tx: Transaction, task: int) -> None:
-    """Takes a settled task out of the lists; its history stays."""
+def archive(tx: Transaction, task: int, reason: str = "") -> None:
+    """Takes a settled task out of the lists; its history stays, and says the ``reason``."""
+    check_text("reason", reason)
     row = find(tx, task)
     if row["state"] not in SETTLED_TASK:
         raise Conflict(
@@ -121,7 +126,7 @@ def archive(tx: Transaction, task: int) -> None:
             state=row["state"],
         )
     tx.put("archive", id=task)
-    tx.event("task.archived", task=task)
+    tx.event("task.archived", task=task, data={"reason": reason} if reason else None)
 
 
 def delete(tx: Transaction, task: int) -> None:
@@ -191,8 +196,8 @@ def _as_kept(field: str, value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | tuple | Mapping) else value
 
 
-#: What to do instead of a decision that does not work on a task in this state.
-_INSTEAD = dict.fromkeys(TaskState, "`orchestrion why {0}` says what it waits for") | {
+#: What to do instead of a decision or a claim that does not work on a task in this state.
+INSTEAD = dict.fromkeys(TaskState, "`orchestrion why {0}` says what it waits for") | {
     TaskState.COMPLETED: '`orchestrion reopen {0} --reason "..."` has it done again',
     TaskState.FAILED: "`orchestrion retry {0}` has it tried again",
     TaskState.REVIEW: "`orchestrion show {0}` says how to decide about it",
@@ -238,7 +243,7 @@ def _refuse_illegal(row: Row, to: TaskState, only: tuple[TaskState, ...]) -> Non
     found = TaskState(row["state"])
     if found not in only:
         task = name("T", row["id"])
-        raise IllegalMove(task, found, to, TASK_MOVES[found], only=only, hint=_INSTEAD[found].format(task))
+        raise IllegalMove(task, found, to, TASK_MOVES[found], only=only, hint=INSTEAD[found].format(task))
 
 
 def _move(

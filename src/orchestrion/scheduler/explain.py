@@ -107,6 +107,9 @@ def _of_edge(edge: Row) -> Reason:
         decided = edge["state"] == EdgeState.OPEN and edge["kind"] in DECISION_GATES
         answer = " --answer TEXT" if edge["kind"] == EdgeKind.QUESTION else ""
         todo = f"; `orchestrion gate open {label}{answer}` decides it" if decided else ""
+        if edge["state"] == EdgeState.DEAD:
+            owner = name("T", edge["heir_of"])
+            todo = f"; that is final: `orchestrion cancel {owner} --reason TEXT` ends {owner}"
         return Reason("gate", f"{edge['kind']} {label} is {how}{when}{text}{todo}", [label])
     label = name("T", edge["prerequisite"])
     detail = f"{label} ({edge['prerequisite_title']}) is {edge['prerequisite_state']}"
@@ -115,6 +118,8 @@ def _of_edge(edge: Row) -> Reason:
     kind = "dead_dependency" if edge["state"] == "dead" else "dependency"
     inherited = f", inherited from {name('T', edge['heir_of'])}" if edge["heir_of"] != edge["task"] else ""
     todo = f"; `orchestrion retry {label}` tries it again" if edge["prerequisite_state"] == TaskState.FAILED else ""
+    if edge["prerequisite_state"] == TaskState.CANCELLED and kind == "dead_dependency":
+        todo = f"; `orchestrion dep waive {name('T', edge['heir_of'])} {label} --reason TEXT` goes on without it"
     return Reason(kind, f"{edge['kind']} {detail}{inherited}{todo}", [label])
 
 

@@ -75,7 +75,7 @@ def _refuse_deaf(tx: Transaction, run: int, row: Row) -> None:
 
 def _checked(text: str) -> str:
     if is_blank(text):
-        raise InvalidInput("a message needs words", hint='`orchestrion message R31 "also update the docs"`')
+        raise InvalidInput("a message needs words", hint="say in a sentence what the agent should know")
     if len(text) > TEXT_LIMIT:
         raise InvalidInput(
             f"the message has {len(text):,} characters; {TEXT_LIMIT:,} are allowed",

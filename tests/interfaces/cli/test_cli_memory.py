@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from place import Place
+
+from orchestrion import Orchestrator
 
 ESCAPE = "evil \x1b[2J\u202etext"
 
@@ -179,6 +182,20 @@ def test_sessions(project: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     assert project("sessions", "--clean-up", "some", "--json", code=6).error["code"] == "invalid_kind"
     assert project("sessions", "--end", "--json", code=2).error["code"] == "usage"
     assert project("sessions", "S9", "--json", code=4).error["code"] == "no_session"
+
+
+def test_a_session_is_gone_on_with_as_it_is_told(project: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    project("add", "first")
+    with Orchestrator.open(project.root, environ=project.environ) as opened:
+        session = opened.start_session(client="claude-code", external="c1")["id"]
+        opened.on_behalf_of(f"mcp:claude-code/{session}", session).claim("T1")
+    assert project("claim", "T1", "--json", code=5).error["code"] == "already_taken"
+    told = project("context", "T1").out
+    for command in re.findall("`orchestrion (sessions S1 --resume|claim T1)`", told):
+        said = project(*command.split()).out
+    assert said.startswith("R1 holds T1 until ")
+    monkeypatch.setenv("ORCHESTRION_SESSION", session)
+    assert project.json("claim", "T1")["again"] is True
 
 
 def test_a_work_stream(project: Place) -> None:

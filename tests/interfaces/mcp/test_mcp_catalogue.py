@@ -149,6 +149,13 @@ def test_roles_of_the_project_join_the_enum() -> None:
             "`orchestrator_complete_task(task_id=TASK, run=R1, summary=TEXT, detailed_work=TEXT, next_action=blocked)`",
             None,
         ),
+        ("`orchestrion init`", "`orchestrion init`", None),
+        ("`orchestrion init DIR`", "`orchestrator_initialize_session(working_directory=DIR)`", None),
+        (
+            "`orchestrion handoff T4 --text TEXT`",
+            "`orchestrator_recover_context(task_id=T4, handoff=TEXT)`",
+            None,
+        ),
         ("`orchestrion gate open G1`", "`orchestrion gate open G1`", None),
         ("`orchestrion dep rm T2 T1`", "`orchestrion dep rm T2 T1`", None),
         ("orchestrion claim T4", "orchestrion claim T4", None),

@@ -11,7 +11,7 @@ import pytest
 import tour
 from peers import InProcess, Peer, Reply, Site, official
 
-from orchestrion.interfaces.mcp import catalogue
+from orchestrion.interfaces.mcp import catalogue, resources
 from orchestrion.store.sqlite_file import DatabaseFile
 
 pytestmark = pytest.mark.long
@@ -159,7 +159,8 @@ def test_every_status_can_be_reached_and_is_found_again(peer: InProcess) -> None
         if status == "archived":
             assert peer.refused("update_task", task_id=task, status=status)["code"] == "not_settled"
             peer.call("update_task", task_id=task, status="completed")
-        peer.call("update_task", task_id=task, status=status, reason="so that it is")
+        said = {} if status == "pending" else {"reason": "so that it is"}
+        peer.call("update_task", task_id=task, status=status, **said)
         found = peer.call("query_tasks", status=[status], search_text=f"to be {status}")
         assert [(one["id"], one["status"]) for one in found["tasks"]] == [(task, status)], status
 
@@ -187,6 +188,117 @@ def test_a_way_that_does_not_exist_is_refused_with_the_state_found(peer: InProce
     assert refused["code"] == "illegal_move"
     assert "cancelled" in refused["message"]
     assert peer.call("query_tasks", task_id=task)["tasks"][0]["state"] == "cancelled"
+
+
+def brief_of(peer: InProcess, task: str) -> str:
+    return str(peer.call("execute_task", task_id=task, include_brief=True)["brief_text"])
+
+
+def test_a_text_beside_a_status_is_read_by_who_goes_on(peer: InProcess, site: Site) -> None:
+    for status in ("completed", "active", "failed", "in_progress"):
+        task = planned(peer)
+        peer.call("update_task", task_id=task, status=status)
+        peer.call("update_task", task_id=task, status="pending", reason="use blue")
+        # Said again, it is said already.
+        assert peer.call("update_task", task_id=task, status="pending", reason="use blue")["changes_applied"] == []
+        assert "use blue" in brief_of(peer, task), status
+    killed = planned(peer)
+    peer.call("kill_run", run_id=peer.call("execute_task", task_id=killed)["run"])
+    peer.call("update_task", task_id=killed, status="pending", reason="use green")
+    taken = peer.call("execute_task", task_id=killed)
+    assert taken["feedback"] == "use green"
+    begun = planned(peer)
+    peer.call("update_task", task_id=begun, status="in_progress", reason="by hand")
+    assert "by hand" in peer.call("recover_context", task_id=begun)["text"]
+    with site.open() as cases:
+        reviewed = planned(peer)
+        peer.call("update_task", task_id=reviewed, status="active")
+        peer.call("update_task", task_id=reviewed, status="completed", reason="well done")
+        assert "well done" in cases.show(reviewed)["reason"]
+        peer.call("update_task", task_id=reviewed, status="archived", reason="not needed here")
+        assert "not needed here" in str(cases.events(task=reviewed))
+
+
+def test_a_text_that_nobody_would_read_is_refused(peer: InProcess) -> None:
+    task = planned(peer)
+    for given in (
+        {"status": "pending"},
+        {"title": "Other"},
+        {"status": "pending", "title": "Other"},
+    ):
+        refused = peer.refused("update_task", **{"task_id": task, **given}, reason="use red")
+        assert refused["code"] == "reason_unread", given
+        assert "`orchestrator_recover_context(task_id=" in refused["hint"]
+    found = peer.call("query_tasks", task_id=task)["tasks"][0]
+    assert (found["title"], found["state"]) == ("One", "ready")
+    peer.call("recover_context", task_id=task, handoff="use red")
+    assert "use red" in brief_of(peer, task)
+
+
+def test_another_question_is_asked_as_well(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    peer.call("update_task", task_id=task, status="blocked", reason="Which colour?")
+    again = peer.call("update_task", task_id=task, status="blocked", reason="Which colour?")
+    assert again["changes_applied"] == []
+    more = peer.call("update_task", task_id=task, status="blocked", reason="Which size?")
+    assert (more["state"], more["changes_applied"]) == ("blocked", ["question"])
+    with site.open() as cases:
+        assert [gate["name"] for gate in cases.show(task)["gates"]] == ["Which colour?", "Which size?"]
+
+
+def test_what_blocks_a_task_is_said_with_what_to_do(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    peer.call("update_task", task_id=task, status="blocked", reason="Which colour?")
+    ways = {"open": "`orchestrion gate open G1 --answer TEXT` decides it"}
+    ways["refused"] = f"`orchestrator_cancel_task(task_id={task})` ends {task}"
+    for stands, way in ways.items():
+        if stands == "refused":
+            with site.open() as cases:
+                cases.open_gate("G1", refuse=True)
+        refused = peer.refused("update_task", task_id=task, status="pending")
+        assert refused["code"] == "not_decided"
+        assert way in refused["hint"], stands
+        shown = json.loads(resources.read(peer.desk, peer.seat, f"orchestrion://tasks/{task}")[1])
+        assert way in shown["reasons"][0]["detail"]
+        for status in ("failed", "active"):
+            refused = peer.refused("update_task", task_id=task, status=status)
+            assert refused["message"].endswith(f"cannot become {status}; from blocked it can go to cancelled")
+            assert (refused["code"], refused["details"]["asked"]) == ("illegal_move", status)
+            assert way in refused["hint"]
+    peer.call("cancel_task", task_id=task)
+
+
+def test_texts_advise_what_this_door_has(peer: InProcess) -> None:
+    failed = planned(peer)
+    peer.call("update_task", task_id=failed, status="failed", reason="no")
+    handover = peer.call("maintenance_coordinator", action="prepare_handover", scope="full_project")
+    steps = str(handover["handover_package"]["next_steps"])
+    assert f"`orchestrator_update_task(task_id={failed}, status=pending)`" in steps
+    idle = planned(peer)
+    assert "agent=claude" in peer.refused("start_run", task_id=idle)["hint"]
+    run = peer.call("execute_task", task_id=idle)["run"]
+    assert "orchestrion message" not in peer.refused("message_run", run_id=run, text="")["hint"]
+    report = {"task_id": idle, "summary": "s", "detailed_work": "d"}
+    assert "is in review" in peer.call("complete_task", **report, next_action="needs_revision")["message"]
+    done = planned(peer)
+    peer.call("update_task", task_id=done, status="completed", reason="the old way")
+    peer.call("update_task", task_id=done, status="pending", reason="the new way")
+    peer.call("execute_task", task_id=done)
+    tried = peer.call("recover_context", session_id=peer.seat.session)["text"].partition("## What was tried")[2]
+    assert f"{done} in_progress: the old way" not in tried
+    assert f"{done} in_progress" in tried
+
+
+@pytest.mark.parametrize(("status", "way"), [("completed", ", reason=TEXT)"), ("failed", ")"), ("active", "")])
+def test_what_is_not_ready_is_said_with_what_helps(peer: InProcess, status: str, way: str) -> None:
+    task = planned(peer)
+    peer.call("update_task", task_id=task, status=status)
+    hint = peer.refused("execute_task", task_id=task)["hint"]
+    expected = (
+        f"`orchestrator_update_task(task_id={task}, status=pending{way}`" if way else f"orchestrion://tasks/{task}"
+    )
+    assert expected in hint
+    assert "waits for" not in hint
 
 
 def test_a_wrong_value_beside_a_new_status_changes_nothing(peer: InProcess) -> None:
@@ -543,8 +655,34 @@ def test_a_successor_is_told_who_holds_a_task_and_how_to_go_on(peer: InProcess, 
         assert shown["session_seen_at"]
         resumed = other.call("resume_session", session_id=session)
         assert (resumed["session_id"], other.seat.session) == (session, session)
+        # What was done already is advised no more; what is left is, and it works.
+        steps = str(resumed["recovery"])
+        assert way not in steps
+        assert f"{run} of {task} is yours: `orchestrator_execute_task(task_id={task})`" in steps
         assert other.call("execute_task", task_id=task)["run"] == run
+        # However long it takes.
+        other.seat.touched_at = 0
+        assert other.call("recover_context", handoff="half")["handoff_id"]
+        assert other.seat.session == session
+        report = {"task_id": task, "summary": "s", "detailed_work": "d", "next_action": "complete"}
+        assert other.call("complete_task", **report)["run"] == run
     assert "orchestrator_resume_session" in str(catalogue.definitions("core"))
+
+
+def test_a_client_that_comes_back_is_told_first_what_it_holds(peer: InProcess, site: Site) -> None:
+    task = planned(peer)
+    planned(peer, title="Next")
+    run = peer.call("execute_task", task_id=task)["run"]
+    with InProcess(site) as again:
+        begun = again.call("initialize_session")
+        assert begun["resumed"]
+        take = f"`orchestrator_execute_task(task_id={task})`"
+        assert begun["next_steps"][0].startswith(f"{run} of {task} is yours: {take}")
+        way = begun["instructions"].partition("## Go on with\n")[2].splitlines()[0]
+        assert way.startswith(f"- {task} by {run}, which is yours: {take}")
+        for told in (way, begun["next_steps"][0]):
+            assert f"`orchestrator_complete_task(task_id={task}, run={run}" in told
+        assert again.call("execute_task", task_id=task)["run"] == run
 
 
 def test_who_takes_a_task_up_again_gets_what_was_left_of_it(peer: InProcess, site: Site) -> None:
@@ -666,6 +804,8 @@ def test_every_list_goes_on_with_next_offset(
         assert seen == expected, tool
         beyond = peer.call(tool, **given, offset=10_000)
         assert (beyond["has_more"], beyond["next_offset"]) == (False, None), tool
+    behind = peer.call("query_tasks", limit=10, offset=100_000)
+    assert behind["page_count"] == -(-behind["total_count"] // 10)
 
 
 def catalogue_bytes(reply: Reply) -> bytes:

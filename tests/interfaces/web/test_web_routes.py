@@ -86,6 +86,33 @@ def test_no_route_takes_a_parameter_that_it_does_not_have(visitor: Visitor) -> N
     assert "did you mean state?" in problem["hint"]
 
 
+def test_no_route_takes_a_body_that_it_does_not_have(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    run = visitor.post("tasks/T1/claim", {"lease_s": 30})["run"]
+    before = visitor.get(f"runs/{run}")["lease_until"]
+    bodiless = [
+        (method, path)
+        for path, one in visitor.get("openapi.json")["paths"].items()
+        for method, operation in one.items()
+        if "requestBody" not in operation and path != "/api/v1/events"
+    ]
+    assert ("post", "/api/v1/pause") in bodiless
+    for method, path in bodiless:
+        answer = visitor.ask(method.upper(), re.sub("{[a-z]+}", "1", path), json={"lease_s": 5})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameters"), (method, path)
+    visitor.refused("POST", f"runs/{run}/heartbeat", 422, "invalid_parameters", json={"lease_s": 5})
+    assert visitor.get(f"runs/{run}")["lease_until"] == before
+    for nothing in ({}, None):
+        assert visitor.ask("POST", f"runs/{run}/heartbeat", json=nothing).status_code == 200
+
+
+def test_what_a_task_waits_for_in_two_ways_is_named_once(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    visitor.post("tasks", {"title": "two", "after": ["T1"], "data_after": ["T1"]})
+    assert len(visitor.get("tasks/T2")["edges"]) == 2
+    assert visitor.get("tasks/T2")["after"] == ["T1"]
+
+
 def test_the_schema_of_a_change_says_what_can_be_cleared(visitor: Visitor) -> None:
     visitor.post("tasks", {"title": "one"})
     fields = visitor.get("openapi.json")["components"]["schemas"]["Changes"]["properties"]
@@ -225,7 +252,9 @@ def test_commands_come_from_trusted_doors_alone(visitor: Visitor) -> None:
         ("POST", "plans", {"text": "plan: p\ntasks:\n  - title: a\n    run: 'true'\n"}),
         ("POST", "plans", {"text": "plan: p\ndefaults: {check: 'true'}\ntasks:\n  - title: a\n"}),
     ):
-        visitor.refused(method, path, 403, "commands_refused", json=body)
+        refused = visitor.refused(method, path, 403, "commands_refused", json=body)
+        # Only a check can have a name; a command of another field is refused whatever the settings say.
+        assert ("name it under `checks`" in refused["hint"]) is ("check" in str(body)), body
     assert visitor.get("tasks")["total"] == 1
 
 

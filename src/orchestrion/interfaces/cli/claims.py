@@ -22,8 +22,9 @@ from orchestrion.interfaces.cli.tasks import moved
 @click.option("--tag", metavar="WORD", help="Only tasks with this tag.")
 @click.option("--lease", "lease_s", metavar="S", type=float, help="Seconds the claim holds without a sign of life.")
 def claim(call: Call, task: str | None, roles: tuple[str, ...], **wanted: Any) -> None:
-    """Exactly one claimer gets a task. Without T it is the best one that is ready; ends with 3 if
-    there is none. The brief says what is to be done and how to report back.
+    """Exactly one claimer gets a task; the session that holds T, or goes on with the one that does, gets its
+    run again. Without T it is the best one that is ready; ends with 3 if there is none. The brief says what
+    is to be done and how to report back.
     """
     with call.open() as orchestrion:
         claimed = orchestrion.claim(task, roles=split(roles), **wanted)

@@ -338,7 +338,8 @@ def _results(results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     if not results:
         yield "nothing has all of these words"
     for one in results:
-        yield f"{output.heading(one['id'])}  {output.plain(one['title'])}"
+        state = output.faint(f"  {one['state']}") if one["state"] else ""
+        yield f"{output.heading(one['id'])}  {output.plain(one['title'])}{state}"
         if one["excerpt"]:
             yield f"  {output.faint(output.plain(one['excerpt']))}"
 

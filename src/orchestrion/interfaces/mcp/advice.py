@@ -14,6 +14,7 @@ from orchestrion.interfaces.mcp import catalogue
 #: How commands begin.
 PROGRAM = "orchestrion"
 _ADVISED = re.compile(rf"`{PROGRAM} ([^`]+)`")
+_TASK = re.compile(r"\bT[1-9]\d*\b")
 _REPORT = "task_id={task}, run={}, summary=TEXT, detailed_work=TEXT"
 #: A command, without its program -> the tool, and its parameters; or an address. The first that fits, and is there.
 _INSTEAD: tuple[tuple[str, str, str], ...] = (
@@ -33,6 +34,8 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"(?:archive|delete) (T\d+)", "delete_task", "task_id={}"),
     (r"retry (T\d+)", "update_task", "task_id={}, status=pending"),
     (r"(?:reject|reopen) (T\d+)\b.*", "update_task", "task_id={}, status=pending, reason=TEXT"),
+    (r"update (T\d+) --description TEXT", "update_task", "task_id={}, description=TEXT"),
+    (r"message (R\d+)\b.*", "message_run", "run_id={}, text=TEXT"),
     (r"approve (T\d+)", "update_task", "task_id={}, status=completed"),
     (r"sessions (S\d+) --resume", "resume_session", "session_id={}"),
     (r"sessions (S\d+)", "session_status", "session_id={}"),
@@ -46,8 +49,9 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"context (S\d+)", "recover_context", "session_id={}"),
     (r"prime", "recover_context", ""),
     (r"handoff --text\b.*", "recover_context", "handoff=TEXT"),
+    (r"handoff (T\d+) --text\b.*", "recover_context", "task_id={}, handoff=TEXT"),
     (r"verify (T\d+)", "track_files", "task_id={}"),
-    (r"init", "initialize_session", "working_directory=FOLDER"),
+    (r"init DIR", "initialize_session", "working_directory=DIR"),
     (r"(?:show|why) (T\d+)", "orchestrion://tasks/{}", ""),
     (r"show (R\d+)", "orchestrion://runs/{}", ""),
     (r"show (D\d+)", "orchestrion://decisions/{}", ""),
@@ -58,9 +62,17 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def for_client(text: str, profile: str, task: str = "TASK") -> str:
-    """A text that advises commands, for a client with the tools of ``profile``; ``task`` is the one it is about."""
-    return _ADVISED.sub(lambda command: _instead(command[1], profile, task) or command[0], text)
+def for_client(text: str, profile: str, task: str | None = None) -> str:
+    """A text that advises commands, for a client with the tools of ``profile``.
+
+    ``task`` is the one it is about; None: whichever a line names last before a command.
+    """
+
+    def instead(command: re.Match[str]) -> str:
+        line = text[text.rfind("\n", 0, command.start()) + 1 : command.start()]
+        return _instead(command[1], profile, task or (_TASK.findall(line) or ["TASK"])[-1]) or command[0]
+
+    return _ADVISED.sub(instead, text)
 
 
 def _instead(command: str, profile: str, task: str) -> str | None:

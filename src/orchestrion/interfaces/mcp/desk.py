@@ -259,8 +259,8 @@ class ToolCall:
         actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
         return project.as_(project.caller._replace(actor=actor, session=session))
 
-    def advised(self, text: str, task: str = "TASK") -> str:
-        """A text that advises commands, in what this client was given; ``task`` is the one it is about."""
+    def advised(self, text: str, task: str | None = None) -> str:
+        """A text that advises commands, in what this client was given; ``task`` is the one it is about, if one is."""
         return advice.for_client(text, self.desk.profile, task)
 
     def warning(self) -> dict[str, str]:

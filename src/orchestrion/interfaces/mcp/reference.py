@@ -26,6 +26,9 @@ list of texts is taken, a single text is too.
 What a text advises is a tool of the client's profile (`orchestrator_execute_task(task_id=T4)`), the address of a
 resource, or, where there is neither, a command for a terminal.
 
+A `reason` of `orchestrator_update_task` is kept where whoever goes on with the task reads it; where nobody would, it is
+refused (`reason_unread`).
+
 A client that asks for progress is told how far a report or a start is. Where the client lets a server ask its user
 (elicitation), deleting a task that others wait for or work on asks; elsewhere it is refused until it is repeated with
 `force`. What is below a task goes with it, and counts as the task itself does.

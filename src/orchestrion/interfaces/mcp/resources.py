@@ -74,11 +74,16 @@ def _tasks(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[
 
 
 def _task(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
-    return JSON, _json(cases.show(_named(thing, "T")))
+    found, reasons = cases.show(_named(thing, "T")), cases.why(thing)["reasons"]
+    advised = partial(advice.for_client, profile=profile, task=found["id"])
+    why = [{**one, "detail": advised(one["detail"])} for one in reasons]
+    return JSON, _json({**found, "remedy": advised(found["remedy"] or "") or None, "reasons": why})
 
 
 def _run(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
-    return JSON, _json(cases.run_detail(_named(thing, "R")))
+    found = cases.run_detail(_named(thing, "R"))
+    advised = partial(advice.for_client, profile=profile, task=found["task"])
+    return JSON, _json({**found, "remedy": advised(found["remedy"] or "") or None})
 
 
 def _log(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:

@@ -33,8 +33,8 @@ did the request, the answer is `already_done`, and names the tasks and runs.
 a task with `If-Match` is refused (412) if the task was changed meanwhile.
 
 **Lists** are bounded (`limit`, 1000 at most); `next_cursor` of a page is `cursor` of the next one. A parameter that a
-route does not have is refused, and so is a filter by a task, run, session, plan or role that is not there. The journal
-alone may be asked for what was deleted.
+route does not have is refused, a body where it takes none (`{{}}` and `null` are none), and a filter by a task, run,
+session, plan or role that is not there. The journal alone may be asked for what was deleted.
 
 **Bounds.** A body has at most {_MEGABYTES} MB; each caller may send `serve.rate` requests a second, else 429 with
 `Retry-After`. Shell commands in tasks and plans are refused (`commands_refused`) unless `doors.commands` is set; checks

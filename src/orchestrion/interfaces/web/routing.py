@@ -30,6 +30,7 @@ class Desk:
 # Not plain functions: those would each be given a thread of the framework's own.
 async def _desk(request: Request) -> Desk:
     _refuse_unknown(request)
+    await _refuse_body(request)
     return Desk(request)
 
 
@@ -48,4 +49,16 @@ def _refuse_unknown(request: Request) -> None:
             )
 
 
+async def _refuse_body(request: Request) -> None:
+    """Refuses a body where the route has none: what was meant by it would not be done."""
+    if request.scope["route"].body_field is None and (await request.body()).strip() not in _NOTHING:
+        raise InvalidInput(
+            f"{request.method} {request.url.path[:200]} takes no body, and one came",
+            hint="leave it out; GET /openapi.json says what each route takes",
+            code="invalid_parameters",
+        )
+
+
+#: Bodies that say nothing.
+_NOTHING = (b"", b"{}", b"null")
 At = Annotated[Desk, Depends(_desk)]

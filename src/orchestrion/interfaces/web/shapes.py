@@ -190,6 +190,7 @@ class Claim(Told):
     lease_until: str
     task: Task
     brief: str
+    again: bool = Field(description="Whether the caller's session held it before, by this run.")
 
 
 class Applied(Told):

@@ -21,6 +21,17 @@ where d.project = :project and d.number = :number
 -- Later decisions that change one, oldest first.
 select number, relation, status, was from decisions where replaces = :id order by number
 
+-- name: holds_instead
+-- The decision that holds in the place of one that was superseded or reversed, over however many.
+with recursive chain(id) as (
+    select d.id from decisions d
+    where d.replaces = :id and d.relation <> 'refines' and coalesce(d.was, d.status) in ('accepted', 'implemented')
+    union all
+    select d.id from decisions d join chain c on d.replaces = c.id
+    where d.relation <> 'refines' and coalesce(d.was, d.status) in ('accepted', 'implemented'))
+select d.*, r.number as replaced from chain c join decisions d on d.id = c.id left join decisions r on r.id = d.replaces
+where d.status in ('accepted', 'implemented')
+
 -- name: earlier_decisions
 -- The chain of decisions that one goes back to, the nearest first.
 with recursive chain(id, depth) as (

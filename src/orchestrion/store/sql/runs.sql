@@ -69,6 +69,10 @@ from runs r join tasks t on t.id = r.task where r.id = :run and r.project = :pro
 update runs set lease_until = {now} + lease_ms where id = :run and state in ('starting', 'running')
 returning lease_until, state
 
+-- name: lease_lasts
+-- Another length of the lease, from its next renewal on.
+update runs set lease_ms = :lease_ms where id = :run and state in ('starting', 'running')
+
 -- name: run_starts
 -- The supervisor owns the run from now on.
 update runs set state = 'running', started_at = coalesce(started_at, {now}), pid = :pid, pid_start = :pid_start,

@@ -61,7 +61,7 @@ order by bm25(decisions_found, 4.0, 1.0), t.id desc limit :limit
 
 -- name: excerpt_of_decision
 -- What a found decision says.
-select number, title, decision as said from decisions where id = :id
+select number, title, status as state, decision as said from decisions where id = :id
 
 -- name: excerpt_of_task
 -- What a found task says.
@@ -69,4 +69,4 @@ select title, state, substr(coalesce(summary, description), 1, 4000) as said fro
 
 -- name: excerpt_of_artifact
 -- What a found artifact says.
-select name as title, task, substr(content, 1, 100000) as said from artifacts where id = :id
+select name as title, task, null as state, substr(content, 1, 100000) as said from artifacts where id = :id

@@ -45,6 +45,15 @@ where id = :id and project = :project and state = 'active'
 -- The client's name for a session is free for another.
 update sessions set external = null where id = :id and project = :project
 
+-- name: call_session
+-- The client's name for a session is another one's from now on.
+update sessions set external = :external where id = :id and project = :project
+
+-- name: session_taken_over
+-- The line of the journal that says who went on with a session last.
+select id, actor, data from events
+where project = :project and session = :session and kind = 'session.taken_over' order by id desc limit 1
+
 -- name: list_sessions
 -- Sessions, those seen last first.
 select * from sessions where project = :project
@@ -68,9 +77,13 @@ select count(distinct e.task) as total from events e join tasks t on t.id = e.ta
 where e.session = :session and e.project = :project
 
 -- name: sessions_to_end
--- Active sessions that were not seen, or did not begin, since a time.
+-- Active sessions that were not seen, or did not begin, since a time, and hold no run by a lease that lasts.
 select id, seen_at from sessions where project = :project and state = 'active' and (case when :by_start = 1 then started_at
-    else seen_at end) <= {now} - :age_ms order by id
+    else seen_at end) <= {now} - :age_ms
+  and not exists (select 1 from events e join runs r on r.id = e.run
+    where e.session = 'S' || sessions.id and e.kind = 'run.running' and r.project = :project
+      and r.state in ('starting', 'running') and r.supervised = 0 and r.lease_until > {now})
+order by id
 
 -- name: sessions_to_remove
 -- Ended sessions of which nothing is remembered.

@@ -66,13 +66,15 @@ def maintain(call: ToolCall) -> dict[str, Any]:
         "target_task_id": done["task"],
         "cleanup_total": len(acts),
         "cleanup_actions": acts,
-        "recommendations": [shortened(line, 200, "orchestrion why") for line in done["recommendations"]],
+        "recommendations": [shortened(call.advised(line), 200, "orchestrion why") for line in done["recommendations"]],
         "notes": done["notes"],
     }
     reply = fitted(reply, ("cleanup_actions", "recommendations"))
-    return _with_found(
-        {**reply, "cleanup_actions": reply["cleanup_actions"][:20]}, _FOUND[done["action"]], done["found"]
-    )
+    reply["cleanup_actions"] = reply["cleanup_actions"][:20]
+    found = dict(done["found"])
+    if "next_steps" in found:
+        found["next_steps"] = [call.advised(step) for step in found["next_steps"]]
+    return _with_found(reply, _FOUND[done["action"]], found)
 
 
 def _with_found(reply: dict[str, Any], key: str, found: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,14 @@ def heartbeat(call: ToolCall) -> dict[str, Any]:
 def start(call: ToolCall) -> dict[str, Any]:
     """Has an agent of this machine do a task, in a worker of its own that this server's end does not end."""
     call.report(0, None, "waiting for the agent to start")
-    run = call.cases.start_run(call.given["task_id"].strip(), agent=call.given["agent"])
+    task = call.given["task_id"].strip()
+    try:
+        run = call.cases.start_run(task, agent=call.given["agent"])
+    except InvalidInput as refused:
+        if refused.code == "command_missing":
+            change = f"`orchestrion update {task} --run CMD`"
+            refused.hint = f"name an agent that needs none (agent=claude, say), or give the task a command: {change}"
+        raise
     kept = ("agent", "state", "phase")
     return {"run": run["id"], "task_id": run["task"]} | {key: run[key] for key in kept}
 

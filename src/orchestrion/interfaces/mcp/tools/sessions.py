@@ -96,8 +96,8 @@ def _welcome(
     roles = {role["name"]: _task_of(role["role_definition"]) for role in project.roles()}
     active = project.list_tasks(states=["in_progress", "review", "blocked", "failed"], limit=20).as_json("tasks")
     said = project.prime(session=session["id"] if session else None, budget_tokens=_PRIME // 4)
-    held = project.held_by_clients() if session and not project.caller.run else []
-    taken = [one["said"] for one in held if session and one["session"] != session["id"]][:3]
+    held = project.held_by_clients(session=session["id"]) if session and not project.caller.run else []
+    mine, others = ([one["said"] for one in held if one["is_own"] is own] for own in (True, False))
     reply: dict[str, Any] = {
         "status": "session_initialized" if session else "not_recorded",
         "session_initialized": session is not None,
@@ -115,7 +115,7 @@ def _welcome(
         "specialist_roles": roles,
         "active_tasks": [shapes.brief_task(one) for one in active["tasks"]],
         "active_total": active["total"],
-        "next_steps": [*_next_steps(project, unrecorded), *(call.advised(said) for said in taken)],
+        "next_steps": [call.advised(step) for step in [*mine[:3], *_next_steps(project, unrecorded), *others[:3]]],
         "instructions": call.advised(said),
     }
     if session and not call.seat.external:
@@ -186,7 +186,7 @@ def detail(call: ToolCall) -> dict[str, Any]:
 def resume(call: ToolCall) -> dict[str, Any]:
     """The caller works in an earlier session from now on; tells how it stands."""
     session = call.given["session_id"].strip()
-    found = call.cases.resume_session(session)
+    found = call.cases.resume_session(session, call.seat.external or None)
     if call.seat.external:
         call.seat.session, call.seat.touched_at = found["id"], time.time()
     context = found["context"]

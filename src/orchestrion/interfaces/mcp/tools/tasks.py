@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import IllegalMove, InvalidInput
 from orchestrion.core.model import check_moment, iso, moment
 from orchestrion.interfaces.mcp import catalogue, vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
@@ -196,7 +196,7 @@ def query(call: ToolCall) -> dict[str, Any]:
 
 def _pages(size: int, offset: int, total: int) -> dict[str, int]:
     """Where a page of ``size`` tasks stands: what is before it and what follows, in pages as long as this one."""
-    before, behind = -(-offset // size), -(-max(0, total - offset) // size)
+    before, behind = -(-min(offset, total) // size), -(-max(0, total - offset) // size)
     return {"page_size": size, "page_count": before + behind, "current_page": before + 1}
 
 
@@ -279,6 +279,12 @@ def _change(call: ToolCall, task: str, fields: Mapping[str, Any], goal: str | No
         if problem.code == "nothing_to_change":
             problem.hint += f", or in clear what is to be emptied: {', '.join(catalogue.CLEARED)}"
         raise
+    except IllegalMove as refused:
+        facts = refused.details
+        if facts["asked"] != goal or goal == call.given["status"]:
+            raise
+        # In this door's words: what is in review is active here.
+        raise IllegalMove(task, facts["found"], call.given["status"], facts["possible"], hint=refused.hint) from refused
 
 
 def _run_of(call: ToolCall, task: str) -> dict[str, Any]:

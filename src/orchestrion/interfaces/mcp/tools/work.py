@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
+from orchestrion.core.states import in_words
 from orchestrion.core.values import count
 from orchestrion.interfaces.mcp import vocabulary
 from orchestrion.interfaces.mcp.desk import ToolCall
@@ -172,7 +173,7 @@ def _message(outcome: Mapping[str, Any]) -> str:
         return f"{task['id']}: the report is recorded; {outcome['recorded']}"
     if task["state"] == "completed":
         return f"{task['id']} is completed; {count(outcome['unblocked_total'], 'task')} became ready"
-    return f"{task['id']} is {task['state']}" + (f": {task['reason']}"[:300] if task["reason"] else "")
+    return f"{task['id']} is {in_words(task['state'])}" + (f": {task['reason']}"[:300] if task["reason"] else "")
 
 
 def complete_subtask(call: ToolCall) -> dict[str, Any]:
@@ -226,7 +227,7 @@ def synthesize(call: ToolCall) -> dict[str, Any]:
 def _left(found: Mapping[str, Any]) -> list[str]:
     if found["complete"]:
         return ["nothing is missing"]
-    return [f"{part['id']} is {part['state']}" for part in found["missing"][:5]]
+    return [f"{part['id']} is {in_words(part['state'])}" for part in found["missing"][:5]]
 
 
 def _missing(part: Mapping[str, Any]) -> dict[str, Any]:
