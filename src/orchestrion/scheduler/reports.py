@@ -26,10 +26,11 @@ def mask(tx: Transaction, run: int, masker: Masker) -> None:
     if not masker.knows_values:
         return
     row = tx.the("said_by_run", run=run)
+    sessions = tx.all("sessions_of_task", task=row["task"], since=row["claimed_at"], begins=f"{RUN}R")
     changed = [
         _mask_summary(tx, run, row, masker),
         *(_mask_handoff(tx, one, masker) for one in _handoffs(tx, run, row["claimed_at"])),
-        *(_mask_name(tx, one, masker) for one in tx.all("sessions_of_task", task=row["task"], since=row["claimed_at"])),
+        *(_mask_name(tx, one, masker) for one in sessions),
     ]
     if any(changed):
         # Whoever searches finds the task by its words of now.

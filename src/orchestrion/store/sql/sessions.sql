@@ -20,8 +20,8 @@ where project = :project and session = :session and kind = 'session.started' ord
 -- Sessions with a name that attempts at a task began, seen since then.
 select s.id, s.name from sessions s
 where s.project = :project and s.seen_at >= :since and s.name <> '' and exists (
-    select 1 from events e join runs r on r.task = :task and e.actor = 'run:R' || r.id
-    where e.session = 'S' || s.id and e.kind = 'session.started')
+    select 1 from events e join runs r on r.task = :task and e.actor = :begins || cast(r.id as text)
+    where e.session = 'S' || cast(s.id as text) and e.kind = 'session.started')
 order by s.id
 
 -- name: session_goes_on
