@@ -194,13 +194,6 @@ def test_cleaning_up_sessions(orchestrion: Orchestrator) -> None:
     assert (rehearsed["ended"], rehearsed["removed"], rehearsed["dry_run"]) == (["S1"], ["S2"], True)
     assert orchestrion.list_sessions(include_ended=True)["total"] == 3
     assert orchestrion.clean_up_sessions("completed", 0, dry_run=False)["removed"] == ["S2"]
-
-
-def test_cleaning_up_leaves_a_session_that_holds_a_task(orchestrion: Orchestrator, raw: Any) -> None:
-    session = held_by_first_session(orchestrion)
-    assert orchestrion.clean_up_sessions("all", 0)["ended"] == []
-    raw.run("update runs set lease_until = 1")
-    assert orchestrion.clean_up_sessions("all", 0)["ended"] == [session]
     assert orchestrion.clean_up_sessions("orphaned", 0, dry_run=False)["ended"] == ["S1"]
     assert orchestrion.clean_up_sessions("old", 0, dry_run=False)["removed"] == []
     assert orchestrion.list_sessions(include_ended=True)["total"] == 2
@@ -209,6 +202,13 @@ def test_cleaning_up_leaves_a_session_that_holds_a_task(orchestrion: Orchestrato
     assert "orphaned" in refused.value.hint
     with pytest.raises(InvalidInput):
         orchestrion.clean_up_sessions("all", -1)
+
+
+def test_cleaning_up_leaves_a_session_that_holds_a_task(orchestrion: Orchestrator, raw: Any) -> None:
+    session = held_by_first_session(orchestrion)
+    assert orchestrion.clean_up_sessions("all", 0)["ended"] == []
+    raw.run("update runs set lease_until = 1")
+    assert orchestrion.clean_up_sessions("all", 0)["ended"] == [session]
 
 
 # -- decisions -----------------------------------------------------------------------------------
