@@ -287,7 +287,8 @@ def test_a_refused_approval_blocks_and_says_so(board: Board) -> None:
     board.open_gate(gate, refuse=True)
     assert board.state(task) == "blocked"
     assert board.task(task)["reason"] == f"approval G{gate} is refused"
-    assert ("gate", f"approval G{gate} is refused") in board.why(task)
+    said = f"approval G{gate} is refused; that is final: `orchestrion cancel T{task} --reason TEXT` ends T{task}"
+    assert ("gate", said) in board.why(task)
 
 
 def test_a_time_gate_may_be_opened_early(board: Board) -> None:

@@ -26,6 +26,7 @@ DIALECT_ONLY = {
     "transactions",
     "lost_references",
     "guards",
+    "columns_of_tables",
     "checks_of_tables",
 }
 NAMES = sorted(SHARED.keys() | OVERRIDES["sqlite"].keys() | OVERRIDES["postgres"].keys())

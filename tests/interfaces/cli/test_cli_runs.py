@@ -41,7 +41,7 @@ def test_claim_heartbeat_done(project: Place) -> None:
     project("add", "first")
     project("add", "second", "--after", "T1")
     claimed = project.json("claim", "--lease", "60")
-    assert set(claimed) == {"run", "lease_until", "task", "brief"}
+    assert set(claimed) == {"run", "lease_until", "task", "brief", "again"}
     assert (claimed["run"], claimed["task"]["id"], claimed["task"]["state"]) == ("R1", "T1", "in_progress")
     assert set(project.json("heartbeat", "R1")) >= RUN_KEYS
     assert project("heartbeat", "R1").out.startswith("R1 holds T1 until ")
