@@ -67,7 +67,7 @@ class Room(NamedTuple):
 #: The first connection of a process holds what a claim touches; more is no quicker, for the system holds the file, and
 #: fills up over hours. Those of further threads, of which a server has a dozen, hold little: with SQLite's usual 2 MB
 #: each, a server of 95 MB had 125 MB after two hours.
-ROOM, LITTLE_ROOM = Room(600, 400), Room(200, 64)
+ROOM, LITTLE_ROOM = Room(400, 400), Room(200, 64)
 
 
 class DatabaseFile:
