@@ -76,7 +76,7 @@ def test_a_session_that_is_compacted_is_told_again(desk: Desk, model: AnthropicM
     desk.orchestrion.add("A task with a MEMORABLE title")
     desk.run("claude", "-p", "/compact", "--resume", first["session_id"])
     kinds = [event["kind"] for event in desk.orchestrion.events() if event["session"] == "S1"]
-    assert kinds == ["session.startup", "session.resume", "session.compact"]
+    assert kinds == ["session.started", "session.startup", "session.resume", "session.compact"]
     desk.claude([{"text": "two"}], "--resume", first["session_id"])
     assert heard(model.asked[-1], "MEMORABLE") == 1
 
