@@ -333,7 +333,7 @@ class Worker:
 
         def anew(tx: Transaction) -> Taken:
             claimed = take(tx)
-            if claimed is not None and order.folder(self.project.store_dir, claimed.run).exists():
+            if claimed is not None and order.was_given(self.project.store_dir, claimed.run):
                 raise _NumberGiven(claimed.run)
             return claimed
 

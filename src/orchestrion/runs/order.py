@@ -7,6 +7,7 @@ that reads it. It is an instruction, not a state: what happens is in the databas
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -119,6 +120,11 @@ def folder(store_dir: Path, run: int) -> Path:
 def folder_named(store_dir: Path, run: str) -> Path:
     """The folder of a run that goes by its name, ``R31``."""
     return store_dir / "runs" / run
+
+
+def was_given(store_dir: Path, run: int) -> bool:
+    """Whether a run of this number was begun here."""
+    return os.path.lexists(folder(store_dir, run) / "order.json")
 
 
 def beyond(store_dir: Path) -> int:
