@@ -14,13 +14,11 @@ import re
 import shlex
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from orchestrion.core.digest import sha256
 from orchestrion.core.errors import GitProblem
@@ -112,7 +110,6 @@ UNFINISHED = {
 }
 #: Where an agent may have put something that git waits for, it is not waited for longer than this.
 _OURS_S = 300.0
-_PIECE_BYTES = 1 << 16
 _LOCK_STALE_S = 10.0
 #: Together longer than a lock takes to become stale.
 _LOCK_TRIES = 160
@@ -170,9 +167,8 @@ class Git:
         env: Mapping[str, str] | None = None,
         timeout: float | None = None,
         hooks: bool = False,
-        into: IO[bytes] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Run ``git ARGS``; its output comes without the last line end, or goes as it is ``into`` a file.
+        """Run ``git ARGS``; its output comes without the last line end.
 
         ``env`` is added to the environment, ``timeout`` is in seconds; with ``hooks`` those of the user
         are run, because it is they who asked for it. Raises GitProblem when git is missing, too old, killed
@@ -186,8 +182,7 @@ class Git:
                 env=environ,
                 input=None if input is None else input.encode("utf-8", "surrogateescape"),
                 stdin=subprocess.DEVNULL if input is None else None,
-                stdout=subprocess.PIPE if into is None else into,
-                stderr=subprocess.PIPE,
+                capture_output=True,
                 timeout=timeout or self._longest_s,
                 check=False,
             )
@@ -202,7 +197,7 @@ class Git:
         said = _text(done.stderr)
         if done.returncode and _CANNOT_WRITE.search(said) and self._has_no_room():
             said = f"{said}\n{_NO_SPACE}"
-        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout or b""), said)
+        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), said)
         # A git that was killed has not answered.
         if answer.returncode < 0 or (check and answer.returncode != 0):
             raise refusal(answer)
@@ -259,18 +254,13 @@ class Git:
         input: str | None = None,  # noqa: A002
         env: Mapping[str, str] | None = None,
     ) -> Iterator[str]:
-        """All of them one by one, the empty ones too. They lie in a file meanwhile: nobody holds all that git says of
-        a large tree.
-        """
-        with tempfile.TemporaryFile() as said:
-            self.run(*args, input=input, env=env, into=said)
-            said.seek(0)
-            rest = b""
-            while piece := said.read(_PIECE_BYTES):
-                *whole, rest = (rest + piece).split(b"\0")
-                yield from map(_path, whole)
-        if rest.strip(b"\n"):
-            yield _path(rest)
+        """All of them one by one, the empty ones too. What git says is held once, and no list is made of it."""
+        text, start = self.run(*args, input=input, env=env).stdout, 0
+        while start < len(text):
+            end = text.find("\0", start)
+            end = len(text) if end < 0 else end
+            yield text[start:end]
+            start = end + 1
 
     def toplevel(self) -> Path:
         """The root of the working tree."""
@@ -460,11 +450,8 @@ def _cleaned(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _text(output: bytes) -> str:
-    return _path(output).removesuffix("\n")
-
-
-def _path(name: bytes) -> str:
-    return name.decode("utf-8", "surrogateescape")
+    text = output.decode("utf-8", "surrogateescape")
+    return text.removesuffix("\n")
 
 
 @functools.cache

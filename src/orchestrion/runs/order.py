@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from orchestrion.core import private
 from orchestrion.core.errors import NotFound
-from orchestrion.core.model import name
+from orchestrion.core.values import name, number_named
 
 
 @dataclass(frozen=True)
@@ -129,8 +128,8 @@ def was_given(store_dir: Path, run: int) -> bool:
 
 def beyond(store_dir: Path) -> int:
     """The first number above those of all runs that have a folder here."""
-    names = (entry.name for entry in (store_dir / "runs").iterdir())
-    return max((int(run[1:]) for run in names if re.fullmatch(r"R[1-9]\d{0,17}", run)), default=0) + 1
+    numbers = (number_named(entry.name, "R") or 0 for entry in (store_dir / "runs").iterdir())
+    return max(numbers, default=0) + 1
 
 
 def made_folder(store_dir: Path, run: int) -> Path:

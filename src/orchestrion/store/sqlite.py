@@ -84,6 +84,8 @@ REBUILD = "`orchestrion rebuild`"
 FULL_HINT = "free some disk space; nothing was half-written"
 #: What SQLite says where a file cannot grow or be made, for one reason or another.
 _PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
+#: And of a table or a column that somebody took away, which has no number of its own.
+_LACKS = ("no such table", "no such column")
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
@@ -103,10 +105,6 @@ _PROBLEMS = {
     ),
     sqlite3.SQLITE_IOERR: ("store_unreachable", "check the disk"),
 }
-
-
-#: What SQLite says of a table or a column that somebody took away; it has no number of its own.
-_LACKS = ("no such table", "no such column")
 
 
 class SqliteStore(Store):
