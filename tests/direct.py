@@ -80,3 +80,34 @@ class RawPostgres(_Closing):
 def connect_raw(url: str) -> Raw:
     """Direct SQL on the database at ``url``."""
     return RawPostgres(url) if url.startswith("postgres") else RawSqlite(url)
+
+
+class Hand:
+    """Bends rows while whatever refuses is switched off."""
+
+    def __init__(self, raw: Raw, dialect: str) -> None:
+        self.rows = raw.rows
+        self._raw = raw
+        self._is_sqlite = dialect == "sqlite"
+        raw.run("pragma foreign_keys = off" if self._is_sqlite else "set session_replication_role = replica")
+
+    def run(self, sql: str, *values: object) -> None:
+        triggers = self.rows(_TRIGGERS) if self._is_sqlite else []
+        for trigger in triggers:
+            self._raw.run(f"drop trigger {trigger['name']}")
+        self._raw.run(sql, *values)
+        for trigger in triggers:
+            self._raw.run(trigger["sql"])
+
+    def unfit(self, table: str, sql: str, *values: object) -> None:
+        """The same with what the table's own checks refuse, which PostgreSQL then has no more."""
+        if self._is_sqlite:
+            self._raw.run("pragma ignore_check_constraints = on")
+        else:
+            for check in self.rows(_CHECKS.format(table)):
+                self._raw.run(f"alter table {table} drop constraint {check['name']}")
+        self.run(sql, *values)
+
+
+_TRIGGERS = "select name, sql from sqlite_schema where type = 'trigger'"
+_CHECKS = "select conname as name from pg_constraint where contype = 'c' and conrelid = '{}'::regclass"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from orchestrion import Orchestrator
@@ -140,3 +142,26 @@ def test_a_lock_that_somebody_left_is_waited_for(stage: Stage) -> None:
     stage.add(f"(sleep 1; {unlock}) & echo done > done.txt")
     assert stage.drain(slots=1).all_completed
     assert len(stage.runs()) == 1
+
+
+def test_a_file_that_git_reads_for_ever_holds_up_neither_kill_nor_worker(stage: Stage) -> None:
+    """Its supervisor saves the work of its agent, learns that it was ended, and goes."""
+    with stage.open():
+        stage.add("truncate -s 300G sparse")
+        with stage.worker(slots=1, drain=False):
+            wait_for(lambda: any("work.ended" in line for line in _steps(stage)), "the agent has ended")
+            supervisor = stage.supervisor()
+            stage.orchestrion.kill("R1")
+            wait_for(lambda: not psutil.pid_exists(supervisor), "its supervisor has gone")
+            stage.orchestrion.retry("T1")
+            wait_for(lambda: any("work.ended" in line for line in _steps(stage, "R2")), "the agent has ended again")
+            os.kill(stage.supervisor("R2"), signal.SIGKILL)
+            stage.add("true", title="another")
+            wait_for(lambda: stage.task("T2")["state"] == "completed", "the worker does what else there is")
+            stage.orchestrion.cancel("T1", "it has no end")
+        assert (stage.workspace("R2") / "sparse").exists()
+
+
+def _steps(stage: Stage, run: str = "R1") -> list[str]:
+    steps = stage.run_folder(run) / "steps"
+    return steps.read_text().splitlines() if steps.exists() else []

@@ -538,28 +538,28 @@ def test_a_plan_that_version_0_1_0_split_is_merged_as_is_said(field: Field, unbo
         missing = re.search(r"accepted work \((\w+)\), which is not in what is here", part.value.message)
         assert missing
         assert field.first.git("cat-file", "-t", missing[1], at=p) == "commit"
-        follow(str(part.value.hint), q, PLACE=p)
+        follow(field, str(part.value.hint), q, PLACE=p)
         work = other.health()["components"]["work"]
         assert (work["status"], work["plans_split"]) == ("unhealthy", ["default"])
         assert work["advice"] == "`orchestrion take-over default` says how to merge them"
         with pytest.raises(Conflict, match="is here in 2 parts") as split:
             other.take_over("default")
         assert all(half in split.value.message for half in halves)
-        follow(str(split.value.hint), q, DIR=q.with_name("merged"))
+        follow(field, str(split.value.hint), q, DIR=q.with_name("merged"))
         assert other.take_over("default")["taken_over"]
         assert other.health()["components"]["work"]["status"] == "healthy"
         assert other.land(onto=field.first.git("branch", "--show-current", at=q))["landed"]
     assert [(q / file).exists() for file in ("a2.txt", "b2.txt")] == [True, True]
 
 
-def follow(hint: str, folder: Path, **places: Path) -> None:
+def follow(field: Field, hint: str, folder: Path, **places: Path) -> None:
     """Types what a hint says."""
     commands = re.findall("`(.*?)`", hint)
     assert commands
     for command in commands:
         for word, place in places.items():
             command = command.replace(word, str(place))
-        subprocess.run(command, shell=True, cwd=folder, check=True)
+        subprocess.run(command, shell=True, cwd=folder, env=field.environ, check=True)
 
 
 def test_what_can_be_landed_here_is_named_here_alone(field: Field, two: tuple[Path, Path]) -> None:

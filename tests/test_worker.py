@@ -35,10 +35,11 @@ pytestmark = pytest.mark.long
 OF_WORKERS = ("claim.done", "launch.introduced", "launch.done", "dead.swept", "dead.saved", "dead.settled")
 
 
-def counting(stage: Stage, seconds: float = 0.3) -> str:
-    """A command that writes down when it begins and ends."""
+def counting(stage: Stage, seconds: float = 0.3, meets: int = 1) -> str:
+    """A command that writes down when it begins and ends; it waits until so many have begun, itself included."""
     diary = stage.folder / "diary"
-    return f"echo + >> {diary}; sleep {seconds}; echo - >> {diary}"
+    meeting = f"until [ $(grep -cF + {diary}) -ge {meets} ]; do sleep 0.05; done"
+    return f"echo + >> {diary}; {meeting}; sleep {seconds}; echo - >> {diary}"
 
 
 def most_at_once(stage: Stage) -> int:
@@ -60,7 +61,7 @@ def database(stage: Stage) -> RawSqlite:
 
 def test_no_more_runs_than_slots(stage: Stage) -> None:
     for _ in range(5):
-        stage.add(counting(stage))
+        stage.add(counting(stage, meets=2))
     assert stage.drain(slots=2).all_completed
     assert most_at_once(stage) == 2
 
@@ -80,7 +81,7 @@ def test_every_limit_holds_over_two_workers(stage: Stage, settings: Any, values:
     stage.close()
     stage.open(**settings)
     for _ in range(4):
-        stage.add(counting(stage), **values)
+        stage.add(counting(stage, meets=most), **values)
     with stage.worker(slots=4) as one, stage.worker(slots=4) as other:
         assert {one.wait(100), other.wait(100)} <= {0, 8}
     assert stage.drain().all_completed
@@ -291,6 +292,14 @@ def test_a_claim_whose_worker_died_is_lost_and_done_again(stage: Stage) -> None:
     assert stage.task()["retries"] == 1
 
 
+def one_at_work(stage: Stage) -> tuple[int, float]:
+    """The process of the run that is at work: its id, and when it started."""
+    wait_for(stage.runs, "a run begins")
+    stage.supervisor()
+    (row,) = stage.orchestrion.store.read(lambda tx: tx.all("active_runs"))
+    return int(row["pid"]), float(row["pid_start"])
+
+
 # -- supervisors that die -----------------------------------------------------------------------------------
 
 #: In the background: own session, no marker, deaf to SIGTERM.
@@ -397,7 +406,9 @@ def test_a_dead_run_is_judged_by_its_last_word(stage: Stage, monkeypatch: pytest
     with stage.worker(drain=False, **accident) as worker:
         wait_for(lambda: stage.runs() and stage.run()["phase"] == "working", "it works")
         stage.suspend(worker.pid)
-        wait_for((stage.folder / "accidents").exists, "the supervisor died behind the swap")
+        supervisor = one_at_work(stage)
+        wait_for((stage.folder / "accidents").exists, "the supervisor dies behind the swap")
+        wait_for(lambda: not processes.is_alive(*supervisor), "it is dead")
         one = stage.orchestrion
         with pytest.raises(Conflict):  # its work is in the plan
             one.kill("R1")
@@ -674,8 +685,10 @@ def test_a_dead_run_that_cannot_be_settled_keeps_nobody_waiting(
     accident = {points.VARIABLE: "merge.queued", points.DIARY: str(stage.folder / "accidents")}
     stage.add("echo b > b.txt")
     with stage.worker(drain=False, **accident) as worker:
+        supervisor = one_at_work(stage)
         wait_for((stage.folder / "accidents").exists, "the supervisor dies")
         worker.kill()
+        wait_for(lambda: not processes.is_alive(*supervisor), "it is dead")
     one = stage.orchestrion
     one.store.write(lambda tx: tx.run("run_notes", **{**dict.fromkeys(finish._FACTS), "run": 1, "phase": "merging"}))
     monkeypatch.setattr(PlanTip, "read", refuse_until_t2_is_done)
@@ -755,7 +768,7 @@ def test_no_task_is_freed_while_the_agent_of_a_dead_supervisor_works(stage: Stag
     with database(stage) as direct:
         direct.run("update runs set lease_until = 1, lease_ms = 1")
     if door == "cleanup":
-        assert stage.orchestrion.clean_up_locks(3600) == {"freed": 1, "notes": []}
+        assert stage.orchestrion.clean_up_locks(3600) == {"freed": 1, "righted": 0, "notes": []}
     else:
         stage.orchestrion.maintain("scan_cleanup", level="comprehensive")
     assert not any(processes.is_alive(*process) for process in agent)
@@ -883,7 +896,8 @@ def test_a_copied_repository_takes_nothing_of_the_original_s_runs(stage: Stage) 
 
 
 def test_an_older_copy_put_back_under_a_run_gives_its_number_to_no_other(stage: Stage) -> None:
-    """The run that the copy does not know ends; its task is done by one of another number, at a place of its own."""
+    """The run that the copy does not know ends, and the worker, before it claims anything. Whoever looked goes on, with
+    another number, at a place of its own."""
     go = stage.folder / "go"
     stage.add(f"echo part > f; echo here; while [ ! -e {go} ]; do sleep 0.05; done; echo whole >> f")
     file = Path(stage.orchestrion.store.url)
@@ -900,10 +914,11 @@ def test_an_older_copy_put_back_under_a_run_gives_its_number_to_no_other(stage: 
             file.with_name(file.name + ending).unlink(missing_ok=True)
         shutil.copy2(older, file)
         wait_for(lambda: not psutil.pid_exists(first), "the run that nobody knows ends")
-        stage.orchestrion = Orchestrator.open(stage.root, environ=stage.environ)
-        stage.await_lines(1, "R2")
-        go.touch()
-        assert worker.wait(PATIENCE_S) == 0
+        assert worker.wait(PATIENCE_S) != 0
+    stage.orchestrion = Orchestrator.open(stage.root, environ=stage.environ)
+    assert stage.runs() == []
+    go.touch()
+    assert stage.orchestrion.work(slots=2, drain=True, older_copy=True).all_completed
     assert [(run["id"], run["state"]) for run in stage.runs()] == [("R2", "succeeded")]
     assert stage.merged("f") == "part\nwhole\n"
     assert not list(stage.workspace("R2").parent.glob("*.kept-*"))

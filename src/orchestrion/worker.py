@@ -35,11 +35,11 @@ from orchestrion.core.errors import (
 from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.project import Project, Standing
-from orchestrion.core.states import ACTIVE_RUN, Phase, TaskState
+from orchestrion.core.states import ACTIVE_RUN, Merge, Phase, TaskState
 from orchestrion.core.values import number_named, stored_json
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import order, plan_clone, processes, refs
+from orchestrion.runs import given, older_copy, order, plan_clone, processes, refs
 from orchestrion.runs.agents.known import agent_named, needs_no_command, self_sufficient
 from orchestrion.runs.commits import style_of
 from orchestrion.runs.dead import DeadRuns, supervisor_lives, worker_lives
@@ -129,13 +129,6 @@ class Summary:
         return not self.failed and not self.blocked
 
 
-class _NumberGiven(Exception):
-    """A run here had this number before."""
-
-    def __init__(self, run: int) -> None:
-        super().__init__(name("R", run))
-
-
 @dataclass
 class Worker:
     """One worker process on one machine."""
@@ -172,6 +165,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._host = host.here(self.environ)
+        self._ledger = given.Ledger(self.project.store_dir, host.state_folder(self.environ))
         self._pid = os.getpid()
         self._start = processes.start_time(self._pid) or 0.0
         self._dead = DeadRuns(
@@ -328,22 +322,29 @@ class Worker:
         """What ``take`` claims, by a number that no run had here.
 
         An older copy of the store that was put in its place, or another store, would give a number again: that run's
-        supervisor may live, and its folder and workspace are there.
+        supervisor may live, and its folder and workspace are there. Raises Conflict (``older_copy``) in a copy.
         """
 
         def anew(tx: Transaction) -> Taken:
             claimed = take(tx)
-            if claimed is not None and order.was_given(self.project.store_dir, claimed.run):
-                raise _NumberGiven(claimed.run)
+            if claimed is not None:
+                given.refuse(tx, self._ledger, claimed.run, self.store.uuid)
             return claimed
 
+        claimed = self._written(anew)
+        if claimed is not None:
+            given.note(self._ledger, self.store.uuid, run=claimed.run)
+        return claimed
+
+    def _written(self, anew: Callable[[Transaction], Taken]) -> Taken:
         try:
             return self.store.write(anew)
-        except _NumberGiven as given:
-            self._first_run = order.beyond(self.project.store_dir)
+        except given.NumberGiven as number:
+            older_copy.refuse(self.store, self._ledger)
+            self._first_run = given.beyond(self._ledger, self.store.uuid)
             self.warn(
-                f"this store would give the number {given}, which a run had here: it is an older copy, or another "
-                f"store; its runs begin at {name('R', self._first_run)}"
+                f"this store would give the number {number}, which a run had here: it is another store, or an older "
+                f"copy that was accepted; its runs begin at {name('R', self._first_run)}"
             )
             return self.store.write(anew)
 
@@ -411,6 +412,7 @@ class Worker:
             run=claimed.run,
             task=claimed.task,
             attempt=claimed.attempt,
+            claimed_at=tx.the("run", id=claimed.run)["claimed_at"],
             title=task["title"],
             plan=task["plan_name"],
             agent=claimed.agent,
@@ -450,11 +452,11 @@ class Worker:
         """Where a run's own copy is made, what it gets, and what becomes of the work in it."""
         in_git = self.project.git_root is not None
         return {
-            "merge": in_git and task["merge"] == "auto",
+            "merge": in_git and Merge(task["merge"]) is Merge.AUTO,
             "workspaces": str(self._home) if in_git else None,
             "isolation": self.config["workspace.isolation"],
             "git_dir": str(self.project.git_common_dir) if in_git else None,
-            "checkout": tx.the("plan_by_name", name=task["plan_name"])["began_checkout"],
+            "checkout": tx.the("plan_by_number", id=task["plan"])["began_checkout"],
             "earlier": _earlier(tx, claimed),
             "carry": list(self.config["workspace.carry"]),
             "may_push": self.config["workspace.push"] == "allow",
@@ -547,15 +549,12 @@ class Worker:
 
     def _provide_limits(self) -> bool:
         """Limits of the settings exist before the first claim; what ``orchestrion slots`` set since stays."""
-        wanted = {slots.GLOBAL: self.config["slots.global"], f"host:{self._host.name}": self.config["slots.host"]}
-        wanted |= {f"agent:{agent}": count for agent, count in self.config["slots.agents"].items()}
-        wanted |= {f"role:{role}": count for role, count in self.config["slots.roles"].items()}
-        wanted |= {f"resource:{resource}": count for resource, count in self.config["resources"].items()}
+        wanted = slots.of_settings(self.config, self._host.name)
 
         def provide(tx: Transaction) -> None:
             known = {row["name"] for row in tx.all("slots")}
             for slot, capacity in wanted.items():
-                if capacity is not None and slot not in known:
+                if slot not in known:
                     slots.set_capacity(tx, slot, capacity)
             slots.recount(tx)
 

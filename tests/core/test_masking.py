@@ -33,6 +33,7 @@ SECRETS = {
     "GitHub token": ("ghs_", letters(36)),
     "GitHub fine-grained token": ("github_pat_", f"11{letters(20)}_{letters(59)}"),
     "GitLab token": ("glpat-", letters(20)),
+    "GitLab runner token": ("glrt-", f"t3_{letters(27)}.01.{letters(9)}"),
     "npm token": ("npm_", letters(36)),
     "PyPI token": ("pypi-", f"AgEIcHlwaS5vcmcC{letters(120)}"),
     "Hugging Face token": ("hf_", letters(34)),
@@ -47,6 +48,7 @@ SECRETS = {
     "OpenRouter key": ("sk-or-v1-", hashlib.sha256(b"x").hexdigest()),
     "key of a model service": ("sk-", letters(48)),
     "Stripe key": ("rk_live_", letters(24)),
+    "Stripe webhook secret": ("whsec_", letters(32)),
     "Slack token": ("xoxb-", f"123456789012-1234567890123-{letters(24)}"),
     "Slack app token": ("xapp-", f"1-A012345-1234567890-{letters(40)}"),
     "AWS access key": ("AKIA", "IOSFODNN7EXAMPLE"),
@@ -69,6 +71,21 @@ SECRETS = {
     "Google access token": ("ya29.", f"a0Af{letters(120)}"),
     "SendGrid key": ("SG.", f"{letters(22)}.{letters(43)}"),
     "DigitalOcean token": ("dop_v1_", hashlib.sha256(b"y").hexdigest()),
+    "Linear key": ("lin_api_", letters(40)),
+    "Notion token": ("ntn_", letters(46)),
+    "Notion secret": ("secret_", letters(43)),
+    "Fly token": ("fm2_", f"lJPECAAAAAAAAAAA{base64.b64encode(hashlib.sha512(b'f').digest() * 4).decode()}"),
+    "Fly macaroon": ("fm1a_", base64.b64encode(hashlib.sha512(b"m").digest()).decode()),
+    "age key": ("AGE-SECRET-KEY-1", letters(58, string.ascii_uppercase + string.digits)),
+    "Twilio key": ("SK", hashlib.md5(b"z").hexdigest()),
+    "authorization header without a scheme": ("Authorization: ", letters(40)),
+    "digest in a header": (
+        "Authorization: Digest username=ada, response=",
+        hashlib.md5(b"r").hexdigest(),
+    ),
+    "AWS signature": ("Signature=", hashlib.sha256(b"s").hexdigest()),
+    "header with a key": ("X-Api-Key: ", letters(32)),
+    "cookies in a header": ("Set-Cookie: session=", letters(32)),
     "JSON web token": ("eyJ", "hbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
     "authorization header": ("Authorization: Basic ", base64.b64encode(b"user:pass").decode()),
     "bearer token": ("bearer ", letters(40)),
@@ -84,6 +101,27 @@ AROUND = ("{}", "token={}", "x {} y", '"{}"', "'{}',", "line\n{}\nline", "({})",
 def whole(shape: str) -> str:
     kept, secret = SECRETS[shape]
     return f"{kept}{secret}{'@db.example/app' if 'in an' in shape and 'address' in shape else ''}"
+
+
+def test_headers_and_addresses_as_programs_write_them() -> None:
+    for said, kept in (
+        ("Cookie: lang=en; session=abcdef0123456789", "Cookie: lang=***"),
+        ('curl -H "Cookie: session=abcdef0123456789" x', 'curl -H "Cookie: session=***" x'),
+        (
+            'Authorization: Digest username="u", response="0123456789abcdef0123456789abcdef"',
+            'Authorization: Digest username="u", response="***"',
+        ),
+        ("postgres://user:p/a/ss@host/db", "postgres://user:***@host/db"),
+        ("PRIVATE-TOKEN: 1234567890abcdefghij", "PRIVATE-TOKEN: ***"),
+        ("X-API-KEY: required", "X-API-KEY: required"),
+        ("X-Api-Key: YOUR_API_KEY", "X-Api-Key: YOUR_API_KEY"),
+        ("authorization: none-of-them-needed", "authorization: none-of-them-needed"),
+        ("the cookie: it is a=b", "the cookie: it is a=b"),
+        ("http://localhost:8080/path@2x", "http://localhost:8080/path@2x"),
+        ("https://unpkg.example/@scope/a@1.2", "https://unpkg.example/@scope/a@1.2"),
+    ):
+        assert masked(said) == kept
+    assert Masker({"DATABASE_URL": "x://user:p/a/ssw0rd@host"})("it is p/a/ssw0rd") == f"it is {MASK}"
 
 
 def test_there_is_a_secret_of_every_shape() -> None:
@@ -146,6 +184,9 @@ def test_a_secret_in_json_is_replaced_and_json_it_stays(shape: str) -> None:
         "task-ant-colony-optimisation-of-the-long-way disk-proj-of-a-name-that-is-long-enough-to-be-one",
         "https://a-person@host.example/x https://github-actions[bot]@users.example ssh://deploy-2024@host:22/x",
         "10:AAB the session_token = None, SessionToken: null, dapi dapifoo r8_ gsk_ hvs.example.org the xai-project",
+        "glrt-runner glft-a whsec_ whsec_of_the_endpoint fm2_band",
+        "fm2_radio_station_with_a_name_that_is_long_enough_to_be_one_of_theirs",
+        "secret_name secret_access_key_of_the_user_in_the_other_account_2026 SECRET_ secret_manager_v2",
         "",
     ],
 )

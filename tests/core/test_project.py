@@ -13,6 +13,7 @@ import pytest
 
 from orchestrion.core.errors import GitProblem, InvalidInput, NotFound
 from orchestrion.core.git_head import head_of
+from orchestrion.core.private import NotPlain
 from orchestrion.core.project import WORKSPACE_MARK, Project, clone_id, find_project, project_at
 
 
@@ -278,11 +279,15 @@ def test_many_at_once_make_one_id(repo):
 
 
 @pytest.mark.parametrize("content", ["", "no id", "\0" * 40, "a" * 31])
-def test_a_broken_id_is_none(repo, content):
+def test_a_broken_id_is_named(repo, content):
+    """With none, plans of this very clone were said to be of another one."""
     folder = found(repo).store_dir
     folder.mkdir()
     (folder / "id").write_text(content)
-    assert clone_id(found(repo), create=True) is None
+    for create in (True, False):
+        with pytest.raises(NotPlain, match="holds no id of a clone") as broken:
+            clone_id(found(repo), create=create)
+        assert broken.value.filename == str(folder / "id")
 
 
 @pytest.mark.parametrize("state", ["branch", "packed", "detached", "unborn", "linked", "reftable-like"])

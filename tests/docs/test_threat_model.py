@@ -32,7 +32,10 @@ SHOWN = {
     "A1": [":test_a_command_reads_and_writes_all_that_is_the_users"],
     "A2": [":test_a_command_reads_other_runs"],
     "A3": [":test_a_command_that_leaves_its_run_is_the_user"],
-    "A4": [":test_a_command_writes_tokens_but_no_illegal_move"],
+    "A4": [
+        ":test_a_command_writes_tokens_but_no_illegal_move",
+        ":test_what_a_command_does_to_the_store_behind_its_triggers_is_named_afterwards",
+    ],
     "A5": [":test_a_command_finds_the_users_repository"],
     "A6": [":test_what_claude_may_is_told_to_it"],
     "A7": [":test_what_claude_may_is_told_to_it"],
@@ -69,6 +72,7 @@ SHOWN = {
     "G2": [
         "runs/workspace/test_traps.py:test_no_setting_of_the_agent_makes_us_run_anything",
         "runs/workspace/test_traps.py:test_nor_does_one_in_a_submodule_or_a_clone",
+        ":test_a_linked_worktree_shares_the_configuration",
     ],
     "G3": [
         "runs/workspace/test_traps.py:test_a_repository_that_was_bent_is_not_believed_and_its_files_are_saved",
@@ -249,6 +253,46 @@ def test_a_command_writes_tokens_but_no_illegal_move(stage: Stage) -> None:
     assert any("illegal_move" in line for line in stage.lines()), stage.lines(stream="err")
 
 
+_UNDO = """
+import os, sqlite3
+store = sqlite3.connect(os.environ["ORCHESTRION_DB"], timeout=60)
+[[move]] = store.execute("select sql from sqlite_master where name = 'tasks_move'")
+for statement in (
+    "drop trigger tasks_move",
+    "update tasks set state = 'completed' where id = 2",
+    move,
+    "drop trigger runs_move",
+    "delete from tasks where id = 3",
+    "update decisions set title = 'theirs'",
+):
+    store.execute(statement)
+store.commit()
+"""
+
+
+@pytest.mark.long
+def test_what_a_command_does_to_the_store_behind_its_triggers_is_named_afterwards(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "bent", os.environ)  # whose store is not in order at the end
+    stage.open()
+    undo = stage.folder / "undo.py"
+    undo.write_text(_UNDO)
+    stage.orchestrion.decide("ours")
+    stage.add(f"{sys.executable} {undo}")
+    stage.add("true", after=["T1"])
+    stage.orchestrion.add_gate("T2", "approval")
+    stage.add("true", after=["T2"])
+    stage.drain()
+    assert (stage.task("T2")["state"], stage.task("T2")["attempts"]) == ("completed", 0)
+    found = stage.orchestrion.maintain("validate_structure", level="comprehensive")["found"]
+    named = {problem["rule"]: problem["said"] for problem in found["problems"]}
+    assert "T2 is completed" in named["results_are_of_a_run"]
+    assert "runs_move is gone" in named["the_database_refuses_too"]
+    assert "T3 is not there" in named["references_are_there"]
+    assert not any("D1" in said for said in named.values())
+    assert stage.orchestrion.health()["components"]["structure"]["status"] == "degraded"
+    stage.close()
+
+
 @pytest.mark.long
 def test_a_command_finds_the_users_repository(stage: Stage) -> None:
     stage.open()
@@ -372,6 +416,33 @@ def test_a_command_reads_the_key(stage: Stage, server: str) -> None:
 
 
 # -- its workspace ----------------------------------------------------------------------------------
+
+
+_SET = """
+for did in clean smudge; do git config filter.mine.$did "echo $did >> {folder}/filters; cat"; done
+git config core.fsmonitor "touch {folder}/monitor"
+git config core.hooksPath {folder}/hooks
+echo '* filter=mine' > .gitattributes; echo b > b.txt
+"""
+
+
+@pytest.mark.long
+@pytest.mark.users_repository_changes
+def test_a_linked_worktree_shares_the_configuration(stage: Stage) -> None:
+    stage.open(workspace__isolation="worktree")
+    (stage.folder / "hooks").mkdir()
+    for hook in ("post-checkout", "pre-commit", "post-commit", "reference-transaction"):
+        (stage.folder / "hooks" / hook).write_text(f"#!/bin/sh\ntouch {stage.folder}/hook\n")
+        (stage.folder / "hooks" / hook).chmod(0o755)
+    stage.add(_SET.format(folder=stage.folder))
+    stage.add("echo c > c.txt", after=["T1"])
+    stage.drain()
+    assert set((stage.folder / "filters").read_text().split()) == {"clean", "smudge"}
+    assert not (stage.folder / "monitor").exists()
+    assert not (stage.folder / "hook").exists()
+    set_there = (stage.root / ".git" / "config").read_text()
+    assert "mine" in set_there
+    assert "fsmonitor" in set_there
 
 
 @pytest.mark.long

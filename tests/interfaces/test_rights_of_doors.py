@@ -20,7 +20,7 @@ import pytest
 from click.testing import CliRunner
 from starlette.testclient import TestClient
 
-from orchestrion.core.rights import KEYLESS, LOCAL, RUN_VARIABLE, Caller
+from orchestrion.core.rights import KEYLESS, LOCAL, RIGHTS, RUN_VARIABLE, Caller
 from orchestrion.interfaces.cli.app import program, run
 from orchestrion.interfaces.cli.table import BY_NAME
 from orchestrion.interfaces.mcp import catalogue, server
@@ -137,6 +137,11 @@ def test_rest(clients: dict[str, TestClient], house: House, monkeypatch: pytest.
         for method, path, body in every:
             _, action = reached[method, path]
             assert judged(client, method, path, body)[0] == expected(CALLERS[who], action), (who, method, path)
+    for who, (method, path, body) in product(("read", "operate"), every):
+        problem, right = clients[who].request(method, path, json=body).json(), RIGHTS[reached[method, path][1]]
+        if problem["code"] == "forbidden":
+            assert f"and this needs {right.role}" in problem["detail"], (who, method, path)
+            assert f"a token of the role {right.role};" in problem["hint"]
     monkeypatch.setattr(house, "on_behalf_of", lambda caller: house.cases.as_(INSIDE))
     for method, path, body in every:
         _, action = reached[method, path]
@@ -155,6 +160,8 @@ def test_page(clients: dict[str, TestClient], house: House, monkeypatch: pytest.
         assert reached, path
         for who, client in clients.items():
             answer = client.post(path, data={**form, "title": "x"}).text
+            if "has the role" in answer:
+                assert f"and this needs {RIGHTS[reached[1]].role}" in answer, (who, path, answer)
             assert told[expected(CALLERS[who], reached[1])] in answer, (who, path, answer)
         with monkeypatch.context() as patch:
             patch.setattr(house, "on_behalf_of", lambda caller: house.cases.as_(INSIDE))
@@ -166,6 +173,8 @@ def test_page(clients: dict[str, TestClient], house: House, monkeypatch: pytest.
 
 
 def test_mcp(premises: Premises, monkeypatch: pytest.MonkeyPatch) -> None:
+    with premises.open() as cases:
+        assert cases.start_session()["id"] == "S1"
     monkeypatch.setattr("orchestrion.orchestrator.whole.Orchestrator", Probe)
     desk = Desk(str(premises.root), premises.environ["ORCHESTRION_DB"], premises.environ, confined=True)
     desk.project()
@@ -177,7 +186,7 @@ def test_mcp(premises: Premises, monkeypatch: pytest.MonkeyPatch) -> None:
         tool = catalogue.BY_NAME[one["name"]]
         given = {key: named.get(key, value) for key, value in sample(one["inputSchema"], {}).items()}
         seat = Seat("", "tester", session="S1")
-        code, action = _called(desk, seat, tool, given, callers["key"])
+        code, action, _ = _called(desk, seat, tool, given, callers["key"])
         if code == "cannot_restart":
             action = "restart_server"
         elif code != "let_in":
@@ -186,12 +195,13 @@ def test_mcp(premises: Premises, monkeypatch: pytest.MonkeyPatch) -> None:
         for who, caller in callers.items():
             # A run speaks in no sessions but its own.
             at = Seat("", "tester") if caller.run else seat
-            found = _called(desk, at, tool, given, caller)[0]
+            found, _, needs = _called(desk, at, tool, given, caller)
             own = not named.keys() & given.keys()
             right = expected(caller, action, own=own)
             if action == "start_session" and right != "let_in":
                 right = "let_in"  # what can be read is told without a session
             assert found == (code if right == "let_in" else right), (who, tool.name, action)
+            assert found != "forbidden" or needs.endswith(f"this needs {RIGHTS[action].role}"), (who, tool.name, needs)
     desk.close()
     for opened in desk.opened():
         opened.close()
@@ -199,10 +209,10 @@ def test_mcp(premises: Premises, monkeypatch: pytest.MonkeyPatch) -> None:
     assert unreached == ["reconnect_test", "restart_status"]
 
 
-def _called(desk: Desk, seat: Seat, tool: Any, given: Mapping[str, Any], caller: Caller) -> tuple[str, str]:
+def _called(desk: Desk, seat: Seat, tool: Any, given: Mapping[str, Any], caller: Caller) -> tuple[str, str, str]:
     reply, _ = server.answer(desk, seat, tool, given, caller=caller)
     error = reply.get("error", {"code": "done"})
-    return error["code"], error.get("details", error).get("action", "")
+    return error["code"], error.get("details", error).get("action", ""), error.get("message", "")
 
 
 # -- the command line -------------------------------------------------------------------------------

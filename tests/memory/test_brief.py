@@ -288,6 +288,7 @@ PARTS = st.builds(
 )
 
 
+@pytest.mark.timeout(400)  # hundreds of briefs, on a machine that may have other work
 @settings(max_examples=150)
 @given(parts=PARTS, tokens=st.integers(LEAST_TOKENS, 8_000))
 def test_no_brief_is_over_its_budget_or_without_its_task(parts, tokens):

@@ -438,6 +438,15 @@ def test_a_question_of_a_client_is_kept_without_secrets(one: Orchestrator) -> No
     assert "ABCDEFGHIJKLMNOP" not in str([one.show("T1"), one.why("T1"), list(one.events(limit=1000))])
 
 
+@pytest.mark.parametrize("chosen", [{"roles": ["tester"]}, {"tag": "zz"}])
+def test_a_task_that_is_named_is_not_chosen_by_anything_else(one: Orchestrator, chosen: dict[str, Any]) -> None:
+    one.add("first", role="coder")
+    with pytest.raises(InvalidInput) as refused:
+        one.claim("T1", **chosen)
+    assert refused.value.code == "invalid_parameters"
+    assert one.show("T1")["state"] == "ready"
+
+
 @pytest.mark.parametrize("refuse", [False, True])
 def test_a_gate_of_a_cancelled_task_is_not_opened(one: Orchestrator, refuse: bool) -> None:
     one.add("gated")

@@ -214,10 +214,14 @@ def test_logs_of_ended_runs_of_this_machine_are_read_again(
         kept.add("go", first_line(1, "scripted", {}, Assignment("", place, place)))
         kept.add("out", "seven..")
         kept.close()
-    assert orchestrion.reconcile() == {"read": 3, "mended": ["R1", "R2", "R5"]}
+    assert orchestrion.reconcile() == {"read": 3, "mended": ["R1", "R2", "R5"], "bent": []}
     assert [one["turns"] for one in orchestrion.all_runs()] == [7, 7, 1, 1, 7]
-    assert orchestrion.reconcile() == {"read": 3, "mended": []}
-    assert orchestrion.reconcile(since="0s") == {"read": 0, "mended": []}
+    assert orchestrion.reconcile() == {"read": 3, "mended": [], "bent": []}
+    assert orchestrion.reconcile(since="0s") == {"read": 0, "mended": [], "bent": []}
+    log = order.folder_named(orchestrion.project.store_dir, runs[0]) / "log.jsonl"
+    log.unlink()
+    log.symlink_to("/dev/zero")
+    assert orchestrion.reconcile() == {"read": 2, "mended": [], "bent": ["R1"]}
 
 
 def _used(**used: Any) -> dict[str, Any]:

@@ -17,8 +17,9 @@ from repository import git
 
 from orchestrion import Orchestrator
 from orchestrion.core import private
-from orchestrion.core.errors import NotFound, OrchestrionError
+from orchestrion.core.errors import NotFound
 from premises import nobody
+from stage import Stage
 
 
 @pytest.fixture(autouse=True)
@@ -161,5 +162,22 @@ def test_what_has_the_place_of_a_file_of_the_store_holds_nobody_up(
             opened.page_address()
     (store / "id").unlink()
     bend(store / "id")
-    with suppress(OrchestrionError):
-        Orchestrator.open(project, environ=environ).close()
+    with pytest.raises(private.NotPlain) as refused:
+        Orchestrator.open(project, environ=environ)
+    assert refused.value.filename == str(store / "id")
+
+
+@pytest.mark.parametrize("bend", ["mkfifo $S", "ln -s /dev/zero $S", "touch $S"])
+def test_what_has_the_place_of_the_key_of_notes_ends_the_run_that_put_it_there(stage: Stage, bend: str) -> None:
+    stage.add(f"S=$ORCHESTRION_PROJECT/.git/orchestrion/seal; rm -f $S; {bend}; echo y > y.txt", max_retries=0)
+    stage.drain()
+    seal = stage.root / ".git" / "orchestrion" / "seal"
+    assert stage.run("R1")["state"] == "failed"
+    assert str(seal) in stage.run("R1")["reason"]
+    stage.add("echo z > z.txt", max_retries=0)
+    stage.drain()  # and the next one
+    assert stage.run("R2")["state"] == "failed"
+    seal.unlink()
+    stage.add("echo z > z.txt")
+    stage.drain()
+    assert stage.task("T3")["state"] == "completed"

@@ -67,8 +67,10 @@ class Reporter:
     def killed(self) -> list[str]:
         """Kills it as no program can help; the lines it said until then."""
         self._process.send_signal(signal.SIGKILL)
-        rest = self._process.communicate(timeout=30)[0]
-        assert self._process.returncode == -signal.SIGKILL
+        assert self._process.wait(30) == -signal.SIGKILL
+        assert self._process.stdout
+        with self._process.stdout as said:  # not communicate(): what readline() has read ahead is there too
+            rest = said.read()
         return [line for line in rest.splitlines(keepends=True) if line.endswith("\n")]
 
 

@@ -26,7 +26,7 @@ from stage import Stage
 #: What is judged by its name alone: doors do it.
 BY_NAME = {"demo", "migrate", "restart_server", "serve", "set_up_client"}
 #: What opens, closes and judges.
-NOT_JUDGED = {"as_", "close", "collector", "has_left", "host", "judge", "on_behalf_of", "open"}
+NOT_JUDGED = {"as_", "close", "collector", "has_left", "host", "judge", "ledger", "on_behalf_of", "open"}
 PROBED = sorted(name for name in RIGHTS if name in vars(Probe))
 
 
@@ -290,6 +290,7 @@ BY_A_RUN: dict[str, Callable[[Orchestrator], object]] = {
     "report": lambda agent: agent.report("T1", "late", run="R1"),
     "report_changed": lambda agent: agent.report_changed(["late.txt"]),
     "report_files": lambda agent: agent.report_files(["late.txt"], session="S1"),
+    "resume_session": lambda agent: agent.resume_session("S1"),
     "start_session": lambda agent: agent.start_session("late"),
     "synthesize": lambda agent: agent.synthesize("T1"),
     "take_up": lambda agent: agent.take_up("T1"),
@@ -329,6 +330,9 @@ def test_a_run_that_is_over_reads_and_writes_nothing(
         assert agent.verify("T1")["total"] == 1
         assert agent.search("held")["results"]
         assert "T1" in agent.prime() + agent.recover("T1")["text"]
+        with pytest.raises(InvalidInput) as refused:
+            agent.land()
+        assert refused.value.hint == "a person may", "nobody answers a run that is over"
         hook.written_by_run("R1", "late.txt", "modified")
     assert (one.last_event(), one.task("T1").row, one.task_files("T1")["total"]) == before
     assert (one.decisions()["total"], one.list_sessions()["total"]) == (1, 1)
@@ -384,15 +388,17 @@ def test_a_run_speaks_in_the_sessions_that_it_or_an_earlier_attempt_began(
         own = agent.start_session("its own", external="claude-2")["id"]
         assert agent.decide("by name", session=own)["session"] == own
         assert agent.start_session(external="claude-2")["resumed"]
+        own_handle = agent.resume_session(own)["handle"]
         for fresh in (False, True):
             with pytest.raises(InvalidInput) as refused:
                 agent.start_session(external="claude-1", fresh=fresh)
             assert refused.value.code == "not_for_runs"
-    with in_session(own) as agent:
+    with in_session(own_handle) as agent:
         assert agent.decide("by the variable")["session"] == own
-    for session, run in ((theirs, "R1"), (own, "R2")):
+    for session, run in ((theirs, "R1"), (own_handle, "R2")):
+        session, handle = session.partition(".")[0], session
         before = one.last_event(), one.session_detail(session)
-        with in_session(session, run) as agent:
+        with in_session(handle, run) as agent:
             for act in (
                 lambda agent=agent: agent.decide("in another's"),
                 lambda agent=agent: agent.handoff(text="in another's"),
@@ -405,7 +411,7 @@ def test_a_run_speaks_in_the_sessions_that_it_or_an_earlier_attempt_began(
     one.kill("R1")
     one.retry("T1")
     again = one.claim("T1")["run"]
-    with in_session(own, again) as agent:
+    with in_session(own_handle, again) as agent:
         assert agent.decide("the next attempt, in the same conversation")["session"] == own
 
 

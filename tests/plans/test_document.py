@@ -232,7 +232,7 @@ class TestWrongFields:
             ("check: [x, '']", 23, "a command cannot be empty"),
             ("check: [x, null]", 23, "check must be text, found nothing (null)"),
             ("role: ../../etc/passwd", 18, "'../../etc/passwd' cannot be a role"),
-            ("agent: /bin/sh", 19, "'/bin/sh' cannot be a agent"),
+            ("agent: /bin/sh", 19, "'/bin/sh' cannot be an agent"),
             ("key: a/../b", 17, "'a/../b' cannot be a key"),
             ("key: 'a b'", 17, "'a b' cannot be a key"),
             ("key: ''", 17, "'' cannot be a key"),

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from orchestrion import Orchestrator
-from orchestrion.interfaces.mcp import catalogue
+from orchestrion.interfaces.mcp import catalogue, resources
 
 PATIENCE_S = 100.0
 PROGRAM = [sys.executable, "-m", "orchestrion"]
@@ -207,8 +207,8 @@ def test_the_inspector_lists_and_calls(
     assert {one["name"] for one in ask("prompts/list")["prompts"]} == {"plan", "work-next", "review", "handoff"}
     said = ask("prompts/get", "--prompt-name", "plan", "--prompt-args", "goal=World peace")
     assert "World peace" in said["messages"][0]["content"]["text"]
-    assert len(ask("resources/list")["resources"]) == 3
-    assert len(ask("resources/templates/list")["resourceTemplates"]) == 7
+    assert ask("resources/list")["resources"] == list(resources.FIXED)
+    assert ask("resources/templates/list")["resourceTemplates"] == list(resources.TEMPLATES)
     read = ask("resources/read", "--uri", f"orchestrion://tasks/{task}")
     assert json.loads(read["contents"][0]["text"])["state"] == "completed"
 

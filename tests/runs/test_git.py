@@ -13,6 +13,7 @@ from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
 from orchestrion.runs import git as module
+from orchestrion.runs import git_process
 from orchestrion.runs.git import Git
 
 
@@ -62,6 +63,35 @@ def test_a_refusal_shows_no_password(project: Path) -> None:
 def test_it_does_not_wait_for_ever(project: Path) -> None:
     with pytest.raises(GitProblem) as refused:
         Git(project).run("-c", "alias.wait=!sleep 3", "wait", timeout=0.1)
+    assert refused.value.code == "git_timeout"
+
+
+def test_what_goes_on_meanwhile_goes_on_and_can_end_it(project: Path) -> None:
+    beats: list[float] = []
+
+    def beat() -> None:
+        beats.append(time.monotonic())
+        if len(beats) == 3:
+            raise InterruptedError("enough")
+
+    with git_process.pulsing(beat), pytest.raises(InterruptedError, match="enough"):
+        Git(project).run("-c", "alias.wait=!sleep 60", "wait")
+    assert len(beats) == 3
+    assert Git(project).run("-c", "alias.wait=!sleep 0.6; cat", "wait", input="said").stdout == "said"
+    assert len(beats) == 3  # outside nothing beats
+
+
+def test_what_is_given_to_git_is_given_once_however_long_it_takes(project: Path) -> None:
+    text = "x" * 300_000
+    with git_process.pulsing(lambda: None):
+        assert Git(project).run("-c", "alias.slow=!sleep 0.7; cat", "slow", input=text).stdout == text
+
+
+def test_several_calls_together_are_not_waited_for_for_ever(project: Path) -> None:
+    with git_process.together_within(0.5):
+        Git(project).run("-c", "alias.wait=!sleep 0.1", "wait")
+        with pytest.raises(GitProblem) as refused:
+            Git(project).run("-c", "alias.wait=!sleep 60", "wait")
     assert refused.value.code == "git_timeout"
 
 

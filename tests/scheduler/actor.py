@@ -181,7 +181,7 @@ class Actor:
         decide.update(tx, _any(tx, rng), {"needs": tuple(changes.pop("needs")), **changes})  # type: ignore[arg-type]
 
     def _limit(self, tx: Transaction, rng: random.Random) -> None:
-        slots.set_capacity(tx, rng.choice(LIMITS), rng.randrange(1, 6))
+        slots.set_capacity(tx, rng.choice(LIMITS), rng.randrange(1, 6) if rng.random() < 0.8 else None)
 
     def _hold(self, run: int) -> None:
         self._runs = [*self._runs[-3:], run]

@@ -126,7 +126,7 @@ class Board:
     def update(self, task: int, **changes: Any) -> list[str]:
         return self.store.write(lambda tx: decide.update(tx, task, changes))
 
-    def limit(self, slot: str, capacity: int) -> None:
+    def limit(self, slot: str, capacity: int | None) -> None:
         self.store.write(lambda tx: slots.set_capacity(tx, slot, capacity))
 
     def reap(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from board import HOUR, LEASE, MINUTE, Board
 
-from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
+from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, InvalidInput, NotFound, NothingReady
 from orchestrion.core.model import NewTask
 from orchestrion.core.states import EdgeKind
 from orchestrion.scheduler import claim, create, reap
@@ -369,3 +369,13 @@ def test_two_projects_do_not_claim_each_others_tasks(store_url: str) -> None:
     assert one.write(lambda tx: claim.claim(tx, who)).task == task  # type: ignore[union-attr]
     one.close()
     two.close()
+
+
+@pytest.mark.parametrize("who", ["agent", "only_agent"])
+@pytest.mark.parametrize("named", ["evil\x1b]0;pwn\a\nY", "a\0b", "two words", "../up"])
+def test_who_claims_has_a_name_that_a_task_could_give_it(board: Board, who: str, named: str) -> None:
+    task = board.add()
+    with pytest.raises(InvalidInput) as refused:
+        board.claim(**{who: named})
+    assert refused.value.code == "invalid_agent"
+    assert board.state(task) == "ready"

@@ -247,8 +247,10 @@ def test_only_what_is_over_is_archived(board: Board, state: str) -> None:
         at = board.task(task)["archived_at"]
         assert at == board.store.now
         board.pass_time(1000)
+        told = board.store.read(lambda tx: tx.the("last_event")["id"])
         board.store.write(lambda tx: decide.archive(tx, task))
         assert board.task(task)["archived_at"] == at
+        assert board.store.read(lambda tx: tx.the("last_event")["id"]) == told
         shown = board.store.read(lambda tx: tx.all("list_tasks", after=0, limit=9, unarchived=1))
         assert task not in [row["id"] for row in shown]
     else:

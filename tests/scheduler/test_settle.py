@@ -255,10 +255,15 @@ def test_a_failed_child_that_joins_a_completed_parent_blocks_it(board: Board) ->
 
 
 def test_a_ready_task_that_is_given_finished_children_is_finished_too(board: Board) -> None:
-    for state, result in (("completed", "completed"), ("cancelled", "cancelled"), ("failed", "blocked")):
+    task = board.add("task")
+    board.add("child", parent=task, completed=True)
+    assert board.state(task) == "completed"
+    for state, result in (("completed", "completed"), ("cancelled", "completed"), ("failed", "blocked")):
         task, child = board.add("task"), board.add("child")
+        other = board.add("another child", parent=task)
         bring(board, child, state)
         board.move(child, task)
+        board.do(other)
         assert board.state(task) == result
 
 

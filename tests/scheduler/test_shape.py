@@ -271,6 +271,25 @@ def test_a_gate_is_decided_once(board: Board) -> None:
     assert (row["answer"], row["decided_by"], row["state"]) == ("this", "user:ada", "met")
 
 
+@pytest.mark.parametrize("at", [-1, 253_402_300_800_000, float("nan")])
+def test_a_moment_that_no_clock_shows_is_refused_in_dates(board: Board, at: int) -> None:
+    task = board.add()
+    with pytest.raises(InvalidInput) as refused:
+        board.gate(task, EdgeKind.TIME, opens_at=at)
+    assert refused.value.code == "invalid_moment"
+    assert "from 1970-01-01 to 9999-12-31" in refused.value.message
+
+
+@pytest.mark.parametrize("kind", [EdgeKind.QUESTION, EdgeKind.APPROVAL, EdgeKind.EXTERNAL])
+def test_what_a_gate_asks_is_kept_without_secrets(board: Board, kind: EdgeKind) -> None:
+    asked = "may I use ghp_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789?"
+    task = board.add()
+    board.gate(task, kind, asked)
+    board.store.write(lambda tx: create.create(tx, NewTask("born with it", gates=(NewGate(kind, asked),))))
+    assert {row["name"] for row in board.raw.rows("select name from gates")} == {"may I use ghp_***?"}
+    assert "ABCDEFGHIJKLMNOP" not in str(board.raw.rows("select * from events"))
+
+
 def test_a_task_waits_for_all_of_its_gates(board: Board) -> None:
     task = board.add()
     approval, fact = board.gate(task), board.gate(task, EdgeKind.EXTERNAL)
@@ -414,6 +433,20 @@ def test_a_finished_task_moves_with_its_state(board: Board) -> None:
     assert board.states(parent, done) == ["pending", "completed"]
     board.do(open_child)
     assert board.state(parent) == "completed"
+
+
+@pytest.mark.parametrize("end", ["completed", "cancelled"])
+def test_a_finished_task_becomes_nobody_s_only_child(board: Board, end: str) -> None:
+    parent, other = board.add("to be done"), board.add("over")
+    later = board.add("later", after=[parent])
+    board.do(other) if end == "completed" else board.cancel(other)
+    with pytest.raises(Conflict) as refused:
+        board.move(other, parent)
+    assert refused.value.code == "settles_parent"
+    assert board.states(parent, other, later) == ["ready", end, "pending"]
+    board.add("a child", parent=parent)
+    board.move(other, parent)
+    assert board.states(parent, other) == ["pending", end]
 
 
 def test_a_task_in_progress_may_move(board: Board) -> None:

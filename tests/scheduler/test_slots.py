@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
 import pytest
 from board import LEASE, Board
 
-from orchestrion.core.errors import Backpressure, Conflict, InvalidInput
+from orchestrion.core.errors import Backpressure, Conflict, InvalidInput, NotFound
 from orchestrion.core.model import NewTask
-from orchestrion.scheduler import claim, create, finish, slots
+from orchestrion.scheduler import claim, create, finish, reap, slots
 from orchestrion.store import open_store
 
 
@@ -107,6 +108,37 @@ def test_a_limit_that_is_made_late_counts_who_is_there(board: Board) -> None:
     assert board.slots()["global"] == (0, 1)
 
 
+def test_a_limit_that_is_taken_away_binds_nobody_and_those_who_held_it_go_on(board: Board) -> None:
+    for limit in ("global", "agent:claude", "resource:desk"):
+        board.limit(limit, 1)
+    run = board.take(board.add(agent="claude"), supervised=True)
+    board.add(agent="claude")
+    assert board.claim(supervised=True) is None
+    board.raw.run("update slots set used = 0 where name = 'global'")  # a count that went wrong is no hindrance
+    for limit in ("global", "agent:claude", "resource:desk"):
+        board.limit(limit, None)
+    assert board.slots() == {}
+    assert board.raw.rows("select * from holds") == []
+    second = board.claim(supervised=True)
+    assert second is not None
+    board.fail(run)
+    board.limit("global", 1)
+    assert board.slots() == {"global": (1, 1)}
+    told = [row["data"] for row in board.raw.rows("select * from events where kind = 'slots.set' order by id")]
+    assert [json.loads(data)["capacity"] for data in told] == [1, 1, 1, None, None, None, 1]
+
+
+def test_a_limit_that_is_not_there_or_counts_what_tasks_need_is_not_taken_away(board: Board) -> None:
+    task = board.add(needs=("gpu",))
+    with pytest.raises(Conflict) as needed:
+        board.limit("resource:gpu", None)
+    with pytest.raises(NotFound) as unknown:
+        board.limit("global", None)
+    assert (needed.value.code, unknown.value.code) == ("resource_needed", "no_slot")
+    assert board.slots() == {"resource:gpu": (0, 1)}
+    board.take(task)
+
+
 def test_a_resource_has_the_units_that_the_settings_give(board: Board) -> None:
     limits = create.Limits(resources={"gpu": 2})
     for _ in range(3):
@@ -199,3 +231,28 @@ def test_never_more_hold_a_limit_than_it_allows(store_url: str, raw: Any) -> Non
     assert {row["used"] for row in store.read(slots.all_slots)} == {0}
     assert raw.rows("select * from holds") == []
     store.close()
+
+
+def test_a_run_that_lost_its_hold_gets_it_back(board: Board) -> None:
+    board.limit("global", 5)
+    board.take(board.add(needs=("gpu",)), supervised=True)
+    ended = board.take(board.add(), supervised=True)
+    board.fail(ended, code="workspace_failed")
+    before = board.slots()
+    board.raw.run("delete from holds")
+    assert board.slots() != before
+    assert board.store.write(slots.recount) > 0
+    assert board.slots() == before
+    assert board.store.write(slots.recount) == 0
+
+
+@pytest.mark.parametrize("used", [0, 1, 7])
+def test_a_hold_of_a_run_that_is_over_goes_whatever_its_limit_counted(board: Board, used: int) -> None:
+    board.limit("global", 5)
+    ended = board.take(board.add(), supervised=True)
+    board.fail(ended, code="workspace_failed")
+    board.take(board.add(), supervised=True)
+    board.raw.run("insert into holds (run, project, slot) select ?, id, 'global' from projects", ended)
+    board.raw.run("update slots set used = ?", used)
+    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 3600)) > 0
+    assert board.slots() == {"global": (1, 5)}

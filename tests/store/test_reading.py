@@ -137,6 +137,7 @@ def test_where_no_copy_can_be_made_it_says_so_instead_of_showing_what_was(folder
             assert refused(lambda: open_store(str(place / "a.db"))) == "store_read_only"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
 @pytest.mark.parametrize("what", ["file", "folder"])
 @pytest.mark.parametrize("live", [False, True])
 def test_another_user_without_the_right_to_write_reads(folder: Path, what: str, live: bool) -> None:
@@ -185,6 +186,7 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return become
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs two users")
 def test_an_older_store_cannot_be_brought_up_to_date_there(folder: Path, newer: Callable[[], None]) -> None:
     path = folder / "a.db"
     open_store(str(path)).close()

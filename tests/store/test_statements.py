@@ -25,9 +25,13 @@ DIALECT_ONLY = {
     "journal_numbers",
     "transactions",
     "lost_references",
+    "search_probe",
     "guards",
     "columns_of_tables",
     "checks_of_tables",
+    "counters",
+    "set_counter",
+    "forget_counter",
 }
 NAMES = sorted(SHARED.keys() | OVERRIDES["sqlite"].keys() | OVERRIDES["postgres"].keys())
 

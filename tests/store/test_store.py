@@ -23,6 +23,7 @@ from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StoreProbl
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler.create import create
 from orchestrion.store import Origin, ProjectKey, Store, Transaction, migrate, open_store, postgres, sqlite
+from orchestrion.store.sqlite_file import LITTLE_ROOM
 from premises import nobody
 
 
@@ -637,7 +638,7 @@ def test_a_path_with_nul_is_refused(tmp_path: Path) -> None:
 def test_a_directory_is_no_database(tmp_path: Path) -> None:
     with pytest.raises(StoreProblem) as refused:
         open_store(str(tmp_path))
-    assert refused.value.code == "store_unreachable"
+    assert refused.value.code == "store_replaced"
 
 
 def test_a_folder_that_does_not_exist_is_not_made(tmp_path: Path) -> None:
@@ -962,3 +963,11 @@ def _postgres_shape(url: str) -> dict[str, list[tuple[str, str, bool]]]:
     for table, column, kind, nullable in rows:
         shape.setdefault(table, []).append((column, _KINDS[kind], nullable == "YES"))
     return shape
+
+
+def test_a_store_that_keeps_little_goes_on(store: Store, dialect: str) -> None:
+    store.keep_little()
+    assert store.write(lambda tx: tx.the("clock"))["now"]
+    if dialect == "sqlite":
+        pages = store.read(lambda tx: tx._query("pragma cache_size", {})[0][0])
+        assert pages == -LITTLE_ROOM.pages_kb

@@ -174,13 +174,24 @@ class DamagedRow(EnvironmentProblem):
     code = "row_damaged"
 
     def __init__(self, thing: str, column: str, found: str) -> None:
+        #: The command that clears it; empty: none does.
+        self.mend = _CLEARED_BY.get(column, "").format(thing=thing) if thing.startswith("T") else ""
         super().__init__(
             f"{column} of {thing} cannot be read: {found}",
             hint="something else than this program changed it: copy the store, then put in its place what a copy of "
-            "before has there; `orchestrion health` names all that it finds",
+            f"before has there{f', or {self.mend}' if self.mend else ''}; `orchestrion health` names all that it finds",
             thing=thing,
             column=column,
         )
+
+
+#: A list or an object of a task -> what clears it.
+_CLEARED_BY = {
+    "checks": "`orchestrion update {thing} --no-check` clears it",
+    "tags": "`orchestrion update {thing} --no-tag` clears it",
+    "context": "`orchestrion update {thing} --no-context` clears it",
+    "metadata": "`orchestrion update {thing} --no-metadata` clears it",
+}
 
 
 class StoreProblem(EnvironmentProblem):

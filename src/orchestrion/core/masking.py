@@ -43,18 +43,28 @@ class Shape(NamedTuple):
 _WORD = "[A-Za-z0-9_-]"
 #: A digit and a capital letter, as chance has them, and names of variables seldom.
 _MIXED = f"(?={_WORD}{{0,60}}[0-9])(?={_WORD}{{0,60}}[A-Z])"
+#: Routable ones have parts behind points.
+_GITLAB = f"{_WORD}{{20,300}}(?:[.][0-9a-z]{{2}}[.][A-Za-z0-9]{{7,12}})?"
+_FLY = "(?=[A-Za-z+/_-]{0,60}[0-9])(?=[a-z0-9+/_-]{0,60}[A-Z])[A-Za-z0-9+/_-]{40,3000}={0,2}"
 _CREDENTIALS = "[A-Za-z0-9._~+/=-]"
 _HAS_DIGIT = "(?=[A-Za-z._~+/=-]{0,60}[0-9])"
 _QUOTE = r"""(?:\\{0,8}["'])?"""
 _IS = rf"{_QUOTE}\s{{0,4}}[:=]\s{{0,4}}{_QUOTE}"
+#: Ends of names of headers, and what stands behind them; a word without a digit is none.
+_KEY_HEADERS = ("-Api-Key", "-api-key", "-API-KEY", "te-Token", "te-token", "TE-TOKEN")
+_OF_HEADER = rf"{_QUOTE}\s{{0,4}}:\s{{0,4}}{_QUOTE}"
+_HEADER_VALUE = f"{_HAS_DIGIT}{_CREDENTIALS}{{12,4000}}"
+_TO_RESPONSE = rf"{_OF_HEADER}(?i:digest)\s[^\n]{{0,1000}}?\bresponse=\\{{0,8}}\"?"
+_COOKIE_NAME, _SIGN = "[A-Za-z0-9_.~!$%&*+^|-]{1,100}", "[A-Za-z0-9._~+/=%&|!*$^:-]"
+_COOKIES = rf"(?:{_SIGN}{{6,4000}}|{_SIGN}{{0,5}}(?=;))(?:;\s?{_COOKIE_NAME}={_SIGN}{{1,4000}}){{0,50}}"
 _AWS_SECRET = "[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+])"
 _AWS_SESSION = "[A-Za-z0-9/+=]{100,3000}"
 #: Behind a letter ``sk-`` may be the end of ``task-``: there a key is known by its rest alone.
 _GLUED_KEY = f"{_MIXED}{_WORD}{{40,300}}"
 _USER = r"""[^\s:/?#@"'<>\\]{0,256}:"""
-#: Up to the last ``@`` of the authority.
-_PASSWORD = r"""(?![$<{*])[^\s/@"'<>\\]{1,256}(?:@[^\s/?#@"'<>\\]{0,256}){0,16}(?=@[^\s@"'\\])"""
-
+#: Up to the last ``@`` of the authority; or with slashes, where no port begins a path.
+_PASSWORD = r"""(?![$<{*])(?:[^\s/@"'<>\\]{1,256}(?:@[^\s/?#@"'<>\\]{0,256}){0,16}"""
+_PASSWORD += r"""|(?![0-9]{0,5}/)[^\s@"'<>\\]{1,256})(?=@[^\s@"'\\])"""
 #: A user so long, with a digit, is none.
 _TOKEN_USER = r"""(?=[^\s:/?#@"'<>\\]{0,60}[0-9])[A-Za-z0-9._~+=-]{20,256}(?=@[A-Za-z0-9])"""
 
@@ -67,7 +77,8 @@ SHAPES = (
         begins=False,
     ),
     Shape("GitHub fine-grained token", ("github_pat_",), "[A-Za-z0-9_]{40,300}", begins=False),
-    Shape("GitLab token", ("glpat-",), f"{_WORD}{{20,300}}", begins=False),
+    Shape("GitLab token", ("glpat-", "glptt-", "glcbt-", "glimt-", "gloas-"), _GITLAB, begins=False),
+    Shape("GitLab runner token", ("glrt-", "gldt-", "glft-"), _GITLAB, begins=False),
     Shape("npm token", ("npm_",), "[A-Za-z0-9]{36,100}"),
     Shape("PyPI token", ("pypi-",), f"AgE[IN]{_WORD}{{36,400}}"),
     Shape("Hugging Face token", ("hf_",), "[A-Za-z0-9]{30,100}"),
@@ -82,6 +93,7 @@ SHAPES = (
     Shape("OpenRouter key", ("sk-or-v1-",), "[a-f0-9]{40,100}"),
     Shape("key of a model service", ("sk-",), f"[A-Za-z0-9]{{32,100}}(?!{_WORD})"),
     Shape("Stripe key", ("sk_live_", "rk_live_", "sk_test_", "rk_test_"), "[A-Za-z0-9]{20,300}"),
+    Shape("Stripe webhook secret", ("whsec_",), "[A-Za-z0-9+/]{24,100}={0,2}"),
     Shape("Slack token", ("xoxa-", "xoxb-", "xoxe-", "xoxp-", "xoxr-", "xoxs-"), "[A-Za-z0-9-]{12,300}"),
     Shape("Slack app token", ("xapp-",), "[0-9]-[A-Za-z0-9-]{10,300}"),
     Shape("AWS access key", ("AKIA", "ASIA"), "[A-Z0-9]{16}(?:A[KS]IA[A-Z0-9]{16}){0,9}(?![A-Za-z0-9])"),
@@ -105,6 +117,13 @@ SHAPES = (
     Shape("Databricks token", ("dapi",), "[a-f0-9]{32}(?:-[0-9]{1,2})?(?![A-Za-z0-9])"),
     Shape("Shopify token", ("shpat_", "shpca_", "shppa_", "shpss_"), "[a-fA-F0-9]{32,64}"),
     Shape("DigitalOcean token", ("dop_v1_", "doo_v1_", "dor_v1_"), "[a-f0-9]{40,100}"),
+    Shape("Linear key", ("lin_api_",), "[A-Za-z0-9]{32,100}"),
+    Shape("Notion token", ("ntn_",), "[A-Za-z0-9]{36,100}"),
+    Shape("Notion secret", ("secret_",), f"{_MIXED}[A-Za-z0-9]{{43}}(?!{_WORD})"),
+    Shape("Fly token", ("fm2_",), _FLY),
+    Shape("Fly macaroon", ("fm1a_", "fm1r_"), _FLY),
+    Shape("age key", ("AGE-SECRET-KEY-1",), "[0-9A-Z]{50,70}"),
+    Shape("Twilio key", ("SK",), "[0-9a-f]{32}(?![A-Za-z0-9])"),
     Shape("JSON web token", ("eyJ",), f"{_WORD}{{8,1000}}[.]eyJ{_WORD}{{4,4000}}(?:[.]{_WORD}{{0,1500}})?"),
     Shape(
         "authorization header",
@@ -113,6 +132,11 @@ SHAPES = (
         shown=rf"{_IS}(?i:bearer|basic|token)\s{{1,4}}",
         begins=False,
     ),
+    Shape("authorization header without a scheme", ("uthorization", "UTHORIZATION"), _HEADER_VALUE, _OF_HEADER, False),
+    Shape("digest in a header", ("uthorization", "UTHORIZATION"), "[0-9a-fA-F]{16,128}", _TO_RESPONSE, False),
+    Shape("AWS signature", ("Signature=",), "[0-9a-f]{64}(?![A-Za-z0-9])", begins=False),
+    Shape("header with a key", _KEY_HEADERS, _HEADER_VALUE, _OF_HEADER, False),
+    Shape("cookies in a header", ("ookie", "OOKIE"), _COOKIES, f"{_OF_HEADER}{_COOKIE_NAME}=", False),
     Shape("bearer token", ("earer ", "EARER "), f"{_HAS_DIGIT}{_CREDENTIALS}{{16,4000}}", begins=False),
     Shape("encoded bearer token", ("earer%20",), f"{_HAS_DIGIT}(?:%|{_CREDENTIALS}){{16,4000}}", begins=False),
     Shape("password in an address", ("://",), _PASSWORD, shown=_USER, begins=False),
@@ -162,7 +186,7 @@ _SECRET_NAME = (
     "|(?:(?<!BY)(?<!COM)PASS|PASSPHRASE|PWD|COOKIES?)(?=_|[0-9]*$)"
 )
 #: The password in an address of any variable.
-_ADDRESS = r"(?i)://[^\s:/?#@]*:([^\s/]+)@|[?&](?:ssl)?password=([^&\s]+)"
+_ADDRESS = r"(?i)://[^\s:/?#@]*:([^\s/]+|(?![0-9]{0,5}/)[^\s@]+)@|[?&](?:ssl)?password=([^&\s]+)"
 #: Shorter values are words that may stand anywhere.
 _LEAST_SECRET = 8
 #: Shorter texts are none of the shapes.

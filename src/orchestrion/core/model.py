@@ -13,7 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
-from orchestrion.core.states import DEPENDENCY_KINDS, GATE_KINDS, EdgeKind, TaskState
+from orchestrion.core.states import DEPENDENCY_KINDS, GATE_KINDS, EdgeKind, Merge, TaskState
 from orchestrion.core.values import (
     LAST_MOMENT,
     LIST_LIMIT,
@@ -34,7 +34,7 @@ from orchestrion.core.values import (
     moment,
     name,
     number,
-    stored_json,
+    readable,
 )
 
 __all__ = [
@@ -147,7 +147,7 @@ class NewTask:
         check_number("effort", self.effort_min, 0, 10_000_000)
         check_moment("due_at", self.due_at)
         check_choice("complexity", self.complexity, COMPLEXITIES)
-        check_choice("merge", self.merge, ("auto", "none"))
+        check_choice("merge", self.merge, tuple(Merge))
         for what, word in (("role", self.role), ("agent", self.agent), ("key", self.key or "")):
             check_word(what, word)
         check_word("type", self.type, empty=False)
@@ -200,6 +200,8 @@ class Run:
     """One attempt at a task by one agent, as the database has it."""
 
     row: Mapping[str, Any]
+    #: What settles it, if it is active and its supervisor died on this host; None: it did not, or nobody looked.
+    awaits: str | None = None
 
     @property
     def id(self) -> int:
@@ -220,6 +222,7 @@ class Run:
             "phase": row["phase"],
             "code": row["code"],
             "reason": row["reason"],
+            "awaits": self.awaits,
             "supervised": bool(row["supervised"]),
             "host": row["host"],
             "pid": row["pid"],
@@ -240,12 +243,11 @@ class Run:
             "tokens": {kind: row[f"tokens_{kind}"] for kind in TOKENS},
             "cost_usd": row["cost_usd"],
             "model": row["model"],
-            "tools": stored_json(row, "tools", name("R", row["id"])),
+            **readable(row, name("R", row["id"]), "tools", "remarks"),
             "files_changed": row["files_changed"],
             "lines_added": row["lines_added"],
             "lines_removed": row["lines_removed"],
             "exit_code": row["exit_code"],
-            "remarks": stored_json(row, "remarks", name("R", row["id"])),
         }
 
 
@@ -302,15 +304,11 @@ class Task:
             "priority": row["priority"],
             "parent": name("T", row["parent"]) if row["parent"] else None,
             "after": [name("T", other) for other in self.after],
-            "needs": stored_json(row, "needs", name("T", row["id"])),
-            "tags": stored_json(row, "tags", name("T", row["id"])),
+            **readable(row, name("T", row["id"]), "needs", "tags", "checks", "context", "metadata"),
             "run_command": row["command"],
-            "checks": stored_json(row, "checks", name("T", row["id"])),
             "setup": row["setup"],
             "merge": row["merge"],
             "timeout_s": row["timeout_s"],
-            "context": stored_json(row, "context", name("T", row["id"])),
-            "metadata": stored_json(row, "metadata", name("T", row["id"])),
             "run": name("R", row["run"]) if row["run"] else None,
             "result": row["result"],
             "error": row["error"],

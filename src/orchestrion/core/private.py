@@ -78,6 +78,13 @@ def write(file: Path, text: str, errors: str = "strict") -> None:
     tighten(file)
 
 
+def replace(file: Path, text: str) -> None:
+    """Writes a file so that whoever reads it finds all of the old or all of the new. Raises NotPlain, OSError."""
+    half = file.with_suffix(".half")
+    write(half, text)
+    half.replace(file)
+
+
 def make_file(file: Path) -> None:
     """Makes an empty file if there is none; whoever opens it next says what is wrong if it cannot be made."""
     # Never an open one: that SQLite's locks hold, closing it here would let them go.

@@ -176,7 +176,8 @@ def clone_id(project: Project, *, create: bool) -> str | None:
     """The id of this clone of the project, which stays when its folder is renamed or moved.
 
     With ``create`` one is made if there is none; a clone that was copied with its store gets one of its own, for
-    two must not take each other's workspaces. None: there is none, and none could be made.
+    two must not take each other's workspaces. None: there is none, and none could be made. Raises NotPlain where
+    something else has its place: whose plans these are nobody could tell.
     """
     file, here = project.store_dir / _ID_FILE, str(project.store_dir)
     found = _read_id(file)
@@ -208,7 +209,9 @@ class _Id(NamedTuple):
 def _is_copied(found: _Id, file: Path) -> bool:
     """Whether the place that a file names still has this id, in a file of its own."""
     other = Path(found.place) / _ID_FILE
-    there = _read_id(other) if found.place else None
+    there = None
+    with suppress(private.NotPlain):
+        there = _read_id(other) if found.place else None
     return there is not None and there.id == found.id and not other.samefile(file)
 
 
@@ -235,13 +238,18 @@ def _draft_of(file: Path, content: _Id) -> Path:
 
 
 def _read_id(file: Path) -> _Id | None:
+    """What a file says; None: there is none, or this user may not read it. Raises NotPlain."""
     try:
         with private.opened(file) as stream:
             words = stream.read(_LONGEST_ID).decode("utf-8", "surrogateescape")
+    except private.NotPlain:
+        raise
     except OSError:
         return None
     first, _, place = words.partition("\n")
-    return _Id(first, place.removesuffix("\n")) if re.fullmatch(r"[0-9a-f]{32}", first) else None
+    if not re.fullmatch(r"[0-9a-f]{32}", first):
+        raise private.NotPlain(file, "this holds no id of a clone, which has 32 characters")
+    return _Id(first, place.removesuffix("\n"))
 
 
 def _folder_meant(start: Path, explicit: Path | None, environ: Mapping[str, str]) -> Path:

@@ -15,6 +15,10 @@ from orchestrion.core.errors import InvalidInput
 
 #: Names the run in the environment of its processes, as ``<store-uuid>/R31``.
 RUN_VARIABLE = "ORCHESTRION_RUN"
+#: Names the session in the environment of a shell, by its handle.
+SESSION_VARIABLE = "ORCHESTRION_SESSION"
+#: What of resuming a session only those need to know who type commands.
+IN_A_SHELL = f" (type the `export {SESSION_VARIABLE}=...` it prints)"
 
 Role = Literal["read", "operate", "admin"]
 #: From least to most; each may do what those before it may.
@@ -44,6 +48,15 @@ class Right(NamedTuple):
     in_run: InRun
 
 
+class Voice(NamedTuple):
+    """For which session a caller speaks."""
+
+    #: As ``S3``; None: for none.
+    session: str | None = None
+    #: The session that the caller names and somebody else resumed since, as ``S3``.
+    taken_over: str | None = None
+
+
 class Caller(NamedTuple):
     """Who calls, as the door knows it."""
 
@@ -60,6 +73,8 @@ class Caller(NamedTuple):
     may_run_commands: bool = True
     #: The run of another store from inside which the call comes; its role is ``read``.
     elsewhere: str | None = None
+    #: The session that the call names and somebody else resumed since, as ``S3``: the call belongs to none.
+    taken_over: str | None = None
 
     @property
     def is_known(self) -> bool:
@@ -81,23 +96,24 @@ _TABLE: dict[tuple[Role, InRun], str] = {
     ("read", "free"): """
         adr alerts all_runs artifact ask board brief_of brief_of_task budgets began checks_of completed_above debug
         decision decisions diff doctor ended_elsewhere events family files_of finished_plans gate graph health
-        health_of held_by_clients last_event last_handoff limits_in_force list_runs list_sessions list_tasks load log
-        log_lines log_page log_tail
-        maintenance_history measures messages_to metric_events overlaps overview permissions prime ready recover
-        recover_stream refuse_idle role_name roles run run_detail run_diff schema search service_levels session_detail
-        session_warning settings_in_force show slots stats status task task_files timeline to_record touched_files
-        trend unlanded_plans versioned why work_not_here
+        health_of held_by_clients last_event last_handoff limits_in_force limits_that_return list_handoffs list_runs
+        list_sessions list_tasks load log log_lines log_page log_tail maintenance_history measures messages_to
+        metric_events overlaps overview permissions prime ready recover recover_stream refuse_idle role_name roles
+        run run_detail run_diff schema search service_levels session_detail session_warning settings_in_force show
+        slots standing_handoffs stats status task task_files timeline to_record touched_files trend unlanded_plans
+        versioned why work_not_here
     """,
     ("operate", "free"): "change_decision start_session verify",
     ("operate", "own"): """
-        decide done fail handoff heartbeat release report report_changed report_files synthesize take_up written_by_run
+        decide done fail handoff heartbeat release report report_changed report_files resume_session synthesize take_up
+        written_by_run
     """,
     ("operate", "adds"): "add apply",
     ("operate", "closed"): """
         add_dependency add_gate allow approve archive begin_request cancel cancel_all change claim clean_up_run
         clean_up_sessions discard drop_artifacts end_session export_decisions finish_request give_up_request
-        kill maintain message move open_gate refuse reject remove_dependency reopen resume_session retry
-        run_role start_run take_next update waive_dependency written
+        kill maintain message move open_gate refuse reject remove_dependency reopen retry run_role start_run
+        take_next update waive_dependency written
     """,
     ("admin", "closed"): """
         clean_up_locks cleanup_stale_locks correct create_token delete demo follow_link forget_address forget_alerts

@@ -8,9 +8,24 @@ reads a clock or a disk.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NoReturn
+
+from orchestrion.core.errors import EnvironmentProblem
 
 
-class TaskState(StrEnum):
+class _Word(StrEnum):
+    """What is stored in a column that takes a few words; another one was written by something else than we."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> NoReturn:
+        raise EnvironmentProblem(
+            f"{value!r} stands where one of {', '.join(cls)} must",
+            hint="something else than this program wrote it; `orchestrion health` names the row",
+            code="row_damaged",
+        )
+
+
+class TaskState(_Word):
     """Where a task is. One line each: its meaning, and who moves it on."""
 
     #: Waits for edges that are still open; the scheduler moves it on.
@@ -47,7 +62,7 @@ MARKS: dict[TaskState, str] = {
 }
 
 
-class RunState(StrEnum):
+class RunState(_Word):
     """Where a run is. The last five are final."""
 
     #: Claimed; the agent process does not exist yet. The supervisor moves it on.
@@ -66,7 +81,7 @@ class RunState(StrEnum):
     LOST = "lost"
 
 
-class Phase(StrEnum):
+class Phase(_Word):
     """What an active run is doing; a restart point of the settling sequence."""
 
     PREPARING = "preparing"
@@ -75,7 +90,16 @@ class Phase(StrEnum):
     MERGING = "merging"
 
 
-class EdgeKind(StrEnum):
+class Merge(_Word):
+    """What becomes of a task's accepted work."""
+
+    #: It goes into the plan.
+    AUTO = "auto"
+    #: It stays where it is.
+    NONE = "none"
+
+
+class EdgeKind(_Word):
     """Why a task waits for another task, or for a gate."""
 
     #: Waits until the other is completed.
@@ -98,7 +122,7 @@ class EdgeKind(StrEnum):
     EXTERNAL = "external"
 
 
-class EdgeState(StrEnum):
+class EdgeState(_Word):
     """How far an edge is. Only ``waived`` is set by hand, and it stays."""
 
     OPEN = "open"
@@ -108,13 +132,19 @@ class EdgeState(StrEnum):
 
 
 #: What people read of an edge, and of a gate: *open* is said of tasks alone.
-STANDINGS: dict[str, str] = {
+_STANDINGS: dict[str, str] = {
     EdgeState.OPEN: "waiting",
     EdgeState.MET: "met",
     EdgeState.DEAD: "dead",
     EdgeState.WAIVED: "waived",
 }
-GATE_STANDINGS: dict[str, str] = {EdgeState.OPEN: "waiting", EdgeState.MET: "opened", EdgeState.DEAD: "refused"}
+_GATE_STANDINGS: dict[str, str] = {EdgeState.OPEN: "waiting", EdgeState.MET: "opened", EdgeState.DEAD: "refused"}
+
+
+def standing(state: str, *, is_gate: bool = False) -> str:
+    """What people read of an edge, or a gate, in this state; of one that is none, what stands there."""
+    return (_GATE_STANDINGS if is_gate else _STANDINGS).get(state, state)
+
 
 TASK_MOVES: dict[TaskState, tuple[TaskState, ...]] = {
     TaskState.PENDING: (TaskState.READY, TaskState.BLOCKED, TaskState.COMPLETED, TaskState.CANCELLED),
@@ -215,7 +245,8 @@ def is_legal_task_move(found: TaskState, asked: TaskState) -> bool:
 
 def in_words(state: str) -> str:
     """A state as a sentence about a task has it."""
-    return {TaskState.IN_PROGRESS: "in progress", TaskState.REVIEW: "in review"}.get(TaskState(state), str(state))
+    words: dict[str, str] = {TaskState.IN_PROGRESS: "in progress", TaskState.REVIEW: "in review"}
+    return words.get(state, str(state))
 
 
 def is_legal_run_move(found: RunState, asked: RunState) -> bool:

@@ -30,6 +30,9 @@ JSON_COLUMNS: Mapping[str, type] = {
     **dict.fromkeys(("old_value", "new_value"), object),
 }
 
+#: Those of them whose members are texts with something in them.
+_OF_TEXTS = ("needs", "checks", "tags", "files")
+
 _UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf")
 _EMPTY_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"
 _NAME = re.compile(r"([A-Za-z])([1-9][0-9]{0,17})\Z")
@@ -66,10 +69,15 @@ def number_named(text: str, *letters: str) -> int | None:
 
 
 def iso(milliseconds: int | None) -> str | None:
-    """Milliseconds since 1970 as ISO 8601 in UTC; None stays None."""
-    if milliseconds is None:
-        return None
-    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """Milliseconds since 1970 as ISO 8601 in UTC; None stays None.
+
+    Of a row that was changed by hand, what is before 1970 or behind the year 9999 is the first or the last moment, and
+    what is no number is shown as it is.
+    """
+    if not isinstance(milliseconds, int):
+        return milliseconds
+    shown = min(max(milliseconds, 0), LAST_MOMENT)
+    return datetime.fromtimestamp(shown / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def moment(text: str) -> int:
@@ -91,12 +99,43 @@ def stored_json(row: Mapping[str, Any], column: str, thing: str) -> Any:
     import json  # which a command that only reads settings does without
 
     try:
-        value = json.loads(row[column])
+        value: Any = json.loads(row[column])
     except ValueError as error:
         raise DamagedRow(thing, column, f"it is no JSON ({error})") from error
-    if not isinstance(value, kind := JSON_COLUMNS[column]):
+    except RecursionError as error:
+        raise DamagedRow(thing, column, "it is nested too deeply") from error
+    kind = JSON_COLUMNS[column]
+    if not isinstance(value, kind):
         raise DamagedRow(thing, column, f"it is no {'list' if kind is list else 'object'}")
+    is_member = _is_remark if column == "remarks" else _is_text if column in _OF_TEXTS else None
+    if is_member and isinstance(value, list) and not all(map(is_member, value)):
+        raise DamagedRow(thing, column, "its members are of another kind")
     return value
+
+
+def _is_text(one: object) -> bool:
+    return isinstance(one, str) and bool(one.strip())
+
+
+def _is_remark(one: object) -> bool:
+    return isinstance(one, dict) and {"code", "message"} <= one.keys()
+
+
+def readable(row: Mapping[str, Any], thing: str, *columns: str) -> dict[str, Any]:
+    """What JSON columns of a row hold, for whoever shows it; of one that was spoilt by hand, nothing of its kind.
+
+    ``damaged`` names those, if there are any. Who acts by them takes ``stored_json``, which refuses.
+    """
+    found: dict[str, Any] = {}
+    damaged = []
+    for column in columns:
+        try:
+            found[column] = stored_json(row, column, thing)
+        except DamagedRow:
+            kind = JSON_COLUMNS[column]
+            found[column] = None if kind is object else kind()
+            damaged.append(column)
+    return {**found, "damaged": damaged} if damaged else found
 
 
 def check_moment(what: str, at: int | None) -> None:
@@ -174,6 +213,15 @@ def check_command(command: str | None) -> None:
         raise InvalidInput("a command cannot be empty", hint="leave it out, or say what to run", code="invalid_command")
 
 
+def is_plan_name(plan: str) -> bool:
+    """Whether a plan can be called so."""
+    try:
+        check_plan_name(plan)
+    except InvalidInput:
+        return False
+    return True
+
+
 def check_plan_name(plan: str) -> None:
     """Refuses a plan name that cannot be a branch's name, and the reserved ``run``."""
     if plan == "run":
@@ -193,7 +241,7 @@ def check_word(what: str, word: str, *, empty: bool = True) -> None:
         return
     if not _WORD.match(word) or ".." in word:
         raise InvalidInput(
-            f"{word[:80]!r} cannot be a {what}",
+            f"{word[:80]!r} cannot be {'an' if what[0] in 'aeiou' else 'a'} {what}",
             hint="use letters, digits and . _ : / @ + -, at most 128 of them, beginning with a letter or digit",
             code=f"invalid_{what}",
         )

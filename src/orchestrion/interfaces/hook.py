@@ -99,8 +99,8 @@ def _session_start(asked: Mapping[str, Any], folder: str | None, patience: Calla
     with _opened(asked, folder) as opened:
         from orchestrion.orchestrator.hooking import SessionHooks
 
-        session, text = SessionHooks(opened).begins(_sitting(asked), source)
-    _let_commands_know(session)
+        handle, text = SessionHooks(opened).begins(_sitting(asked), source)
+    _let_commands_know(handle)
     if text:
         _answer({"hookSpecificOutput": {"hookEventName": "SessionStart", "additionalContext": text}})
     return 0
@@ -182,12 +182,12 @@ def _written(asked: Mapping[str, Any]) -> str | None:
     return next((path for key in _PATHS if isinstance(path := given.get(key), str) and path), None)
 
 
-def _let_commands_know(session: str) -> None:
+def _let_commands_know(handle: str) -> None:
     """Commands that the agent types will name their session: the client sources this file before each."""
     file = os.environ.get("CLAUDE_ENV_FILE")
     if file:
         with open(file, "a", encoding="utf-8") as stream:  # noqa: PTH123 - a Path costs more than the rest
-            stream.write(f"export ORCHESTRION_SESSION={session}\n")
+            stream.write(f"export ORCHESTRION_SESSION={handle}\n")
 
 
 def _answer(document: Mapping[str, Any]) -> None:

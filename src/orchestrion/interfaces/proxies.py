@@ -9,8 +9,8 @@ from orchestrion.core.errors import InvalidInput
 
 #: What the headers that proxies add to a request are named like, in lower case: they are too many to list.
 _ADDED = re.compile(
-    rb"via|cdn-loop|.*forwarded.*|.*(?:client|connecting|real|remote|peer|source)-(?:ip|addr|address|cert.*)"
-    rb"|x-(?:original|rewrite|external|envoy|cluster|proxy|proxied|ssl|amzn|amz-cf|azure|arr|appengine|vercel)-.*"
+    rb"via|cdn-loop|.*forwarded.*|.*(?:client|connecting|real|remote|peer|source|user)-(?:ip|addr|address|cert.*)"
+    rb"|x-(?:proxy|proxied).*|x-(?:original|rewrite|external|envoy|cluster|ssl|amzn|amz-cf|azure|arr|appengine|vercel)-.*"
     rb"|x-(?:scheme|cloud-trace-context)|(?:cf|fastly|fly|ssl-client|akamai)-.*"
 )
 

@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
             (*PASSING, *MENDED, "no_store"),
         )
         store.clone = instruction.clone
+        store.keep_little()
     except OrchestrionError as error:
         print(masked(f"orchestrion supervise: {error.message}"), file=sys.stderr)
         return 7

@@ -240,7 +240,7 @@ def _sections(parts: BriefParts) -> list[_Section]:
         _Section("checks", "Accepted only if these commands succeed", _of_checks(parts), show_task),
         _Section("role", "Who you are", _of_role(parts.role), "orchestrion roles"),
         _Section("results", "Results you build on", _of_results(parts), show_task),
-        _Section("handoffs", "Handed over", tuple(map(_of_handover, parts.handoffs)), "orchestrion handoff --last"),
+        _Section("handoffs", "Handed over", tuple(map(_of_handover, parts.handoffs)), "orchestrion handoff --list"),
         _Section(
             "decisions", "Decisions that hold", tuple(map(_of_decision, parts.decisions)), "orchestrion decisions"
         ),

@@ -14,8 +14,8 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.masking import masked
 from orchestrion.core.model import name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
-from orchestrion.core.values import stored_json
-from orchestrion.memory import decisions, search
+from orchestrion.core.values import readable, stored_json
+from orchestrion.memory import decisions, handoff, search
 from orchestrion.memory.brief import (
     BYTES_PER_TOKEN,
     DEFAULT_TOKENS,
@@ -160,8 +160,7 @@ def handoffs_for(tx: Transaction, row: Row) -> tuple[Handover, ...]:
     asked = [("this task", {"task": row["id"]}), *((f"work stream {tag}", {"tag": tag}) for tag in tags)]
     found: dict[int, Handover] = {}
     for about, which in asked:
-        left = tx.one("last_handoff", **which)
-        if left and left["said"].strip():
+        for left in handoff.latest(tx, **which):
             found.setdefault(left["id"], Handover(name("H", left["id"]), f"{about}, by {left['actor']}", left["said"]))
     return tuple(found.values())
 
@@ -217,7 +216,7 @@ def _files(tx: Transaction, row: Row, before: Sequence[int], decided: Sequence[R
     for file in _named_files(tx, row):
         found.setdefault(file["path"], f"{file['path']} ({file['op']} by {_who(file)})")
     for one in decided:
-        for path in stored_json(one, "files", name("D", one["number"])):
+        for path in readable(one, name("D", one["number"]), "files")["files"]:
             found.setdefault(path, f"{path} ({name('D', one['number'])})")
     return tuple(found.values())[:FILES_NAMED]
 

@@ -19,7 +19,7 @@ from typing import Any
 from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput, NotFound
 from orchestrion.core.model import LIST_LIMIT, check_choice, check_text, check_title, check_word, iso, name
 from orchestrion.core.rights import RUN, is_run, not_for_runs
-from orchestrion.core.values import number_named, stored_json
+from orchestrion.core.values import number_named, readable
 from orchestrion.memory import search as words
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -144,10 +144,12 @@ def _refuse_superseded(tx: Transaction, row: Row) -> None:
 def _in_its_place(tx: Transaction, row: Row) -> list[str]:
     """Decisions that hold instead of one."""
     later = tx.all("changed_by", id=row["id"])
-    # One that was superseded itself held its place until then, if it held at all.
-    return [
-        name("D", o["number"]) for o in later if o["relation"] != "refines" and (o["was"] or o["status"]) in HOLDING
-    ]
+    return [name("D", o["number"]) for o in later if o["relation"] != "refines" and _took_effect(o)]
+
+
+def _took_effect(row: Row) -> bool:
+    """Whether a decision holds, or did until its own place was taken."""
+    return (row["was"] or row["status"]) in HOLDING
 
 
 def change(tx: Transaction, number: int, status: str) -> Row:
@@ -251,12 +253,13 @@ def as_json(row: Row) -> dict[str, Any]:
     return {
         "id": name("D", row["number"]),
         **{field: row[field] for field in ("title", "status", "category", "impact", *TEXTS)},
-        **{field: stored_json(row, field, name("D", row["number"])) for field in LISTS},
+        **readable(row, name("D", row["number"]), *LISTS),
         "task": name("T", row["task"]) if row["task"] else None,
         "run": name("R", row["run"]) if row["run"] else None,
         "session": name("S", row["session"]) if row["session"] else None,
         "actor": row["actor"],
         "replaces": {"id": name("D", row["replaced"]), "relation": row["relation"]} if row["replaces"] else None,
+        "took_effect": _took_effect(row),
         "created_at": iso(row["created_at"]),
         "updated_at": iso(row["updated_at"]),
     }
@@ -271,9 +274,34 @@ def detail(tx: Transaction, number: int) -> dict[str, Any]:
         **as_json(row),
         "chain": [{"id": name("D", o["number"]), "title": o["title"], "status": o["status"]} for o in earlier],
         "replaced_by": [
-            {"id": name("D", o["number"]), "relation": o["relation"], "status": o["status"]} for o in later
+            {
+                "id": name("D", o["number"]),
+                "relation": o["relation"],
+                "status": o["status"],
+                "took_effect": _took_effect(o),
+            }
+            for o in later
         ],
     }
+
+
+def change_said(found: Mapping[str, Any]) -> str:
+    """How a decision changes an earlier one: ``supersedes D1``, ``would supersede D1`` if it is proposed; or empty."""
+    if not found["replaces"]:
+        return ""
+    relation, other = found["replaces"]["relation"], found["replaces"]["id"]
+    if found["took_effect"]:
+        return f"{relation} {other}"
+    return f"{'would' if found['status'] == 'proposed' else 'was to'} {relation.removesuffix('s')} {other}"
+
+
+def changes_of(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What later decisions (of ``detail``) do to this one, and their ids. Those that never held are no change."""
+    return [
+        (f"{_PASSIVE[one['relation']]} by" if one["took_effect"] else _PROPOSED[one["relation"]], one["id"])
+        for one in found.get("replaced_by", ())
+        if one["took_effect"] or one["status"] == "proposed"
+    ]
 
 
 def _check_length(field: str, values: Sequence[Any]) -> None:
@@ -334,14 +362,16 @@ def as_adr(found: Mapping[str, Any]) -> str:
     facts = [f"- Status: {found['status']}", f"- Date: {str(found['created_at'])[:10]}"]
     facts += [f"- {field.capitalize()}: {found[field]}" for field in ("category", "impact", "task") if found[field]]
     if found["replaces"]:
-        facts.append(f"- {found['replaces']['relation'].capitalize()}: {found['replaces']['id']}")
-    facts += [f"- {_PASSIVE[other['relation']]} by: {other['id']}" for other in found.get("replaced_by", ())]
+        how, _, other = change_said(found).rpartition(" ")
+        facts.append(f"- {how.capitalize()}: {other}")
+    facts += [f"- {what}: {other}" for what, other in changes_of(found)]
     parts = [f"# {number}. {found['title']}", "\n".join(facts)]
     parts += [_section(heading, found[field]) for heading, field in _SECTIONS if found[field]]
     return "\n\n".join(parts) + "\n"
 
 
 _PASSIVE = {"supersedes": "Superseded", "refines": "Refined", "reverses": "Reversed"}
+_PROPOSED = {"supersedes": "Proposed instead", "refines": "Proposed to refine it", "reverses": "Proposed to reverse it"}
 _SECTIONS = (
     ("Context", "context"),
     ("Decision", "decision"),

@@ -2,7 +2,7 @@
 
 Facts only, the shortest form of each, and the commands that show the rest. A text that is
 too long for the budget loses lines of its longest part first, and says how many; a part of
-which not even that has room is named at the end.
+which not even that has room is named at the end. Of what was handed over the longest loses lines first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrion.core.model import check_number, name
-from orchestrion.memory import sessions, successors
+from orchestrion.core.rights import IN_A_SHELL
+from orchestrion.memory import handoff, sessions, successors
 from orchestrion.memory.brief import BYTES_PER_TOKEN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -22,8 +23,8 @@ TOKENS, LEAST, MOST = 1_500, 200, 100_000
 _NAMED = 8
 #: Bytes of a line.
 _LINE = 240
-#: Bytes of a handoff, of the project's name, and of the title of a task that somebody holds.
-_HANDOFF, _NAME, _TITLE = 1_600, 80, 120
+#: Bytes of a handoff, of several together, of the project's name, and of the title of a task that somebody holds.
+_HANDOFF, _HANDOFFS, _NAME, _TITLE = 1_600, 2_400, 80, 60
 #: So many plans are named, and commands to go on with.
 _PLANS, _WAYS = 5, 3
 _STATES = ("ready", "in_progress", "review", "blocked", "failed", "retrying", "pending", "completed", "cancelled")
@@ -41,15 +42,32 @@ class Wanted:
     tag: str | None = None
     #: Only tasks of this role are offered.
     role: str | None = None
-    #: Whether the last handoff is part of it.
+    #: Whether what was handed over is part of it.
     handoff: bool = True
     #: Whether it may claim tasks and add some.
     may_claim: bool = True
 
 
 @dataclass
+class _Quote:
+    """What somebody said, below a line that names it."""
+
+    head: str
+    lines: list[str]
+    #: How many lines it has in all.
+    total: int
+    #: Command that shows all of it.
+    shown_by: str
+
+    def text(self) -> str:
+        more = self.total - len(self.lines)
+        rest = [f"- and {more} more lines: `{self.shown_by}`"] if more else []
+        return "\n".join([f"- {self.head}:", *(f"> {said}" for said in self.lines), *rest])
+
+
+@dataclass
 class _Part:
-    """A heading and its lines."""
+    """A heading and its lines, or what people said."""
 
     heading: str
     lines: list[str]
@@ -57,25 +75,31 @@ class _Part:
     total: int = 0
     #: Command that shows the rest.
     shown_by: str = ""
-    #: What there are more of.
-    of: str = ""
+    quotes: list[_Quote] = field(default_factory=list)
     left_out: int = 0
     #: Headings of parts that had no room; the last part names them.
     dropped: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        more = max(self.total, len(self.lines) + self.left_out) - len(self.lines)
-        said = f"and {more} more{self.of}" if self.lines else f"{more}{self.of}"
-        rest = [f"- {said}: `{self.shown_by}`"] if more and self.shown_by else []
-        return "\n".join(filter(None, [self.heading, *self.lines, *rest]))
+        shown = self.shown()
+        more = max(self.total, shown + self.left_out) - shown
+        rest = [f"- {f'and {more} more' if shown else more}: `{self.shown_by}`"] if more and self.shown_by else []
+        return "\n".join(filter(None, [self.heading, *self.lines, *(one.text() for one in self.quotes), *rest]))
+
+    def shown(self) -> int:
+        return len(self.lines) + len(self.quotes)
 
     def size(self) -> int:
         return len(self.text().encode())
 
     def shorten(self) -> None:
-        """One line less."""
-        self.lines.pop()
-        self.left_out += 1
+        """One line less; of several quotes the longest loses it, and none its last one before the others."""
+        longest = max(reversed(self.quotes), key=lambda one: len(one.text()), default=None)
+        if longest and len(longest.lines) > 1:
+            longest.lines.pop()
+        else:
+            (self.quotes or self.lines).pop()
+            self.left_out += 1
 
 
 def compose(tx: Transaction, wanted: Wanted, budget_tokens: int = TOKENS) -> str:
@@ -85,7 +109,7 @@ def compose(tx: Transaction, wanted: Wanted, budget_tokens: int = TOKENS) -> str
     need = tx.all("need_a_person", tag=wanted.tag, limit=_NAMED)
     ready = tx.all("ready_next", tag=wanted.tag, role=wanted.role, limit=_NAMED)
     held = successors.held_by(tx, name("S", wanted.session)) if wanted.session else []
-    told = [part for part in _parts(tx, wanted, counts, need, ready) if part.lines]
+    told = [part for part in _parts(tx, wanted, counts, need, ready) if part.shown()]
     parts = [_stand(tx, wanted, counts, held), *told, _ways_on(wanted, held, need, ready)]
     budget = budget_tokens * BYTES_PER_TOKEN
     while len(_joined(parts).encode()) > budget:
@@ -101,8 +125,8 @@ def _joined(parts: list[_Part]) -> str:
 def _shorten(parts: list[_Part]) -> bool:
     """Takes a line away: of the longest part between the first and the last, else a part, else of the first."""
     first, *middle, last = parts
-    longest = max(middle, key=lambda part: (bool(part.lines), part.size()), default=first)
-    if longest.lines and longest is not first:
+    longest = max(middle, key=lambda part: (bool(part.shown()), part.size()), default=first)
+    if longest.shown() and longest is not first:
         longest.shorten()
     elif middle:
         parts.remove(middle[-1])
@@ -167,7 +191,7 @@ def _parts(
         tx.the("count_ready", tag=tag, role=wanted.role)["total"] if wanted.role else counts.get("ready", 0)
     )
     return [
-        _last_handoff(tx, tag) if wanted.handoff else _Part("", []),
+        _handed_over(tx, tag) if wanted.handoff else _Part("", []),
         _named(
             "## Running",
             tx.all("running_now", tag=tag, limit=_NAMED),
@@ -212,7 +236,7 @@ def _of_session(tx: Transaction, row: Row, session: int | None) -> str:
     holder = None if row["supervised"] else sessions.holder(tx, row)
     if holder is None or holder.session is None or successors.is_own(tx, row, name("S", session) if session else None):
         return ""
-    return f"; {holder.session} was {holder.seen()}: `orchestrion sessions {holder.session} --resume` takes over"
+    return f"; {holder.session} was {holder.seen()}: {holder.resuming()} takes over{IN_A_SHELL}"
 
 
 def _need(row: Row) -> str:
@@ -233,17 +257,24 @@ def _decision(row: Row) -> str:
     return line(f"{head}:" if row["decision"] else head, row["decision"])
 
 
-def _last_handoff(tx: Transaction, tag: str | None) -> _Part:
-    row = tx.one("last_handoff", tag=tag)
-    if row is None:
-        return _Part("", [])
-    heading = line(f"## Last handoff ({name('H', row['id'])} of {row['actor']})", "")
+def _handed_over(tx: Transaction, tag: str | None) -> _Part:
+    """What stands of each scope; the earlier ones are counted."""
+    quotes = [_quote(row) for row in handoff.standing(tx, tag=tag, limit=_NAMED)]
+    total = tx.the("count_handoffs")["total"]
+    part = _Part("## Handed over", [], total, "orchestrion handoff --list", quotes)
+    while part.size() > _HANDOFFS and len(quotes) > 1:
+        part.shorten()
+    return part
+
+
+def _quote(row: Row) -> _Quote:
     # How all stood then is no news any more; what was said of it is.
     said = [one for one in row["said"].splitlines() if one.strip()]
-    lines = [f"> {cut(one, _LINE)}" for one in cut("\n".join(said), _HANDOFF).splitlines()]
+    lines = [cut(one, _LINE) for one in cut("\n".join(said), _HANDOFF).splitlines()]
     whole = len(said) if row["length"] <= len(row["said"]) else len(said) + 1
-    command = f"orchestrion handoff --last{f' --tag {tag}' if tag else ''}"
-    return _Part(heading, lines, whole, command, " lines")
+    called = name("H", row["id"])
+    head = line(f"{called} {handoff.about(row)}, by {row['actor'] or 'somebody'}", "")
+    return _Quote(head, lines, whole, f"orchestrion show {called}")
 
 
 def _ways_on(wanted: Wanted, held: list[Row], need: list[Row], ready: list[Row]) -> _Part:

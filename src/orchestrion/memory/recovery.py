@@ -11,8 +11,8 @@ from typing import Any, TypedDict
 
 from orchestrion.core.model import name
 from orchestrion.core.states import TaskState
-from orchestrion.core.values import stored_json
-from orchestrion.memory import decisions, files, sessions, successors
+from orchestrion.core.values import readable
+from orchestrion.memory import decisions, files, handoff, successors
 from orchestrion.memory.prime import cut, line
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -46,7 +46,7 @@ def of_task(tx: Transaction, task: Row, checked: Checked) -> dict[str, Any]:
         "title": task["title"],
         "state": task["state"],
         "summary": cut(task["summary"] or "", _SAID),
-        "handed_over": _said(tx.one("last_handoff", task=task["id"])),
+        **_handed_over(tx, name("T", task["id"]), task=task["id"]),
         **_files(checked),
         "decisions": [_short(*one) for one in decided],
         "decisions_total": total,
@@ -68,7 +68,7 @@ def of_session(tx: Transaction, session: Row, checked: Checked) -> dict[str, Any
         "title": session["name"] or session["client"],
         "state": session["state"],
         "summary": cut(session["summary"] or "", _SAID),
-        "handed_over": _said(tx.one("last_handoff", session=session["id"])),
+        **_handed_over(tx, called, session=session["id"]),
         **_files(checked),
         "decisions": [_short(*one) for one in decided],
         "decisions_total": total,
@@ -92,7 +92,7 @@ def of_stream(tx: Transaction, tag: str, checked: Checked) -> dict[str, Any]:
         "shown_by": f"--tag {tag}",
         "state": ", ".join(f"{counts[state]} {state}" for state in TaskState if state in counts),
         "summary": "",
-        "handed_over": _said(tx.one("last_handoff", tag=tag)),
+        **_handed_over(tx, f"--tag {tag}", tag=tag),
         **_files(checked),
         "decisions": [_short(*one) for one in decided],
         "decisions_total": total,
@@ -106,8 +106,17 @@ def of_stream(tx: Transaction, tag: str, checked: Checked) -> dict[str, Any]:
 _ANYTHING = "nothing is left of it: `orchestrion prime` says what else there is"
 
 
-def _said(handoff: Row | None) -> str:
-    return cut(handoff["said"], _SAID) if handoff else ""
+def _handed_over(tx: Transaction, whose: str, **scope: Any) -> dict[str, Any]:
+    """What was said last, a person's words too where a run spoke later, and how many handoffs that leaves out."""
+    left = handoff.latest(tx, **scope)
+    words = [cut(row["said"], _SAID) for row in left]
+    if len(left) > 1:
+        words = [f"{name('H', row['id'])} of {row['actor']}: {text}" for row, text in zip(left, words, strict=True)]
+    return {
+        "handed_over": "\n\n".join(words),
+        "handed_over_more": left[0]["total"] - len(left) if left else 0,
+        "handed_over_by": f"orchestrion handoff {whose} --list",
+    }
 
 
 def _of_tasks(tasks: Sequence[Row], total: int) -> dict[str, Any]:
@@ -209,7 +218,7 @@ def _foreseen(decided: Iterable[tuple[Row, str | None]]) -> list[str]:
         line(f"{name('D', row['number'])} foresaw:", decisions.said(risk))
         for row, _ in decided
         if row["status"] not in ("superseded", "rejected")
-        for risk in stored_json(row, "risks", name("D", row["number"]))
+        for risk in readable(row, name("D", row["number"]), "risks")["risks"]
     ][:NAMED]
 
 
@@ -237,9 +246,7 @@ def _step(tx: Transaction, task: Row) -> str:
     called = name("T", task["id"])
     run = name("R", task["run"]) if task["run"] else ""
     if task["run"] and not (row := tx.the("run", id=task["run"]))["supervised"]:
-        own = sessions.current(tx)
-        is_own = successors.is_own(tx, row, name("S", own) if own else None)
-        return f"{sessions.holder(tx, row, is_own=is_own).said()}; go on from its files (`orchestrion show {run}`)"
+        return f"{successors.holder(tx, row).said()}; go on from its files (`orchestrion show {run}`)"
     return {
         "ready": f"`orchestrion claim {called}` takes it, with its brief",
         "in_progress": f"{run} works on it: `orchestrion show {run}`; when it is over, go on from its files",
@@ -264,7 +271,7 @@ def as_text(found: Mapping[str, Any]) -> str:
     parts = [
         f"# {line(called, found['title'])} ({found['state'].replace('_', ' ')})",
         found["summary"],
-        _quoted(found["handed_over"]),
+        _quoted(found),
         _section(f"Files ({filed})", changed, found["files_total"], whole),
         _section("Decisions", decided, found["decisions_total"], "orchestrion decisions"),
         _section("What was tried", tried, found["approaches_total"], "orchestrion status"),
@@ -282,8 +289,10 @@ def _standing(decision: Mapping[str, Any]) -> str:
     return f" ({decision['status']}{instead})"
 
 
-def _quoted(said: str) -> str:
-    return "\n".join(["## Handed over", *(f"> {one}" for one in said.splitlines())]) if said.strip() else ""
+def _quoted(found: Mapping[str, Any]) -> str:
+    said, more = found["handed_over"], found["handed_over_more"]
+    rest = [f"- and {more} more: `{found['handed_over_by']}`"] if more else []
+    return "\n".join(["## Handed over", *(f"> {one}" for one in said.splitlines()), *rest]) if said.strip() else ""
 
 
 def _section(heading: str, lines: Sequence[str], total: int = 0, shown_by: str = "") -> str:

@@ -1,15 +1,17 @@
-"""Finding what is remembered by words: decisions, tasks, artifacts.
+"""Finding what is remembered by words: decisions, tasks, artifacts, handoffs.
 
 All the words of a question must occur, each as a word or as its beginning. Decisions can
 be found at once. Tasks and artifacts change at a pace at which an index would cost every
 claim something, so the index reads the journal and catches up when somebody searches.
+Handoffs are in no index: they are read, for what one says may be masked when its run ends.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from orchestrion.core.errors import InvalidInput
@@ -76,8 +78,23 @@ def find(tx: Transaction, text: str, *, kinds: Sequence[str], limit: int) -> lis
         raise InvalidInput(
             f"{text[:60]!r} has no word to search for", hint="use letters or digits", code="invalid_search"
         )
-    rows = tx.all("find_texts", words=asked[:_ASKED_WORDS], kinds=list(kinds), limit=limit)
-    return [(row["kind"], int(row["thing"])) for row in rows]
+    asked, indexed = asked[:_ASKED_WORDS], [kind for kind in kinds if kind != "H"]
+    rows = tx.all("find_texts", words=asked, kinds=indexed, limit=limit) if indexed else []
+    found = [(row["kind"], int(row["thing"])) for row in rows]
+    if "H" in kinds:
+        found += [("H", number) for number in islice(_handoffs(tx, asked), limit - len(found))]
+    return found
+
+
+def _handoffs(tx: Transaction, asked: Sequence[str]) -> Iterator[int]:
+    """Those that have all the words, the newest first."""
+    before: int | None = None
+    while rows := tx.all("handoffs_said", before=before, limit=_PIECE):
+        for row in rows:
+            there = set(words(row["said"][:LONGEST]))
+            if all(any(one.startswith(word) for one in there) for word in asked):
+                yield int(row["id"])
+        before = rows[-1]["id"]
 
 
 def related_decisions(tx: Transaction, text: str, *, limit: int) -> list[int]:
@@ -107,7 +124,12 @@ def shown(tx: Transaction, kind: str, thing: int, text: str) -> dict[str, Any]:
     return {**found, "state": row["state"]}
 
 
-_EXCERPTS = {"D": "excerpt_of_decision", "T": "excerpt_of_task", "A": "excerpt_of_artifact"}
+_EXCERPTS = {
+    "D": "excerpt_of_decision",
+    "T": "excerpt_of_task",
+    "A": "excerpt_of_artifact",
+    "H": "excerpt_of_handoff",
+}
 
 
 def _excerpt(said: str, text: str) -> str:

@@ -7,11 +7,12 @@ decided, changed and left for the next one stays.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestrion.core.errors import NotFound
-from orchestrion.core.rights import RUN, is_run
-from orchestrion.core.values import check_choice, check_number, check_text, iso, name, number, number_named, stored_json
+from orchestrion.core.rights import IN_A_SHELL, RUN, is_run
+from orchestrion.core.values import check_choice, check_number, check_text, iso, name, number, number_named, readable
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -21,6 +22,8 @@ CLEAN_UPS = ("completed", "orphaned", "all", "old")
 DAY_MS = 86_400_000
 #: A session that was seen within this time may have its client still: the servers of clients say so once a minute.
 ALIVE_MS = 120_000
+#: So begins what is said of a session that a clean-up ended.
+CLEANED_UP = "ended by a clean-up"
 #: Letters of a session's name, client and folder at most.
 _LONGEST = 4096
 
@@ -59,9 +62,13 @@ class Holder(NamedTuple):
         over = self.lease_until <= self.now
         lease = f"its lease {'ended' if over else 'ends'} at {iso(self.lease_until)}"
         take = f"`orchestrion claim {self.task}` takes {self.task}{'' if over else ' then'}"
-        resume = f"`orchestrion sessions {self.session} --resume` goes on with it" if self.session else ""
+        resume = f"{self.resuming()} goes on with it{IN_A_SHELL}" if self.session else ""
         who = ", ".join(filter(None, [f"{self.run} of {self.task} is held by {self.actor}", self.seen(), lease]))
         return f"{who}: {'; '.join(filter(None, [resume, take]))}"
+
+    def resuming(self) -> str:
+        """How its session is taken over."""
+        return f"`orchestrion sessions {self.session} --resume`"
 
     def own(self) -> str:
         """How its holder goes on."""
@@ -90,9 +97,19 @@ def _ago(ms: int) -> str:
 
 
 def begin(
-    tx: Transaction, *, called: str = "", client: str = "", external: str | None = None, folder: str = "", fresh: bool
+    tx: Transaction,
+    *,
+    called: str = "",
+    client: str = "",
+    external: str | None = None,
+    folder: str = "",
+    fresh: bool,
+    last: Callable[[], int],
 ) -> tuple[int, bool]:
-    """A session's number, and whether it was there before: that of ``external``, unless a ``fresh`` one is wanted."""
+    """A session's number, and whether it was there before: that of ``external``, unless a ``fresh`` one is wanted.
+
+    A new one is above ``last``, the highest that was given here: the store may be an older copy.
+    """
     for what, text in (("name", called), ("client", client), ("session", external or ""), ("folder", folder)):
         check_text(what, text)
         check_number(f"{what}_length", len(text), 0, _LONGEST)
@@ -106,6 +123,9 @@ def begin(
     if known:
         tx.put("end_session", id=known["id"], summary=None)
         tx.put("release_external", id=known["id"])
+    if given := last():
+        tx.run("sessions_begin", last=given)
+        tx.run("sessions_follow", last=given)
     row = tx.the("add_session", name=called, client=client, external=external or None, folder=folder)
     called = name("S", row["id"])
     tx.event("session.started", session=called, data={"session": called, "client": client})
@@ -115,7 +135,7 @@ def begin(
 def go_on(tx: Transaction, session: int) -> Row:
     """A session is active again, or still. Raises NotFound."""
     before = of(tx, session)
-    tx.put("session_goes_on", id=session)
+    tx.put("session_goes_on", id=session, cleaned_up=f"{CLEANED_UP}%")
     if before["state"] == "ended":
         tx.event("session.resumed", data={"session": name("S", session)})
     return of(tx, session)
@@ -126,9 +146,9 @@ def warning(tx: Transaction, session: int) -> str:
     row = of(tx, session)
     since = tx.the("clock")["now"] - row["seen_at"]
     is_own = current(tx) == session
-    if is_own or not row["external"] or row["state"] != "active" or since > ALIVE_MS:
+    if is_own or row["state"] != "active" or since > ALIVE_MS:
         return ""
-    who = f"{row['client'] or 'a client'} ({row['external']})"
+    who = f"{row['client'] or 'a client'}{f' ({external})' if (external := row['external']) else ''}"
     return f"{name('S', session)} was seen {_ago(since)} by {who}, which may be at work in it still"
 
 
@@ -149,7 +169,7 @@ def is_of_run(tx: Transaction, session: int, run: int) -> bool:
     called = name("S", session)
     line = tx.one("session_began", session=called)
     began = number_named(line["actor"].removeprefix(RUN), "R") if line and is_run(line["actor"]) else None
-    if line is None or began is None or stored_json(line, "data", f"event {line['id']}").get("session") != called:
+    if line is None or began is None or readable(line, f"event {line['id']}", "data")["data"].get("session") != called:
         return False
     before, now = tx.one("run", id=began), tx.one("run", id=run)
     return before is not None and now is not None and before["task"] == now["task"]
@@ -181,6 +201,11 @@ def of(tx: Transaction, session: int) -> Row:
             code="no_session",
         )
     return row
+
+
+def has_ended(tx: Transaction, session: int) -> bool:
+    """Whether a session is over. Raises NotFound."""
+    return bool(of(tx, session)["state"] == "ended")
 
 
 def session_of(run: Row) -> str | None:
@@ -226,7 +251,7 @@ def clean_up(tx: Transaction, kind: str, older_than_days: float, *, dry_run: boo
     removed = [] if kind == "orphaned" else [int(row["id"]) for row in tx.all("sessions_to_remove", **age)]
     if not dry_run:
         for row in silent:
-            end(tx, int(row["id"]), f"ended by a clean-up; last seen {iso(row['seen_at'])}")
+            end(tx, int(row["id"]), f"{CLEANED_UP}; last seen {iso(row['seen_at'])}")
         tx.each("remove_session", [{"id": session} for session in removed])
     return Cleaned(ended, removed)
 

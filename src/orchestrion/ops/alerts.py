@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrion.core.model import iso
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import readable
 from orchestrion.store import Store, Transaction
 from orchestrion.store.store import Row
 
@@ -151,7 +151,7 @@ def _by_webhook(address: str, change: Change) -> str:
 
 def _keep(tx: Transaction, alert: int, told: list[dict[str, Any]]) -> None:
     row = next((one for one in tx.all("alerts", before=alert + 1, limit=1) if one["id"] == alert), None)
-    before = stored_json(row, "told", f"alert {alert}") if row else []
+    before = readable(row, f"alert {alert}", "told")["told"] if row else []
     tx.put("tell_alert", id=alert, told=json.dumps([*before, *told]))
 
 
@@ -176,7 +176,7 @@ def as_json(row: Row) -> dict[str, Any]:
         "opened_at": iso(row["opened_at"]),
         "seen_at": iso(row["seen_at"]),
         "closed_at": iso(row["closed_at"]),
-        "told": stored_json(row, "told", f"alert {row['id']}"),
+        **readable(row, f"alert {row['id']}", "told"),
     }
 
 

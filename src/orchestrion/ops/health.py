@@ -11,7 +11,7 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.values import count
 from orchestrion.ops import structure
+from orchestrion.ops.structure import Problem
 from orchestrion.store import Store, Transaction, migrate
 from orchestrion.store.disk import is_full
 
@@ -72,8 +73,8 @@ def of_store(store: Store, patience_s: float = PATIENCE_S) -> Part:
     except TimeoutError:
         return silent(patience_s)
     except OrchestrionError as problem:
-        if problem.code == "store_corrupt" and (proof := store.second_look()):
-            return _doubted(store, {"code": problem.code, "problems": [problem.message], "proof": proof})
+        if problem.code == "store_corrupt" and (proof := store.second_look()).lost:
+            return _doubted(store, {"code": problem.code, "problems": [problem.message], "proof": proof.lost})
         return broken("store", problem)
     return _judged(store, facts)
 
@@ -128,9 +129,12 @@ def _measured(store: Store) -> dict[str, Any]:
     facts |= {"kind": store.dialect, "known_schema": migrate.scripts(store.dialect)[-1].version}
     facts |= {"read_ms": read_ms, "write_ms": write_ms}
     if store.dialect == "sqlite" and facts["bytes"] > INTEGRITY_BYTES:
-        return {**facts, "integrity": None, "problems": [], "proof": ""}
-    problems, proof = structure.integrity(store)
-    return {**facts, "integrity": not problems, "problems": problems, "proof": proof}
+        doubts = structure.search_doubts(store)
+        return {**facts, "integrity": False if doubts else None, "problems": doubts, "proof": "", "unfit": []}
+    found = structure.integrity(store)
+    rows = [row.as_json() for row in found.unfit]
+    is_sound = not (found.doubts or found.lost or rows)
+    return {**facts, "integrity": is_sound, "problems": found.doubts, "proof": found.lost, "unfit": rows}
 
 
 def _timed(act: Callable[[], Result]) -> tuple[float, Result]:
@@ -145,6 +149,8 @@ def _judged(store: Store, facts: dict[str, Any]) -> Part:
     )
     if facts["problems"]:
         return _doubted(store, facts)
+    if facts["unfit"]:
+        return _unfit(store, facts)
     if max(facts["read_ms"], facts["write_ms"]) > SLOW_MS:
         return Part("store", DEGRADED, f"slow: {said}", "look at the disk, and at who else writes", facts)
     return Part("store", HEALTHY, said, "", facts)
@@ -159,6 +165,13 @@ def _doubted(store: Store, facts: dict[str, Any]) -> Part:
     said = f"{reported}; but every row can be read and fits its table, so nothing is lost"
     advice = f"{store.how_to_copy}; then {store.how_to_reindex} makes the indexes anew"
     return Part("store", DEGRADED, said, advice, facts)
+
+
+def _unfit(store: Store, facts: dict[str, Any]) -> Part:
+    """Single rows that their table would refuse: whoever changed them went past the database."""
+    rows = facts["unfit"]
+    more = f", and {count(len(rows) - 1, 'row')} more" if len(rows) > 1 else ""
+    return Part("store", DEGRADED, rows[0]["said"] + more, to_mend(store, [Problem(**row) for row in rows]), facts)
 
 
 def of_structure(store: Store) -> Part:
@@ -178,10 +191,16 @@ def of_structure(store: Store) -> Part:
     if not found.problems:
         return Part("structure", HEALTHY, f"nothing wrong with the {count(found.tasks, 'task')} looked at", "", facts)
     first = found.problems[0]
-    advice = f"{store.how_to_copy}; `orchestrion maintain validate --level comprehensive` names all that is wrong"
-    if structure.are_for_cleanup(found.problems):
-        advice = structure.CLEANUP
-    return Part("structure", DEGRADED, f"{first.rule}: {first.said}", advice, facts)
+    return Part("structure", DEGRADED, f"{first.rule}: {first.said}", to_mend(store, found.problems), facts)
+
+
+def to_mend(store: Store, problems: Sequence[Problem]) -> str:
+    """What to do about problems: what sets them right, or where no command does, what to keep and to ask."""
+    mends, is_all = structure.mends(problems)
+    if not is_all:
+        validate = "`orchestrion maintain validate --level full_audit` names all that is wrong"
+        mends = [store.how_to_copy, validate, *mends]
+    return "; ".join(mends)
 
 
 def _looked(tx: Transaction) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrion.core.config import Config
 from orchestrion.core.model import iso, name
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import readable
 from orchestrion.ops import leases, retention
 from orchestrion.ops.retention import Doers as Doers
 from orchestrion.store import Store, Transaction
@@ -75,8 +75,7 @@ def _shown(row: Row) -> dict[str, Any]:
         "scope": row["scope"],
         "level": row["level"],
         "dry_run": bool(row["dry_run"]),
-        "found": stored_json(row, "found", name("M", row["id"])),
-        "done": stored_json(row, "done", name("M", row["id"])),
+        **readable(row, name("M", row["id"]), "found", "done"),
         "actor": row["actor"],
         "at": iso(row["at"]),
     }

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from orchestrion.core import private
 from orchestrion.core.errors import Backpressure, EnvironmentProblem
 from orchestrion.core.model import iso
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import readable
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
@@ -107,7 +107,9 @@ def history(cases: Orchestrator) -> list[dict[str, Any]]:
     rows = cases.store.read(lambda tx: tx.all("events_of_kind", kind=EVENT, limit=_READ))
     found: dict[str, dict[str, Any]] = {}
     for row in reversed(rows):
-        data = stored_json(row, "data", f"line {row['id']} of the journal")
+        data = readable(row, f"line {row['id']} of the journal", "data")["data"]
+        if not data:
+            continue
         at = row["at"] / 1000
         one = found.setdefault(
             data["restart"],

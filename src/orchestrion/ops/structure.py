@@ -17,8 +17,11 @@ from typing import Any, NamedTuple
 from orchestrion.core.errors import DamagedRow, StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
-from orchestrion.core.values import JSON_COLUMNS, stored_json
+from orchestrion.core.values import JSON_COLUMNS, is_plan_name, stored_json
+from orchestrion.ops import times, unfit
+from orchestrion.scheduler import reap
 from orchestrion.store import Store, Transaction, guards
+from orchestrion.store.misfits import Proof
 from orchestrion.store.store import Row
 
 LEVELS = ("basic", "comprehensive", "full_audit")
@@ -26,9 +29,20 @@ LEVELS = ("basic", "comprehensive", "full_audit")
 WHOLE = "the_database_is_whole"
 #: Where it is broken no other can be asked for.
 _TABLES = "every_table_is_there"
-#: Rules whose breach a command sets right, whatever caused it; and what is said of that.
-_MENDED = frozenset({"leases_end_in_time", "limits_count_their_holders"})
 CLEANUP = "`orchestrion cleanup` sets it right"
+#: Rule -> what sets it right, whatever caused its breach.
+_MENDED = dict.fromkeys(
+    (
+        "active_runs_have_their_task",
+        "leases_end_in_time",
+        "limits_count_their_holders",
+        "active_runs_hold_their_limits",
+        "numbers_go_on",
+    ),
+    CLEANUP,
+) | {
+    "no_task_is_a_part_of_itself": "`orchestrion move {thing} --top` ends that; then move it to where it belongs",
+}
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
@@ -58,11 +72,14 @@ class Problem(NamedTuple):
     rule: str
     #: What it is about, as ``T12``; empty: all.
     thing: str
+    #: A sentence that names the thing, too.
     said: str
+    #: What sets it right, in words with the command; empty: no command does.
+    mend: str = ""
 
     def as_json(self) -> dict[str, str]:
         """For every door."""
-        return self._asdict()
+        return {key: value for key, value in self._asdict().items() if value or key != "mend"}
 
 
 class Verdict(NamedTuple):
@@ -75,6 +92,17 @@ class Verdict(NamedTuple):
     doubts: list[str]
 
 
+class Integrity(NamedTuple):
+    """How whole the database is."""
+
+    #: What it says is wrong with itself.
+    doubts: list[str]
+    #: What cannot be read, in a line; empty: all is there.
+    lost: str
+    #: Rows that can be read and that their table would refuse.
+    unfit: list[Problem]
+
+
 class Glance(NamedTuple):
     """What a short look found."""
 
@@ -85,6 +113,8 @@ class Glance(NamedTuple):
 
 
 Ids = list[int] | None
+#: Of a problem: the thing, what is said, and what sets it right if it is not the rule's.
+Facts = tuple[str, ...]
 
 #: Rule -> the statements that find tasks against which it is broken, and what is said of such a task.
 _OF_TASKS: dict[str, dict[str, str]] = {
@@ -98,9 +128,13 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "counters_equal_their_edges": {"wrong_counters": "counts other edges than it has"},
     "waiting_tasks_are_where_their_counters_say": {"wrong_waiting": "is {state} against its counters"},
     "tasks_in_progress_have_one_run": {"wrong_holders": "and its active run do not know each other"},
+    "active_runs_have_their_task": {"stray_runs": "does not know of R{run}, which is said to be at work on it"},
     "parents_wait_for_their_children": {
         "wrong_parents": "is completed, its part {prerequisite} is not",
         "wrong_hierarchy": "and {parent} disagree on being part and whole",
+    },
+    "no_task_is_a_part_of_itself": {
+        "own_ancestors": "is a part of itself",
     },
     "parts_wait_as_their_parents_do": {
         "wrong_inheritance": "and {ancestor} disagree on what it waits for because {ancestor} does ({kind})"
@@ -151,35 +185,56 @@ def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
     rules = [_TABLES, *(rule for known in LEVELS[: LEVELS.index(level) + 1] for rule in _RULES[known])]
     if ids is not None:
         rules = [rule for rule in rules if rule in _OF_TASKS]
-    doubts, damage = integrity(store) if level == "full_audit" and ids is None else ([], "")
-    if damage:
-        return Verdict([WHOLE], [Problem(WHOLE, "", f"{damage}; {one}") for one in doubts], [])
+    whole = integrity(store) if level == "full_audit" and ids is None else Integrity([], "", [])
+    if whole.lost:
+        return Verdict([WHOLE], [Problem(WHOLE, "", f"{whole.lost}; {one}") for one in whole.doubts], [])
     if lost := store.read(lambda tx: _broken(tx, _TABLES, None)):
-        return Verdict([_TABLES], lost, doubts)
-    problems = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
+        return Verdict([_TABLES], lost, whole.doubts)
+    problems = whole.unfit + store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
     if level != "basic":
-        rules.append(READABLE)
-        problems += _all_unreadable(store, ids)
+        rules += [READABLE, times.RULE]
+        problems += _all_unreadable(store, ids) + store.read(lambda tx: _wrong_times(times.wrong(tx, ids, limit=NAMED)))
     if level == "full_audit":
-        rules += ["results_are_as_they_were_stored", *([WHOLE] if ids is None else [])]
+        rules += ["results_are_as_they_were_stored", *([WHOLE, unfit.RULE] if ids is None else [])]
         problems += _changed_results(store, ids)
-    return Verdict(rules, problems, doubts)
+    return Verdict(rules, problems, whole.doubts)
 
 
-def are_for_cleanup(problems: Sequence[Problem]) -> bool:
-    """Whether there are problems, and ``orchestrion cleanup`` sets all of them right."""
-    return bool(problems) and _MENDED.issuperset(problem.rule for problem in problems)
+def mends(problems: Iterable[Problem]) -> tuple[list[str], bool]:
+    """What sets problems right, each once, and whether that is all of them."""
+    known = [problem.mend for problem in problems]
+    return list(dict.fromkeys(filter(None, known))), all(known)
 
 
-def integrity(store: Store) -> tuple[list[str], str]:
-    """What the database finds wrong with itself, and what a second, independent look finds then; empty: nothing."""
+def integrity(store: Store) -> Integrity:
+    """What the database finds wrong with itself, and what a second, independent look finds then."""
+    found = _asked(store, "integrity") + search_doubts(store)
+    if not found:
+        return Integrity([], "", [])
+    proof = store.second_look()
+    return judged(found, proof)
+
+
+def judged(doubts: list[str], proof: Proof) -> Integrity:
+    """What a second look makes of what the database says: rows that do not fit explain what is said of their table."""
+    rows = [Problem(unfit.RULE, unfit.called(row), unfit.said_of(row), unfit.mend_of(row)) for row in proof.misfits]
+    left = [doubt for doubt in doubts if not (rows and unfit.is_about(doubt))]
+    return Integrity(doubts if proof.lost else left, proof.lost, rows)
+
+
+def search_doubts(store: Store) -> list[str]:
+    """That what the search keeps cannot be read, in a line; empty: it can."""
+    return ["what the full-text search keeps cannot be read"] if _asked(store, "search_probe") else []
+
+
+def _asked(store: Store, statement: str) -> list[str]:
     try:
-        found = store.read(lambda tx: [str(row["problem"]) for row in tx.all("integrity")])
+        rows = store.read(lambda tx: tx.all(statement) if tx.knows(statement) else [])
     except StoreProblem as problem:
         if problem.code != "store_corrupt":
             raise
-        found = [problem.message]
-    return found, store.second_look() if found else ""
+        return [problem.message]
+    return [str(row["problem"]) for row in rows]
 
 
 def glance(tx: Transaction, after: int) -> Glance:
@@ -203,24 +258,35 @@ def glance(tx: Transaction, after: int) -> Glance:
     for statement in _JSON:
         of_tasks = {"ids": tasks, "most": _GLANCED_BYTES} if statement in _JSON_OF_TASKS else {}
         problems += _unreadable(statement, tx.all(statement, limit=GLANCED_TASKS, **of_tasks))
+    found = times.wrong(tx, tasks, limit=NAMED, newest=GLANCED_TASKS, lines=_GLANCED_LINES)
+    problems += _wrong_times(found)
     results = tx.all("results_to_look_at", ids=tasks, most=_GLANCED_BYTES, limit=_GLANCED_RESULTS)
     problems += _changed(results)
     return Glance(problems, len(tasks), after if problems else 0 if is_last else tasks[-1])
 
 
 def _broken(tx: Transaction, rule: str, ids: Ids, after: int = 0) -> list[Problem]:
+    try:
+        return _breaches(tx, rule, ids, after)
+    except (TypeError, ValueError, LookupError) as odd:  # a value of another kind than its column has
+        return [Problem(rule, "", f"this cannot be judged, something stored is of no kind that it may be: {odd}")]
+
+
+def _breaches(tx: Transaction, rule: str, ids: Ids, after: int) -> list[Problem]:
     if rule in _OF_ALL:
-        return [Problem(rule, thing, said) for thing, said in _OF_ALL[rule](tx)]
+        problems = [Problem(rule, *facts) for facts in _OF_ALL[rule](tx)]
+        return [one if one.mend else one._replace(mend=_MENDED.get(rule, "")) for one in problems]
     found = []
     for statement, says in _OF_TASKS[rule].items():
         for row in tx.all(statement, ids=ids, limit=NAMED, after=after):
             task = _t(row["task"])
             facts = {key: _t(value) if key in _TASKS else value for key, value in dict(row).items()}
-            found.append(Problem(rule, task, f"{task} {says.format_map(facts)}"))
+            said = f"{task} {says.format_map(facts)}"
+            found.append(Problem(rule, task, said, _MENDED.get(rule, "").format(thing=task)))
     return found
 
 
-def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[Facts]:
     waits: dict[int, list[int]] = defaultdict(list)
     for row in tx.all("open_edges"):
         waits[row["task"]].append(row["prerequisite"])
@@ -228,49 +294,64 @@ def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[tuple[str, str]]:
         yield _t(circle[0]), f"{_t(circle[0])} waits for itself: {' -> '.join(map(_t, circle))}"
 
 
-def _every_table_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _every_table_is_there(tx: Transaction) -> Iterator[Facts]:
     for column in guards.lost_columns(tx):
-        yield "", column
+        yield "", column, guards.how_to_remake_tables(tx.dialect)
 
 
-def _the_database_refuses_too(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _the_database_refuses_too(tx: Transaction) -> Iterator[Facts]:
+    for row in guards.lost_row(tx):
+        yield "", row
     for guard in guards.missing(tx):
-        yield "", guard
+        yield "", guard, guards.how_to_remake(tx.dialect)
 
 
-def _every_project_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _every_project_is_there(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("lost_projects", limit=NAMED):
         yield "", f"{row['things']} plans and lanes are of the project {row['project']}, which is not there"
 
 
-def _limits_count_their_holders(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _numbers_go_on(tx: Transaction) -> Iterator[Facts]:
+    for table, given, last in reap.lagging_counters(tx):
+        yield "", f"the next row of the table {table} follows number {given}, and {last} was given"
+
+
+def _limits_count_their_holders(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("wrong_slots", limit=NAMED):
-        yield row["name"], f"says {row['used']} are used, {row['holds']} hold it"
+        yield row["name"], f"{row['name']} says {row['used']} are used, {row['holds']} hold it"
     for row in tx.all("wrong_holds", limit=NAMED):
-        yield name("R", row["run"]), f"has ended and still holds {row['slot']}"
+        yield _r(row), f"{_r(row)} has ended and still holds {row['slot']}"
 
 
-def _limits_that_are_held_are_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _limits_that_are_held_are_there(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("lost_slots", limit=NAMED):
-        yield name("R", row["run"]), f"holds {row['slot']}, a limit that is not there"
+        said = f"{_r(row)} holds {row['slot']}, a limit that is not there"
+        made = f"`orchestrion slots {row['slot']}=1`, or as many as there are, makes the limit, then {CLEANUP}"
+        yield _r(row), said, made
 
 
-def _active_runs_hold_their_limits(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _active_runs_hold_their_limits(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("unheld_slots", of_agent="agent:", of_role="role:", of_resource="resource:", limit=NAMED):
-        yield name("R", row["run"]), f"is active and does not hold {row['slot']}, which it needs"
+        yield _r(row), f"{_r(row)} is active and does not hold {row['slot']}, which it needs"
 
 
-def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _plans_can_be_branches(tx: Transaction) -> Iterator[Facts]:
+    wrong = [row for row in tx.all("plan_names") if not is_plan_name(row["name"])]
+    for row in wrong[:NAMED]:
+        yield row["name"], f"the plan number {row['id']} is called {row['name']!r}, which no branch can be"
+
+
+def _merge_queues_are_of_their_plan(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("wrong_merges", limit=NAMED):
         yield row["name"], f"the plan {row['name']} says that R{row['merge_run']} merges into it, which is not its own"
 
 
-def _landings_are_whole(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _landings_are_whole(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("wrong_landings", limit=NAMED):
         yield row["name"], f"of the landing of plan {row['name']} the commit or the time is unknown"
 
 
-def _decisions_give_way_to_others(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _decisions_give_way_to_others(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("wrong_decisions", limit=NAMED):
         decision = name("D", row["number"])
         if row["other"] is None and row["status"] == "superseded":
@@ -281,14 +362,14 @@ def _decisions_give_way_to_others(tx: Transaction) -> Iterator[tuple[str, str]]:
             yield decision, f"{decision} had a status before it was superseded that no decision has"
 
 
-def _decisions_are_numbered_without_gaps(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _decisions_are_numbered_without_gaps(tx: Transaction) -> Iterator[Facts]:
     numbers = tx.the("decision_numbers")
     if numbers["total"] != numbers["last"]:
         last = name("D", numbers["last"])
         yield last, f"{last} is the last decision, and there are {numbers['total']}"
 
 
-def _every_reference_is_there(tx: Transaction) -> Iterator[tuple[str, str]]:
+def _every_reference_is_there(tx: Transaction) -> Iterator[Facts]:
     if tx.knows("lost_references"):
         for row in tx.all("lost_references", limit=NAMED):
             yield "", str(row["problem"])
@@ -313,7 +394,14 @@ def _unreadable(statement: str, rows: Iterable[Row]) -> Iterator[Problem]:
                 if row[column] is not None:
                     stored_json(row, column, thing)
             except DamagedRow as damage:
-                yield Problem(READABLE, thing, damage.message)
+                yield Problem(READABLE, thing, damage.message, damage.mend)
+
+
+def _wrong_times(found: Iterable[times.WrongTime]) -> list[Problem]:
+    return [
+        Problem(times.RULE, one.thing, f"{one.column} of {one.thing} is {one.value}, which is no time", one.command)
+        for one in found
+    ]
 
 
 def _changed_results(store: Store, ids: Ids) -> list[Problem]:
@@ -333,8 +421,9 @@ def _changed(rows: Iterable[Row]) -> list[Problem]:
     for row in rows:
         data = row["content"].encode()
         if len(data) != row["size"] or hashlib.sha256(data).hexdigest() != row["sha256"]:
-            said = f"{row['name']!r} of {_t(row['task'])} is not what was stored"
-            found.append(Problem("results_are_as_they_were_stored", name("A", row["id"]), said))
+            thing = name("A", row["id"])
+            said = f"{thing}, {row['name']!r} of {_t(row['task'])}, is not what was stored"
+            found.append(Problem("results_are_as_they_were_stored", thing, said))
     return found
 
 
@@ -342,16 +431,22 @@ def _t(task: int) -> str:
     return name("T", task)
 
 
+def _r(row: Row) -> str:
+    return name("R", row["run"])
+
+
 #: What statements call a task.
 _TASKS = ("prerequisite", "parent", "ancestor")
 #: Rules that are about everything together; they mean nothing for some tasks alone.
-_OF_ALL: dict[str, Callable[[Transaction], Iterator[tuple[str, str]]]] = {
+_OF_ALL: dict[str, Callable[[Transaction], Iterator[Facts]]] = {
     _TABLES: _every_table_is_there,
     "the_database_refuses_too": _the_database_refuses_too,
     "every_project_is_there": _every_project_is_there,
     "nothing_waits_in_a_circle": _nothing_waits_in_a_circle,
+    "numbers_go_on": _numbers_go_on,
     "limits_count_their_holders": _limits_count_their_holders,
     "limits_that_are_held_are_there": _limits_that_are_held_are_there,
+    "plans_can_be_branches": _plans_can_be_branches,
     "merge_queues_are_of_their_plan": _merge_queues_are_of_their_plan,
     "landings_are_whole": _landings_are_whole,
     "active_runs_hold_their_limits": _active_runs_hold_their_limits,
@@ -371,7 +466,10 @@ _RULES: dict[str, tuple[str, ...]] = {
         "counters_equal_their_edges",
         "waiting_tasks_are_where_their_counters_say",
         "tasks_in_progress_have_one_run",
+        "active_runs_have_their_task",
+        "numbers_go_on",
         "parents_wait_for_their_children",
+        "no_task_is_a_part_of_itself",
         "parts_wait_as_their_parents_do",
         "references_are_there",
     ),
@@ -390,6 +488,7 @@ _RULES: dict[str, tuple[str, ...]] = {
         "limits_count_their_holders",
         "limits_that_are_held_are_there",
         "active_runs_hold_their_limits",
+        "plans_can_be_branches",
         "merge_queues_are_of_their_plan",
         "landings_are_whole",
         "decisions_give_way_to_others",

@@ -12,7 +12,7 @@ from orchestrion.core.states import SETTLED_TASK
 from orchestrion.memory import artifacts
 from orchestrion.orchestrator import views
 from orchestrion.orchestrator.finding import bounded, pattern_of
-from orchestrion.orchestrator.remembering import MemoryCases
+from orchestrion.orchestrator.handoffs import HandoffCases
 from orchestrion.store import Transaction
 
 
@@ -36,7 +36,7 @@ class Question:
     created_before: int | None = None
 
 
-class AskingCases(MemoryCases):
+class AskingCases(HandoffCases):
     """What a client asks about tasks."""
 
     def ask(self, question: Question, *, limit: int = 100, offset: int = 0) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -16,9 +17,10 @@ from typing import Any, NamedTuple
 from orchestrion.core.errors import Conflict, GitProblem, NotFound, StoreProblem
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import Phase
-from orchestrion.core.values import count
+from orchestrion.core.values import count, is_plan_name
 from orchestrion.ops import health
 from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
+from orchestrion.orchestrator import older_copies, standing
 from orchestrion.orchestrator.clients import ClientCases
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.scheduler import breaker, clones, slots
@@ -103,7 +105,13 @@ class HealthCases(ClientCases):
         runs = [self._stand(run, look) for run in look["runs"]]
         parts = [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
         parts += [self._maintenance(look), health.of_structure(self.store)]
-        parts += [self._work()] if self.project.git_root is not None else []
+        work = self._work() if self.project.git_root is not None else self._work_in_folder()
+        if work.facts.get("runs_unknown"):  # no worker starts before that is looked at
+            parts = [
+                replace(part, advice=work.advice) if part.name in _FOR_WORKERS and part.advice else part
+                for part in parts
+            ]
+        parts.append(work)
         found = {
             "runs": _counted(runs),
             "waiting_tasks": {
@@ -163,7 +171,7 @@ class HealthCases(ClientCases):
         accepted = defaultdict(list)
         for row in self.store.read(lambda tx: tx.all("accepted_here", ids=ids, limit=limit)):
             accepted[row["name"]].append(row["head_commit"])
-        rows = self.store.read(lambda tx: tx.all("tips_of_clone", ids=ids, limit=limit))
+        rows = _named(self.store.read(lambda tx: tx.all("tips_of_clone", ids=ids, limit=limit)))
         missing, at = self._missing(row["tip"] for row in rows), tips(git)
         for row in (row for row in rows if at.get(row["name"]) != row["tip"]):
             again = partial(self.store.read, partial(plan_named, plan=row["name"]))
@@ -177,7 +185,7 @@ class HealthCases(ClientCases):
             except Conflict as other:
                 found.diverged.append(other)
         if not (found.lost or found.behind or found.diverged) and lacks(git, at.values(), chain(*accepted.values())):
-            for plan in accepted.keys() & at.keys():
+            for plan in filter(is_plan_name, accepted.keys() & at.keys()):
                 try:
                     refuse_lacking(PlanTip(git, plan), at[plan], accepted[plan])
                 except Conflict as other:
@@ -191,7 +199,7 @@ class HealthCases(ClientCases):
         from orchestrion.runs.plan_tip import PlanTip
 
         git = Git(self.project.root)
-        rows = self.store.read(lambda tx: tx.all("unbound_plans", unknown=UNKNOWN))
+        rows = _named(self.store.read(lambda tx: tx.all("unbound_plans", unknown=UNKNOWN)))
         accepted = {row["name"]: self.store.read(partial(clones.accepted, plan=row)) for row in rows}
         return [row["name"] for row in rows if is_split(PlanTip(git, row["name"]), row, accepted[row["name"]])]
 
@@ -202,16 +210,25 @@ class HealthCases(ClientCases):
         return Git(self.project.root).missing([commit for commit in commits if commit])
 
     def _work(self) -> Part:
+        from orchestrion.runs.git import Git
+        from orchestrion.runs.plan_start import kept_aside
+
         try:
+            aside = kept_aside(Git(self.project.root))
             lost, plans = self.work_not_here(limit=LOOKED_AT), self._plans_without_work(limit=LOOKED_AT)
-            split = self._split_plans()
+            split, missed = self._split_plans(), older_copies.missed(self)
         except GitProblem:
             return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
         runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans.lost]
         behind = [row["name"] for row in plans.behind]
         facts = {"not_here": runs[:NAMED], "plans_not_here": tips[:NAMED], "plans_behind": behind[:NAMED]}
         facts |= {"plans_diverged": [one.details["plan"] for one in plans.diverged[:NAMED]]}
-        facts["plans_split"] = split[:NAMED]
+        facts |= {
+            "plans_split": split[:NAMED],
+            "runs_unknown": missed.runs[:NAMED],
+            "plans_ahead": missed.plans[:NAMED],
+        }
+        facts["kept_aside"] = aside[:NAMED]
         if split:
             said = f"accepted work of {count(len(split), 'plan')} is here in parts that lack each other: "
             advice = f"`orchestrion take-over {split[0]}` says how to merge them"
@@ -219,14 +236,25 @@ class HealthCases(ClientCases):
         if plans.diverged and not runs and not tips:
             said = "; ".join(one.message for one in plans.diverged[:10])
             return Part("work", UNHEALTHY, said, str(plans.diverged[0].hint), facts)
+        if missed.is_any and not runs and not tips:
+            return Part("work", DEGRADED, str(missed), older_copies.runbook(), facts)
         if not runs and not tips and not behind:
-            return Part("work", HEALTHY, "what runs did is in the repository", "", facts)
+            kept = f"; {', '.join(aside[:10])} keeps what plans had in a store that is gone" if aside else ""
+            return Part("work", HEALTHY, f"what runs did is in the repository{kept}", "", facts)
         if not runs and not tips:
             said = f"the refs of {count(len(behind), 'plan')} were moved back or deleted: {', '.join(behind[:10])}"
             return Part("work", DEGRADED, said, PUT_BACK, facts)
         of_runs = f"commits of {count(len(runs), 'run')} are not here: {', '.join(runs[:10])}" if runs else ""
         of_plans = f"where {count(len(tips), 'plan')} came to is not here: {', '.join(tips[:10])}" if tips else ""
         return Part("work", UNHEALTHY, "; ".join(filter(None, (of_runs, of_plans))), FETCH_WORK, facts)
+
+    def _work_in_folder(self) -> Part:
+        """The same where there is no repository: what agents did is in the folder itself."""
+        missed = older_copies.missed(self)
+        facts = {"runs_unknown": missed.runs[:NAMED]}
+        if missed.is_any:
+            return Part("work", DEGRADED, str(missed), older_copies.runbook(), facts)
+        return Part("work", HEALTHY, "what runs did is in the project's folder", "", facts)
 
     # -- workers and supervisors --------------------------------------------------------------
 
@@ -239,7 +267,10 @@ class HealthCases(ClientCases):
         return bool(row["now"] - row["seen_at"] <= HEARD_MS)
 
     def _supervisors(self, look: Mapping[str, Any], alive: Sequence[Row]) -> Part:
-        here = [run for run in look["runs"] if run["supervised"] and self.host.sees(run)]
+        # One that its task does not know is not a worker's to settle: the structure is wrong.
+        here = [
+            run for run in look["runs"] if run["supervised"] and run["task_run"] == run["id"] and self.host.sees(run)
+        ]
         dead = [name("R", run["id"]) for run in here if run["pid"] and not self._lives(run)]
         facts = {"here": len(here), "dead": dead}
         if not dead:
@@ -280,7 +311,7 @@ class HealthCases(ClientCases):
         if not run["supervised"]:
             return ("stuck", "its client, whose lease ran out; `orchestrion cleanup`") if expired else ("working", None)
         here = self.host.sees(run)
-        if here and run["pid"] and not self._lives(run):
+        if standing.is_dead(self, run):
             return "stuck", "a worker that settles it: its supervisor died"
         if not run["pid"] and run["now"] - run["claimed_at"] > LAUNCH_MS:
             return "stuck", "a worker that settles it: it was claimed and never launched"
@@ -311,6 +342,15 @@ class HealthCases(ClientCases):
         facts = {"last": iso(last), "every_h": every}
         said = f"last round {iso(last)}" if last else "no round yet: a worker makes them"
         return Part("maintenance", HEALTHY, said if every else "no rounds: maintenance.every_h is 0", "", facts)
+
+
+#: Parts for which a worker has to be started, when they are ill.
+_FOR_WORKERS = ("workers", "supervisors")
+
+
+def _named(rows: Iterable[Row]) -> list[Row]:
+    """Plans whose names can be those of branches; of others the structure is said to be wrong."""
+    return [row for row in rows if is_plan_name(row["name"])]
 
 
 def _look(tx: Transaction) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class ClientCases(StartingCases):
         row, detail = self.task(task).row, self.show(task)
         asked = [gate["name"] for gate in detail["gates"] if gate["state"] == EdgeState.OPEN]
         said = [row[field] for field in ("reason", "summary", "error", "feedback")]
-        if not reason or reason in (*asked, *said, *(run["reason"] for run in detail["runs"][-1:])):
+        if not reason or self.store.masker(reason) in (*asked, *said, *(run["reason"] for run in detail["runs"][-1:])):
             return []
         if found is TaskState.BLOCKED:
             self.add_gate(task, "question", called=reason)
@@ -125,9 +125,21 @@ class ClientCases(StartingCases):
 
     def _finish(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         if found is TaskState.REVIEW:
+            self._refuse_own(task)
+            self._check_in_review(task)
             self.approve(task, reason)
         else:
             self.done(self._run_now(task, found, run), reason or "reported as completed by a client")
+
+    def _refuse_own(self, task: str) -> None:
+        """Whoever did the work does not accept it, too. Raises Conflict (``own_work``)."""
+        me, runs = self.store.origin, self.show(task)["runs"]
+        if me.session and runs and self.run(runs[-1]["id"]).row["actor"] == me.holder:
+            raise Conflict(
+                f"{task} waits for somebody else to look at it: its work was done here",
+                hint="a person approves or rejects it, on the page or in a shell; go on with another task",
+                code="own_work",
+            )
 
     def _give_up(self, task: str, found: TaskState, reason: str, run: str | None) -> None:
         self.fail(self._run_now(task, found, run), reason or "reported as failed by a client")

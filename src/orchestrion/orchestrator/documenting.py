@@ -14,6 +14,7 @@ from orchestrion.core.errors import NotFound
 from orchestrion.core.model import iso, name
 from orchestrion.core.values import count
 from orchestrion.memory import artifacts, decisions
+from orchestrion.memory.handoff import about
 from orchestrion.memory.prime import cut
 from orchestrion.ops.maintenance import LEVELS
 
@@ -132,12 +133,22 @@ def _work(cases: HealthCases) -> str:
 
 
 def _handover(cases: HealthCases) -> dict[str, str]:
+    left = cases.standing_handoffs() or _last(cases)
+    parts = [f"{one['id']} {plain(one['about'])}, {_by(one)}\n\n{_quoted(one['text'])}" for one in left]
+    return {"HANDOVER.md": "\n\n".join(["# Handover", *parts]) + "\n"} if left else {}
+
+
+def _last(cases: HealthCases) -> list[dict[str, Any]]:
+    """What was left last of work that is over, or without a word."""
     try:
         left = cases.last_handoff()
     except NotFound:
-        return {}
-    who = f"{left['id']}, {left['created_at'][:10]}, by {plain(left['actor'])}"
-    return {"HANDOVER.md": f"# Handover\n\n{who}\n\n{_quoted(left['text'])}\n"}
+        return []
+    return [{**left, "about": about(left)}]
+
+
+def _by(left: Mapping[str, Any]) -> str:
+    return f"{left['created_at'][:10]}, by {plain(left['actor'])}"
 
 
 def _quoted(text: str) -> str:

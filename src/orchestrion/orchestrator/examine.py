@@ -18,6 +18,7 @@ from orchestrion.core.masking import masked_value
 from orchestrion.core.model import iso, name
 from orchestrion.core.values import count
 from orchestrion.ops import health
+from orchestrion.orchestrator import older_copies
 from orchestrion.orchestrator.opening import FIRST_COMMIT
 from orchestrion.orchestrator.repository import anonymity_of, plan_found, repository_of
 from orchestrion.orchestrator.talking import TalkCases
@@ -154,7 +155,11 @@ class ExamineCases(TalkCases):
         def look(tx: Any) -> int:
             return sum(row["total"] for row in tx.all("count_states"))
 
-        return _part("store", f"{self.store.dialect}, {count(self.store.read(look), 'task')}", self._cannot_write())
+        return _part(
+            "store",
+            f"{self.store.dialect}, {count(self.store.read(look), 'task')}",
+            self._cannot_write() or older_copies.told(self),
+        )
 
     def _cannot_write(self) -> str:
         """Why nothing can be written to the store, and what to do; empty: it can be. Nothing is."""

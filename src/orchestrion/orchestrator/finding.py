@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from orchestrion.core import config as settings
 from orchestrion.core.errors import InvalidInput, NotFound
 from orchestrion.core.model import Task, check_choice, check_text, name, number
 from orchestrion.core.states import TaskState
-from orchestrion.orchestrator import views
+from orchestrion.orchestrator import standing, views
 from orchestrion.orchestrator.opening import Opening
 from orchestrion.orchestrator.views import Page
 from orchestrion.scheduler import budget, explain
 from orchestrion.scheduler.budget import Budgets
+from orchestrion.scheduler.explain import Reason
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
@@ -97,9 +99,9 @@ class Finding(Opening):
         one = number(task, "T")
 
         def read(tx: Transaction) -> dict[str, Any]:
-            state, reasons = explain.why(tx, one, self.budgets(), self._agent_of, able)
+            state, reasons = explain.why(tx, one, self.budgets(), self._agent_of, able, partial(standing.awaits, self))
             remedy = views.remedy_of_task(tx, tx.the("task", id=one))
-            said = [reason.as_json() for reason in reasons]
+            said = [_with_holder(tx, one, reason).as_json() for reason in reasons]
             return {"task": name("T", one), "state": str(state), "reasons": said, "remedy": remedy}
 
         return self.store.read(read)
@@ -131,6 +133,16 @@ class Finding(Opening):
     def budgets(self) -> Budgets | None:
         """What may be spent by a plan and in a day, as the settings have it; None: any sum."""
         return budget.budgets(self.config["budget.plan_usd"], self.config["budget.day_usd"])
+
+
+def _with_holder(tx: Transaction, task: int, reason: Reason) -> Reason:
+    """A run at work, if a client has it, with who that is and how to take its place."""
+    if reason.kind != "run":
+        return reason
+    from orchestrion.orchestrator import holding  # hardly anything is held by a client
+
+    told = holding.told(tx, task)
+    return reason._replace(detail=told) if told else reason
 
 
 def plan_named(tx: Transaction, plan: str) -> Row:

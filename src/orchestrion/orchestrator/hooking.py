@@ -12,10 +12,11 @@ other use cases do; what is rare is in ``SessionHooks``.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from orchestrion.core.errors import StaleRun
 from orchestrion.core.values import name, number
@@ -28,6 +29,8 @@ from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator.whole import Orchestrator
+
+Result = TypeVar("Result")
 
 #: Two hooks for one start come within this time, in milliseconds; two starts never do.
 SAME_START_MS = 2_000
@@ -59,8 +62,7 @@ class FileHooks(Opening):
         """
         [found] = Filing(self.project).reported([{"path": path, "op": op}])
 
-        def record(tx: Transaction) -> None:
-            session, _ = _begun(tx, sitting)
+        def record(tx: Transaction, session: int) -> None:
             held = successors.held_by(tx, name("S", session))
             for row in held:
                 tx.put("renew_lease", run=row["id"])
@@ -68,7 +70,7 @@ class FileHooks(Opening):
             owner = Owner(last["task"], last["id"], session) if last else Owner(session=session)
             report(tx, owner, [found], "hook")
 
-        self.store.write(record)
+        _in_session(self, sitting, record)
 
     def written_by_run(self, run: str, path: str, op: str) -> None:
         """An agent that a worker started has written a file. Its supervisor keeps the lease. Raises as above.
@@ -100,7 +102,7 @@ class SessionHooks:
         return Orchestrator(opened.project, opened.config, opened.store, opened.environ, opened.caller)
 
     def begins(self, sitting: Sitting, how: str) -> tuple[str, str | None]:
-        """Our name of the session, and what it should know; None if it was told at this very start.
+        """The session's handle, and what it should know; None if it was told at this very start.
 
         ``how`` is the client's word: startup, resume, compact.
         """
@@ -114,7 +116,8 @@ class SessionHooks:
             return not found["total"]
 
         first = self._store.write(is_first, origin=self._origin(session))
-        return session, self._cases.prime(session=session) if first else None
+        handle = self._store.read(lambda tx: successors.handle(tx, number(session, "S")))
+        return handle, self._cases.prime(session=session) if first else None
 
     def may_stop(self, sitting: Sitting, at: str) -> str | None:
         """None: the session may stop. Else why not, and what is to be done: a run that it claimed is not reported.
@@ -132,7 +135,7 @@ class SessionHooks:
 
     def _known(self, sitting: Sitting) -> str:
         """Our name of the client's session; it begins if nobody told us before."""
-        return name("S", self._store.write(lambda tx: _begun(tx, sitting))[0])
+        return name("S", _in_session(self._opened, sitting, lambda tx, session: session))
 
     def _origin(self, session: str) -> Origin:
         return Origin(self._store.origin.actor, session)
@@ -161,8 +164,27 @@ class SessionHooks:
         return f"{holds}: {passed}nothing was reported. If it is done, {_report(run)}. {_ways_out(run)}"
 
 
-def _begun(tx: Transaction, sitting: Sitting) -> tuple[int, bool]:
-    return sessions.begin(tx, client=sitting.client, external=sitting.external, folder=sitting.folder, fresh=False)
+def _in_session(opened: Opening, sitting: Sitting, act: Callable[[Transaction, int], Result]) -> Result:
+    """Does something in the client's session, which begins if nobody told us before."""
+    store, begun = opened.store.uuid, 0
+
+    def last() -> int:
+        from orchestrion.runs import given  # which few hooks need: most sessions go on
+
+        return given.of(opened.ledger, store).session
+
+    def within(tx: Transaction) -> Result:
+        nonlocal begun
+        session, resumed = sessions.begin(tx, **sitting._asdict(), fresh=False, last=last)
+        begun = 0 if resumed else session
+        return act(tx, session)
+
+    done = opened.store.write(within)
+    if begun:
+        from orchestrion.runs import given
+
+        given.note(opened.ledger, store, session=begun)
+    return done
 
 
 def _report(run: str) -> str:

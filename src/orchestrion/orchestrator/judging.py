@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
+from orchestrion.core.errors import InvalidInput
 from orchestrion.core.rights import RIGHTS, Caller, not_for_runs, refuse_less
 from orchestrion.core.values import name, number
 
@@ -28,6 +29,8 @@ _SAID = {
     "change": "changing a task",
     "provide_key": "making the server's key",
 }
+#: Use cases that are told which session they are about, or begin one.
+_NAMES_ITS_SESSION = ("start_session", "resume_session", "end_session", "clean_up_sessions", "written")
 #: ``action``: the use case that is going on in this thread, and was judged.
 _going_on = threading.local()
 
@@ -87,23 +90,59 @@ def judge(opened: Opened, action: str, about: Mapping[str, str]) -> None:
     """
     caller, right = opened.caller, RIGHTS[action]
     refuse_less(caller, right.role)
-    if caller.run is None or right.role == "read":
+    if right.role == "read":
         return
-    what = _SAID.get(action, action.replace("_", " "))
+    if caller.run is not None:
+        opened.store.read(lambda tx: _judge_run(tx, opened, action, about))
+    if action not in _NAMES_ITS_SESSION:
+        _speak(opened)
+
+
+def _judge_run(tx: Transaction, opened: Opened, action: str, about: Mapping[str, str]) -> None:
+    caller, right = opened.caller, RIGHTS[action]
+    run, what = str(caller.run), _SAID.get(action, action.replace("_", " "))
     if right.in_run == "closed":
-        raise not_for_runs(caller.run, what)
+        raise refused(tx, run, what)
     if caller.session:
-        opened.store.read(lambda tx: refuse_session(tx, caller, str(caller.session)))
+        refuse_session(tx, caller, caller.session)
     if right.in_run == "free":
         return
-    row = opened.store.read(lambda tx: tx.one("run", id=number(str(caller.run), "R")))
+    row = tx.one("run", id=number(run, "R"))
     if right.in_run == "adds" and not _may_add(opened, row):
-        raise not_for_runs(caller.run, f"{what} (its role has not `may_add_tasks`)")
+        raise refused(tx, run, f"{what} (its role has not `may_add_tasks`)")
     if right.in_run == "own":
-        own = {"run": number(caller.run, "R"), "task": row and row["task"], "parent": row and row["task"]}
+        own = {"run": number(run, "R"), "task": row and row["task"], "parent": row and row["task"]}
         for key, one in about.items():
             if number(one, _ABOUT[key]) != own[key]:
-                raise not_for_runs(caller.run, f"{what} for {one}, which is neither this run nor its task,")
+                raise refused(tx, run, f"{what} for {one}, which is neither this run nor its task,")
+
+
+def _speak(opened: Opened) -> None:
+    """The caller's session, if it had ended, goes on. Raises Conflict (``session_taken_over``)."""
+    caller = opened.caller
+    if caller.taken_over is None and caller.session is None:
+        return
+    from orchestrion.memory import sessions, successors  # which few commands need
+
+    if caller.taken_over:
+        raise opened.store.read(lambda tx: successors.refusal(tx, str(caller.taken_over)))
+    session = number(str(caller.session), "S")
+
+    def is_over(tx: Transaction) -> bool:
+        return sessions.has_ended(tx, session) and (caller.run is None or _is_at_work(tx, caller.run))
+
+    if opened.store.read(is_over):
+        opened.store.write(lambda tx: sessions.go_on(tx, session))
+
+
+def refused(tx: Transaction, run: str, what: str) -> InvalidInput:
+    """The error for what is not allowed from inside a run, which can ask a person as long as it is at work."""
+    return not_for_runs(run, what, is_known=_is_at_work(tx, run))
+
+
+def _is_at_work(tx: Transaction, run: str) -> bool:
+    held = tx.one("held_task", run=number(run, "R"))
+    return held is not None and bool(held["run"] == held["id"])
 
 
 def refuse_session(tx: Transaction, caller: Caller, session: str) -> None:
@@ -111,7 +150,7 @@ def refuse_session(tx: Transaction, caller: Caller, session: str) -> None:
     from orchestrion.memory import sessions  # which few commands need
 
     if caller.run and not sessions.is_of_run(tx, number(session, "S"), number(caller.run, "R")):
-        raise not_for_runs(caller.run, f"speaking for the session {session}")
+        raise refused(tx, caller.run, f"speaking for the session {session}")
 
 
 def own_task(tx: Transaction, caller: Caller) -> Row | None:
@@ -137,14 +176,14 @@ def refuse_to_touch(
         return
     run, mine = str(caller.run), name("T", own["id"])
     if plan != own["plan_name"]:
-        raise not_for_runs(run, f"adding to {plan!r}, another plan than {own['plan_name']!r} of {mine},")
+        raise refused(tx, run, f"adding to {plan!r}, another plan than {own['plan_name']!r} of {mine},")
     wanted = sorted(keys)
     if known := tx.all("keys_of_plan", plan=own["plan"], keys=wanted) if wanted else []:
-        raise not_for_runs(run, f"changing tasks that are there ({', '.join(row['key'] for row in known)})")
+        raise refused(tx, run, f"changing tasks that are there ({', '.join(row['key'] for row in known)})")
     if reopen:
-        raise not_for_runs(run, "reopening a task")
+        raise refused(tx, run, "reopening a task")
     if parent and own["id"] not in {parent, *(row["id"] for row in tx.all("ancestors", id=parent))}:
-        raise not_for_runs(run, f"adding below {name('T', parent)}, which is not below {mine},")
+        raise refused(tx, run, f"adding below {name('T', parent)}, which is not below {mine},")
 
 
 def _about(use_case: Callable[..., Any], args: tuple[Any, ...], given: Mapping[str, Any]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from orchestrion.core.errors import (
     StoreProblem,
 )
 from orchestrion.core.model import check_plan_name, name
+from orchestrion.orchestrator import older_copies
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.plans import PlanCases
 from orchestrion.orchestrator.repository import committer_of, plan_found, repository_of, workspaces_home_of
@@ -93,10 +94,21 @@ class LandingCases(PlanCases):
         if commit is not None and not is_another_s:
             refuse_lacking(tip, commit, accepted)
         if is_another_s or commit is None or commit == row["began_commit"]:
-            raise _nothing(f"plan {chosen} has no accepted work", f"`orchestrion graph {chosen}` shows its tasks")
+            more = "".join(f"; {said}" for said in self._what_else(row))
+            raise _nothing(f"plan {chosen} has no accepted work{more}", f"`orchestrion graph {chosen}` shows its tasks")
         if not partial:
             self._refuse_open(row)
-        return self._propose(row, tip, onto) if pr else self._land(row, tip, onto, with_push=push)
+        known = self._what_else(row)
+        landed = self._propose(row, tip, onto) if pr else self._land(row, tip, onto, with_push=push)
+        return {**landed, "notes": [*landed["notes"], *known]}
+
+    def _what_else(self, row: Row) -> list[str]:
+        """What a person should know of a plan beside what is landed of it."""
+        from orchestrion.runs.plan_start import kept_aside
+
+        found, aside = older_copies.told(self), kept_aside(self._repository.git, row["name"])
+        kept = [f"{ref} keeps what a plan of this name had in a store that is gone: it is not landed" for ref in aside]
+        return [*([found] if found else []), *kept]
 
     def take_over(self, plan: str) -> dict[str, Any]:
         """A plan whose clone is gone belongs to this one from now on, which must have its commits.
@@ -155,7 +167,13 @@ class LandingCases(PlanCases):
         return plans[0]
 
     def _has_begun(self, row: Row) -> bool:
-        return self.store.read(lambda tx: tx.one("run_that_began", plan=row["id"])) is not None
+        """Whether any run of a plan began here, be it one that an older copy of the store does not know."""
+        if self.store.read(lambda tx: tx.one("run_that_began", plan=row["id"])) is not None:
+            return True
+        from orchestrion.runs import older_copy
+
+        is_there = self._tip_of(row["name"]).read() is not None
+        return is_there and older_copy.has_begun(self.project.store_dir, self.store.uuid, self.store.clone, row["name"])
 
     def _is_unlanded(self, row: Row) -> bool:
         from orchestrion.runs.plan_start import never_began, place_of
@@ -182,8 +200,9 @@ class LandingCases(PlanCases):
         if tasks:
             named = ", ".join(f"{name('T', one['id'])} ({one['state']})" for one in tasks[:_NAMED])
             more = ", ..." if len(tasks) > _NAMED else ""
+            found = older_copies.told(self)
             raise Conflict(
-                f"plan {row['name']} is not finished: {named}{more}",
+                f"plan {row['name']} is not finished: {named}{more}{f'; {found}' if found else ''}",
                 hint=f"`orchestrion why {name('T', tasks[0]['id'])}`; "
                 f"or land what there is: `orchestrion land {row['name']} --partial`",
                 code="open_tasks",
@@ -211,7 +230,7 @@ class LandingCases(PlanCases):
             push.remotes.refuse_ahead(push.target, *([there] if there else []), commit)
             if not is_there:
                 checkout.refuse_unfit(row["name"], branch, commit)
-            notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
+            notes = self._taken_in(row, push)
         if there and checkout.git.is_ancestor(tip.get(), there):
             landed = Landed(branch, there, there, merged=False)
         else:
@@ -256,6 +275,15 @@ class LandingCases(PlanCases):
             if refused.code == "merge_recheck_failed":
                 refused.hint = by_hand(checkout, tip, branch, [])
             raise
+
+    def _taken_in(self, row: Row, push: PlanPush) -> list[str]:
+        """Merges what the plan's own branch at the remote has into the plan; what was, in words."""
+        plan = push.tip.plan
+        notes = push.take_in(self._merger(), self._joining(plan), self._recheck_of(plan))
+        if notes:
+            commit = push.tip.get()
+            self.store.write(lambda tx: tx.run("plan_moves", plan=row["id"], tip=commit))
+        return notes
 
     @contextmanager
     def _withdrawn(self, push: PlanPush | None) -> Iterator[None]:
@@ -333,7 +361,7 @@ class LandingCases(PlanCases):
             self._remember_landed(row, branch, tip.get())
             raise _nothing(f"{base.place} has plan {row['name']} already", f"`{remotes.pull(base)}`")
         refuse_signed_out(program, checkout.folder)
-        notes = push.take_in(self._merger(), self._joining(tip.plan), self._recheck_of(tip.plan))
+        notes = self._taken_in(row, push)
         at_head = remotes.commit_at(push.own)
         notes += [*self._failed(row), *notes_on.come_along(checkout.git, base, row, tip.get(), there, at_head)]
         push.push(tip.get())

@@ -24,7 +24,7 @@ from orchestrion.ops import documents, leases, maintenance, retention, stale, st
 from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES, Record
 from orchestrion.ops.retention import Doers
 from orchestrion.ops.stale import Ages, Stale
-from orchestrion.orchestrator import documenting
+from orchestrion.orchestrator import documenting, older_copies
 from orchestrion.orchestrator.checking import FETCH_WORK, PUT_BACK, HealthCases
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.remains import dead_runs
@@ -292,18 +292,21 @@ class MaintenanceCases(HealthCases):
         lost += [_lost_tip(plan) for plan in plans.lost]
         behind = [_moved_back(plan) for plan in plans.behind]
         diverged = [structure.Problem(_REF_HAS_IT, one.details["plan"], one.message) for one in plans.diverged]
-        problems = [*verdict.problems, *lost, *behind, *diverged]
+        unknown = [_unknown_work(said)] if wanted.only is None and (said := older_copies.told(self)) else []
+        problems = [*verdict.problems, *lost, *behind, *diverged, *unknown]
         broken = {problem.rule for problem in verdict.problems}
         found: dict[str, Any] = {
             "valid": not problems,
-            "rules": [*verdict.rules, _WORK_IS_HERE, _REF_HAS_IT],
+            "rules": [*verdict.rules, _WORK_IS_HERE, _REF_HAS_IT, _STORE_KNOWS],
             "problems_total": len(problems),
             "problems": [problem.as_json() for problem in problems[:NAMED]],
         }
         if verdict.doubts:
             found["doubts"] = verdict.doubts
         advice = self._how_to_mend(verdict) + [FETCH_WORK] * bool(lost) + [PUT_BACK] * bool(behind)
-        advice += [str(one.hint) for one in plans.diverged]
+        advice += [str(one.hint) for one in plans.diverged] + [f"do nothing yet: {older_copies.runbook()}"] * bool(
+            unknown
+        )
         if structure.WHOLE in broken:
             return found, [], advice
         found["tasks"] = len(wanted.only) if wanted.only is not None else self._count_tasks()
@@ -320,10 +323,14 @@ class MaintenanceCases(HealthCases):
         first = f"before anything else: {self.store.how_to_copy}"
         if any(problem.rule == structure.WHOLE for problem in verdict.problems):
             return [first, "then put a whole copy of before in its place, and report what is damaged"]
-        if structure.are_for_cleanup(verdict.problems):
-            return [structure.CLEANUP]
+        mends, is_all = structure.mends(verdict.problems)
+        if verdict.problems and not is_all:
+            of_rows = (
+                "something else than this program changed rows: put there what a copy of before has, and report it"
+            )
+            return [first, of_rows, *mends]
         if verdict.problems:
-            return [first, "something else than this program changed rows: report what is named"]
+            return mends
         if verdict.doubts:
             said = "every row can be read and fits its table, so nothing is lost"
             return [first, f"{said}: {self.store.how_to_reindex} makes the indexes anew"]
@@ -372,6 +379,8 @@ DOERS = Doers(decide.archive, meter.sum_up)
 _WORK_IS_HERE = "work_is_in_the_repository"
 #: The rule that the ref of a plan has the work that was accepted.
 _REF_HAS_IT = "plan_refs_have_the_work"
+#: The rule that the store knows of what was done here.
+_STORE_KNOWS = "the_store_knows_what_was_done"
 
 
 def _lost_work(run: Row) -> structure.Problem:
@@ -387,6 +396,10 @@ def _lost_tip(plan: Row) -> structure.Problem:
 def _moved_back(plan: Row) -> structure.Problem:
     said = f"the ref of plan {plan['name']} lacks the accepted work, which is here: commit {plan['tip'][:12]}"
     return structure.Problem(_REF_HAS_IT, plan["name"], said)
+
+
+def _unknown_work(said: str) -> structure.Problem:
+    return structure.Problem(_STORE_KNOWS, "", said)
 
 
 def _stale_found(left: Sequence[Stale]) -> dict[str, Any]:

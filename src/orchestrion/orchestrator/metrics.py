@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from orchestrion.core import private
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import LAST_MOMENT, TOKENS, Run, iso, moment, name, number, seconds_between
 from orchestrion.core.states import ACTIVE_RUN, RunState
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import readable
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.landing import LandingCases
 from orchestrion.scheduler import meter
@@ -86,23 +87,29 @@ class MetricCases(LandingCases):
     ) -> dict[str, Any]:
         """Reads the logs of this machine's ended runs again, and adds what the store had missed of them.
 
-        The sums are made again too. Returns ``{"read": how many logs, "mended": [runs]}``.
+        The sums are made again too. Returns ``{"read": how many logs, "mended": [runs], "bent": [runs]}``; no log that
+        was bent is read.
         """
         from orchestrion.runs import launch, order, reckoning
 
         asked = self.store.read(lambda tx: self._asked(tx, since, agent, role, plan))
-        read, mended = 0, []
+        read = 0
+        mended: list[str] = []
+        bent: list[str] = []
         for row in self._pages("runs_forward", asked):
             place = order.folder(self.project.store_dir, row["id"])
             mine = row["supervised"] and self.has_left(row) and (place / "log.jsonl").exists()
             over = row["state"] not in ACTIVE_RUN and not launch.is_supervised(place)
             found = False
             if mine and over:
-                read += 1
-                found = reckoning.reconcile(self.store, row["id"], place / "log.jsonl", reckoning.begin_again)
+                try:
+                    found = reckoning.reconcile(self.store, row["id"], place / "log.jsonl", reckoning.begin_again)
+                    read += 1
+                except private.NotPlain:
+                    bent.append(name("R", row["id"]))
             if self.store.write(lambda tx, one=row["id"]: meter.rebuild(tx, one)) or found:  # type: ignore[misc]
                 mended.append(name("R", row["id"]))
-        return {"read": read, "mended": mended}
+        return {"read": read, "mended": mended, "bent": bent}
 
     def _asked(
         self, tx: Transaction, since: str | None, agent: str | None, role: str | None, plan: str | None
@@ -187,15 +194,19 @@ def _tools(rows: Sequence[Row]) -> dict[str, int]:
     called: Counter[str] = Counter()
     for row in rows:
         if row["tools"] != "{}":
-            called.update(stored_json(row, "tools", name("R", row["id"])))
+            called.update(readable(row, name("R", row["id"]), "tools")["tools"])
     return dict(sorted(called.items(), key=lambda one: (-one[1], one[0])))
+
+
+def _shown(row: Row, column: str) -> Any:
+    return readable(row, name("R", row["run"]), column)[column]
 
 
 def _metric(row: Row) -> dict[str, Any]:
     correction = {"field": row["field"], "reason": row["reason"]}
     for word in ("old", "new"):
         value = row[f"{word}_value"]
-        correction[word] = None if value is None else stored_json(row, f"{word}_value", name("R", row["run"]))
+        correction[word] = None if value is None else _shown(row, f"{word}_value")
     return {
         "id": row["id"],
         "run": name("R", row["run"]),
@@ -211,6 +222,6 @@ def _metric(row: Row) -> dict[str, Any]:
         "turns": row["turns"],
         "tokens": {kind: row[f"tokens_{kind}"] for kind in TOKENS},
         "cost_usd": row["cost_usd"],
-        "tools": stored_json(row, "tools", name("R", row["run"])),
+        **readable(row, name("R", row["run"]), "tools"),
         "correction": correction if row["field"] else None,
     }

@@ -32,7 +32,7 @@ from orchestrion.core.project import (
     make_store_dir,
     project_at,
 )
-from orchestrion.core.rights import RIGHTS, RUN, RUN_VARIABLE, Caller, refuse_runs, run_of
+from orchestrion.core.rights import RIGHTS, RUN, RUN_VARIABLE, SESSION_VARIABLE, Caller, Voice, refuse_runs, run_of
 from orchestrion.core.values import name, number, number_named
 from orchestrion.orchestrator import register
 from orchestrion.orchestrator.judging import fence, judge, judged
@@ -40,6 +40,7 @@ from orchestrion.store import Origin, ProjectKey, Store, Transaction, Upgrade, f
 
 if TYPE_CHECKING:
     from orchestrion.core.host import Host
+    from orchestrion.runs.given import Ledger
 
 #: Follows one request through every process that it starts.
 CORRELATION = "ORCHESTRION_CORRELATION"
@@ -58,7 +59,7 @@ _CONFIG = """\
 #   test: make test
 """
 #: What lies beside a store of ours, and goes where it goes.
-_BESIDE = ("runs", "id", "stores", "key", "worker.log", "server")
+_BESIDE = ("runs", "id", "given", "given.lock", "stores", "key", "worker.log", "server")
 #: What a repository needs in which no run can begin.
 FIRST_COMMIT = "make a first one: agents work on copies of what is committed"
 
@@ -91,6 +92,14 @@ class Opening:
         from orchestrion.core.host import here  # few commands ask
 
         return here(self.environ)
+
+    @property
+    def ledger(self) -> Ledger:
+        """Where it is written down which numbers were given."""
+        from orchestrion.core.host import state_folder
+        from orchestrion.runs.given import Ledger
+
+        return Ledger(self.project.store_dir, state_folder(self.environ))
 
     def has_left(self, run: Mapping[str, Any]) -> bool:
         """Whether what a run left (its workspace, its log) is on this host and of this clone."""
@@ -135,7 +144,7 @@ class Opening:
         if caller.run and store.read(lambda tx: tx.one("run", id=number(str(caller.run), "R"))) is None:
             caller = _of_elsewhere(caller)  # another project's
         if caller.session is not None:
-            caller = caller._replace(session=_session_in(store, caller.session))
+            caller = caller._replace(**voice_in(store, caller.session)._asdict())
         store.origin, store.fence = _origin(caller), fence(caller)
         if caller.run:
             store.masker = Masker(environ)
@@ -161,7 +170,8 @@ class Opening:
     def rebuild(
         cls, folder: Path | str | None = None, *, db: str | None = None, environ: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        """Puts a file made anew from the rows of a SQLite store in its place; ``kept`` is where the old one is.
+        """Puts a file made anew from the rows of a SQLite store in its place; ``kept`` is where the old one is,
+        ``made`` what was gone or another than it should be, ``left_out`` what is none of the store's.
 
         Opens no store: this one may be damaged. Raises NotFound, InvalidInput (``not_sqlite``, ``not_for_runs``), and
         what ``store.rebuild`` does.
@@ -178,7 +188,8 @@ class Opening:
             )
         from orchestrion.store.rebuild import rebuild  # which hardly anybody ever needs
 
-        return {"db": str(file), "kept": str(rebuild(file))}
+        done = rebuild(file)
+        return {"db": str(file), "kept": str(done.kept), "made": done.made, "left_out": done.left_out}
 
     @classmethod
     def init(
@@ -422,7 +433,7 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
     elsewhere = None if inside else run_of(environ)
     return Caller(
         actor or (f"{RUN}{inside}" if inside else user_of(environ)),
-        environ.get("ORCHESTRION_SESSION"),
+        environ.get(SESSION_VARIABLE),
         environ.get(CORRELATION) or None,
         inside,
         role="read" if elsewhere else "admin",
@@ -431,12 +442,11 @@ def _caller(environ: Mapping[str, str], store: str, actor: str | None) -> Caller
     )
 
 
-def _session_in(store: Store, called: str) -> str | None:
-    """A session as the journal names it; one that this store has not is none: the variable is of another project."""
-    from orchestrion.memory import sessions  # which a call without a session does without
+def voice_in(store: Store, handle: str) -> Voice:
+    """For which session a caller speaks; one that this store has not is none: the variable is of another project."""
+    from orchestrion.memory import successors  # which a call without a session does without
 
-    found = store.read(lambda tx: sessions.named(tx, called))
-    return name("S", found) if found else None
+    return store.read(lambda tx: successors.voice(tx, handle))
 
 
 def _of_elsewhere(caller: Caller) -> Caller:

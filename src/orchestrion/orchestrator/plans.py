@@ -9,6 +9,7 @@ from orchestrion.core import graph
 from orchestrion.core.errors import NotFound, StoreProblem
 from orchestrion.core.model import check_choice, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
+from orchestrion.orchestrator import standing
 from orchestrion.orchestrator.finding import plan_named
 from orchestrion.orchestrator.judging import refuse_to_touch
 from orchestrion.orchestrator.runs import RunCases
@@ -111,8 +112,6 @@ class PlanCases(RunCases):
         """Where everything stands: tasks by state, active runs, limits, plans, the queue."""
 
         def read(tx: Transaction) -> dict[str, Any]:
-            from orchestrion.core.model import Run
-
             runs = tx.all("active_runs")
             paused = tx.the("paused")["paused_at"]
             needs = tx.all("needs_you", limit=20)
@@ -122,7 +121,7 @@ class PlanCases(RunCases):
                 "paused_at": iso(paused),
                 "breakers": [dict(one) for one in breaker.overview(tx)],
                 "budget": budget.overview(tx, self.budgets()),
-                "runs": [{**Run(run).as_json(), "title": run["title"]} for run in runs],
+                "runs": [{**standing.shown(self, run).as_json(), "title": run["title"]} for run in runs],
                 "slots": [dict(slot) for slot in slots.all_slots(tx)],
                 "plans": [{"plan": row["name"], "tasks": row["tasks"]} for row in tx.all("plans", limit=20)],
                 "overlaps": [dict(one) for one in overlap.overlaps(tx)][:20],
@@ -164,7 +163,7 @@ def _graph(tx: Transaction, plan: str | None) -> tuple[list[Row], list[Row]]:
 
 def _analysis(tasks: list[Row], edges: list[Row]) -> dict[str, Any]:
     """What the graph allows, over the work that is left."""
-    states = {t["id"]: TaskState(t["state"]) for t in tasks}
+    states: dict[int, str] = {t["id"]: t["state"] for t in tasks}
     left = {one for one, state in states.items() if state not in (TaskState.COMPLETED, TaskState.CANCELLED)}
     waits: dict[int, list[int]] = {one: [] for one in left}
     for edge in edges:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.masking import masked
 from orchestrion.orchestrator.opening import Opening
+from orchestrion.orchestrator.standing import is_dead
 from orchestrion.store.store import Row
 
 if TYPE_CHECKING:
@@ -33,6 +34,12 @@ def end_remains(opened: Opening) -> None:
         dead_runs(opened).recover_interrupted()
     except OrchestrionError as problem:
         _warn(f"what ended runs left is seen to by the next worker: {problem.message}")
+
+
+def settle_merged(opened: Opening, run: Row) -> None:
+    """Completes an active run that died here with its work in the plan: to end it would have it done again."""
+    if is_dead(opened, run):
+        dead_runs(opened).settle_if_merged(run)
 
 
 def elsewhere(opened: Opening, run: Row) -> str | None:

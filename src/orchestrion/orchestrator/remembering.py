@@ -1,4 +1,4 @@
-"""Use cases that remember: sessions, decisions, files, and what the next one should know."""
+"""Use cases that remember: decisions, files, and what the next one should know."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any
 
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound, StaleRun, StoreProblem
 from orchestrion.core.model import check_choice, check_word, name, number
-from orchestrion.memory import decisions, files, handoff, prime, recovery, search, sessions
+from orchestrion.memory import decisions, files, prime, recovery, search, sessions, successors
 from orchestrion.memory.files import MOST, Owner
 from orchestrion.memory.prime import Wanted
-from orchestrion.memory.successors import is_own, resume
 from orchestrion.orchestrator import filing
-from orchestrion.orchestrator.examine import ExamineCases
 from orchestrion.orchestrator.filing import Filing
 from orchestrion.orchestrator.finding import bounded, searched
 from orchestrion.orchestrator.judging import refuse_session
+from orchestrion.orchestrator.sessions import SessionCases
 from orchestrion.scheduler import finish
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -28,106 +27,26 @@ from orchestrion.store.store import Row
 _OVER = ("review", "completed", "cancelled")
 _SEARCHED_BEFORE = "the store may only be read here: what changed since the last search that could write is not found"
 #: What can be found by words -> its letter.
-KINDS = {"decision": "D", "task": "T", "artifact": "A"}
+KINDS = {"decision": "D", "task": "T", "artifact": "A", "handoff": "H"}
 
 
-class MemoryCases(ExamineCases):
+class MemoryCases(SessionCases):
     """What outlives a session."""
 
-    # -- sessions -----------------------------------------------------------------------------
-
-    def start_session(
-        self, name: str = "", *, client: str = "", external: str | None = None, folder: str = "", fresh: bool = False
-    ) -> dict[str, Any]:
-        """A session, with ``resumed``: that of the client's own name ``external`` goes on, unless ``fresh``.
-
-        Raises InvalidInput (``not_for_runs``) inside a run to which that one does not belong.
-        """
-
-        def start(tx: Transaction) -> dict[str, Any]:
-            known = tx.one("session_by_external", external=external) if external else None
-            if known:
-                refuse_session(tx, self.caller, sessions.as_json(known)["id"])
-            session, resumed = sessions.begin(
-                tx, called=name, client=client, external=external, folder=folder, fresh=fresh
-            )
-            return {**sessions.as_json(sessions.of(tx, session)), "resumed": resumed}
-
-        return self.store.write(start)
-
-    def end_session(self, session: str, summary: str | None = None) -> dict[str, Any]:
-        """The session is over; ``summary`` is what its client says of it. Raises NotFound."""
-        one = number(session, "S")
-        return self.store.write(lambda tx: sessions.as_json(sessions.end(tx, one, summary)))
-
-    def list_sessions(self, include_ended: bool = False, limit: int = 10, offset: int = 0) -> dict[str, Any]:
-        """Sessions, those seen last first: ``sessions``, ``total``."""
-        rows, total = self.store.read(
-            lambda tx: sessions.listing(tx, include_ended=include_ended, limit=bounded(limit), offset=offset)
-        )
-        return {"sessions": [sessions.as_json(row) for row in rows], "total": total}
-
-    def session_detail(self, session: str) -> dict[str, Any]:
-        """A session with the tasks it had to do with, and how much it decided and changed. Raises NotFound."""
-        one = number(session, "S")
-
-        def read(tx: Transaction) -> dict[str, Any]:
-            row = sessions.of(tx, one)
-            touched = tx.all("tasks_of_session", session=name("S", one), limit=recovery.NAMED)
-            left = tx.one("last_handoff", session=one)
-            changed = tx.all("count_files", session=one)
-            return {
-                **sessions.as_json(row),
-                "tasks": [name("T", task["id"]) for task in touched],
-                "decisions": tx.the("count_decisions", session=one)["total"],
-                "files": {
-                    op: sum(row["total"] for row in changed if row["op"] == op)
-                    for op in files.OPS
-                    if any(row["op"] == op for row in changed)
-                },
-                "handoff": name("H", left["id"]) if left else None,
-            }
-
-        return self.store.read(read)
-
     def resume_session(self, session: str, external: str | None = None) -> dict[str, Any]:
-        """The session goes on with the caller, whose client has the name ``external``: its detail, ``context`` to
-        recover by, and a ``warning`` if another client may be at work in it. Raises NotFound.
+        """The session goes on with the caller, whose client has the name ``external``: its detail, the ``handle`` by
+        which only the caller speaks for it, ``context`` to recover by, and a ``warning`` if another client may be at
+        work in it. Raises NotFound, InvalidInput (``not_for_runs``).
         """
         one = number(session, "S")
-        warning = self.store.write(lambda tx: resume(tx, one, external))
-        return {**self.session_detail(session), "warning": warning, "context": self.recover(session)}
 
-    def session_warning(self, session: str) -> str:
-        """What to know before working in a session that another client may be at work in; empty: nothing."""
-        return self.store.read(lambda tx: sessions.warning(tx, number(session, "S")))
+        def go_on(tx: Transaction) -> tuple[str, str]:
+            refuse_session(tx, self.caller, session)
+            return successors.resume(tx, one, external)
 
-    def held_by_clients(self, limit: int = 20, session: str | None = None) -> list[dict[str, Any]]:
-        """Who holds a task, the newest claim first: the run, the session and when it was seen, and how to go on.
-
-        ``is_own``: whether it is ``session``.
-        """
-
-        def read(tx: Transaction) -> list[dict[str, Any]]:
-            rows = tx.all("running_now", supervised=0, limit=bounded(limit))
-            asking = session or self.store.origin.session
-            return [sessions.holder(tx, row, is_own=is_own(tx, row, asking)).as_json() for row in rows]
-
-        return self.store.read(read)
-
-    def clean_up_sessions(
-        self, kind: str = "completed", older_than_days: float = 7, dry_run: bool = True
-    ) -> dict[str, Any]:
-        """Ends sessions that nobody saw for so long, removes ended ones of which nothing is remembered."""
-        act = self.store.read if dry_run else self.store.write
-        done = act(lambda tx: sessions.clean_up(tx, kind, older_than_days, dry_run=dry_run))
-        return {
-            "kind": kind,
-            "older_than_days": older_than_days,
-            "dry_run": dry_run,
-            "ended": [name("S", one) for one in done.ended],
-            "removed": [name("S", one) for one in done.removed],
-        }
+        handle, warning = self.store.write(go_on)
+        found = self.on_behalf_of(self.caller.actor, name("S", one)).recover(session)
+        return {**self.session_detail(session), "handle": handle, "warning": warning, "context": found}
 
     # -- decisions ----------------------------------------------------------------------------
 
@@ -390,37 +309,8 @@ class MemoryCases(ExamineCases):
                 code="no_stream",
             )
 
-    def handoff(
-        self, *, task: str | None = None, session: str | None = None, tag: str | None = None, text: str = ""
-    ) -> dict[str, Any]:
-        """Leaves for the next session what ``text`` says, and where a task, a session, a work stream or all stands."""
-        context = self._left_behind(task or session, tag)
-
-        def keep(tx: Transaction) -> dict[str, Any]:
-            owner = self._owner(tx, task, None, session)
-            whole = handoff.compose(tx, self._wanted(tx, None, tag, None), text, context)
-            number_ = handoff.keep(tx, whole, said=text, task=owner.task, session=owner.session, tag=tag)
-            sessions.touch(tx, owner.session)
-            return handoff.as_json(tx.the("handoff", id=number_))
-
-        return self.store.write(keep)
-
-    def _left_behind(self, about: str | None, tag: str | None) -> str:
-        """The context of what is handed over; empty: it is about all, or a work stream that has no task yet."""
-        # Another one will read it: nothing in it is "yours".
-        anybody = self.as_(self.caller._replace(actor="", session=None))
-        if about:
-            return str(anybody.recover(about)["text"])
-        check_word("tag", tag or "")
-        there = tag and self.store.read(lambda tx: tx.all("states_of_tag", tag=tag))
-        return str(anybody.recover_stream(tag)["text"]) if tag and there else ""
-
-    def last_handoff(self, tag: str | None = None) -> dict[str, Any]:
-        """What was left last, for a work stream if one is named. Raises NotFound."""
-        return self.store.read(lambda tx: handoff.last(tx, tag=tag))
-
     def search(self, text: str, *, kinds: Sequence[str] = (), limit: int = 20) -> dict[str, Any]:
-        """Decisions, tasks and artifacts in which all the words occur, the best first: ``results``."""
+        """Decisions, tasks, artifacts and handoffs in which all the words occur, the best first: ``results``."""
         for kind in kinds:
             check_choice("kind", kind, tuple(KINDS))
         searched(text)
@@ -451,14 +341,12 @@ class MemoryCases(ExamineCases):
                 return
 
     def show(self, thing: str) -> dict[str, Any]:
-        """Everything about a task, run or artifact, and about a decision (D4), a session (S3) or a handoff (H2)."""
+        """Everything about a task, run or artifact, and about a decision (D4) or a session (S3)."""
         letter = thing[:1].upper()
         if letter == "D":
             return self.decision(thing)
         if letter == "S":
             return self.session_detail(thing)
-        if letter == "H":
-            return self.store.read(lambda tx: handoff.one(tx, number(thing, "H")))
         return super().show(thing)
 
     # -- who and where ------------------------------------------------------------------------

@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import host, private
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
-from orchestrion.core.model import NEXT_ACTIONS, Run, Task, check_choice, check_number, check_text, iso, name, number
+from orchestrion.core.model import (
+    NEXT_ACTIONS,
+    Run,
+    Task,
+    check_choice,
+    check_number,
+    check_text,
+    check_word,
+    iso,
+    name,
+    number,
+)
 from orchestrion.core.rights import not_for_runs
 from orchestrion.core.states import RunState, TaskState
 from orchestrion.core.values import is_blank, stored_json
 from orchestrion.memory import artifacts, context, sessions
 from orchestrion.memory.files import MOST_VERIFIED, Owner
-from orchestrion.orchestrator import holding, views
+from orchestrion.orchestrator import holding, older_copies, standing, views
 from orchestrion.orchestrator.approval import refuse_unready
 from orchestrion.orchestrator.filing import Changed, Filing
 from orchestrion.orchestrator.finding import bounded, plan_named
-from orchestrion.orchestrator.remains import dead_runs, elsewhere, end_remains
+from orchestrion.orchestrator.outcomes import outcome, unblocked
+from orchestrion.orchestrator.remains import dead_runs, elsewhere, end_remains, settle_merged
 from orchestrion.orchestrator.repository import committer_of, plan_found, repository_of, workspaces_home_of
 from orchestrion.orchestrator.tasks import TaskCases
 from orchestrion.orchestrator.views import Page
@@ -33,8 +46,6 @@ if TYPE_CHECKING:
     from orchestrion.runs.log import Numbered
     from orchestrion.runs.patches import Bounds, RunDiff
 
-#: ``done`` names so many of the tasks it made ready.
-UNBLOCKED_SHOWN = 20
 #: A client's checks renew its lease this often, in seconds.
 RENEW_EVERY_S = 10.0
 
@@ -55,42 +66,71 @@ class RunCases(TaskCases):
     ) -> dict[str, Any]:
         """Takes one task and gives its brief at once; a named one ``again`` to the session that holds it.
 
-        Raises NothingReady, and for a named task NotFound, AlreadyTaken, Backpressure.
+        Raises NothingReady, and for a named task NotFound, AlreadyTaken, Backpressure; InvalidInput
+        (``invalid_parameters``) for one with ``roles`` or ``tag``, by which others are chosen.
         """
-        seconds = self.config["lease.client_s"] if lease_s is None else lease_s
-        if not 1 <= seconds <= 86_400:
+        from orchestrion.runs import given
+
+        if task and (roles or tag):
             raise InvalidInput(
-                f"a lease must be from 1 to 86400 s, not {seconds}", hint="900 is usual", code="invalid_lease"
+                f"roles and tag choose among tasks, and {task[:60]} is named",
+                hint="name the task, or say by what it is chosen",
+                code="invalid_parameters",
             )
         claimant = claims.Claimant(
-            lease_ms=int(seconds * 1000),
+            lease_ms=self._lease_ms(lease_s),
             agent=agent or "",
             only_agent=agent,
             roles=[self.role_name(role) for role in roles],
             tag=tag,
         )
 
-        def take(tx: Transaction) -> dict[str, Any]:
+        def take(tx: Transaction, first_run: int = 0) -> dict[str, Any]:
+            who = replace(claimant, first_run=first_run)
             if task:
-                one, lease_ms = number(task, "T"), None if lease_s is None else claimant.lease_ms
-                run, until, again = holding.claim_task(tx, one, claimant, lease_ms)
-            elif taken := claims.claim(tx, claimant):
-                one, run, until, again = taken.task, taken.run, taken.lease_until, False
+                lease_ms = None if lease_s is None else who.lease_ms
+                taken = holding.claim_task(tx, number(task, "T"), who, lease_ms)
             else:
-                raise claims.nothing_ready(tx)
+                taken = holding.claim_next(tx, who)
+            if not taken.again:
+                given.refuse(tx, self.ledger, taken.run, self.store.uuid)
             return {
-                "run": name("R", run),
-                "lease_until": iso(until),
-                "task": views.task(tx, one).as_json(),
-                "brief": context.brief(tx, one, run, root=self.project.root, named=self._named_checks()),
-                "again": again,
+                "run": name("R", taken.run),
+                "lease_until": iso(taken.lease_until),
+                "task": views.task(tx, taken.task).as_json(),
+                "brief": context.brief(tx, taken.task, taken.run, root=self.project.root, named=self._named_checks()),
+                "again": taken.again,
             }
 
-        return self.store.write(take)
+        return self._by_a_new_number(take)
+
+    def _lease_ms(self, asked_s: float | None) -> int:
+        seconds = self.config["lease.client_s"] if asked_s is None else asked_s
+        if not 1 <= seconds <= 86_400:
+            raise InvalidInput(
+                f"a lease must be from 1 to 86400 s, not {seconds}", hint="900 is usual", code="invalid_lease"
+            )
+        return int(seconds * 1000)
+
+    def _by_a_new_number(self, take: Callable[..., dict[str, Any]]) -> dict[str, Any]:
+        """What ``take`` claims; in an older copy of the store, or in another one, above all numbers that were given."""
+        from orchestrion.runs import given, older_copy
+
+        unknown = older_copy.remembered(self.store, self.ledger)
+        try:
+            claimed = self.store.write(take)
+        except given.NumberGiven:
+            unknown = older_copy.keep_in_mind(self.store, self.ledger)
+            claimed = self.store.write(lambda tx: take(tx, given.beyond(self.ledger, self.store.uuid)))
+        if unknown:
+            claimed["warning"] = f"{older_copy.Missed(unknown, [])}; {older_copy.RUNBOOK}"
+        if not claimed["again"]:
+            given.note(self.ledger, self.store.uuid, run=number(claimed["run"], "R"))
+        return claimed
 
     def heartbeat(self, run: str) -> Run:
         """A sign of life: the lease is extended. Raises StaleRun."""
-        return self._on_run(run, finish.renew)
+        return self._on_run(run, holding.renew)
 
     def release(self, run: str, reason: str = "given back by its holder") -> Run:
         """Gives the task back, untouched. Raises StaleRun, InvalidInput (``not_for_runs``).
@@ -161,13 +201,21 @@ class RunCases(TaskCases):
     ) -> dict[str, Any]:
         def leave(tx: Transaction) -> dict[str, Any]:
             also(tx)
-            finish.note(tx, run, summary=summary, next_action=next_action)
-            row = finish.held(tx, run)
+            row, said = self._report(tx, run, summary, next_action)
             for result in results:
                 artifacts.keep(tx, row["task"], run, result.content, called=result.name, kind=result.kind)
-            return _outcome(tx, row["task"], run, [], recorded=True)
+            return outcome(tx, row["task"], run, [], recorded=said)
 
         return self.store.write(leave)
+
+    def _report(self, tx: Transaction, run: int, summary: str, next_action: str) -> tuple[Row, str]:
+        """Leaves what an agent says to its supervisor; that of a dead one renews nothing. What becomes of it."""
+        row = tx.one("run", id=run)
+        if row is not None and standing.is_dead(self, row):
+            finish.say(tx, run, summary)
+        else:
+            finish.note(tx, run, summary=summary, next_action=next_action)
+        return finish.held(tx, run), standing.reported(self, tx.the("run", id=run))
 
     def _settle(
         self,
@@ -194,13 +242,23 @@ class RunCases(TaskCases):
             finish.hand_in(tx, run, code="needs_revision", reason=summary, summary=summary)
         else:
             ready = finish.complete(tx, run, summary=summary)
-        outcome = _outcome(tx, row["task"], run, ready)
+        found_now = outcome(tx, row["task"], run, ready)
         if next_action == "continue":
             following = claims_next(tx)
-            outcome["next"] = following.as_json() if following else None
-        return outcome
+            found_now["next"] = following.as_json() if following else None
+        return found_now
 
-    def _check(self, run: int, task: int) -> None:
+    def _check_in_review(self, task: str) -> None:
+        """The checks of a task in review that a client handed in: who says that it is completed has not looked at it.
+
+        Raises Conflict (``check_failed``: it stays in review), DamagedRow.
+        """
+        one = number(task, "T")
+        runs = self.store.read(lambda tx: tx.all("runs_of_task", task=one))
+        if runs and not runs[-1]["supervised"]:
+            self._check(runs[-1]["id"], one, goes_on=False)
+
+    def _check(self, run: int, task: int, *, goes_on: bool = True) -> None:
         """The task's checks, in the project's folder; evidence is kept. Raises Conflict when one fails."""
         import time
 
@@ -208,10 +266,13 @@ class RunCases(TaskCases):
 
         row = self.store.read(lambda tx: tx.the("task", id=task))
         renewed = time.monotonic()
+        hint = f"mend it and report {name('R', run)} again; that run goes on"
+        if not goes_on:
+            hint = f"it stays in review: a person accepts it all the same with `orchestrion approve {name('T', task)}`"
 
         def pulse() -> None:
             nonlocal renewed
-            if time.monotonic() - renewed > RENEW_EVERY_S:
+            if goes_on and time.monotonic() - renewed > RENEW_EVERY_S:
                 renewed = time.monotonic()
                 self.store.write(lambda tx: finish.renew(tx, run))
 
@@ -223,7 +284,7 @@ class RunCases(TaskCases):
             if not evidence.passed:
                 raise Conflict(
                     f"the check `{command}` failed with exit code {evidence.exit_code}; the task is not completed",
-                    hint=f"mend it and report {name('R', run)} again; that run goes on",
+                    hint=hint,
                     code="check_failed",
                     run=name("R", run),
                     command=command,
@@ -244,10 +305,10 @@ class RunCases(TaskCases):
         def failed(tx: Transaction) -> dict[str, Any]:
             row = finish.held(tx, one)
             if row["supervised"]:
-                finish.note(tx, one, summary=error, next_action="failed")
-                return {**_outcome(tx, row["task"], one, [], recorded=True), "retry_at": None}
+                _, said = self._report(tx, one, error, "failed")
+                return {**outcome(tx, row["task"], one, [], recorded=said), "retry_at": None}
             at = finish.fail(tx, one, code=code, error=error, back_off=self._back_off())
-            return {**_outcome(tx, row["task"], one, []), "retry_at": iso(at)}
+            return {**outcome(tx, row["task"], one, []), "retry_at": iso(at)}
 
         return self.store.write(failed)
 
@@ -278,7 +339,7 @@ class RunCases(TaskCases):
             if task:
                 views.task(tx, number(task, "T"))
             rows = tx.all("list_runs", limit=bound + 1, before=before, offset=offset or None, **given)
-            runs = [Run(row) for row in rows[:bound]]
+            runs = [standing.shown(self, row) for row in rows[:bound]]
             return Page(
                 runs, tx.the("count_runs", **given)["total"], name("R", runs[-1].id) if len(rows) > bound else None
             )
@@ -293,7 +354,7 @@ class RunCases(TaskCases):
         """A run with the evidence of its checks, what was said to its agent, and who else is at its files."""
 
         def read(tx: Transaction) -> dict[str, Any]:
-            one = _run(tx, number(run, "R"))
+            one = standing.shown(self, _run(tx, number(run, "R")).row)
             evidence = [
                 {
                     "stage": row["stage"],
@@ -434,8 +495,9 @@ class RunCases(TaskCases):
 
     def kill(self, run: str, reason: str = "killed by a person") -> Run:
         """Ends a run; its agent is stopped within a second, here if its supervisor died. Raises StaleRun when it is
-        over.
+        over, and where that died with its work in the plan: then it is completed.
         """
+        settle_merged(self, self.run(run).row)
         self._on_run(run, lambda tx, one: finish.kill(tx, one, reason))
         end_remains(self)
         return self.run(run)
@@ -451,6 +513,7 @@ class RunCases(TaskCases):
     def resume(self, agent: str | None = None) -> bool:
         """Workers claim again; with ``agent`` the breaker of that agent is closed instead. Whether it was open."""
         if agent is not None:
+            check_word("agent", agent, empty=False)
             return self.store.write(lambda tx: breaker.close(tx, agent))
         self._set_paused(0, "queue.resumed")
         return True
@@ -466,8 +529,11 @@ class RunCases(TaskCases):
         """All limits with their use."""
         return self.store.read(lambda tx: [dict(slot) for slot in slots.all_slots(tx)])
 
-    def set_slots(self, changes: dict[str, int]) -> list[dict[str, Any]]:
-        """Sets limits by their names; all of them with their use then. Raises InvalidInput."""
+    def set_slots(self, changes: Mapping[str, int | None]) -> list[dict[str, Any]]:
+        """Sets limits by their names, None takes one away; all of them with their use then.
+
+        Raises InvalidInput, NotFound (``no_slot``), Conflict (``resource_needed``).
+        """
 
         def set_and_list(tx: Transaction) -> list[dict[str, Any]]:
             for slot, capacity in changes.items():
@@ -476,17 +542,30 @@ class RunCases(TaskCases):
 
         return self.store.write(set_and_list)
 
+    def limits_that_return(self, changes: Mapping[str, int | None]) -> list[str]:
+        """In words, which of the limits that ``changes`` take away the settings name: those come back."""
+        found = []
+        for slot in (slot for slot, capacity in changes.items() if capacity is None):
+            wanted = slots.of_settings(self.config, slot.removeprefix("host:")).get(slot)
+            if wanted is not None:
+                found.append(
+                    f"the settings say {slot}={wanted}: the next worker that starts sets it again; "
+                    "`orchestrion config show` says where"
+                )
+        return found
+
     def cleanup_stale_locks(self, max_age_seconds: float = 3600) -> int:
         """Ends claims without a sign of life for so long, and frees what ended runs still hold. Returns how many."""
         return int(self.clean_up_locks(max_age_seconds)["freed"])
 
     def clean_up_locks(self, max_age_s: float = 3600) -> dict[str, Any]:
-        """The same: ``freed``, and ``notes`` on what other hosts have to end.
+        """The same: ``freed``, ``righted`` (values that were wrong), and ``notes`` on what other hosts have to end.
 
         A supervised run with a living process on this machine is never touched; what is left of one whose supervisor
         died is ended first, and its work kept.
         """
-        self.store.write(reap.bound)
+        # What recovers a run gives its limits back, which they must count for that.
+        righted = self.store.write(reap.put_right)
         dead, silent = dead_runs(self), self.store.read(lambda tx: reap.silent(tx, max_age_s))
         recovered = {row["id"]: dead.recovered(row, "no sign of life") for row in silent}
         seen_to = {run for run, is_over in recovered.items() if is_over is not None}
@@ -496,7 +575,7 @@ class RunCases(TaskCases):
             for row in silent
             if row["id"] not in seen_to and (said := elsewhere(self, row))
         ]
-        return {"freed": freed + sum(map(bool, recovered.values())), "notes": notes}
+        return {"freed": freed + sum(map(bool, recovered.values())), "righted": righted, "notes": notes}
 
     def work(
         self,
@@ -505,12 +584,15 @@ class RunCases(TaskCases):
         drain: bool = False,
         agent: str | None = None,
         plan: str | None = None,
+        older_copy: bool = False,
         seen: Callable[[], None] = lambda: None,
         worker: Callable[[Any], None] = lambda _: None,
     ) -> Any:
         """Keeps agents busy; with ``drain`` until nothing is left to run. Returns the worker's Summary.
 
-        Only with tasks for ``agent``, or of ``plan``, if these are named. Raises NotFound for one that is not there.
+        Only with tasks for ``agent``, or of ``plan``, if these are named. Raises NotFound for one that is not there,
+        Conflict (``older_copy``) where runs began here that the store does not know, unless that is accepted by
+        ``older_copy``.
         ``worker`` is given the Worker before it starts (to stop it from a signal handler),
         ``seen`` is called whenever it looked around.
         """
@@ -524,6 +606,7 @@ class RunCases(TaskCases):
         self._refuse_unknown_agent(agent)
         only = self.store.read(lambda tx: plan_named(tx, plan))["id"] if plan else None
         one = Worker(self.store, self.project, self.config, self.environ, count, agent, seen, plan=only)
+        (older_copies.accept if older_copy else older_copies.refuse)(self)
         holder = f"worker:{self.host.process()}"
         one.put_in_order = Housekeeper(self.store, self.config, DOERS, self.project.store_dir, holder, one.warn).keep
         self.store.origin = _as_worker(self.store.origin)
@@ -538,12 +621,13 @@ class RunCases(TaskCases):
         """
         one = number(task, "T")
         row = self.store.read(lambda tx: views.task(tx, one).row)
+        stored_json(row, "checks", task)  # what cannot be read was not looked at either
         if row["state"] == TaskState.REVIEW and row["work_run"]:
             self._merge_accepted(row)
 
         def approved(tx: Transaction) -> dict[str, Any]:
             ready = decide.approve(tx, one, tx.origin.actor, said)
-            return {**views.task(tx, one).as_json(), **_unblocked(ready)}
+            return {**views.task(tx, one).as_json(), **unblocked(ready)}
 
         return self.store.write(approved)
 
@@ -660,23 +744,6 @@ def _run(tx: Transaction, run: int) -> Run:
 
 def _plan_of(tx: Transaction, run: Row) -> Row:
     return tx.the("plan_by_number", id=tx.the("task", id=run["task"])["plan"])
-
-
-def _outcome(tx: Transaction, task: int, run: int, ready: Sequence[int], *, recorded: bool = False) -> dict[str, Any]:
-    outcome: dict[str, Any] = {
-        "task": views.task(tx, task).as_json(),
-        "run": _run(tx, run).as_json(),
-        **_unblocked(ready),
-    }
-    if recorded:
-        outcome["recorded"] = (
-            "the run is supervised: when its agent ends its work is checked and merged, and its files are recorded"
-        )
-    return outcome
-
-
-def _unblocked(ready: Sequence[int]) -> dict[str, Any]:
-    return {"unblocked": [name("T", one) for one in ready[:UNBLOCKED_SHOWN]], "unblocked_total": len(ready)}
 
 
 def _keep_evidence(tx: Transaction, run: int, evidence: Any) -> None:

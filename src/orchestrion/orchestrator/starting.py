@@ -16,6 +16,7 @@ from orchestrion.core import private
 from orchestrion.core.errors import Conflict
 from orchestrion.core.model import number
 from orchestrion.core.states import TaskState
+from orchestrion.orchestrator import older_copies
 from orchestrion.orchestrator.opening import CORRELATION
 from orchestrion.orchestrator.taking import TakingCases
 from orchestrion.scheduler import decide
@@ -32,8 +33,9 @@ class StartingCases(TakingCases):
         """Has an agent of this machine do a task; the run, as soon as it is there.
 
         ``agent``: instead of the task's own. Raises NotFound, InvalidInput (``command_missing``),
-        Conflict (``not_ready``, ``not_started``).
+        Conflict (``not_ready``, ``not_started``, ``older_copy``).
         """
+        older_copies.refuse(self)
         before = self.task(task)
         self._refuse_unknown_agent(agent)
         if before.state is not TaskState.READY:
@@ -90,11 +92,12 @@ class StartingCases(TakingCases):
     def work_on(self, task: str) -> bool:
         """Does one task here and now, and stays until it is over; whether it is completed.
 
-        Raises NotFound, NothingReady, Backpressure.
+        Raises NotFound, NothingReady, Backpressure, Conflict (``older_copy``).
         """
         from orchestrion.worker import Worker
 
         one = number(task, "T")
+        older_copies.refuse(self)
         Worker(self.store, self.project, self.config, self.environ, 1, None, lambda: None).work_on(one)
         return self.task(task).state is TaskState.COMPLETED
 

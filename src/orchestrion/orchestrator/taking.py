@@ -15,8 +15,7 @@ from typing import Any
 from orchestrion.core.errors import AlreadyTaken, Conflict, InvalidInput, NotFound, NothingReady
 from orchestrion.core.model import Run, iso, name, number
 from orchestrion.core.states import EdgeState, TaskState, in_words
-from orchestrion.memory import artifacts, context
-from orchestrion.memory.sessions import session_of
+from orchestrion.memory import artifacts, context, successors
 from orchestrion.orchestrator import holding, views
 from orchestrion.orchestrator.asking import AskingCases
 from orchestrion.orchestrator.runs import claims_next
@@ -60,14 +59,20 @@ class TakingCases(AskingCases):
             claimed = self.claim(task)
         except NothingReady as refused:
             raise self._why_not_ready(task, refused) from refused
-        return self._taken(task, claimed["run"], again=claimed["again"], brief=claimed["brief"])
+        return self._newly_taken(claimed)
 
     def take_next(
         self, *, roles: Sequence[str] = (), agent: str | None = None, tag: str | None = None
     ) -> dict[str, Any]:
         """Claims the best ready task for the caller, as ``take_up``. Raises NothingReady."""
         claimed = self.claim(roles=roles, agent=agent, tag=tag)
-        return self._taken(claimed["task"]["id"], claimed["run"], again=False, brief=claimed["brief"])
+        return self._newly_taken(claimed)
+
+    def _newly_taken(self, claimed: Mapping[str, Any]) -> dict[str, Any]:
+        """With the warning of the claim, if it has one."""
+        task, again, brief = claimed["task"]["id"], claimed["again"], claimed["brief"]
+        warned = {"warning": claimed["warning"]} if "warning" in claimed else {}
+        return {**self._taken(task, claimed["run"], again=again, brief=brief), **warned}
 
     def _held_by_caller(self, task: str, run: str | None) -> str | None:
         """The run by which the caller holds the task; None: it does not. Raises NotFound."""
@@ -204,17 +209,17 @@ class TakingCases(AskingCases):
                 run=name("R", current.id),
             )
         if not (holding.keeps_no_session(self.store.origin.actor) and holding.keeps_no_session(current.row["actor"])):
-            raise _held_by_other(task, current.row)
+            raise self.store.read(lambda tx: _held_by_other(tx, task, current.row))
         self.store.write(
             lambda tx: tx.event("run.unnamed", task=row["id"], run=current.id, data={"holder": current.row["actor"]})
         )
         return name("R", current.id)
 
 
-def _held_by_other(task: str, run: Row) -> AlreadyTaken:
+def _held_by_other(tx: Transaction, task: str, run: Row) -> AlreadyTaken:
     """The refusal to report a run that somebody else holds; whoever names it shows that it is theirs."""
-    held, session = name("R", run["id"]), session_of(run)
-    going_on = f"; `orchestrion sessions {session} --resume` goes on with the session that holds it" if session else ""
+    held, holder = name("R", run["id"]), successors.holder(tx, run)
+    going_on = f"; {holder.resuming()} goes on with the session that holds it" if holder.session else ""
     return AlreadyTaken(
         f"{task} is held by {held} of {run['actor']}, not by this session; nothing was changed",
         hint=f"name the run {held} if it is yours{going_on}",

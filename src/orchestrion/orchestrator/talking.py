@@ -9,7 +9,7 @@ from typing import Any
 from orchestrion.core.errors import Conflict, GitProblem
 from orchestrion.core.model import iso, name, number
 from orchestrion.core.states import ACTIVE_RUN, TaskState
-from orchestrion.orchestrator import views
+from orchestrion.orchestrator import older_copies, views
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.metrics import MetricCases
 from orchestrion.orchestrator.remains import dead_runs
@@ -168,7 +168,7 @@ class TalkCases(MetricCases):
 
         ``values`` are further fields of a new task. Returns the task and its last run. Raises
         NotFound for an unknown role or agent, InvalidInput (``command_missing`` among others), Backpressure when
-        there is no room.
+        there is no room, Conflict (``older_copy``).
         """
         from orchestrion.core.model import TITLE_LIMIT
         from orchestrion.worker import Worker
@@ -177,6 +177,7 @@ class TalkCases(MetricCases):
         wanted = {"role": self.role_name(role), "agent": values.get("agent"), "command": values.get("command")}
         self._refuse_unknown_agent(wanted["agent"])
         self.refuse_idle(wanted)
+        older_copies.refuse(self)
         task = self.add(title, role=role, description=text, priority=10, **values)
         one = Worker(self.store, self.project, self.config, self.environ, 1, None, seen)
         worker(one)

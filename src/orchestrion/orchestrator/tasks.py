@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from typing import Any, NamedTuple
 
 from orchestrion.core import host
@@ -12,8 +13,8 @@ from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound
 from orchestrion.core.git_head import head_of
 from orchestrion.core.model import NewGate, NewTask, Task, Wait, check_choice, check_number, name, number
 from orchestrion.core.states import GATE_KINDS, EdgeKind, TaskState
-from orchestrion.core.values import stored_json
-from orchestrion.orchestrator import commands, resolution, views
+from orchestrion.core.values import readable
+from orchestrion.orchestrator import commands, resolution, standing, views
 from orchestrion.orchestrator.finding import Finding, bounded
 from orchestrion.orchestrator.judging import own_task, refuse_to_touch
 from orchestrion.orchestrator.remains import end_remains
@@ -135,7 +136,7 @@ class TaskCases(Finding):
             return self._with_branch(self.run_detail(thing))  # type: ignore[attr-defined]
         if letter == "A":
             return self.artifact(thing)  # type: ignore[attr-defined, no-any-return]
-        found = self.store.read(lambda tx: views.detail(tx, number(thing, "T")))
+        found = self.store.read(lambda tx: views.detail(tx, number(thing, "T"), partial(standing.shown, self)))
         return {**found, "steps": resolution.steps(self, found)}
 
     def _with_branch(self, run: dict[str, Any]) -> dict[str, Any]:
@@ -383,5 +384,5 @@ def event_as_json(row: Mapping[str, Any]) -> dict[str, Any]:
         "actor": row["actor"],
         "session": row["session"],
         "correlation": row["correlation"],
-        "data": stored_json(row, "data", f"line {row['id']} of the journal") if row["data"] else None,
+        **(readable(row, f"line {row['id']} of the journal", "data") if row["data"] else {"data": None}),
     }

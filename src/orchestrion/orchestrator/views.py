@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from orchestrion.core.graph import progress
@@ -63,12 +63,12 @@ def _progress(tx: Transaction, row: Mapping[str, Any]) -> float | None:
     return None if percent is None else round(percent / 100, 4)
 
 
-def detail(tx: Transaction, number: int) -> dict[str, Any]:
-    """A task with its edges, gates, runs and artifacts, as JSON."""
+def detail(tx: Transaction, number: int, shown: Callable[[Row], Run] = Run) -> dict[str, Any]:
+    """A task with its edges, gates, runs (each as it is ``shown``) and artifacts, as JSON."""
     from orchestrion.memory import artifacts
 
     found = task(tx, number)
-    runs = [Run({**dict(row), "title": found.row["title"]}) for row in tx.all("runs_of_task", task=number)]
+    runs = [shown({**dict(row), "title": found.row["title"]}) for row in tx.all("runs_of_task", task=number)]
     return {
         **found.as_json(),
         "children": [name("T", row["id"]) for row in tx.all("children", parent=number)],
@@ -102,7 +102,8 @@ def remedy_of_run(tx: Transaction, row: Mapping[str, Any]) -> str | None:
 def version(detail: Mapping[str, Any]) -> str:
     """A word for a task's detail; how long its runs last and wait does not count, for that changes by itself."""
     runs = [
-        {key: value for key, value in run.items() if key not in ("duration_s", "lease_until")} for run in detail["runs"]
+        {key: value for key, value in run.items() if key not in ("duration_s", "lease_until", "awaits")}
+        for run in detail["runs"]
     ]
     import hashlib
 

@@ -24,16 +24,17 @@ from orchestrion.core.host import Host
 from orchestrion.core.masking import Masker
 from orchestrion.core.model import name
 from orchestrion.core.project import Project
-from orchestrion.core.states import ACTIVE_RUN, Phase
-from orchestrion.runs import order, processes, reckoning
+from orchestrion.core.states import ACTIVE_RUN, Phase, RunState
+from orchestrion.runs import git_process, order, processes, reckoning
 from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, committer, style_of
 from orchestrion.runs.failures import words_of
-from orchestrion.runs.launch import is_supervised
+from orchestrion.runs.launch import is_supervised, launched
 from orchestrion.runs.launch import places as places_of
+from orchestrion.runs.merged import work_in_plan
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.points import reach
 from orchestrion.runs.workspace import removal, work
-from orchestrion.runs.workspace.changes import FileChange, changes_of
+from orchestrion.runs.workspace.changes import FileChange, changes, changes_of
 from orchestrion.runs.workspace.places import Workspace
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 from orchestrion.runs.workspace.publish import publish
@@ -138,13 +139,15 @@ class DeadRuns:
             processes.sweep(self._marker(one), place / "processes", places=self._places_of(one))
         if self.has_left(run):
             # What the dead did not tell stands in its log.
-            reckoning.reconcile(self.store, one, place / "log.jsonl", reckoning.begin_again)
+            with suppress(private.NotPlain):
+                reckoning.reconcile(self.store, one, place / "log.jsonl", reckoning.begin_again)
         reach("dead.swept")
         # Only what is read now is the last word of the dead: it may have gone on since it was
         # found active, and its own git may have moved the plan until a moment ago.
         run = self._find(one)
-        if self._is_merged(run) and run["state"] in ACTIVE_RUN:
-            self._settle_merged(run)
+        merged = self._merged(run) if run["state"] in ACTIVE_RUN else None
+        if merged:
+            self._settle_merged(run, merged)
         elif run["state"] in ACTIVE_RUN or run["unswept"]:
             saved = self._save_work(run)
             reach("dead.saved")
@@ -153,28 +156,56 @@ class DeadRuns:
             self.store.write(lambda tx: _lose(tx, run, reason, saved, back_off, masker))
         reach("dead.settled")
 
-    def _is_merged(self, run: Row) -> bool:
-        """Whether the run died between the swap of the plan's tip and its settlement."""
-        if run["phase"] != Phase.MERGING or not run["head_commit"] or self.repository is None:
-            return False
-        return PlanTip(self.repository.git, run["plan_name"]).contains(run["head_commit"])
+    def settle_if_merged(self, run: Row) -> None:
+        """Completes an active run of this host that is dead and whose work is in the plan; leaves any other alone."""
+        if self.has_left(run) and self.is_dead(run) and self._merged(run):
+            self.recover(run["id"], "its supervisor died")
 
-    def _settle_merged(self, run: Row) -> None:
+    def _merged(self, run: Row) -> str | None:
+        """The work of a run, if its plan has it; None: it has not.
+
+        It died between the swap of the plan's tip and its settlement; or the store is an older copy, which knows
+        neither of its commits nor how far it came.
+        """
+        if self.repository is None:
+            return None
+        return work_in_plan(self.repository.git, run, self._plan_of(run))
+
+    def _plan_of(self, run: Row) -> Row:
+        return self.store.read(lambda tx: tx.the("plan_by_number", id=tx.the("task", id=run["task"])["plan"]))
+
+    def _settle_merged(self, run: Row, head: str) -> None:
         assert self.repository is not None
+        changed = None if run["head_commit"] == head else self._changes_until(run, head)
         tip = PlanTip(self.repository.git, run["plan_name"])
         tip.follow()
         commit = tip.get()
 
         def settle(tx: Transaction) -> None:
+            self._has_started(tx, run)
+            if changed is not None:
+                finish.note(tx, run["id"], head_commit=head)
+                files.note_git(tx, run["id"], head, changed)
             reports.mask(tx, run["id"], Masker(self.environ))
             finish.complete(tx, run["id"])
             tx.run("plan_moves", plan=run["plan"], tip=commit)
 
         with suppress(StaleRun):
             self.store.write(settle)
-        if self.has_left(run):
+        if self.has_left(run) and run["workspace"]:
             with suppress(EnvironmentProblem):  # the sweep removes it
                 removal.remove(self.repository, Path(run["workspace"]))
+
+    def _has_started(self, tx: Transaction, run: Row) -> None:
+        """An older copy may know a run as one that is about to start."""
+        if run["state"] == RunState.STARTING:
+            pid, began = next(iter(launched(order.folder(self.project.store_dir, run["id"]))), (0, 0.0))
+            finish.start(tx, run["id"], pid=pid, pid_start=began, host=run["host"], host_id=run["host_id"])
+
+    def _changes_until(self, run: Row, head: str) -> list[FileChange]:
+        """What a run changed from its base to ``head``, of which the store knows nothing."""
+        assert self.repository is not None
+        return changes(self.repository.git, run["base_commit"], head) if run["base_commit"] else []
 
     def _save_work(self, run: Row) -> _Saved | None:
         """Commits and publishes what the run left in its workspace, if there is any."""
@@ -186,16 +217,16 @@ class DeadRuns:
         isolation = "worktree" if (path / ".git").is_file() else "clone"
         workspace = Workspace(path, run["branch"], run["base_commit"], isolation)
         style = style_of(self.config)
-        began = self.store.read(lambda tx: tx.the("plan_by_name", name=run["plan_name"])["began_checkout"])
-        project = self.repository.as_seen_from(began)
+        project = self.repository.as_seen_from(self._plan_of(run)["began_checkout"])
         try:
             who = committer(style, project.handed_on.effective, self.environ)
             label, task = name("R", run["id"]), name("T", run["task"])
             made = Authorship(who, f"{run['title']} (unfinished)", {TASK_TRAILER: task, RUN_TRAILER: label})
-            saved = work.salvage(project, workspace, made)
-            publish(project, workspace, saved)
-            remarks = json.dumps([remark.as_json() for remark in saved.remarks])
-            return _Saved(saved.head, changes_of(project, workspace, saved.head), remarks)
+            with git_process.together_within(work.SALVAGE_S):  # others wait for whoever does this
+                saved = work.salvage(project, workspace, made)
+                publish(project, workspace, saved)
+                changed = changes_of(project, workspace, saved.head)
+            return _Saved(saved.head, changed, json.dumps([remark.as_json() for remark in saved.remarks]))
         except (OrchestrionError, OSError):
             return None  # broken by the kill: it stays on disk, the sweep keeps what is unsaved
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 
 from orchestrion.core import private
 from orchestrion.core.errors import DamagedRow, GitProblem, InvalidInput, NotFound, OrchestrionError
@@ -25,12 +28,14 @@ _BY_NUMBER = {
 
 def code_of(problem: BaseException) -> str:
     """The code of the taxonomy for an exception that ended a run, its causes considered."""
+    is_of_workspaces = isinstance(problem, OrchestrionError) and problem.code == "workspace_disk"
     cause: BaseException | None = problem
     while cause is not None:
-        if known := _known(cause):
+        # What has the place of the workspaces' folder is no run's.
+        if (known := _known(cause)) and not (is_of_workspaces and isinstance(cause, private.NotPlain)):
             return known
         cause = cause.__cause__
-    if isinstance(problem, OrchestrionError) and problem.code == "workspace_disk":
+    if is_of_workspaces:
         return "not_permitted"
     return "workspace_failed" if isinstance(problem, GitProblem | NotFound) else "internal"
 
@@ -55,6 +60,14 @@ def words_of(problem: BaseException) -> str:
     if isinstance(problem, OrchestrionError):
         return printable(f"{problem.message} ({problem.hint})" if problem.hint else problem.message)
     return printable(f"{type(problem).__name__}: {problem}")
+
+
+def tell_traceback(masker: Callable[[str], str]) -> None:
+    """Prints where the exception that is being handled came from, for whoever mends this program."""
+    import traceback
+
+    with suppress(OSError):  # a full disk may be what this is about
+        print(masker(traceback.format_exc()), file=sys.stderr, flush=True)
 
 
 def printable(text: str) -> str:

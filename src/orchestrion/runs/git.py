@@ -15,13 +15,14 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.digest import sha256
 from orchestrion.core.errors import GitProblem
+from orchestrion.runs import git_process
 from orchestrion.store import disk
 
 OLDEST_GIT = (2, 30)
@@ -128,6 +129,21 @@ class Blob:
     size: int
 
 
+class Fields:
+    """NUL-terminated fields, one by one: what git said is held once, and no list is made of it."""
+
+    def __init__(self, said: bytes) -> None:
+        self._said = said
+
+    def __iter__(self) -> Iterator[str]:
+        start = 0
+        while start < len(self._said):
+            end = self._said.find(b"\0", start)
+            end = len(self._said) if end < 0 else end
+            yield self._said[start:end].decode("utf-8", "surrogateescape")
+            start = end + 1
+
+
 class Git:
     """git, asked in one folder.
 
@@ -174,34 +190,36 @@ class Git:
         are run, because it is they who asked for it. Raises GitProblem when git is missing, too old, killed
         or out of time and, with ``check``, when it refuses.
         """
-        command, environ = self._prepared(args, env, hooks=hooks)
-        try:
-            done = subprocess.run(
-                command,
-                cwd=self.folder,
-                env=environ,
-                input=None if input is None else input.encode("utf-8", "surrogateescape"),
-                stdin=subprocess.DEVNULL if input is None else None,
-                capture_output=True,
-                timeout=timeout or self._longest_s,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as problem:
-            raise GitProblem(
-                f"{_asked(args)} took longer than {timeout or self._longest_s:g} s",
-                hint="is the disk or the network busy?",
-                code="git_timeout",
-            ) from problem
-        except (OSError, ValueError) as problem:
-            raise self._cannot_start(args, problem) from problem
-        said = _text(done.stderr)
-        if done.returncode and _CANNOT_WRITE.search(said) and self._has_no_room():
-            said = f"{said}\n{_NO_SPACE}"
-        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), said)
+        done = self._done(args, input, env, timeout, hooks=hooks)
+        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), self._errors(done))
         # A git that was killed has not answered.
         if answer.returncode < 0 or (check and answer.returncode != 0):
             raise refusal(answer)
         return answer
+
+    def _done(
+        self,
+        args: tuple[str | Path, ...],
+        said: str | None,
+        env: Mapping[str, str] | None,
+        timeout: float | None = None,
+        *,
+        hooks: bool = False,
+    ) -> subprocess.CompletedProcess[bytes]:
+        command, environ = self._prepared(args, env, hooks=hooks)
+        try:
+            given = None if said is None else said.encode("utf-8", "surrogateescape")
+            return git_process.complete(command, self.folder, environ, given, timeout or self._longest_s)
+        except subprocess.TimeoutExpired as problem:
+            raise git_process.too_slow(_asked(args), problem.timeout) from problem
+        except git_process.NotStarted as problem:
+            raise self._cannot_start(args, problem.__cause__) from problem.__cause__
+
+    def _errors(self, done: subprocess.CompletedProcess[bytes]) -> str:
+        errors = _text(done.stderr)
+        if done.returncode and _CANNOT_WRITE.search(errors) and self._has_no_room():
+            errors = f"{errors}\n{_NO_SPACE}"
+        return errors
 
     def _has_no_room(self) -> bool:
         return any(disk.is_full(place, _LITTLE_ROOM_BYTES) for place in (self.folder, self.git_dir) if place)
@@ -232,9 +250,7 @@ class Git:
     def run_bytes(self, *args: str, input: bytes) -> str:  # noqa: A002 - as subprocess.run names it
         """What ``git ARGS`` makes of bytes that it is given; empty when it refuses them. Raises GitProblem."""
         command, environ = self._prepared(args, None)
-        done = subprocess.run(
-            command, cwd=self.folder, env=environ, input=input, capture_output=True, check=False, timeout=_OURS_S
-        )
+        done = git_process.complete(command, self.folder, environ, input, _OURS_S)
         if done.returncode < 0:
             raise refusal(subprocess.CompletedProcess(args, done.returncode, "", _text(done.stderr)))
         return _text(done.stdout) if done.returncode == 0 else ""
@@ -253,14 +269,12 @@ class Git:
         *args: str | Path,
         input: str | None = None,  # noqa: A002
         env: Mapping[str, str] | None = None,
-    ) -> Iterator[str]:
-        """All of them one by one, the empty ones too. What git says is held once, and no list is made of it."""
-        text, start = self.run(*args, input=input, env=env).stdout, 0
-        while start < len(text):
-            end = text.find("\0", start)
-            end = len(text) if end < 0 else end
-            yield text[start:end]
-            start = end + 1
+    ) -> Fields:
+        """All of them, the empty ones too; they may be gone through several times."""
+        done = self._done(args, input, env)
+        if done.returncode:
+            raise refusal(subprocess.CompletedProcess(args, done.returncode, "", self._errors(done)))
+        return Fields(done.stdout)
 
     def toplevel(self) -> Path:
         """The root of the working tree."""
@@ -359,7 +373,7 @@ class Git:
         """Whether HEAD is a commit yet."""
         return self.tip("HEAD") is not None
 
-    def blobs(self, oids: Iterable[str]) -> Iterator[Blob]:
+    def blobs(self, oids: Iterable[str]) -> Generator[Blob, None, None]:
         """Measure stored file contents, in the order asked, without holding them in memory."""
         command, environ = self._prepared(("cat-file", "--batch"), None)
         with subprocess.Popen(
@@ -399,7 +413,7 @@ class Git:
         settings = [part for setting in chosen for part in ("-c", setting)]
         return [os.fsencode(arg) for arg in (program, *settings, *args)], {**self._environ, **(env or {})}
 
-    def _cannot_start(self, args: tuple[str | Path, ...], problem: Exception) -> GitProblem:
+    def _cannot_start(self, args: tuple[str | Path, ...], problem: object) -> GitProblem:
         if not self.folder.is_dir():
             return GitProblem(
                 f"{_asked(args)}: the folder {self.folder} does not exist",

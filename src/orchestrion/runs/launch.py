@@ -128,7 +128,12 @@ def speak_to(place: Path) -> None:
 
 def is_supervised(place: Path) -> bool:
     """Whether a supervisor that was launched for the run's folder ``place`` lives, announced or not."""
-    return any(processes.is_alive(*supervisor) for supervisor in _record(place).read())
+    return any(processes.is_alive(*supervisor) for supervisor in launched(place))
+
+
+def launched(place: Path) -> set[processes.Process]:
+    """The supervisors that were launched for the run's folder ``place``, living or not."""
+    return _record(place).read()
 
 
 def without_marker(environ: Mapping[str, str]) -> dict[str, str]:

@@ -7,14 +7,13 @@ that reads it. It is an instruction, not a state: what happens is in the databas
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from orchestrion.core import private
 from orchestrion.core.errors import NotFound
-from orchestrion.core.values import name, number_named
+from orchestrion.core.values import name
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,9 @@ class Order:
     grace_s: float
     retry_cap_s: float
     retry_jitter: float
-    #: Its number there; None: an older program wrote this.
+    #: When the run was claimed, which tells it from one of its number in a copy of the store; None: an older program.
+    claimed_at: int | None = None
+    #: The project's number there; None: an older program wrote this.
     project_number: int | None = None
     #: Id of the clone whose worker wrote it; None: an older program.
     clone: str | None = None
@@ -121,19 +122,11 @@ def folder_named(store_dir: Path, run: str) -> Path:
     return store_dir / "runs" / run
 
 
-def was_given(store_dir: Path, run: int) -> bool:
-    """Whether a run of this number was begun here."""
-    return os.path.lexists(folder(store_dir, run) / "order.json")
-
-
-def beyond(store_dir: Path) -> int:
-    """The first number above those of all runs that have a folder here."""
-    numbers = (number_named(entry.name, "R") or 0 for entry in (store_dir / "runs").iterdir())
-    return max(numbers, default=0) + 1
-
-
 def made_folder(store_dir: Path, run: int) -> Path:
-    """The same, which is there now. Raises NotPlain, OSError where the store's own is gone: that is not made anew."""
+    """The folder of a run, which is there now.
+
+    Raises NotPlain, OSError where the store's own is gone: that is not made anew.
+    """
     place = folder(store_dir, run)
     private.make_folder(place.parent)
     private.make_folder(place)
@@ -144,7 +137,7 @@ def write(order: Order, brief: str, store_dir: Path) -> Path:
     """Makes the run's folder with its order and brief. Returns it."""
     place = made_folder(store_dir, order.run)
     private.write(place / "brief.md", brief)
-    _replace(place / "order.json", json.dumps(asdict(order), ensure_ascii=False, indent=1))
+    private.replace(place / "order.json", json.dumps(asdict(order), ensure_ascii=False, indent=1))
     return place
 
 
@@ -168,9 +161,3 @@ def read(store_dir: Path, run: int) -> Order:
         return Order(**{**told, "checks": [(label, command) for label, command in found["checks"]]})
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise private.NotPlain(file, _NO_ORDER) from error
-
-
-def _replace(file: Path, text: str) -> None:
-    half = file.with_suffix(".half")
-    private.write(half, text)
-    half.replace(file)

@@ -17,6 +17,10 @@ from orchestrion.core.errors import Conflict, NotFound
 from orchestrion.runs.git import Git
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace import publish
+from orchestrion.store import Transaction
+
+_ASIDES = "refs/orchestrion/kept/plans"
+_ASIDE = f"{_ASIDES}/{{plan}}"
 
 #: Reads a plan's row anew.
 Again = Callable[[], Mapping[str, Any]]
@@ -30,13 +34,15 @@ class Start(NamedTuple):
     is_new: bool
     #: The commit up to which the plan was found to be on its branch; None: it is not, or that was known.
     landed: str | None = None
+    #: The ref that keeps what a plan of its name had, which is not this plan's; None: there was nothing.
+    aside: str | None = None
 
 
 def start_of(tip: PlanTip, plan: Mapping[str, Any], again: Again, has_begun: Callable[[], bool]) -> Start:
     """The commit from which a run of ``plan`` (its row) starts; ``has_begun`` looks whether any run of it had one
     in this store. Raises NotFound (``no_commit``, ``plan_lost``), Conflict (``plan_diverged``).
     """
-    found, begins = restored(tip, plan, again), _beginning(tip.git, plan)
+    found, begins = restored(tip, plan, again), begins_at(tip.git, plan)
     if found is None:
         return Start(tip.create(begins or _refuse_nothing(plan)), is_new=True)
     if begins is None or begins == found:
@@ -47,8 +53,8 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any], again: Again, has_begun: Cal
     # The row may be older than the ref. Who asks after having read the ref knows that no run has moved it there.
     if not (is_contained or is_landed) and never_began(plan, has_begun):
         # Of a store that was lost: this plan has no work yet, whatever one of its name had.
-        is_mine = _keep_aside(tip, found, begins)
-        return Start(begins if is_mine else tip.get(), is_new=is_mine)
+        aside = _keep_aside(tip, found, begins)
+        return Start(begins if aside else tip.get(), is_new=aside is not None, aside=aside)
     if not (is_contained or is_landed) or not tip.move(begins, found):
         return Start(tip.get(), is_new=False)
     tip.follow()
@@ -56,12 +62,22 @@ def start_of(tip: PlanTip, plan: Mapping[str, Any], again: Again, has_begun: Cal
     return Start(begins, is_new=True, landed=found if is_news else None)
 
 
+def record(tx: Transaction, plan: Mapping[str, Any], start: Start) -> None:
+    """Writes down that a plan (its row) began anew, and what was found on the way."""
+    if start.landed:
+        tx.run("plan_is_landed", plan=plan["id"], branch=plan["began_branch"], commit=start.landed)
+        tx.event("plan.landed", data={"plan": plan["name"], "branch": plan["began_branch"], "commit": start.landed})
+    if start.aside:
+        tx.event("plan.set_aside", data={"plan": plan["name"], "ref": start.aside})
+    tx.run("plan_starts", plan=plan["id"], tip=start.commit, before=plan["tip"])
+
+
 def set_aside(tip: PlanTip, plan: Mapping[str, Any], has_begun: Callable[[], bool]) -> bool:
     """Whether no run of a plan (its row) began in this store. What a ref of its name has that is not on the plan's
     branch is kept aside then, as at the plan's start: it is of a lost store, or of the project that this repository
     was copied from.
     """
-    found, begins = tip.read(), _beginning(tip.git, plan)
+    found, begins = tip.read(), begins_at(tip.git, plan)
     if not never_began(plan, has_begun):
         return False
     if found is not None and begins is not None and not tip.git.is_ancestor(found, begins):
@@ -82,7 +98,7 @@ def start_elsewhere(git: Git, plan: Mapping[str, Any]) -> Start:
     that was fetched, else where its branch is here. Raises NotFound (``no_commit``).
     """
     known = git.tip(plan["tip"]) if plan["tip"] else None
-    return Start(known or _beginning(git, plan) or _refuse_nothing(plan), is_new=False)
+    return Start(known or begins_at(git, plan) or _refuse_nothing(plan), is_new=False)
 
 
 def restored(tip: PlanTip, plan: Mapping[str, Any], again: Again) -> str | None:
@@ -213,7 +229,7 @@ def has_work(tip: PlanTip, plan: Mapping[str, Any], accepted: Sequence[str]) -> 
     wanted = {*accepted, *([plan["tip"]] if plan["tip"] is not None else [])}
     if not wanted or tip.git.missing(wanted):
         return not wanted
-    start = tip.read() or plan["tip"] or _beginning(tip.git, plan)
+    start = tip.read() or plan["tip"] or begins_at(tip.git, plan)
     return start is not None and all(tip.git.is_ancestor(commit, start) for commit in wanted)
 
 
@@ -273,18 +289,24 @@ def _diverged(tip: PlanTip, known: str, found: str) -> Conflict:
     )
 
 
-def _keep_aside(tip: PlanTip, found: str, begins: str) -> bool:
-    """Lets a plan begin anew, what its ref has kept under another name; whether it did, and nobody was first."""
-    tip.git.swap_ref(f"refs/orchestrion/kept/plans/{tip.plan}/{found[:12]}", found, None)
+def kept_aside(git: Git, plan: str | None = None) -> list[str]:
+    """Refs that keep what plans had in stores that are gone: of one plan, or of all. Raises GitProblem."""
+    return git.run("for-each-ref", "--format=%(refname)", _ASIDE.format(plan=plan) if plan else _ASIDES).stdout.split()
+
+
+def _keep_aside(tip: PlanTip, found: str, begins: str) -> str | None:
+    """Lets a plan begin anew, what its ref has kept under another name, which is returned; None: others were first."""
+    aside = f"{_ASIDE.format(plan=tip.plan)}/{found[:12]}"
+    tip.git.swap_ref(aside, found, None)
     if not tip.move(begins, found):
-        return False
+        return None
     if tip.git.tip(tip.branch) == found:
         publish.follow(tip.git, tip.branch, begins)
     tip.follow()
-    return True
+    return aside
 
 
-def _beginning(git: Git, plan: Mapping[str, Any]) -> str | None:
+def begins_at(git: Git, plan: Mapping[str, Any]) -> str | None:
     """Where the plan's branch is now, or as near to it as can be told; None: there is no commit at all."""
     branch, commit, checkout = plan["began_branch"], plan["began_commit"], plan["began_checkout"]
     found = git.tip(f"refs/heads/{branch}") if branch else None

@@ -444,7 +444,9 @@ def _environment(pid: int) -> Sequence[bytes]:
     if not _LINUX:
         return _psutil_environment(pid)
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        # A Path would let Python keep room for the number of every process that there ever was.
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123
+            return file.read().split(b"\0")
     except OSError:
         return ()
 

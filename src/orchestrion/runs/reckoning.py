@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrion.core import private
 from orchestrion.runs import log
 from orchestrion.runs.agents.agent import Dialogue, Kind, Tally, Usage
 from orchestrion.runs.agents.known import agent_named
@@ -61,12 +60,9 @@ def reconcile(store: Store, run: int, file: Path, begin: Begin) -> bool:
     """Appends what the log knows of a run and the database does not. Whether there was anything.
 
     Only for a run whose supervisor is gone: a living one still has to tell what it knows.
-    Doing it again changes nothing; a log that was bent tells nothing. Raises NotFound, StoreProblem.
+    Doing it again changes nothing. Raises NotFound, StoreProblem, and NotPlain for a log that was bent.
     """
-    try:
-        found = reckon(file, begin)
-    except private.NotPlain:
-        return False
+    found = reckon(file, begin)
     return found is not None and store.write(lambda tx: _append_missing(tx, run, found))
 
 

@@ -7,7 +7,8 @@ left beside its work (a side branch, a stash) go with the archive alone: no land
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from orchestrion.core.values import name, number_named
 from orchestrion.runs.git import Git
@@ -21,25 +22,30 @@ _AT_ONCE = 500
 
 
 def retire(git: Git, store: Store) -> int:
-    """Deletes the refs of runs that are not needed any more; how many refs. Raises GitProblem, StoreProblem."""
-    refs = _of_runs(git)
-    ids = sorted(refs)
+    """Deletes the refs of runs that are not needed any more; how many refs. Raises GitProblem, StoreProblem.
+
+    There are more with each run, and mostly none to delete: so their names are looked at alone first, and where
+    they are only for some runs at a time.
+    """
+    runs = _runs_with_refs(git)
     count = 0
-    for start in range(0, len(ids), _AT_ONCE):
-        asked = ids[start : start + _AT_ONCE]
-        rows = store.read(lambda tx, asked=asked: tx.all("runs_to_retire", ids=asked))  # type: ignore[misc]
-        count += _delete(
-            git,
-            [
-                (ref, commit)
-                for row in rows
-                if _is_of(row, refs[row["id"]], store)
-                for ref, commit in refs[row["id"]].items()
-                if (row["archived"] or not ref.startswith(_KEPT))
-                and not _is_of_others(git, ref, commit, refs[row["id"]])
-            ],
-        )
+    for start in range(0, len(runs), _AT_ONCE):
+        asked = list(runs[start : start + _AT_ONCE])
+        if rows := store.read(lambda tx, asked=asked: tx.all("runs_to_retire", ids=asked)):  # type: ignore[misc]
+            refs = _of_runs(git, {row["id"] for row in rows})
+            count += _delete(git, _not_needed(git, store, rows, refs))
     return count
+
+
+def _not_needed(
+    git: Git, store: Store, rows: Iterable[Row], refs: Mapping[int, Mapping[str, str]]
+) -> Iterator[tuple[str, str]]:
+    for row in rows:
+        own = refs.get(row["id"], {})
+        if _is_of(row, own, store):
+            for ref, commit in own.items():
+                if (row["archived"] or not ref.startswith(_KEPT)) and not _is_of_others(git, ref, commit, own):
+                    yield ref, commit
 
 
 def _is_of(row: Row, refs: Mapping[str, str], store: Store) -> bool:
@@ -68,17 +74,28 @@ def _is_of_others(git: Git, ref: str, commit: str, refs: Mapping[str, str]) -> b
     return bool(git.run("rev-list", "--max-count=1", commit, "--not", "--glob=refs/orchestrion/plans/*").stdout)
 
 
-def _of_runs(git: Git) -> dict[int, dict[str, str]]:
-    """Number of a run -> its refs with their commits."""
+def _runs_with_refs(git: Git) -> array[int]:
+    """Numbers of the runs that have refs, in order."""
+    names = git.fields("for-each-ref", "--format=%(refname)%00", *_PREFIXES)
+    return array("q", sorted({number for name in names if (number := _run_of(name.strip()))}))
+
+
+def _of_runs(git: Git, runs: Collection[int]) -> dict[int, dict[str, str]]:
+    """Number of a run, of those that are meant -> its refs with their commits."""
     found: dict[int, dict[str, str]] = {}
-    lines = git.run("for-each-ref", "--format=%(objectname) %(refname)", *_PREFIXES).stdout
-    for line in lines.splitlines():
-        commit, _, ref = line.partition(" ")
-        run = next(ref.removeprefix(one) for one in _PREFIXES if ref.startswith(one)).partition("/")[0]
-        number = number_named(run, "R")
-        if number and name("R", number) == run:
+    for line in git.fields("for-each-ref", "--format=%(objectname) %(refname)%00", *_PREFIXES):
+        commit, _, ref = line.strip().partition(" ")
+        number = _run_of(ref)
+        if number in runs:
             found.setdefault(number, {})[ref] = commit
     return found
+
+
+def _run_of(ref: str) -> int:
+    """The number of the run that a ref is called after; 0: of none."""
+    run = next((ref.removeprefix(one) for one in _PREFIXES if ref.startswith(one)), "").partition("/")[0]
+    number = number_named(run, "R") or 0
+    return number if name("R", number) == run else 0
 
 
 def _delete(git: Git, refs: Iterable[tuple[str, str]]) -> int:

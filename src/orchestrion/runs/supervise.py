@@ -18,12 +18,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from orchestrion.core import host, private, tracing
 from orchestrion.core.errors import (
@@ -39,14 +38,14 @@ from orchestrion.core.masking import Masker
 from orchestrion.core.model import name
 from orchestrion.core.retry import FAILURES, is_transient
 from orchestrion.core.states import Phase, RunState
-from orchestrion.runs import checks, plan_clone, plan_start, processes, tools
+from orchestrion.runs import checks, git_process, older_copy, plan_clone, plan_start, processes, tools
 from orchestrion.runs.account import Account, Spent
 from orchestrion.runs.agents.agent import Assignment, Permissions, Usage, Verdict
 from orchestrion.runs.agents.command import reaching_us, shell_environment
 from orchestrion.runs.agents.known import agent_named, speaks_in_events
 from orchestrion.runs.attend import Attendant
 from orchestrion.runs.commits import RUN_TRAILER, TASK_TRAILER, CommitStyle, committer
-from orchestrion.runs.failures import code_of, is_hopeless, printable, words_of
+from orchestrion.runs.failures import code_of, is_hopeless, printable, tell_traceback, words_of
 from orchestrion.runs.go import Go, first_line
 from orchestrion.runs.log import RunLog
 from orchestrion.runs.merge import Incoming, Merger
@@ -77,8 +76,12 @@ MARGIN_S = 5.0
 GIT_TRIES = 3
 #: How long it insists on telling a database that is away how the run ended, in seconds.
 PATIENCE_S = 3600.0
+#: Saving a run's work may take so much longer than the run itself may, in seconds.
+SAVE_S = 60.0
 #: Why it ends when its folder is away for longer than its lease.
 _GONE = "its folder is gone: the project or its store was moved or deleted"
+#: Why it ends when the store does not know it.
+_UNKNOWN = "the store does not know this run: an older copy of it was put in its place"
 
 
 def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str]) -> int:
@@ -88,7 +91,7 @@ def supervise(store: Store, order: Order, place: Path, environ: Mapping[str, str
     # run in our place must be able to wait until all of it is over.
     os.environ[processes.MARKER] = order.marker
     store.origin = Origin(actor=f"run:{name('R', order.run)}", correlation=order.correlation or name("R", order.run))
-    store.masker = Masker(environ)
+    store.masker, store.fence = Masker(environ), _fence(order)
     supervisor = Supervisor(store, order, place, environ)
     signal.signal(signal.SIGTERM, supervisor.told_to_stop)
     signal.signal(signal.SIGINT, supervisor.told_to_stop)
@@ -116,7 +119,11 @@ class Supervisor:
         self._lease_s = 60.0
         self._is_missed = False
         self._workspace: Workspace | None = None
-        self._project = _repository_of(order)
+        self._project = (
+            ProjectRepository.of_run(order.project, order.git_dir, order.carry, order.checkout)
+            if order.workspaces is not None
+            else None
+        )
         self._attendant = Attendant(
             store, order.task, order.run, self._account, self._log, order.memory_mb, self._project
         )
@@ -166,16 +173,19 @@ class Supervisor:
         except StaleRun:
             raise
         except Exception as problem:  # noqa: BLE001 - whatever it is, the task must not hang on it
-            import traceback
-
-            with suppress(OSError):  # a full disk may be what this is about
-                print(self._masker(traceback.format_exc()), file=sys.stderr, flush=True)
-            if not self._place.exists():
-                self._give_up(_GONE)
+            if gone := self._is_over_by(problem):
+                self._give_up(gone)
                 return
+            tell_traceback(self._masker)
             self._save_what_there_is()
             transient = False if is_hopeless(problem) else None
             self._fail(Failed(code_of(problem), words_of(problem), transient=transient))
+
+    def _is_over_by(self, problem: Exception) -> str | None:
+        """Why there is nothing to end any more: the run's folder went, or the store has no such run."""
+        if isinstance(problem, NotFound) and problem.code == "no_run":
+            return _UNKNOWN
+        return None if self._place.exists() else _GONE
 
     # -- the steps ----------------------------------------------------------------------
 
@@ -201,18 +211,19 @@ class Supervisor:
         path, branch = str(home / run), f"orchestrion/run/{run}"
         self._write(lambda tx: finish.note(tx, self._order.run, base_commit=base, workspace=path, branch=branch))
         self._reach("prepare.begun")
-        self._workspace = prepare.prepare(
-            project,
-            home,
-            run,
-            base,
-            self._order.isolation,
-            may_push=self._order.may_push,
-            signs=CommitStyle(**self._order.commits).sign,
-            earlier=self._order.earlier,
-        )
-        if self._order.resume_from:
-            prepare.go_on(project, self._workspace, self._order.resume_from)
+        with git_process.pulsing(self._beat_in_time):
+            self._workspace = prepare.prepare(
+                project,
+                home,
+                run,
+                base,
+                self._order.isolation,
+                may_push=self._order.may_push,
+                signs=CommitStyle(**self._order.commits).sign,
+                earlier=self._order.earlier,
+            )
+            if self._order.resume_from:
+                prepare.go_on(project, self._workspace, self._order.resume_from)
         if self._order.setup:
             self._set_up(self._order.setup, self._workspace.path)
             work.record_ground(project, self._workspace)
@@ -229,14 +240,23 @@ class Supervisor:
                 tip,
                 plan,
                 self._plan,
-                lambda: self._read(lambda tx: tx.one("run_that_began", plan=plan["id"])) is not None,
+                lambda: self._has_begun(plan),
             )
         if start.is_new:
-            self._write(lambda tx: _begins(tx, plan, start))
+            self._write(lambda tx: plan_start.record(tx, plan, start))
+        if start.aside:
+            self._log.note(f"{start.aside} keeps what a plan of this name had in a store that is gone")
         if not self._order.resume_from:
             return start.commit
         # The plan may have moved on; the work goes on where it was, and they are joined at the merge.
         return project.git.run("merge-base", start.commit, self._order.resume_from).stdout
+
+    def _has_begun(self, plan: Row) -> bool:
+        """Whether any run of the plan had a commit to start from, be it one that an older copy does not know."""
+        known = self._read(lambda tx: tx.one("run_that_began", plan=plan["id"]))
+        return known is not None or older_copy.has_begun(
+            self._place.parent.parent, self._order.store, self._order.clone, plan["name"]
+        )
 
     def _bound_plan(self, tip: PlanTip) -> Row:
         """The plan's row; it is this clone's, unless this work goes into no plan. Raises Conflict (``other_clone``)."""
@@ -250,7 +270,8 @@ class Supervisor:
         return plan
 
     def _plan(self) -> Row:
-        return self._read(lambda tx: tx.the("plan_by_name", name=self._order.plan))
+        task = self._order.task
+        return self._read(lambda tx: tx.the("plan_by_number", id=tx.the("task", id=task)["plan"]))
 
     def _is_elsewhere(self, plan: Row) -> bool:
         """Whether another clone has the plan's work; a worker of an older program knows of none."""
@@ -506,11 +527,27 @@ class Supervisor:
         return evidence
 
     def _keep_work(self) -> None:
-        """Makes one commit of what the agent left, and saves it in the project's repository."""
+        """Makes one commit of what the agent left, and saves it in the project's repository.
+
+        Raises Failed when that takes longer than the run has, as of a file without end.
+        """
         if self._workspace is None:
             return
         self._await_folder()
-        workspace, made = self._workspace, self._authorship()
+        try:
+            with git_process.pulsing(self._beat_in_time):
+                self._keep_work_of(self._workspace)
+        except TimeUp as up:
+            raise Failed("timed_out", f"its work could not be saved in time: {up}", RunState.TIMED_OUT) from up
+
+    def _beat_in_time(self) -> None:
+        """The beat while git works. Raises what that raises, and TimeUp."""
+        self._beat()
+        if time.monotonic() > self._deadline + SAVE_S:
+            raise TimeUp(f"it is {SAVE_S:g} s over its {self._order.timeout_s:g} s")
+
+    def _keep_work_of(self, workspace: Workspace) -> None:
+        made = self._authorship()
         incomplete: work.LeftUncommitted | None = None
         try:
             collected = self._persistently(lambda: self._collected(workspace, made))
@@ -648,7 +685,7 @@ class Supervisor:
             with suppress(StaleRun):
                 self._fail(Failed("interrupted", self._stop_reason, RunState.KILLED))
         # Nothing of it is left, so nobody need look; if that cannot be said now, a worker does what is missing.
-        with suppress(StoreProblem):
+        with suppress(StoreProblem, StaleRun):
             self._store.write(self._see_off)
 
     def _see_off(self, tx: Transaction) -> None:
@@ -657,7 +694,8 @@ class Supervisor:
 
     def _save_what_there_is(self) -> None:
         try:
-            self._save_for_later()
+            with git_process.together_within(work.SALVAGE_S):
+                self._save_for_later()
         except Exception as problem:  # noqa: BLE001 - whatever it is, the run must still be told to be over
             self._log.note(f"its work stays in the workspace: {words_of(problem)}")
 
@@ -740,10 +778,12 @@ class Supervisor:
         with suppress(FileNotFoundError):  # it went just now, and is waited for
             private.plain_folder(self._place)
         try:
-            run = self._store.read(lambda tx: tx.the("run", id=self._order.run))
+            run = self._store.read(lambda tx: tx.one("run", id=self._order.run))
         except StoreProblem:
             self._renew_or_stop(now)
             return
+        if not _is_of(run, self._order):
+            raise Over(_UNKNOWN)
         if run["task_run"] != self._order.run:
             raise Over(
                 f"{name('R', self._order.run)} is {run['state']}: {run['reason'] or run['code'] or 'ended by others'}"
@@ -784,21 +824,19 @@ class Supervisor:
         return patiently(lambda: patiently(act, self._is_lease_over, MENDED), after(PATIENCE_S), PASSING)
 
 
-def _begins(tx: Transaction, plan: Row, start: plan_start.Start) -> None:
-    if start.landed:
-        tx.run("plan_is_landed", plan=plan["id"], branch=plan["began_branch"], commit=start.landed)
-        tx.event("plan.landed", data={"plan": plan["name"], "branch": plan["began_branch"], "commit": start.landed})
-    tx.run("plan_starts", plan=plan["id"], tip=start.commit, before=plan["tip"])
+def _fence(order: Order) -> Callable[[Transaction], None]:
+    """What each of its writes begins with. Raises StaleRun in a store that knows another run by its number, or none."""
+
+    def refuse_other(tx: Transaction) -> None:
+        if not _is_of(tx.one("run", id=order.run), order):
+            raise StaleRun(_UNKNOWN, hint="its work stays in its workspace", run=name("R", order.run))
+
+    return refuse_other
 
 
-def _repository_of(order: Order) -> ProjectRepository | None:
-    """The repository that a run works on; None: the project has none."""
-    if order.workspaces is None:
-        return None
-    root = Path(order.project)
-    if order.git_dir is None:  # the order is one of version 0.1.0
-        return ProjectRepository.at(root)
-    return ProjectRepository(root, Path(order.git_dir), tuple(order.carry)).as_seen_from(order.checkout)
+def _is_of(run: Row | None, order: Order) -> TypeGuard[Row]:
+    """Whether a row is of the run that was ordered: an older copy of the store gives its number again."""
+    return run is not None and order.claimed_at in (None, run["claimed_at"])
 
 
 def _random() -> float:

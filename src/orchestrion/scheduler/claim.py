@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from orchestrion.core.errors import AlreadyTaken, Backpressure, Conflict, NotFound, NothingReady
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import RunState, TaskState
-from orchestrion.core.values import stored_json
+from orchestrion.core.values import check_word, stored_json
 from orchestrion.scheduler import breaker, budget, clones, decide, reap, slots
 from orchestrion.scheduler.budget import Budgets
 from orchestrion.scheduler.unknown import unknown_task
@@ -58,6 +58,10 @@ class Claimant:
     worker_start: float | None = None
     #: Numbers of runs below this one were given before, by a store that is not as it was.
     first_run: int = 0
+
+    def __post_init__(self) -> None:
+        for agent in (self.agent, self.only_agent):
+            check_word("agent", agent or "")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,7 @@ def _claim_at_once(tx: Transaction, claimant: Claimant) -> Claim | None:
         agent=claimant.agent,
         host=claimant.host,
         lease_ms=claimant.lease_ms,
+        holder=_holder(tx, claimant),
         **tx.origin.as_dict(),
     )
     if row is None:
@@ -233,7 +238,7 @@ def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Se
         supervised=int(claimant.supervised),
         agent=agent,
         role=task["role"],
-        actor=tx.origin.actor,
+        actor=_holder(tx, claimant),
         host=claimant.host,
         host_id=claimant.host_id,
         worker_pid=claimant.worker_pid,
@@ -249,6 +254,10 @@ def _take(tx: Transaction, task: Row, claimant: Claimant, agent: str, limits: Se
     tx.event(f"run.{state}", task=task["id"], run=run["id"], to=state)
     tx.event("task.in_progress", task=task["id"], run=run["id"], found=TaskState.READY, to=TaskState.IN_PROGRESS)
     return Claim(run["id"], task["id"], task["attempts"] + 1, agent, task["role"], run["lease_until"])
+
+
+def _holder(tx: Transaction, claimant: Claimant) -> str:
+    return tx.origin.actor if claimant.supervised else tx.origin.holder
 
 
 def _refusal(tx: Transaction, task: int) -> Conflict | NothingReady | NotFound:

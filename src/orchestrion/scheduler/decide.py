@@ -115,9 +115,11 @@ def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool =
 
 
 def archive(tx: Transaction, task: int, reason: str = "") -> None:
-    """Takes a settled task out of the lists; its history stays, and says the ``reason``."""
+    """Takes a settled task out of the lists; its history stays, and says the ``reason``. One that is out stays out."""
     check_text("reason", reason)
     row = find(tx, task)
+    if row["archived_at"] is not None:
+        return
     if row["state"] not in SETTLED_TASK:
         raise Conflict(
             f"{name('T', task)} is {row['state']} and cannot be archived",

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
-from orchestrion.core.states import DECISION_GATES, GATE_STANDINGS, SETTLED_TASK, EdgeKind, EdgeState, TaskState
+from orchestrion.core.states import DECISION_GATES, SETTLED_TASK, EdgeKind, EdgeState, TaskState, standing
 from orchestrion.core.values import count, stored_json
 from orchestrion.scheduler import breaker, budget, clones, slots
 from orchestrion.scheduler.budget import Budgets
@@ -22,7 +22,7 @@ class Reason(NamedTuple):
     """One thing that keeps a task where it is."""
 
     #: dependency, dead_dependency, child, gate, retry, run, limit, paused, budget, breaker, command, other_clone,
-    #: queue, review, ended, stale
+    #: queue, review, ended, stale, damaged
     kind: str
     detail: str
     ids: list[str]
@@ -38,16 +38,21 @@ def why(
     budgets: Budgets | None = None,
     agent_of: Callable[[Row], str] = lambda row: row["agent"] or "",
     self_sufficient: Collection[str] = (),
-) -> tuple[TaskState, list[Reason]]:
+    dead: Callable[[Row], str | None] = lambda run: None,
+) -> tuple[str, list[Reason]]:
     """State of a task, and what keeps it from running (or that nothing does).
 
-    ``agent_of`` says which agent a worker would give the task to, ``self_sufficient`` which agents need no command.
+    ``agent_of`` says which agent a worker would give the task to, ``self_sufficient`` which agents need no command,
+    ``dead`` what settles a run whose supervisor died, if it did.
     """
     row = tx.one("task", id=task)
     if row is None:
         raise unknown_task(task)
+    if row["state"] not in set(TaskState):
+        said = "which is no state of a task: somebody wrote it by hand"
+        return row["state"], [Reason("damaged", f"its state is {row['state']!r}, {said}", [])]
     state = TaskState(row["state"])
-    reasons = [*_of_state(tx, row, state), *_of_edges(tx, row, state)]
+    reasons = [*_of_state(tx, row, state, dead), *_of_edges(tx, row, state)]
     if state is TaskState.READY:
         reasons += not_taken(tx, row, budgets, agent_of(row), self_sufficient)
         if not any(reason.kind in ("command", "other_clone") for reason in reasons):  # else no worker here takes it
@@ -55,7 +60,7 @@ def why(
     return state, reasons or [Reason("queue", "nothing keeps it; a worker will take it", [])]
 
 
-def _of_state(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
+def _of_state(tx: Transaction, row: Row, state: TaskState, dead: Callable[[Row], str | None]) -> list[Reason]:
     if state is TaskState.IN_PROGRESS:
         run = tx.the("run", id=row["run"])
         held, until = name("R", run["id"]), f"lease until {iso(run['lease_until'])}"
@@ -63,6 +68,8 @@ def _of_state(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
             return [
                 Reason("run", f"{held} held it, {until}, and is not heard of since; the next claim frees it", [held])
             ]
+        if said := dead(run):
+            return [Reason("run", f"{held} held it ({run['phase']}), and {said}", [held])]
         return [Reason("run", f"{held} works on it ({run['phase']}), {until}", [held])]
     if state is TaskState.RETRYING:
         said = f": {_first_line(row['error'])}" if row["error"] else ""
@@ -103,7 +110,7 @@ def _of_edge(edge: Row) -> Reason:
         label = name("G", edge["gate"])
         when = f" until {iso(edge['opens_at'])}" if edge["opens_at"] else ""
         text = f": {edge['gate_name']}" if edge["gate_name"] else ""
-        how = GATE_STANDINGS[edge["state"]]
+        how = standing(edge["state"], is_gate=True)
         decided = edge["state"] == EdgeState.OPEN and edge["kind"] in DECISION_GATES
         answer = " --answer TEXT" if edge["kind"] == EdgeKind.QUESTION else ""
         todo = f"; `orchestrion gate open {label}{answer}` decides it" if decided else ""

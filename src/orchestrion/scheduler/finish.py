@@ -121,6 +121,12 @@ def note(tx: Transaction, run: int, **facts: object) -> None:
         tx.event("run.phase", task=held(tx, run)["task"], run=run, data={"phase": str(facts["phase"])})
 
 
+def say(tx: Transaction, run: int, summary: str) -> None:
+    """Keeps what is said of an active run that nobody supervises; its lease stays as it is. Raises StaleRun."""
+    held(tx, run)
+    tx.run("run_said", run=run, summary=_text(summary))
+
+
 _FACTS = (
     "phase",
     "workspace",
@@ -308,6 +314,20 @@ def end_with_cancelled_task(tx: Transaction, run: int, reason: str) -> None:
     row = tx.the("held_task", run=run)
     _interrupt(tx, row)
     _end_run(tx, row, RunState.KILLED, code="cancelled", reason=reason)
+
+
+def end_stray(tx: Transaction, run: int) -> None:
+    """A run that somebody made active by hand, and of which its task knows nothing: it alone is over.
+
+    One that had ended is as it was: the journal has told of that already.
+    """
+    row, told = tx.the("held_task", run=run), tx.one("last_told_of_run", run=run)
+    if told and is_legal_run_move(RunState(row["run_state"]), RunState(told["to_state"])):
+        tx.put("run_has_ended", run=run, to=told["to_state"], at=told["at"])
+        tx.put("free_slots", run=run)
+        return
+    tx.run("run_interrupted", run=run)
+    _end_run(tx, row, RunState.LOST, code="lost", reason="its task does not know of it")
 
 
 def _end(

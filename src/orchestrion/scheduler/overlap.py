@@ -20,6 +20,8 @@ from orchestrion.store.store import Row
 MOST_FILES = 5_000
 #: So many lines are told at once; the rest at the next look.
 MOST_TOLD = 200
+#: What is kept of a changed file.
+_FACTS = ("kind", "lines_added", "lines_removed")
 
 
 class Change(Protocol):
@@ -48,11 +50,11 @@ class Change(Protocol):
 
 def note_changes(tx: Transaction, run: int, changes: Sequence[Change]) -> None:
     """These are the files that the run has changed until now; what it changed back is forgotten."""
-    found = {storable(one.path): _facts(one) for one in islice(changes, MOST_FILES)}
-    known = {row["path"]: {fact: row[fact] for fact in _FACTS} for row in of_run(tx, run)}
-    tx.each("forget_change", [{"run": run, "path": path} for path in sorted(known.keys() - found.keys())])
+    found = {storable(one.path): (one.kind, one.lines_added, one.lines_removed) for one in islice(changes, MOST_FILES)}
+    known = {row["path"]: tuple(row[fact] for fact in _FACTS) for row in of_run(tx, run)}
+    tx.each("forget_change", ({"run": run, "path": path} for path in sorted(known.keys() - found.keys())))
     news = sorted(path for path, facts in found.items() if known.get(path) != facts)
-    tx.each("note_change", [{"run": run, "path": path, **found[path]} for path in news])
+    tx.each("note_change", ({"run": run, "path": path, **dict(zip(_FACTS, found[path], strict=True))} for path in news))
     if found:
         _tell_overlaps(tx, run)
 
@@ -62,7 +64,7 @@ def note_reported(tx: Transaction, run: int, changes: Mapping[str, str]) -> None
     known = {row["path"]: row["kind"] for row in of_run(tx, run)}
     news = sorted(path for path, kind in changes.items() if known.get(path) != kind)[: max(0, MOST_FILES - len(known))]
     unknown = {"lines_added": None, "lines_removed": None}
-    tx.each("note_change", [{"run": run, "path": path, "kind": changes[path], **unknown} for path in news])
+    tx.each("note_change", ({"run": run, "path": path, "kind": changes[path], **unknown} for path in news))
     if news:
         _tell_overlaps(tx, run)
 
@@ -87,13 +89,8 @@ def _tell_overlaps(tx: Transaction, run: int) -> None:
         tx.event("run.overlap", task=row["task"], run=row["run"], data=data)
 
 
-_FACTS = ("kind", "lines_added", "lines_removed")
-
-
-def _facts(change: Change) -> dict[str, Any]:
-    return {fact: getattr(change, fact) for fact in _FACTS}
-
-
 def storable(path: str) -> str:
     """A path as every database can keep it: bytes that are no text are written out."""
+    if path.isascii() and "\0" not in path:
+        return path
     return path.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\ufffd")

@@ -7,6 +7,7 @@ follows. The database's clock is the only clock.
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import NamedTuple
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.states import TaskState
@@ -18,6 +19,10 @@ from orchestrion.store.store import Row
 #: Why a run is lost of which nothing was heard.
 LEASE_OVER = "its lease ran out without a sign of life"
 
+#: So many runs that belong to no task are ended at once.
+_STRAYS = 1000
+#: No table has more; a counter beyond it was set by hand, and soon has no next number.
+_MOST_ROWS = 10**12
 _LONGEST_BREAKER_MS = int(breaker.LONGEST_ASKED_S * 1000)
 
 
@@ -45,6 +50,44 @@ def bound(tx: Transaction) -> int:
     found["breakers"] = tx.run("bound_breakers", breaker_ms=_LONGEST_BREAKER_MS)
     tx.event("clock.set_back", data=found)
     return sum(found.values())
+
+
+def put_right(tx: Transaction) -> int:
+    """Bounds what a clock set, ends runs that their task does not know, lets numbers go on behind the last one, and
+    counts limits by their holds. Returns how many of these were wrong.
+    """
+    strays = tx.all("stray_runs", limit=_STRAYS)
+    for row in strays:
+        finish.end_stray(tx, row["run"])
+    return len(strays) + bound(tx) + _count_on(tx) + slots.recount(tx)
+
+
+def _count_on(tx: Transaction) -> int:
+    """Tables whose next number was given before, or is none, go on behind the last of their rows."""
+    wrong = lagging_counters(tx)
+    for counter in wrong:
+        if tx.knows("forget_counter"):
+            tx.run("forget_counter", table=counter.table)
+        told = tx.the("last_task_told_of")["id"] if counter.table == "tasks" else 0
+        tx.put("set_counter", table=counter.table, last=max(counter.last, told))
+    return len(wrong)
+
+
+class Counter(NamedTuple):
+    """What a table numbers its rows by."""
+
+    table: str
+    #: The number that it says it gave last; a hand may have written anything there.
+    given: object
+    #: The highest number of a row.
+    last: int
+
+
+def lagging_counters(tx: Transaction) -> list[Counter]:
+    """Counters whose next number was given before, or is none that a row can have."""
+    last = {row["table"]: row["last"] or 0 for row in tx.all("last_numbers")}
+    found = [Counter(row["table"], row["given"], last[row["table"]]) for row in tx.all("counters")]
+    return sorted(one for one in found if not (isinstance(one.given, int) and one.last <= one.given <= _MOST_ROWS))
 
 
 def is_ahead(tx: Transaction) -> bool:

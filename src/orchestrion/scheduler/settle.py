@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterable
 from orchestrion.core.model import name
 from orchestrion.core.states import (
     GATE_KINDS,
-    GATE_STANDINGS,
     SETTLED_TASK,
     TaskState,
     is_legal_task_move,
+    standing,
     waiting_state,
 )
 from orchestrion.store import Transaction
@@ -126,7 +126,7 @@ def _why_blocked(tx: Transaction, tasks: list[Row]) -> dict[int, dict[str, str |
 
 def _cause(edge: Row) -> str:
     if edge["kind"] in GATE_KINDS:
-        return f"{edge['kind']} {name('G', edge['gate'])} is {GATE_STANDINGS[edge['state']]}"
+        return f"{edge['kind']} {name('G', edge['gate'])} is {standing(edge['state'], is_gate=True)}"
     return f"{name('T', edge['prerequisite'])} failed or was cancelled"
 
 

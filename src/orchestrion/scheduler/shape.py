@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from orchestrion.core.errors import Conflict, CycleRefused, InvalidInput, NotFound
 from orchestrion.core.graph import path
-from orchestrion.core.model import LAST_MOMENT, NewGate, check_number, check_text, name
-from orchestrion.core.states import GATE_STANDINGS, EdgeKind, TaskState
+from orchestrion.core.model import NewGate, check_moment, check_text, name
+from orchestrion.core.states import SETTLED_TASK, EdgeKind, TaskState, standing
 from orchestrion.core.values import is_blank
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
@@ -72,19 +72,23 @@ def add_gate(tx: Transaction, task: int, gate: NewGate) -> int:
 
 
 def put_gate(tx: Transaction, task: int, gate: NewGate, heirs: Sequence[int] = ()) -> int:
-    """Writes a gate and the edges of the task and its heirs to it; settling is the caller's."""
+    """Writes a gate and the edges of the task and its heirs to it; settling is the caller's.
+
+    Its name is what somebody says or asks: secrets in it are replaced.
+    """
     check_text("gate's name", gate.name)
-    check_number("moment", gate.opens_at, 0, LAST_MOMENT)
+    check_moment("moment", gate.opens_at)
     if (gate.kind == EdgeKind.TIME) != (gate.opens_at is not None):
         raise InvalidInput(
             "a time gate needs its moment, and only a time gate has one",
             hint="say when it opens, or choose another kind of gate",
             code="invalid_gate",
         )
-    row = tx.the("add_gate", task=task, kind=str(gate.kind), name=gate.name, opens_at=gate.opens_at)
+    called = tx.said(gate.name)
+    row = tx.the("add_gate", task=task, kind=str(gate.kind), name=called, opens_at=gate.opens_at)
     edges = [{"task": one, "gate": row["id"], "kind": str(gate.kind), "heir_of": task} for one in (task, *heirs)]
     tx.each("add_gate_edge", edges)
-    tx.event("gate.added", task=task, data={"gate": name("G", row["id"]), "kind": str(gate.kind), "name": gate.name})
+    tx.event("gate.added", task=task, data={"gate": name("G", row["id"]), "kind": str(gate.kind), "name": called})
     return int(row["id"])
 
 
@@ -123,7 +127,7 @@ def _decided(gate: Row) -> Conflict:
     """The error for who decides a gate after somebody else."""
     said = f": {gate['answer']}" if gate["answer"] else ""
     return Conflict(
-        f"{name('G', gate['id'])} was {GATE_STANDINGS[gate['state']]} by {gate['decided_by']} before{said}",
+        f"{name('G', gate['id'])} was {standing(gate['state'], is_gate=True)} by {gate['decided_by']} before{said}",
         hint=f"that stands, and yours was not kept; `orchestrion show {name('T', gate['task'])}` has all of it",
         code="gate_decided",
         state=gate["state"],
@@ -149,7 +153,7 @@ def adopt(tx: Transaction, parent: int, child: int) -> None:
 def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None = None) -> None:
     """Puts the task, with all below it, under another parent (None: under none).
 
-    Raises NotFound, Conflict (a cancelled parent), CycleRefused, InvalidInput (too deep).
+    Raises NotFound, Conflict (a cancelled parent, ``settles_parent``), CycleRefused, InvalidInput (too deep).
     """
     tx.one("lock_shape")
     row = _task(tx, task)
@@ -161,6 +165,7 @@ def move(tx: Transaction, task: int, parent: int | None, limits: Limits | None =
     _leave_parent(tx, task, old, subtree)
     if parent is not None:
         _refuse_parent(tx, task, parent, below, limits)
+        _refuse_to_settle(tx, row, parent)
     tx.put("set_parent", id=task, parent=parent)
     if parent is not None:
         _join_parent(tx, parent, subtree)
@@ -188,6 +193,20 @@ def _refuse_parent(tx: Transaction, task: int, parent: int, below: list[Row], li
     inherited = [row["prerequisite"] for row in tx.all("prerequisites_to_inherit", ids=[parent])]
     tx.all("lock_tasks", ids=inherited)
     refuse_cycle(tx, inherited, subtree, task)
+
+
+def _refuse_to_settle(tx: Transaction, row: Row, parent: int) -> None:
+    """A task that is over would be the only child: what is to be done in its parent itself would never be."""
+    above = _task(tx, parent)
+    if row["state"] not in (TaskState.COMPLETED, TaskState.CANCELLED) or above["state"] in SETTLED_TASK:
+        return
+    if not tx.all("children", parent=parent):
+        raise Conflict(
+            f"{name('T', parent)} would be {row['state']} at once, as its only child {name('T', row['id'])} is, and "
+            "nothing of its own would be done",
+            hint=f"first add what is to be done below it: `orchestrion add TITLE --parent {name('T', parent)}`",
+            code="settles_parent",
+        )
 
 
 def _height(task: int, below: list[Row]) -> int:

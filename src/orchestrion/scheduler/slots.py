@@ -11,10 +11,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.config import Config
+from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.values import stored_json
 from orchestrion.store import Transaction
 
 GLOBAL = "global"
+#: How the names of limits begin that bind runs by what these are.
+_PREFIXES = {"of_agent": "agent:", "of_role": "role:", "of_resource": "resource:"}
+#: So many holds are given back at a time.
+_LACKING = 10_000
 
 _NAME = re.compile(r"global|(host|agent|role|resource):[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 
@@ -24,10 +30,20 @@ def provide(tx: Transaction, slot: str, capacity: int) -> None:
     tx.run("add_slot", name=slot, capacity=capacity)
 
 
-def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
-    """Sets a limit, now. Runs that are active stay, even where they are more than it allows from now on.
+def of_settings(config: Config, host: str) -> dict[str, int]:
+    """The limits that the settings name: a worker that starts on ``host`` makes those that are not there."""
+    wanted = {GLOBAL: config["slots.global"], f"host:{host}": config["slots.host"]}
+    wanted |= {f"agent:{agent}": count for agent, count in config["slots.agents"].items()}
+    wanted |= {f"role:{role}": count for role, count in config["slots.roles"].items()}
+    wanted |= {f"resource:{resource}": count for resource, count in config["resources"].items()}
+    return {slot: capacity for slot, capacity in wanted.items() if capacity is not None}
 
-    Raises InvalidInput for a name or number that can be no limit.
+
+def set_capacity(tx: Transaction, slot: str, capacity: int | None) -> None:
+    """Sets a limit, now; None takes it away. Runs that are active stay, even if they are more than it allows.
+
+    Raises InvalidInput for a name or number that can be no limit; where one is to be taken away NotFound (``no_slot``),
+    Conflict (``resource_needed``).
     """
     if not _NAME.fullmatch(slot):
         raise InvalidInput(
@@ -35,6 +51,9 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
             hint="global, host:NAME, agent:NAME, role:NAME or resource:NAME",
             code="invalid_slot",
         )
+    if capacity is None:
+        _take_away(tx, slot)
+        return
     if capacity not in range(1_000_001):
         raise InvalidInput(
             f"a limit is a whole number from 0 to 1000000, not {capacity}", hint="0 stops it", code="invalid_slot"
@@ -45,6 +64,28 @@ def set_capacity(tx: Transaction, slot: str, capacity: int) -> None:
         _count_active(tx, slot)
     tx.run("set_slot", name=slot, capacity=capacity)
     tx.event("slots.set", data={"slot": slot, "capacity": capacity})
+
+
+def _take_away(tx: Transaction, slot: str) -> None:
+    """The limit is gone, and with it what active runs hold of it."""
+    tx.put("lock_runs")
+    if not _exists(tx, slot):
+        raise NotFound(f"there is no limit {slot}", hint="`orchestrion slots` lists those there are", code="no_slot")
+    if slot.startswith(_PREFIXES["of_resource"]) and _is_needed(tx, slot.removeprefix(_PREFIXES["of_resource"])):
+        raise Conflict(
+            f"tasks need what {slot} counts, so it has a limit",
+            hint=f"say how many there are: `orchestrion slots {slot}=N`",
+            code="resource_needed",
+        )
+    # A hold that goes is counted off its limit, which one that counted too few would not bear.
+    tx.run("recount_slots")
+    tx.put("free_slot", name=slot)
+    tx.put("remove_slot", name=slot)
+    tx.event("slots.set", data={"slot": slot, "capacity": None})
+
+
+def _is_needed(tx: Transaction, resource: str) -> bool:
+    return any(resource in stored_json(lane, "needs", f"lane {lane['id']}") for lane in tx.all("lanes"))
 
 
 def room(tx: Transaction, wanted: Iterable[str]) -> tuple[list[str], str | None]:
@@ -83,8 +124,18 @@ def all_slots(tx: Transaction) -> list[Mapping[str, object]]:
 
 
 def recount(tx: Transaction) -> int:
-    """Frees what ended runs still hold. Returns how many limits or holds were wrong."""
-    return tx.run("free_orphaned_slots") + tx.run("recount_slots")
+    """Frees what ended runs still hold, gives active ones what they lack. Returns how many limits or holds were wrong.
+
+    Whatever a limit counted before, it counts its holds in the end.
+    """
+    # No limit is taken away meanwhile that a run is given a hold of.
+    tx.put("share_runs")
+    # A hold that goes is counted off its limit by the database, which a limit that counted too few would not bear.
+    counted = tx.run("recount_slots")
+    freed = tx.run("free_orphaned_slots")
+    lacking = tx.all("unheld_slots", **_PREFIXES, limit=_LACKING)
+    held = sum(tx.run("hold_slot_if_active", run=row["run"], slot=row["slot"]) for row in lacking)
+    return counted + freed + held + tx.run("recount_slots")
 
 
 def _exists(tx: Transaction, slot: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from functools import cache
@@ -74,10 +73,7 @@ def _columns() -> frozenset[tuple[str, str, str]]:
     Both databases have the same: SQLite makes them in memory.
     """
     statement = Statements("sqlite", {}, lambda name, _: name, "").text("columns_of_tables", {})
-    with closing(sqlite3.connect(":memory:")) as empty:
-        for migration in migrate.scripts("sqlite"):
-            for sql in migrate.split(migration.script):
-                empty.execute(sql)
+    with closing(migrate.in_memory()) as empty:
         return frozenset(empty.execute(statement))
 
 
@@ -102,16 +98,32 @@ def lost_columns(tx: Transaction) -> Iterator[str]:
             yield f"the column {column} of the table {table} is gone"
 
 
+def how_to_remake(dialect: str) -> str:
+    """What makes a guard as the migrations do, in words; empty: no command does."""
+    return (
+        f"{migrate.REBUILD} makes it as it should be, once no program has the store open" if dialect == "sqlite" else ""
+    )
+
+
+def how_to_remake_tables(dialect: str) -> str:
+    """What makes a table or a column anew, in words; empty: no command does."""
+    said = f"{migrate.REBUILD} makes it anew, without what stood in it: that only a copy of before has"
+    return said if dialect == "sqlite" else ""
+
+
+def lost_row(tx: Transaction) -> Iterator[str]:
+    """That the row is gone which says that the schema is this program's, in words."""
+    newest = migrate.scripts(tx.dialect)[-1].version
+    if tx.the("schema")["version"] < newest:
+        yield f"the row of schema {newest} in migrations is gone: who opens the store next is refused"
+
+
 def missing(tx: Transaction) -> Iterator[str]:
     """Guards that are gone, switched off or others than the migrations make, each in words.
 
-    What a newer program's schema has is not known here.
+    What a schema has that is not this program's is not known here.
     """
-    newest = migrate.scripts(tx.dialect)[-1].version
-    version = tx.the("schema")["version"]
-    if version != newest:
-        if version < newest:
-            yield f"the row of schema {newest} in migrations is gone: who opens the store next is refused"
+    if tx.the("schema")["version"] != migrate.scripts(tx.dialect)[-1].version:
         return
     wanted = made(tx.dialect)
     found = {row["name"]: row for row in tx.all("guards")}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "sql"
 #: Tells our SQLite files from others' ("ORCH").
 APPLICATION_ID = 0x4F524348
+#: The command that makes the file of a SQLite store anew.
+REBUILD = "`orchestrion rebuild`"
 #: Any number will do, as long as all programs use the same one.
 LOCK_KEY = 0x6F726368
 
@@ -83,6 +85,18 @@ class Upgrade(NamedTuple):
 def scripts(dialect: str) -> list[Migration]:
     """All migrations of ``dialect``, oldest first."""
     return [_read(file) for file in sorted((FOLDER / dialect).glob("[0-9]*.sql"))]
+
+
+def in_memory() -> sqlite3.Connection:
+    """A SQLite database without rows that has all that the scripts make."""
+    import sqlite3  # which a supervisor on PostgreSQL does without
+
+    empty = sqlite3.connect(":memory:")
+    empty.execute(_BOOK)
+    for migration in scripts("sqlite"):
+        for statement in split(migration.script):
+            empty.execute(statement)
+    return empty
 
 
 def sqlite(

@@ -26,6 +26,7 @@ from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
 from orchestrion.core.masking import Masker, masked_address
 from orchestrion.store import migrate
 from orchestrion.store.migrate import Upgrade
+from orchestrion.store.misfits import Proof
 from orchestrion.store.statements import Statements
 from orchestrion.store.store import (
     Again,
@@ -35,6 +36,7 @@ from orchestrion.store.store import (
     Store,
     Transaction,
     missing_store,
+    number_given,
     refuse_nested,
     repeated,
     replaced_store,
@@ -270,7 +272,7 @@ class PostgresStore(Store):
             for table in ("tasks", "edges", "runs", "events", "metrics"):
                 connection.execute(f"vacuum (analyze, skip_locked) {table}".encode(), prepare=False)
 
-    def second_look(self) -> str:
+    def second_look(self) -> Proof:
         with _translated(self.url):
             connection = self._connection()
             refuse_nested(_in_transaction(connection))
@@ -278,8 +280,8 @@ class PostgresStore(Store):
                 try:
                     connection.execute(f"select count(t::text) from {row['name']} t".encode(), prepare=False)
                 except (psycopg.InternalError, psycopg.DataError) as problem:
-                    return f"table {row['name']} cannot be read: {_first_line(problem)}"
-        return ""
+                    return Proof(f"table {row['name']} cannot be read: {_first_line(problem)}")
+        return Proof()
 
     @property
     def how_to_copy(self) -> str:
@@ -440,6 +442,8 @@ def _ours(error: psycopg.Error, url: str) -> Exception:
     refusal = _refusal(error)
     if refusal is None:
         return error
+    if "(id)=" in (error.diag.message_detail or "") and error.sqlstate == "23505":
+        return Again(number_given(_first_line(error)))  # each try takes the next number
     problem = _problem(error, url)
     return Again(problem) if refusal.again else problem
 

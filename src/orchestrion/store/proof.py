@@ -7,9 +7,13 @@ without any index, into new tables with the same constraints, which no such chec
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+
+from orchestrion.store.misfits import Misfit, Proof
 
 #: Whether an entry ``m`` of a schema is a table for full-text search, or one of those that SQLite keeps it in.
 OF_SEARCH = """exists (select 1 from seen.sqlite_schema s
@@ -25,31 +29,49 @@ where (m.type = 'table' and m.name not like 'sqlite^_%' escape '^' and not {OF_S
     or (m.type = 'index' and m.sql like 'create unique index%')
 order by m.type desc, m.name"""
 #: Row by row: without the limit SQLite copies the pages of indexes, too, where both tables are made alike.
-COPY_ROWS = 'insert into main."{0}" select * from seen."{0}" {1} limit -1'
+COPY_ROWS = 'insert into main."{0}" ({2}) select {2} from seen."{0}" {1} limit -1'
+_COPY_ROW = 'insert into main."{0}" ({1}) select {1} from seen."{0}" where {2}'
+#: So many rows of a table that do not fit are named.
+NAMED = 10
 #: What SQLite raises for what it cannot read; its own words may hold the damage, and be no text.
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
-def of_file(file: Path) -> str:
-    """What cannot be read or does not fit, in a line; empty: all is there. The file is not written to."""
+#: Name of a table or an index -> its text.
+Texts = Mapping[str, str]
+
+
+def of_file(file: Path) -> Proof:
+    """What cannot be read or does not fit. The file is not written to."""
     # The copy is on the disk, and gone with the connection.
     with closing(sqlite3.connect("", uri=True, isolation_level=None)) as copy:
         try:
             copy.execute("attach ? as seen", (f"{file.as_uri()}?mode=ro",))
             copy.execute("begin")
         except UNREADABLE as problem:
-            return _unlisted(problem)
-        return copied(copy)
+            return Proof(_unlisted(problem))
+        return copied(copy, {})
 
 
-def copied(copy: sqlite3.Connection) -> str:
-    """Copies all rows of the database that is attached as ``seen``; what of it cannot be, as above."""
+def copied(copy: sqlite3.Connection, wanted: Texts) -> Proof:
+    """Copies all rows of the database that is attached as ``seen``; what of it cannot be, as above.
+
+    Tables and unique indexes are made by the texts ``wanted``, by name, and others as they are there.
+    """
     try:
         made = copy.execute(_MADE).fetchall()
     except UNREADABLE as problem:
-        return _unlisted(problem)
-    said = (_uncopied(copy, *one) for one in made)
-    return next((one for one in said if one), "") or _numbers(copy)
+        return Proof(_unlisted(problem))
+    misfits: list[Misfit] = []
+    there = {name for _, name, _, _ in made}
+    anew = [(sql.split()[1].lower(), name, sql, "") for name, sql in wanted.items() if name not in there]
+    for kind, name, sql, rows in sorted([*made, *anew], key=lambda one: one[0] != "table"):
+        if kind == "table" or name in wanted or not wanted:
+            try:
+                misfits += _uncopied(copy, "table" if kind == "table" else "index", name, wanted.get(name, sql), rows)
+            except UNREADABLE as problem:
+                return Proof(f"{kind} {name} cannot be copied: {problem}")
+    return Proof(_numbers(copy), tuple(misfits))
 
 
 def _unlisted(problem: Exception) -> str:
@@ -65,14 +87,59 @@ def _numbers(copy: sqlite3.Connection) -> str:
     return ""
 
 
-def _uncopied(copy: sqlite3.Connection, kind: str, name: str, sql: str, rows: str) -> str:
+def _uncopied(copy: sqlite3.Connection, kind: str, name: str, sql: str, rows: str) -> list[Misfit]:
+    """Rows that do not fit; a table without ``rows`` is not there yet. Raises what is ``UNREADABLE``."""
     try:
         copy.execute(sql)
-        if kind == "table":
-            copy.execute(COPY_ROWS.format(name, rows))
+        if kind == "table" and rows:
+            copy.execute(COPY_ROWS.format(name, rows, shared_columns(copy, name)))
     except sqlite3.IntegrityError as problem:
-        whose = f"table {name}" if kind == "table" else f"unique index {name}"
-        return f"a row does not fit the rules of {whose}: {problem}"
-    except UNREADABLE as problem:
-        return f"{kind} {name} cannot be copied: {problem}"
-    return ""
+        return list(_one_by_one(copy, name) if kind == "table" else _twice(copy, sql, str(problem)))
+    return []
+
+
+def columns(copy: sqlite3.Connection, schema: str, table: str) -> list[str]:
+    """Names of a table's columns."""
+    return [row[1] for row in copy.execute(f'pragma {schema}.table_info("{table}")')]
+
+
+def shared_columns(copy: sqlite3.Connection, table: str) -> str:
+    """Columns that a table has in both databases, for a statement."""
+    made = columns(copy, "main", table)
+    return ", ".join(f'"{column}"' for column in columns(copy, "seen", table) if column in made)
+
+
+def _one_by_one(copy: sqlite3.Connection, table: str) -> Iterator[Misfit]:
+    """Copies the rows of a table that do fit, and tells the others."""
+    key = [row[1] for row in copy.execute(f'pragma main.table_info("{table}")') if row[5]] or ["rowid"]
+    where, shared = " and ".join(f'"{column}" = ?' for column in key), shared_columns(copy, table)
+    found = 0
+    for values in copy.execute(f'select {", ".join(key)} from seen."{table}"').fetchall():
+        try:
+            copy.execute(_COPY_ROW.format(table, shared, where), values)
+        except sqlite3.IntegrityError as problem:
+            found += 1
+            if found <= NAMED:
+                yield Misfit(table, _row(copy, table, where, values), str(problem))
+
+
+def _twice(copy: sqlite3.Connection, sql: str, said: str) -> Iterator[Misfit]:
+    """Rows that are the same in what must be unique."""
+    named = re.search(r" on \"?(\w+)\"? \(([^)]*)\)(?: (where .*))?", " ".join(sql.split()), re.IGNORECASE)
+    if named is None:
+        return
+    table, unique, where = named[1], named[2], named[3] or ""
+    same = f'select {unique} from main."{table}" {where} group by {unique} having count(*) > 1 limit {NAMED}'
+    for values in copy.execute(same).fetchall():
+        is_one = " and ".join(f"{column} = ?" for column in unique.split(", "))
+        yield Misfit(table, _row(copy, table, is_one, values), said)
+
+
+def _row(copy: sqlite3.Connection, table: str, where: str, values: tuple[object, ...]) -> dict[str, object]:
+    before = copy.text_factory
+    copy.text_factory = lambda stored: stored.decode("utf-8", "backslashreplace")
+    try:
+        row = copy.execute(f'select * from seen."{table}" where {where}', values).fetchone()
+    finally:
+        copy.text_factory = before
+    return dict(zip(columns(copy, "seen", table), row, strict=True))

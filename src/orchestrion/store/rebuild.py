@@ -1,8 +1,11 @@
 """Making the SQLite file of a store anew from its rows, for one whose indexes are damaged.
 
 SQLite's own ``reindex`` and ``vacuum`` read the pages of indexes, and fail at a damaged one. Here all
-rows are read without any index into another file, which gets everything else that the old one has. It
-takes the old one's place as the last step, while nobody has the store open, and is the same store.
+rows are read without any index into another file. Tables, triggers and indexes are as the migrations
+make them, whatever somebody made of them: what is missing is there again, what is foreign stays behind.
+It takes the old one's place as the last step, while nobody has the store open, and is the same store.
+
+A store whose schema is not this program's gets what it has.
 """
 
 from __future__ import annotations
@@ -10,27 +13,56 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrion.core import private
 from orchestrion.core.errors import Conflict, StoreProblem
 from orchestrion.store import migrate, proof
+from orchestrion.store.misfits import Misfit
 from orchestrion.store.relocation import hold, in_use
-from orchestrion.store.sqlite_file import is_busy
+from orchestrion.store.sqlite_file import DatabaseFile, is_busy
 
 #: What is put behind the old file's name once its place is taken, and behind the new one's until then.
 ASIDE, _HALF = ".damaged", f".half-{os.getpid()}"
 
-#: What is not there once the rows are: searches, with tables of their own, then all that is made from rows.
-_REST = """select m.sql from seen.sqlite_schema m
-where m.sql is not null and (m.type <> 'table' or m.sql like 'create virtual table%')
-    and not exists (select 1 from main.sqlite_schema h where h.name = m.name)
+#: What a schema has, but for what SQLite makes by itself; searches, with tables of their own, before what is made from
+#: rows. Tables in which a search is kept are its own.
+_SCHEMA = f"""select m.type, m.name, m.tbl_name, m.sql from {{0}}.sqlite_schema m
+where m.sql is not null and m.name not like 'sqlite^_%' escape '^'
+    and (m.sql like 'create virtual table%' or not {proof.OF_SEARCH.replace("seen", "{0}")})
 order by m.type <> 'table', m.rowid"""
+_VERSION = "select max(version) from seen.migrations"
 
 
-def rebuild(file: Path) -> Path:
-    """Puts a file with the same rows in the place of the store ``file``; where the old one is kept.
+class Part(NamedTuple):
+    """A table, an index, a trigger or a view."""
+
+    kind: str
+    name: str
+    #: The table it is about.
+    table: str
+    sql: str
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}"
+
+
+class Rebuilt(NamedTuple):
+    """What was done."""
+
+    #: Where the old file is.
+    kept: Path
+    #: What was gone, or another than the migrations make.
+    made: list[str]
+    #: What is none that the migrations make.
+    left_out: list[str]
+
+
+def rebuild(file: Path) -> Rebuilt:
+    """Puts a file with the same rows in the place of the store ``file``, and keeps the old one.
 
     Raises Conflict (``store_in_use``, ``kept_already``), StoreProblem (``store_missing``, ``store_corrupt``: rows are
     lost, ``store_not_rebuilt``); then the store is as it was.
@@ -41,7 +73,7 @@ def rebuild(file: Path) -> Path:
         half.unlink(missing_ok=True)
         private.make_file(half)
         with closing(sqlite3.connect(half.as_uri(), uri=True, timeout=0, isolation_level=None)) as new:
-            _write(new, file)
+            made, left_out = _write(new, file)
             _sync(half)
             os.link(file, aside)
             half.replace(file)
@@ -55,11 +87,12 @@ def rebuild(file: Path) -> Path:
         ) from problem
     finally:
         half.unlink(missing_ok=True)
-    return aside
+    return Rebuilt(aside, made, left_out)
 
 
 def _refuse(file: Path, aside: Path) -> None:
-    if not file.is_file():
+    DatabaseFile(file).refuse_no_file()
+    if not file.exists():
         raise StoreProblem(f"there is no store at {file}", hint="put it back where it was", code="store_missing")
     if os.path.lexists(aside):
         raise Conflict(
@@ -94,21 +127,107 @@ def _hold(new: sqlite3.Connection, file: Path) -> None:
         raise
 
 
-def _write(new: sqlite3.Connection, file: Path) -> None:
-    """Writes all of the store into a new file; nobody else has the store until that is closed."""
+def _write(new: sqlite3.Connection, file: Path) -> tuple[list[str], list[str]]:
+    """Writes all of the store into a new file; nobody else has the store until that is closed. What was made that it
+    lacked, and what was left out.
+    """
     _hold(new, file)
     new.execute(f"pragma main.application_id = {migrate.APPLICATION_ID}")
     new.execute("begin immediate")
-    if lost := proof.copied(new):
-        raise _damaged(file, lost)
+    try:
+        found = _schema(new, "seen")
+        wanted = _wanted(new, found)
+    except proof.UNREADABLE as problem:
+        raise _damaged(file, f"its tables cannot be listed: {problem}") from problem
+    texts = {one.name: one.sql for one in wanted.values() if one.sql.startswith(_FIRST)} if wanted != found else {}
+    result = proof.copied(new, texts)
+    if result.lost:
+        raise _damaged(file, result.lost)
+    if result.misfits:
+        raise _unfit(file, result.misfits[0])
     new.execute("delete from main.texts")
-    for (sql,) in new.execute(_REST).fetchall():
-        new.execute(sql)
+    made = {one.name for one in _schema(new, "main").values()}
+    for one in (one for one in wanted.values() if one.name not in made):
+        new.execute(one.sql)
     # Now with the triggers from which the search has its words.
-    new.execute(proof.COPY_ROWS.format("texts", "not indexed"))
+    if "texts" in found:
+        new.execute(proof.COPY_ROWS.format("texts", "not indexed", proof.shared_columns(new, "texts")))
     new.execute("delete from main.sqlite_sequence")
-    new.execute(proof.COPY_ROWS.format("sqlite_sequence", ""))
+    new.execute(proof.COPY_ROWS.format("sqlite_sequence", "", "name, seq"))
     new.execute("commit")
+    return list(_made(new, found, wanted)), list(_left_out(new, found, wanted))
+
+
+_Parts = dict[str, Part]
+#: How the text of what must be there before the rows begins.
+_FIRST = ("create table", "CREATE TABLE", "create unique index", "CREATE UNIQUE INDEX")
+
+
+def _schema(connection: sqlite3.Connection, schema: str) -> _Parts:
+    return {row[1]: Part(*row) for row in connection.execute(_SCHEMA.format(schema))}
+
+
+def _wanted(new: sqlite3.Connection, found: _Parts) -> _Parts:
+    """What the new file is to have: all that the migrations make, and tables of others with their indexes; all that
+    there is where the schema is not this program's.
+    """
+    try:
+        version = new.execute(_VERSION).fetchone()[0]
+    except sqlite3.OperationalError:
+        version = None
+    if version != migrate.scripts("sqlite")[-1].version:
+        return found
+    with closing(migrate.in_memory()) as empty:
+        ours = _schema(empty, "main")
+    strange = {one.name for one in found.values() if one.kind == "table" and one.name not in ours}
+    others = {one.name: one for one in found.values() if one.table in strange and one.kind in ("table", "index")}
+    return ours | others
+
+
+def _made(new: sqlite3.Connection, found: _Parts, wanted: _Parts) -> Iterator[str]:
+    for one in wanted.values():
+        there = found.get(one.name)
+        if there is None:
+            yield f"{one}{', without rows' if one.kind == 'table' else ''}"
+        elif lacking := _lacking(new, one, "seen", "main"):
+            yield from (f"the column {column} of {one}" for column in lacking)
+        elif _plain(there.sql) != _plain(one.sql):
+            yield f"{one}, which was another"
+
+
+def _left_out(new: sqlite3.Connection, found: _Parts, wanted: _Parts) -> Iterator[str]:
+    for one in found.values():
+        if one.name not in wanted:
+            yield str(one)
+        else:
+            yield from (f"the column {column} of {one}" for column in _lacking(new, one, "main", "seen"))
+
+
+def _lacking(new: sqlite3.Connection, one: Part, schema: str, other: str) -> list[str]:
+    """Columns that a table lacks in one database and has in another; a search is not opened, it may be damaged."""
+    if not one.sql.startswith(_FIRST[:2]):
+        return []
+    there = proof.columns(new, schema, one.name)
+    return [column for column in proof.columns(new, other, one.name) if column not in there]
+
+
+def _plain(sql: str) -> str:
+    """The text as every release of SQLite keeps it."""
+    return " ".join(sql.replace('"', "").lower().split())
+
+
+def _unfit(file: Path, row: Misfit) -> StoreProblem:
+    return StoreProblem(
+        f"the store {file} cannot be made anew: {_named(row)} does not fit its table: {row.said}",
+        hint="it is as it was; `orchestrion health` names the row, and what sets it right; then call this again",
+        code="store_not_rebuilt",
+    )
+
+
+def _named(row: Misfit) -> str:
+    """A row by the columns that tell it from others."""
+    key = [f"{column} {row.row[column]}" for column in ("id", "run", "name", "key") if column in row.row][:1]
+    return f"the row with {key[0]} of the table {row.table}" if key else f"a row of the table {row.table}"
 
 
 def _damaged(file: Path, lost: str) -> StoreProblem:

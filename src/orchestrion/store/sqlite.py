@@ -17,11 +17,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from orchestrion.core import private
-from orchestrion.core.errors import IllegalMove, InvalidInput, StoreProblem
+from orchestrion.core.errors import EnvironmentProblem, IllegalMove, InvalidInput, StoreProblem
 from orchestrion.core.masking import Masker
 from orchestrion.store import disk, migrate
 from orchestrion.store.sqlite_file import (
@@ -43,11 +43,15 @@ from orchestrion.store.store import (
     Store,
     Transaction,
     missing_store,
+    number_given,
     refuse_nested,
     replaced_store,
     unstorable,
     vanished_store,
 )
+
+if TYPE_CHECKING:
+    from orchestrion.store.misfits import Proof
 
 Result = TypeVar("Result")
 
@@ -79,13 +83,15 @@ _SPELLING = {
     "new_run": "max(:least, (select coalesce(max(id), 0) + 1 from runs))",
 }
 READ_ONLY_HINT = "reading works; to change something, give write permission to the file and its folder"
-#: The command that makes the file anew from its rows.
-REBUILD = "`orchestrion rebuild`"
 FULL_HINT = "free some disk space; nothing was half-written"
 #: What SQLite says where a file cannot grow or be made, for one reason or another.
 _PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 #: And of a table or a column that somebody took away, which has no number of its own.
 _LACKS = ("no such table", "no such column")
+#: What Python says where a row has not the column that it is asked for.
+_NO_COLUMN = "No item with that key"
+#: And of a value that a table refuses; what we write ourselves was looked at before.
+_UNFIT = "CHECK constraint failed"
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
@@ -93,7 +99,7 @@ _PROBLEMS = {
     sqlite3.SQLITE_FULL: ("disk_full", FULL_HINT),
     sqlite3.SQLITE_CORRUPT: (
         "store_corrupt",
-        f"{{copy}}; then {REBUILD} makes it anew from its rows, or says what of them is lost",
+        f"{{copy}}; then {migrate.REBUILD} makes it anew from its rows, or says what of them is lost",
     ),
     sqlite3.SQLITE_NOTADB: (
         "store_corrupt",
@@ -124,11 +130,13 @@ class SqliteStore(Store):
         super().__init__(path, Statements("sqlite", _SPELLING, _spell_list, r":\1"), now=now)
         self._path = Path(path).absolute()
         self._file = DatabaseFile(self._path)
+        self._translated = _Translated(self.url, self._path.parent, self._show_no_text)
         self._create = create
+        self._first_room = ROOM
         #: Connections of all threads: a log that was removed is left by all of them before it is begun anew.
         self._open: WeakSet[Connected] = WeakSet()
         try:
-            with self._translated():
+            with self._translated:
                 held = self._held()
                 found, self.upgrade = _patiently(
                     lambda: migrate.sqlite(
@@ -152,7 +160,7 @@ class SqliteStore(Store):
             private.tighten(file)
 
     def _write_once(self, work: Callable[[Transaction], Result], origin: Origin) -> Result:
-        with self._translated():
+        with self._translated:
             held = self._held_to_write()
             connection = held.connection
             refuse_nested(connection.in_transaction)
@@ -161,7 +169,7 @@ class SqliteStore(Store):
                 transaction = SqliteTransaction(connection, self._statements, self._constants(), origin, self.masker)
                 result = work(transaction)
                 transaction.finish()
-                if held.marks != self._file.marks():
+                if not self._file.has_still(held):
                     held.sure_until = 0.0
                     raise Again(vanished_store(self.url))  # who begins again looks what there is
                 connection.execute("commit")
@@ -172,7 +180,7 @@ class SqliteStore(Store):
             return result
 
     def _read_once(self, work: Callable[[Transaction], Result]) -> Result:
-        with self._translated():
+        with self._translated:
             # A process that closes the file last has all of it for a moment; work that only reads may begin again.
             return _patiently(lambda: self._looked(work), PATIENCE_S)
 
@@ -196,15 +204,18 @@ class SqliteStore(Store):
 
     def _has_changed(self) -> bool:
         """Whether another connection committed since this thread asked last; the number means nothing to others."""
-        with self._translated():
+        with self._translated:
             look = self._connection().execute
             version = _patiently(lambda: look("pragma data_version").fetchone()[0], PATIENCE_S)
-        before = getattr(self._local, "version", None)
-        self._local.version = version
+        before, self._local.version = getattr(self._local, "version", None), version
         return bool(version != before)
 
+    def keep_little(self) -> None:
+        self._first_room = LITTLE_ROOM
+        self._connection().execute(f"pragma cache_size = -{LITTLE_ROOM.pages_kb}")
+
     def tidy_up(self) -> None:
-        with self._translated():
+        with self._translated:
             connection = self._held_to_write().connection
             refuse_nested(connection.in_transaction)
             _patiently(lambda: connection.execute("pragma optimize"), PATIENCE_S)
@@ -212,7 +223,7 @@ class SqliteStore(Store):
             if WORTH_BYTES < unused * PAGE_BYTES < LONG_BYTES and unused > whole * WORTH_SHARE:
                 _patiently(lambda: connection.execute("vacuum"), PATIENCE_S)
 
-    def second_look(self) -> str:
+    def second_look(self) -> Proof:
         from orchestrion.store import proof  # which hardly anybody ever needs
 
         return proof.of_file(self._path)
@@ -223,7 +234,7 @@ class SqliteStore(Store):
 
     @property
     def how_to_reindex(self) -> str:
-        return REBUILD
+        return migrate.REBUILD
 
     def _constants(self) -> dict[str, Any]:
         return {**super()._constants(), "now": time.time_ns() // 1_000_000 if self.now is None else self.now}
@@ -296,7 +307,7 @@ class SqliteStore(Store):
             self._refuse_to_begin(found.file is not None)
         elif found.file is None:
             raise vanished_store(self.url)
-        elif self._file.is_folder():
+        elif self._file.is_no_file():
             raise replaced_store(self.url)
         if not self._file.may_be_written():
             return self._connect_to_read()
@@ -308,6 +319,7 @@ class SqliteStore(Store):
             return self._connect_to_read()
 
     def _refuse_to_begin(self, is_there: bool) -> None:
+        self._file.refuse_no_file()
         if not is_there and not self._create:
             raise missing_store(self.url)
         if self._file.has_only_a_log():
@@ -334,7 +346,7 @@ class SqliteStore(Store):
         return Connected(connection, made._replace(file=file or made.file))
 
     def _room(self) -> Room:
-        return LITTLE_ROOM if len(self._open) else ROOM
+        return LITTLE_ROOM if len(self._open) else self._first_room
 
     def _connect_to_read(self) -> Connected:
         room = self._room()
@@ -363,9 +375,6 @@ class SqliteStore(Store):
             if row is None or row[0] != self.uuid:
                 raise replaced_store(self.url)
         return is_ours
-
-    def _translated(self) -> _Translated:
-        return _Translated(self.url, self._path.parent, self._show_no_text)
 
     def _show_no_text(self) -> None:
         """From now on this thread shows bytes that are no text as ``\\xff``: their row can be named and mended."""
@@ -456,7 +465,7 @@ def _patiently(act: Callable[[], Result], patience_s: float) -> Result:
 
 
 class _Translated:
-    """Turns SQLite's errors into ours for a block."""
+    """Turns SQLite's errors into ours for a block, for any number of threads at once."""
 
     def __init__(self, url: str, folder: Path, show_no_text: Callable[[], None]) -> None:
         self._url = url
@@ -473,10 +482,20 @@ class _Translated:
                 raise ours from error
         if isinstance(error, UnicodeEncodeError | OverflowError):
             raise unstorable(error) from error
+        if isinstance(error, IndexError) and str(error) == _NO_COLUMN:
+            raise self._lacking("a row has not all of its columns") from error
 
     def _ours(self, error: sqlite3.Error) -> Exception:
+        if str(error).startswith("illegal_move: ") and str(error).endswith("never replaced"):
+            return number_given(str(error).partition(": ")[2])
         if "illegal_move" in str(error):
             return IllegalMove("the row", "as it is", str(error).partition(": ")[2], [])
+        if str(error).startswith(_UNFIT):
+            return EnvironmentProblem(
+                f"the row would not fit its table: {error}",
+                hint="`orchestrion health` names values that do not fit; one command must set all those of a row",
+                code="row_damaged",
+            )
         if str(error).startswith("Could not decode to UTF-8"):  # Python's word, which has no number
             self._show_no_text()
             return Again()
@@ -486,13 +505,21 @@ class _Translated:
         number = whole & 0xFF
         if number in _PERHAPS_FULL and disk.is_full(self._folder):
             number = sqlite3.SQLITE_FULL
-        code, hint = _PROBLEMS.get(number, ("", ""))
         if str(error).startswith(_LACKS):
-            code, hint = "store_missing", "a part of it is gone: {copy}; then put a whole copy of before in its place"
+            return self._lacking(str(error))
+        code, hint = _PROBLEMS.get(number, ("", ""))
         if not code:
             return error
         hint = hint.format(copy=_how_to_copy(Path(self._url).absolute()))
         return StoreProblem(f"the store {self._url} cannot be used: {error}", hint=hint, code=code)
+
+    def _lacking(self, said: str) -> StoreProblem:
+        copy = _how_to_copy(Path(self._url).absolute())
+        return StoreProblem(
+            f"the store {self._url} cannot be used: {said}",
+            hint=f"a part of it is gone: {copy}; then `orchestrion rebuild` makes it anew",
+            code="store_missing",
+        )
 
 
 def _how_to_copy(file: Path) -> str:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +23,8 @@ from orchestrion.core.errors import StoreProblem
 
 #: How long SQLite itself waits for a lock, in seconds.
 LOCK_S = 0.02
+#: Two changes of a folder within so many nanoseconds may have the same time.
+_TICK_NS = 100_000_000
 #: How often a file and its log are copied until nobody wrote meanwhile.
 _COPIES = 5
 #: What SQLite says where it may not have its files, or may not write.
@@ -47,6 +50,8 @@ class Connected:
         self.connection = connection
         #: What it was made for.
         self.marks = marks
+        #: The folder as it was when these were last found there.
+        self.folder: Mark | None = None
         #: Whether it can write.
         self.writes = writes
         #: Whether it sees what others write; else it is good for as long as nobody does.
@@ -64,10 +69,10 @@ class Room(NamedTuple):
     statements: int
 
 
-#: The first connection of a process holds what a claim touches; more is no quicker, for the system holds the file, and
-#: fills up over hours. Those of further threads, of which a server has a dozen, hold little: with SQLite's usual 2 MB
-#: each, a server of 95 MB had 125 MB after two hours.
-ROOM, LITTLE_ROOM = Room(400, 400), Room(200, 64)
+#: The first connection of a process holds what a claim touches (with half of that a task costs 5 % more); more is
+#: hardly quicker, for the system holds the file, and fills up over hours. Those of further threads, of which a server
+#: has a dozen, hold little: with SQLite's usual 2 MB each, a server of 95 MB had 125 MB after two hours.
+ROOM, LITTLE_ROOM = Room(800, 400), Room(100, 64)
 
 
 class DatabaseFile:
@@ -77,15 +82,40 @@ class DatabaseFile:
         self.path = path
         self._log = path.with_name(f"{path.name}-wal")
         self._names = str(path), f"{path}-wal", f"{path}-shm"
+        self._folder = str(path.parent)
 
     def marks(self, *, follows: bool = True) -> Marks:
         """What lies there now; without ``follows`` also how it was changed last, but not the index: nobody uses it."""
         file, log, index = self._names
         return Marks(_mark(file, follows), _mark(log, follows), _mark(index, follows) if follows else None)
 
-    def is_folder(self) -> bool:
-        """Whether a folder lies in its place."""
-        return self.path.is_dir()
+    def has_still(self, held: Connected) -> bool:
+        """Whether what a connection was made for lies there, asked before each commit.
+
+        Nothing comes or goes without a new time of its folder, and the files are looked at now and then anyhow. Where
+        somebody asked for a log's times, Linux 6.13 notes its next change to the nanosecond, which commits would write.
+        """
+        folder = _mark(self._folder, follows=False)
+        if folder is None or folder != held.folder:
+            if held.marks != self.marks():
+                return False
+            is_settled = folder is not None and time.time_ns() - folder[-1] > _TICK_NS
+            held.folder = folder if is_settled else None
+        return True
+
+    def is_no_file(self) -> bool:
+        """Whether a folder, a pipe or a device lies in its place, or a link that leads to one."""
+        return self.path.exists() and not self.path.is_file()
+
+    def refuse_no_file(self) -> None:
+        """Raises StoreProblem (``store_replaced``) for what can be no store, in the place of one."""
+        if self.is_no_file():
+            what = "a folder" if self.path.is_dir() else "a pipe or a device"
+            raise StoreProblem(
+                f"{self.path} is {what}, not the file of a store; it is left alone",
+                hint="put the store back in its place, or name another one with --db",
+                code="store_replaced",
+            )
 
     def has_only_a_log(self) -> bool:
         """Whether the file is gone and its log is not: SQLite would delete that beside a new file."""

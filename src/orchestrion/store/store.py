@@ -16,12 +16,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound, OrchestrionError, StoreProblem
+from orchestrion.core.errors import Conflict, EnvironmentProblem, InvalidInput, NotFound, OrchestrionError, StoreProblem
 from orchestrion.core.masking import Masker
-from orchestrion.store.migrate import Upgrade
 from orchestrion.store.statements import Statements
+
+if TYPE_CHECKING:
+    from orchestrion.store.migrate import Upgrade
+    from orchestrion.store.misfits import Proof
 
 Result = TypeVar("Result")
 Row = Mapping[str, Any]
@@ -62,6 +65,11 @@ class Origin(NamedTuple):
     #: Follows one request through every door and process.
     correlation: str | None = None
 
+    @property
+    def holder(self) -> str:
+        """Who has what it takes up: a client by its conversation, which follows the ``/``, by whatever door it came."""
+        return self.actor if self.session is None or "/" in self.actor else f"{self.actor}/{self.session}"
+
     def as_dict(self) -> dict[str, str | None]:
         """Its fields by name, as statements take them."""
         return {"actor": self.actor, "session": self.session, "correlation": self.correlation}
@@ -70,7 +78,7 @@ class Origin(NamedTuple):
 class Again(Exception):
     """The database asks for the whole transaction once more; ``problem`` says what it was if that does not help."""
 
-    def __init__(self, problem: StoreProblem | None = None) -> None:
+    def __init__(self, problem: EnvironmentProblem | None = None) -> None:
         super().__init__()
         self.problem = problem
 
@@ -202,9 +210,10 @@ class Transaction(ABC):
     def _bound(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """What a statement gets: the constants, and what it was given; secrets in what somebody said are replaced."""
         bound = {**self._constants, **given}
-        for word in _SAID & given.keys():
-            if isinstance(bound[word], str):
-                bound[word] = self._masker(bound[word])
+        if not _SAID.isdisjoint(given):
+            for word in _SAID & given.keys():
+                if isinstance(text := given[word], str):
+                    bound[word] = self._masker(text)
         return bound
 
     def said(self, text: str) -> str:
@@ -277,11 +286,12 @@ class Store(ABC):
         fence = self.fence
 
         def fenced(tx: Transaction) -> Result:
-            if fence is not None:
-                fence(tx)
+            assert fence is not None
+            fence(tx)
             return work(tx)
 
-        return repeated(lambda: self._write_once(fenced, origin or self.origin))
+        act = work if fence is None else fenced
+        return repeated(lambda: self._write_once(act, origin or self.origin))
 
     def read(self, work: Callable[[Transaction], Result]) -> Result:
         """Does ``work``, which only reads, on one consistent view of the database; perhaps more than once.
@@ -314,15 +324,16 @@ class Store(ABC):
     def wait_for_change(self, seconds: float) -> bool:
         """Waits until somebody else committed something, ``seconds`` at most; whether somebody did."""
 
+    def keep_little(self) -> None:  # noqa: B027 - of a server's database nothing is kept here
+        """Few statements will come, and long pauses: what is kept to answer them sooner is not worth its memory."""
+
     @abstractmethod
     def tidy_up(self) -> None:
         """Lets the database renew what it knows of its tables, and give space back that nobody uses, if it is much."""
 
     @abstractmethod
-    def second_look(self) -> str:
-        """Reads every row, by another way than the database's own check: what cannot be read or does not fit its table,
-        in a line; empty: all is there. It takes as long as reading everything does.
-        """
+    def second_look(self) -> Proof:
+        """Reads every row, by another way than the database's own check; takes as long as reading everything does."""
 
     @property
     @abstractmethod
@@ -354,8 +365,7 @@ class Store(ABC):
             self.is_copy = wanted.own_store and wanted.uid not in names and set(names) not in (set(), {None})
             former = names.get(row["uid"], row["name"])
             self.former_name = former if former != row["name"] else None
-        self.project_number = row["id"]
-        self.project_name = row["name"]
+        self.project_number, self.project_name = row["id"], row["name"]
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
 
 
@@ -440,7 +450,7 @@ def _without_id(known: Mapping[str, Row], wanted: ProjectKey) -> Row | None:
 
 
 def _new_uuid() -> str:
-    import uuid
+    import uuid  # needed once
 
     return str(uuid.uuid4())
 
@@ -464,6 +474,15 @@ def unstorable(error: Exception) -> InvalidInput:
         f"a value cannot be stored: {str(error).splitlines()[0][:200]}",
         hint="leave out what is not text, and keep numbers below 2^63",
         code="invalid_value",
+    )
+
+
+def number_given(said: str) -> EnvironmentProblem:
+    """The error for a new row whose number another has."""
+    return EnvironmentProblem(
+        f"the next number was given before ({said}): somebody set back the counter",
+        hint="`orchestrion cleanup` lets numbers go on behind the last one, and `orchestrion health` names it",
+        code="row_damaged",
     )
 
 

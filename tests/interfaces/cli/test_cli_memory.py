@@ -104,6 +104,32 @@ def test_decisions(project: Place) -> None:
     assert project.json("show", "D2") == project.json("decisions", "D2")
 
 
+def test_what_never_held_is_not_shown_as_a_change(project: Place) -> None:
+    project("decide", "Use SQLite")
+    assert project("decide", "Use Postgres", "--status", "proposed", "--supersedes", "D1").out == (
+        "D2 is proposed: Use Postgres; would supersede D1\n"
+    )
+    project("decide", "Use Oracle", "--status", "rejected", "--reverses", "D1")
+    project("decide", "In WAL mode", "--refines", "D1")
+    project("decide", "In memory", "--status", "proposed", "--reverses", "D1")
+    for command in ("show", "decisions"):
+        facts = project(command, "D1").out
+        assert re.search(r"proposed instead:? +D2$", facts, re.MULTILINE | re.IGNORECASE)
+        assert re.search(r"refined by:? +D4$", facts, re.MULTILINE | re.IGNORECASE)
+        assert re.search(r"proposed to reverse it:? +D5$", facts, re.MULTILINE | re.IGNORECASE)
+        assert "D3" not in facts
+        assert "superseded" not in facts.lower()
+    assert "- Would supersede: D1\n" in project("decisions", "D2").out
+    assert "- Was to reverse: D1\n" in project("decisions", "D3").out
+    listed = {line.split()[0]: line for line in project("decisions").out.splitlines()}
+    assert listed["D2"].endswith("would supersede D1")
+    assert listed["D3"].endswith("was to reverse D1")
+    project("decide", "D2", "--status", "accepted")
+    assert "- Superseded by: D2\n" in project("decisions", "D1").out
+    project("decide", "Files", "--supersedes", "D2")
+    assert "- Superseded by: D2\n" in project("decisions", "D1").out
+
+
 def test_decisions_that_are_refused(project: Place) -> None:
     project("decide", "one")
     for arguments, code, error in (
@@ -152,6 +178,15 @@ def test_handoffs(project: Place) -> None:
     assert project("handoff", "--last").out.splitlines()[:2] == ["H2", "from a pipe"]
     assert "from a pipe" in project("prime").out
     assert "mind the gap" in project("show", "H1").out
+    listed = project("handoff", "--list").out.splitlines()
+    assert [line.split()[0] for line in listed] == ["H2", "H1"]
+    assert re.search(r"for T1 +from a pipe$", listed[0])
+    assert project("handoff", "T1", "--list").out.count("\n") == 1
+    assert project("handoff", "--list", "--limit", "1").out.endswith("1 of 2 handoffs; go on with --cursor H2\n")
+    assert "nothing was handed over" in project("handoff", "--list", "--tag", "docs").out
+    assert project("search", "pipe").out.startswith("H2  handoff of ")
+    for wrong in (["--list", "--text", "x"], ["--list", "--last"]):
+        assert project("handoff", *wrong, "--json", code=2).error["code"] == "usage"
     assert project("handoff", "--last", "T1", "--json", code=2).error["code"] == "usage"
     assert project("handoff", "T9", "--json", code=4).error["code"] == "no_task"
     assert project("handoff", "--tag", "two words", "--json", code=6).error["code"] == "invalid_tag"
@@ -190,12 +225,20 @@ def test_a_session_is_gone_on_with_as_it_is_told(project: Place, monkeypatch: py
         session = opened.start_session(client="claude-code", external="c1")["id"]
         opened.on_behalf_of(f"mcp:claude-code/{session}", session).claim("T1")
     assert project("claim", "T1", "--json", code=5).error["code"] == "already_taken"
-    told = project("context", "T1").out
-    for command in re.findall("`orchestrion (sessions S1 --resume|claim T1)`", told):
-        said = project(*command.split()).out
-    assert said.startswith("R1 holds T1 until ")
-    monkeypatch.setenv("ORCHESTRION_SESSION", session)
+    for command in (("why", "T1"), ("status",), ("prime",), ("context", "T1")):
+        told = project(*command).out
+        assert "`orchestrion sessions S1 --resume`" in told, command
+        assert "`export ORCHESTRION_SESSION=...`" in told, command
+    export, *rest = project("sessions", "S1", "--resume").out.splitlines()
+    assert "S1 was seen " in rest[0]
+    assert "R1 of T1 is yours: `orchestrion claim T1`" in str(rest)
+    assert project("claim", "T1", "--json", code=5).error["code"] == "already_taken"
+    assert export.startswith("export ORCHESTRION_SESSION=S1.")
+    monkeypatch.setenv("ORCHESTRION_SESSION", export.partition("=")[2])
+    assert project("claim", "T1").out.startswith("R1 holds T1 until ")
     assert project.json("claim", "T1")["again"] is True
+    monkeypatch.setenv("ORCHESTRION_SESSION", session)
+    assert project("claim", "T1", "--json", code=5).error["code"] == "session_taken_over"
 
 
 def test_a_work_stream(project: Place) -> None:

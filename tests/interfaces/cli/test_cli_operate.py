@@ -62,6 +62,12 @@ def test_maintain_looks_by_default_and_says_what_it_found(project: Place) -> Non
     assert "Done\n  nothing" in told
 
 
+def test_a_history_of_one_action_says_whose_it_is(project: Place) -> None:
+    assert project("maintain", "--history").out == "nothing was maintained yet\n"
+    project("maintain", "scan")
+    assert project("maintain", "validate", "--history").out == "validate_structure was not done yet\n"
+
+
 def test_every_action_has_a_short_name(project: Place) -> None:
     project("add", "a task")
     for word, action in (

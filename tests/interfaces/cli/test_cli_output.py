@@ -32,9 +32,18 @@ def test_colours_of_agents_are_left_out() -> None:
     assert output.block("\x1b[32mPASSED\x1b[0m\n\x1b[1;31mno\x1b[m") == "PASSED\nno"
 
 
+def test_what_a_carriage_return_would_hide_is_shown() -> None:
+    assert output.block("kept\nsecret\rharmless\r\n") == "kept\nsecret\\x0dharmless\n"
+    assert output.written("kept\n 10 %\r100 %\r\n") == "kept\n100 % (writing 2 of this line; --json has all)\n"
+    assert output.written("secret\rharm\x1b[0mless").startswith("harmless (writing 2 of this line")
+
+
 @given(st.text(st.characters()))
 def test_no_text_can_command_a_terminal(text: str) -> None:
-    for shown in (output.plain(text), output.block(text).replace("\n", "").replace("\t", "")):
+    for shown in (
+        output.plain(text),
+        *(say(text).replace("\n", "").replace("\t", "") for say in (output.block, output.written)),
+    ):
         bad = [
             c for c in shown if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in "\u200c\u200d"
         ]
@@ -104,4 +113,5 @@ def test_colours_only_where_they_are_shown(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_text_of_several_lines_is_one_line_without_escapes_where_one_is_shown() -> None:
     assert output.plain("1 check failed\n\n```\n  E assert\tFalse\r\n```") == "1 check failed ``` E assert False ```"
-    assert output.block("building\n 10 %\r 60 %\r100 %\r\nbuilt\r\n") == "building\n100 %\nbuilt\n"
+    shown = output.written("building\n 10 %\r 60 %\r100 %\r\nbuilt\r\n")
+    assert shown == "building\n100 % (writing 3 of this line; --json has all)\nbuilt\n"

@@ -398,7 +398,7 @@ def test_roles_and_config(project: Place) -> None:
 def test_cleanup_and_migrate(project: Place) -> None:
     project("add", "x")
     project("claim", "--lease", "1")
-    assert project.json("cleanup", "--max-age", "0") == {"freed": 1, "notes": []}
+    assert project.json("cleanup", "--max-age", "0") == {"freed": 1, "righted": 0, "notes": []}
     assert project("cleanup").out == "nothing was stale\n"
     for age in ("-1", "nan", "inf"):
         project("cleanup", "--max-age", age, code=6)
@@ -417,3 +417,39 @@ def test_the_database_of_the_environment(project: Place, monkeypatch: pytest.Mon
     project("--db", "own.db", "add", "there", "--run", "true")
     assert project.json("--db", "own.db", "work", "--drain")["completed"] == 1
     assert (project.root / "own.db").exists()
+
+
+def test_a_limit_is_taken_away_and_said_to_come_back_if_the_settings_name_it(project: Place) -> None:
+    project("add", "first", "--agent", "claude")
+    project("slots", "global=8", "agent:claude=2", "host:elsewhere=1")
+    config = project.root / ".orchestrion" / "config.yaml"
+    config.write_text("slots: {global: 3, host: 4}\n")
+    assert project("slots", "agent:claude=none").out.startswith("global ")
+    taken = project.json("slots", "global=none", "host:elsewhere=none")
+    assert taken["slots"] == []
+    assert ["global=3" in taken["notes"][0], "host:elsewhere=4" in taken["notes"][1]] == [True, True]
+    assert project("slots", "global=none", "--json", code=4).error["code"] == "no_slot"
+    assert project.json("health")["status"] == "healthy"
+    project("work", "--drain", code=None)
+    assert {one["name"]: one["capacity"] for one in project.json("slots")["slots"]}["global"] == 3
+
+
+# -- names of agents --------------------------------------------------------------------------
+
+
+def test_an_agent_is_called_as_a_task_could_call_it(project: Place) -> None:
+    project("add", "first")
+    for command in (["claim"], ["claim", "T1"], ["resume"], ["work", "--drain"]):
+        refused = project(*command, "--agent", "evil\x1b]0;pwn\a\nY", "--json", code=None)
+        assert refused.error["code"] in ("invalid_agent", "no_agent"), command
+    assert project.json("runs")["runs"] == []
+
+
+def test_a_name_that_stands_in_an_old_store_moves_no_cursor(project: Place) -> None:
+    project("add", "first", "--agent", "command")
+    project("claim", "T1")
+    with closing(sqlite3.connect(project.root / ".git" / "orchestrion" / "orchestrion.db")) as database, database:
+        database.execute("update runs set agent = ?", ("evil\x1b]0;pwn\a\nY",))
+    for command in (["runs"], ["status"], ["show", "R1"], ["show", "T1"]):
+        shown = project(*command).out
+        assert "evil\\x1b]0;pwn\\x07 Y" in shown, command

@@ -147,6 +147,13 @@ def test_decisions(project: Place) -> None:
     project("reject", "T1", code=2)
 
 
+def test_what_a_parent_has_of_its_own_and_will_not_run_is_said(project: Place) -> None:
+    project("add", "with", "--run", "echo s", "--check", "false")
+    assert "its own command and checks will not be run" in project("add", "child", "--parent", "T1").out
+    project("add", "without")
+    assert "will not be run" not in project("add", "child", "--parent", "T3").out
+
+
 def test_cancelling_dependents(project: Place) -> None:
     project("add", "a")
     project("add", "b", "--after", "T1")

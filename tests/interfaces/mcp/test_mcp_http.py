@@ -215,6 +215,16 @@ def test_on_stdio_a_client_chooses_its_project(peer: InProcess, site: Site) -> N
         assert task not in [one["id"] for one in cases.list_tasks().as_json("tasks")["tasks"]]
 
 
+def test_it_is_said_where_nothing_was_remembered_yet(peer: InProcess, site: Site) -> None:
+    other = site.root.parent / "repository"
+    other.mkdir()
+    subprocess.run(["git", "init", "-q", str(other)], check=True)
+    peer.desk._db = None
+    for created in (True, False):
+        begun = peer.call("initialize_session", working_directory=str(other))
+        assert begun["detection"]["created"] is created
+
+
 def test_a_folder_that_is_not_there_is_not_made(peer: InProcess, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     for folder in (str(site.root / "no" / "such"), str(site.root / "a.txt"), "relative", "a\0b", "~nobody/x"):
         peer.refused("initialize_session", working_directory=folder)

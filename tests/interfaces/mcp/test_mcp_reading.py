@@ -34,6 +34,9 @@ def test_every_resource_can_be_read(peer: InProcess) -> None:
     assert json.loads(read(peer, "orchestrion://tasks"))["tasks"] == []
     assert json.loads(read(peer, "orchestrion://decisions"))["decisions"][0]["id"] == "D1"
     assert "Small" in read(peer, "orchestrion://prime")
+    peer.call("recover_context", handoff="mind the gap")
+    assert json.loads(read(peer, "orchestrion://handoffs"))["handoffs"][0]["said"] == "mind the gap"
+    assert read(peer, "orchestrion://handoffs/H1").startswith("mind the gap\n")
     with pytest.raises(NotFound):
         read(peer, "orchestrion://tasks/T99")
     with pytest.raises(InvalidInput):
@@ -133,3 +136,10 @@ def test_texts_name_only_tools_that_the_client_was_listed(pipe: Pipe) -> None:
 
 def _report(task: str, run: str) -> dict[str, str]:
     return {"task_id": task, "run": run, "summary": "s", "detailed_work": "d", "next_action": "complete"}
+
+
+def test_that_no_file_is_recorded_is_said(peer: InProcess) -> None:
+    task = peer.call("plan_task", title="Parser", description="x")["task_id"]
+    found = peer.call("track_files", task_id=task)
+    assert (found["verification_status"], found["total_count"]) == ("pending", 0)
+    assert found["note"].startswith("no file is recorded")

@@ -12,6 +12,7 @@ import tour
 from peers import InProcess, Peer, Reply, Site, official
 
 from orchestrion.interfaces.mcp import catalogue, resources
+from orchestrion.interfaces.mcp.desk import Seat
 from orchestrion.store.sqlite_file import DatabaseFile
 
 pytestmark = pytest.mark.long
@@ -213,7 +214,12 @@ def test_a_text_beside_a_status_is_read_by_who_goes_on(peer: InProcess, site: Si
     with site.open() as cases:
         reviewed = planned(peer)
         peer.call("update_task", task_id=reviewed, status="active")
-        peer.call("update_task", task_id=reviewed, status="completed", reason="well done")
+        refused = peer.refused("update_task", task_id=reviewed, status="completed", reason="well done")
+        assert refused["code"] == "own_work"
+        assert cases.task(reviewed).state == "review"
+        with InProcess(site) as other:
+            other.seat = Seat("somebody-else", "tester")
+            other.call("update_task", task_id=reviewed, status="completed", reason="well done")
         assert "well done" in cases.show(reviewed)["reason"]
         peer.call("update_task", task_id=reviewed, status="archived", reason="not needed here")
         assert "not needed here" in str(cases.events(task=reviewed))
@@ -615,7 +621,22 @@ def test_what_no_parameter_sets_can_be_cleared_too(peer: InProcess, site: Site) 
         assert cleared["changes_applied"] == sorted(names)
         shown = cases.show(task)
     assert not any(shown[field] for field in values)
-    assert "in clear what is to be emptied: " in peer.refused("update_task", task_id=task, due_date="")["hint"]
+    assert "in clear what is to be emptied: " in peer.refused("update_task", task_id=task, due_date=None)["hint"]
+
+
+def test_an_empty_text_clears_what_can_be_cleared_and_nothing_is_dropped(peer: InProcess) -> None:
+    texts = {"due_date": "2031-01-01", "estimated_effort": "2h", "specialist_type": "tester", "description": "d"}
+    emptied = dict.fromkeys(texts, "")
+    task = peer.call("plan_task", title="One", **texts)["task_id"]
+    changed = peer.call("update_task", task_id=task, title="Two", **emptied)
+    assert changed["changes_applied"] == sorted(["title", *texts])
+    assert (changed["due_date"], changed["estimated_effort"]) == (None, None)
+    for name, value in texts.items():
+        peer.call("update_task", task_id=task, **{name: value})
+        assert peer.call("update_task", task_id=task, **{name: ""})["changes_applied"] == [name]
+    assert peer.refused("update_task", task_id=task, title="Three", run_command="")["code"] == "invalid_command"
+    for name in ("title", "status", "complexity", "task_type"):
+        assert peer.refused("update_task", task_id=task, priority=3, **{name: ""})["code"].startswith("invalid_")
 
 
 def test_a_clean_up_leaves_the_session_that_asks_for_it(peer: InProcess, site: Site) -> None:
@@ -711,6 +732,9 @@ def test_who_takes_a_live_session_over_is_told_so(peer: InProcess, site: Site) -
     for said in (named["warning"], resumed["warning"]):
         assert said.startswith(f"{session} was seen ")
         assert "by tester (stdio-test)" in said
+    # Now it is the first one that acts in another one's.
+    assert "(stdio-other)" in peer.call("execute_task", task_id=task, session=session)["warning"]
+    assert "(stdio-other)" in peer.call("resume_session", session_id=session)["warning"]
     assert "warning" not in peer.call("execute_task", task_id=task, session=session)
     assert "warning" not in peer.call("resume_session", session_id=session)
 
@@ -831,3 +855,20 @@ def test_a_long_result_is_kept_whole_and_read_in_pages(peer: InProcess) -> None:
             break
         offset = int(more.rpartition("=")[2])
     assert whole == work
+
+
+def test_a_question_about_a_task_that_nobody_holds_is_kept_without_secrets(peer: InProcess, site: Site) -> None:
+    task = peer.call("plan_task", title="one", description="d")["task_id"]
+    for _ in range(2):
+        peer.raw(
+            "orchestrator_update_task",
+            {"task_id": task, "status": "blocked", "reason": "use ghp_ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789?"},
+        )
+    with site.open() as cases:
+        assert [gate["name"] for gate in cases.show(task)["gates"]] == ["use ghp_***?"]
+
+
+def test_an_agent_is_called_as_a_task_could_call_it(peer: InProcess) -> None:
+    peer.call("plan_task", title="one", description="d")
+    assert peer.refused("claim_task", agent="a\0b\x1b[31m")["code"] == "invalid_agent"
+    assert peer.refused("claim_task", agent="two words")["code"] == "invalid_agent"

@@ -138,7 +138,8 @@ def test_a_client_claims_and_reports(visitor: Visitor) -> None:
     claimed = visitor.post("tasks/T1/claim", {"agent": "me", "lease_s": 60})
     assert "one" in claimed["brief"]
     assert visitor.post(f"runs/{claimed['run']}/heartbeat")["state"] == "running"
-    visitor.refused("POST", "tasks/T1/claim", 409, "already_taken")
+    taken = visitor.refused("POST", "tasks/T1/claim", 409, "already_taken")
+    assert "`POST /api/v1/tasks/T1/claim` takes T1 then" in taken["hint"]
     done = visitor.post("runs/R1/done", {"summary": "it works", "detail": "long"})
     assert done["unblocked"] == ["T2"]
     assert visitor.get("runs/R1")["summary"] == "it works"
@@ -226,7 +227,12 @@ def test_memory_is_there(visitor: Visitor) -> None:
 def test_the_queue_is_steered(visitor: Visitor) -> None:
     assert visitor.post("pause") == {"paused": True}
     assert visitor.get("status")["paused_at"]
-    assert visitor.post("resume") == {"paused": False}
+    assert visitor.post("resume") == {"paused": False, "was_open": None}
+    assert visitor.post("resume", {"agent": "nosuch"}) == {"paused": False, "was_open": False}
+    visitor.ask("PATCH", "slots", json={"slots": {"global": 3}})
+    taken = visitor.ask("PATCH", "slots", json={"slots": {"global": None}})
+    assert (taken.status_code, taken.json()) == (200, {"slots": [], "notes": []})
+    visitor.refused("PATCH", "slots", 404, "no_slot", json={"slots": {"global": None}})
     changed = visitor.ask("PATCH", "slots", json={"slots": {"agent:claude": 2}}).json()["slots"]
     assert {"name": "agent:claude", "capacity": 2, "used": 0}.items() <= changed[0].items()
     assert visitor.get("health")["ready"] is True
@@ -308,3 +314,11 @@ def test_of_many_changes_of_one_version_one_wins(visitor: Visitor) -> None:
     for thread in threads:
         thread.join()
     assert sorted(found) == [200] + [412] * 7
+
+
+def test_an_agent_is_called_as_a_task_could_call_it(visitor: Visitor) -> None:
+    visitor.post("tasks", {"title": "one"})
+    for agent in ("a\0b\x1b[31m", "two words"):
+        for path in ("tasks/T1/claim", "resume"):
+            visitor.refused("POST", path, 422, "invalid_agent", json={"agent": agent})
+    assert visitor.get("runs")["total"] == 0

@@ -167,7 +167,7 @@ PROXIES = """
     X-Forwarded-Uri X-Forwarded-Client-Cert X-Original-Forwarded-For X-Original-Uri X-Original-Host X-Cluster-Client-Ip
     X-Real-Ip X-Client-Ip True-Client-Ip Cf-Connecting-Ip Cf-Ray Fastly-Client-Ip Fly-Client-Ip X-Envoy-External-Address
     X-Envoy-Expected-Rq-Timeout-Ms X-Amzn-Trace-Id X-Azure-ClientIp X-Arr-Ssl X-Appengine-User-Ip CDN-Loop X-Scheme
-    Client-Ip X-Remote-Addr Ssl-Client-Cert
+    Client-Ip X-Remote-Addr X-ProxyUser-Ip Ssl-Client-Cert
 """
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Generator, Iterable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from run_seam import RunSeam
 from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs.git import Git
+from orchestrion.runs.git import Blob, Git
 from orchestrion.runs.workspace.changes import FileChange, Touched, changes, working_changes
 
 HOSTILE = ["with space.txt", "tab\there", "line\nbreak", '"quoted"', "ünï", "-dash", ":colon", "\udcff\udcfe", "a\\b"]
@@ -163,3 +164,30 @@ def test_changes_are_exact(seam: RunSeam, project: Path, user: UserGit) -> None:
         "link": FileChange("link", "created", None, 1, 0, sha(b"a.txt"), 5, "120000"),
     }
     assert changes(Git(project), head, head) == []
+
+
+def test_a_large_content_is_measured_once_wherever_it_lies(project: Path, user: UserGit) -> None:
+    class Recorded(Git):
+        def blobs(self, oids: Iterable[str]) -> Generator[Blob, None, None]:
+            return super().blobs(asked.append(oid) or oid for oid in oids)  # type: ignore[func-returns-value]
+
+    asked: list[str] = []
+    base = user("rev-parse", "HEAD")
+    large = b"fifteen letters\n" * 5_000
+    for number in range(6):
+        (project / f"large{number}").write_bytes(large if number % 2 else large.upper())
+        (project / f"m{number}.txt").write_text(f"{number // 2}\n")
+    user("rm", "-q", "a.txt")
+    user("mv", "b.txt", "n.txt")
+    user("add", ".")
+    user("commit", "-qm", "many")
+
+    found = changes(Recorded(project), base, "HEAD")
+    assert len(found) == 14
+    for one in found:
+        content = (project / one.path).read_bytes() if one.kind != "deleted" else None
+        assert one.size == (None if content is None else len(content))
+        assert one.sha256 == (None if content is None else hashlib.sha256(content).hexdigest())
+        lines = 0 if one.kind == "moved" else None if content is None else content.count(b"\n")
+        assert one.lines_added == (lines or 0)
+    assert len(asked) == 2 + 6 + 1  # two large contents, six small files, and the one that moved

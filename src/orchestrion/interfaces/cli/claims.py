@@ -9,7 +9,7 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call, own_run
-from orchestrion.interfaces.cli.command import FILE, command, run_argument, split, task_argument
+from orchestrion.interfaces.cli.command import FILE, command, refuse_besides, run_argument, split, task_argument
 from orchestrion.interfaces.cli.decisions import unblocked
 from orchestrion.interfaces.cli.source import read_text
 from orchestrion.interfaces.cli.tasks import moved
@@ -26,6 +26,8 @@ def claim(call: Call, task: str | None, roles: tuple[str, ...], **wanted: Any) -
     run again. Without T it is the best one that is ready; ends with 3 if there is none. The brief says what
     is to be done and how to report back.
     """
+    if task is not None:
+        refuse_besides("a task that is named", "task", "agent", "lease_s")
     with call.open() as orchestrion:
         claimed = orchestrion.claim(task, roles=split(roles), **wanted)
     call.answer(claimed, lambda: _claimed(claimed))
@@ -113,6 +115,8 @@ def _claimed(claimed: Mapping[str, Any]) -> Iterator[str]:
     task = claimed["task"]
     until = output.moment(claimed["lease_until"])
     yield f"{output.heading(claimed['run'])} holds {task['id']} until {until}: {output.plain(task['title'])}"
+    if "warning" in claimed:
+        yield output.paint(output.plain(claimed["warning"]), "yellow")
     yield ""
     yield output.block(claimed["brief"]).rstrip()
 

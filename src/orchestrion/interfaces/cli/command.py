@@ -6,14 +6,16 @@ besides), its options and its examples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import click
 
 from orchestrion.core.rights import RUN_VARIABLE
 from orchestrion.interfaces.cli.call import Call
 from orchestrion.interfaces.cli.table import BY_NAME
+
+Value = TypeVar("Value")
 
 #: Help is set to this width at most; longer lines are hard to read.
 WIDEST = 110
@@ -230,6 +232,32 @@ def plans(context: click.Context, parameter: click.Parameter, incomplete: str) -
 def usage(message: str) -> click.UsageError:
     """The error for options that do not go together."""
     return click.UsageError(message, ctx=click.get_current_context())
+
+
+def once(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Names and their values; one that is named twice is refused, for the first would be ignored."""
+    found: dict[str, Value] = {}
+    for name, value in pairs:
+        if name in found:
+            raise usage(f"{name[:80]} is given twice; leave one of the two out.")
+        found[name] = value
+    return found
+
+
+def refuse_besides(mode: str, *with_it: str) -> None:
+    """Refuses what was typed besides ``mode`` and the parameters that go ``with_it``: it would be ignored."""
+    from click.core import ParameterSource
+
+    context = click.get_current_context()
+    ignored = [
+        one.opts[0] if isinstance(one, click.Option) else one.human_readable_name.strip("[]")
+        for one in context.command.params
+        if one.name not in with_it
+        and context.get_parameter_source(one.name or "") is ParameterSource.COMMANDLINE
+        and mode not in one.opts
+    ]
+    if ignored:
+        raise usage(f"{mode} goes without {', '.join(ignored)}; leave one of the two out.")
 
 
 class UnknownCommand(click.UsageError):

@@ -9,7 +9,7 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.command import command, refuse_besides
 
 
 @command("mcp", "orchestrion mcp", "orchestrion mcp --tools full", "orchestrion mcp --http --port 7117")
@@ -32,6 +32,8 @@ def mcp(call: Call, profile: str, http: bool, host: str, port: int) -> int:
     """
     from orchestrion.interfaces.mcp import run
 
+    if not http:
+        refuse_besides("a server on stdio", "profile")
     if http:
         run.over_http(call.folder, call.db, dict(os.environ), profile, host, port)
     else:

@@ -9,15 +9,16 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import FOLDER, command, tasks, things, usage
+from orchestrion.interfaces.cli.command import FOLDER, command, refuse_besides, tasks, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 from orchestrion.interfaces.cli.source import piped
+from orchestrion.memory.decisions import change_said, changes_of
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
 
-#: How many files ``context`` and ``verify`` name for people.
-_NAMED = 50
+#: How many files ``context`` and ``verify`` name for people, and characters of a handoff in a list.
+_NAMED, _SAID = 50, 100
 
 
 @command("prime", "orchestrion prime", "orchestrion prime --role tester --tokens 500")
@@ -53,20 +54,34 @@ def context(call: Call, thing: str | None, tag: str | None) -> None:
     "orchestrion handoff --text 'the parser is done, its tests are not'",
     "orchestrion handoff T12 --text -",
     "orchestrion handoff --last",
+    "orchestrion handoff T12 --list",
 )
 @click.argument("thing", metavar="[T|S]", required=False, shell_complete=things)
 @click.option("--text", metavar="TEXT", default="", help="What the next one should know; - reads standard input.")
 @click.option("--tag", metavar="WORD", help="The work stream it is about.")
 @click.option("--last", is_flag=True, help="Show what was left last.")
-def handoff(call: Call, thing: str | None, text: str, tag: str | None, last: bool) -> None:
-    """TEXT is kept with where the task, the session or all stands; the next `orchestrion prime` shows it."""
-    if last and (thing or text):
-        raise usage("--last only shows; leave the rest out.")
+@click.option("--list", "listed", is_flag=True, help="List handoffs, the newest first: all, or of T, S or the tag.")
+@click.option("--limit", metavar="N", type=int, default=20, show_default=True, help="List at most so many.")
+@click.option("--cursor", metavar="H", help="List those before this handoff.")
+def handoff(call: Call, thing: str | None, text: str, tag: str | None, last: bool, listed: bool, **page: Any) -> None:
+    """TEXT is kept with where the task, the session or all stands. The next `orchestrion prime` shows the last one
+    for everybody, for each work stream and for each open task.
+    """
+    if last:
+        refuse_besides("--last", "tag")
+    elif listed:
+        refuse_besides("--list", "thing", "tag", "limit", "cursor")
+    else:
+        refuse_besides("a handoff that is written", "thing", "text", "tag")
+    about: dict[str, Any] = {"session" if (thing or "")[:1].upper() == "S" else "task": thing}
     with call.open() as orchestrion:
+        if listed:
+            found = orchestrion.list_handoffs(tag=tag, **about, **page)
+            call.answer(found, lambda: _handoffs(found))
+            return
         if last:
             found = orchestrion.last_handoff(tag)
         else:
-            about = {"session" if (thing or "")[:1].upper() == "S" else "task": thing}
             found = orchestrion.handoff(text=piped() if text == "-" else text, tag=tag, **about)
     call.answer(found, lambda: [output.heading(found["id"]), output.block(found["text"]).rstrip()])
 
@@ -146,6 +161,10 @@ def decisions(call: Call, decision: str | None, export: str | None, **wanted: An
     """Newest first. With a number all about one, with the chain of those it changed; --export writes files
     named 0004-use-sqlite.md.
     """
+    if export is not None:
+        refuse_besides("--export")
+    elif decision is not None:
+        refuse_besides("a decision that is shown", "decision")
     with call.open() as orchestrion:
         if export is not None:
             exported = orchestrion.export_decisions(export)
@@ -179,7 +198,9 @@ def verify(call: Call, thing: str | None, tag: str | None) -> int:
 
 @command("search", "orchestrion search 'retry delay'", "orchestrion search cache --kind decision")
 @click.argument("text", metavar="TEXT")
-@click.option("--kind", "kinds", metavar="WORD", multiple=True, help="Only a decision, task or artifact. Repeatable.")
+@click.option(
+    "--kind", "kinds", metavar="WORD", multiple=True, help="Only a decision, task, artifact or handoff. Repeatable."
+)
 @click.option("--limit", metavar="N", type=int, default=20, show_default=True, help="At most so many.")
 def search(call: Call, text: str, kinds: tuple[str, ...], limit: int) -> None:
     """All the words must occur, or words that begin so; those that fit best come first."""
@@ -199,22 +220,37 @@ def search(call: Call, text: str, kinds: tuple[str, ...], limit: int) -> None:
 @click.option("--all", "include_ended", is_flag=True, help="Ended sessions as well.")
 @click.option("--limit", metavar="N", type=int, default=10, show_default=True, help="At most so many.")
 @click.option("--start", metavar="NAME", help="Begin a session of this name.")
-@click.option("--resume", is_flag=True, help="The session S goes on; shows what to know.")
+@click.option("--resume", is_flag=True, help="Take over the session S; says how, and what to know.")
 @click.option("--end", is_flag=True, help="The session S is over.")
 @click.option("--summary", metavar="TEXT", help="What is said of a session that ends.")
 @click.option("--clean-up", "kind", metavar="KIND", help="completed, orphaned, old or all; only shown without --apply.")
 @click.option("--older-than", metavar="DAYS", type=float, default=7, show_default=True, help="What is cleaned up.")
 @click.option("--apply", is_flag=True, help="Clean up, do not only show what would be.")
 def sessions(call: Call, session: str | None, include_ended: bool, limit: int, **asked: Any) -> None:
-    """What is done with ORCHESTRION_SESSION=S3 in the environment belongs to session S3."""
+    """What is done with ORCHESTRION_SESSION=S3 in the environment belongs to session S3. --resume gives what it
+    holds to you alone: its first line, `export ORCHESTRION_SESSION=S3.1`, makes a shell its own, and whoever
+    had the session before is told so at the next change.
+    """
     if (asked["resume"] or asked["end"]) and session is None:
         raise usage("which session? Name it (S3).")
+    if asked["end"]:
+        refuse_besides("--end", "session", "summary")
+    elif asked["resume"]:
+        refuse_besides("--resume", "session")
+    elif asked["start"] is not None:
+        refuse_besides("--start")
+    elif asked["kind"] is not None:
+        refuse_besides("--clean-up", "older_than", "apply")
+    elif session is not None:
+        refuse_besides("a session that is shown", "session")
+    else:
+        refuse_besides("a list of sessions", "include_ended", "limit")
     with call.open(create=bool(asked["start"])) as orchestrion:
         if session is not None:
             _one_session(call, orchestrion, session, asked)
         elif asked["start"] is not None:
             begun = orchestrion.start_session(asked["start"], client="cli", folder=str(orchestrion.project.root))
-            call.answer(begun, lambda: [f"export ORCHESTRION_SESSION={begun['id']}"])
+            call.answer(begun, lambda: [_export(begun)])
         elif asked["kind"] is not None:
             cleaned = orchestrion.clean_up_sessions(asked["kind"], asked["older_than"], not asked["apply"])
             call.answer(cleaned, lambda: _cleaned(cleaned))
@@ -229,11 +265,15 @@ def _one_session(call: Call, orchestrion: Orchestrator, session: str, asked: Map
         call.answer(ended, lambda: [f"{ended['id']} has ended"])
     elif asked["resume"]:
         resumed = orchestrion.resume_session(session)
-        said = [output.plain(resumed["warning"])] if resumed["warning"] else []
+        said = [_export(resumed), *filter(None, [output.plain(resumed["warning"])])]
         call.answer(resumed, lambda: [*said, output.block(resumed["context"]["text"]).rstrip()])
     else:
         found = orchestrion.session_detail(session)
         call.answer(found, lambda: session_facts(found))
+
+
+def _export(given: Mapping[str, Any]) -> str:
+    return f"export ORCHESTRION_SESSION={given['handle']}"
 
 
 COMMANDS = {
@@ -289,6 +329,21 @@ def _status(status: str) -> str:
     return output.paint(status, styles.get(status, "dim"))
 
 
+def _handoffs(page: Mapping[str, Any]) -> Iterator[str]:
+    if not page["handoffs"]:
+        yield "nothing was handed over; `orchestrion handoff --text TEXT` leaves a word"
+        return
+    yield from output.table([_handoff(one) for one in page["handoffs"]])
+    if page["next_cursor"]:
+        shown, total = len(page["handoffs"]), page["total"]
+        yield output.faint(f"{shown} of {total} handoffs; go on with --cursor {page['next_cursor']}")
+
+
+def _handoff(one: Mapping[str, Any]) -> tuple[str, ...]:
+    said = output.plain(" ".join(one["said"].split())[:_SAID])
+    return one["id"], output.moment(one["created_at"]), output.plain(one["actor"]), output.plain(one["about"]), said
+
+
 def _decisions(page: Mapping[str, Any]) -> Iterator[str]:
     if not page["decisions"]:
         yield "no decision matches; `orchestrion decide TITLE` records one"
@@ -300,12 +355,11 @@ def _decisions(page: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _decision(one: Mapping[str, Any]) -> tuple[str, ...]:
-    change = f"{one['replaces']['relation']} {one['replaces']['id']}" if one["replaces"] else ""
-    return one["id"], one["status"], one["impact"], one["category"], output.plain(one["title"]), change
+    return one["id"], one["status"], one["impact"], one["category"], output.plain(one["title"]), change_said(one)
 
 
 def _in_a_line(one: Mapping[str, Any]) -> str:
-    change = f"; {one['replaces']['relation']} {one['replaces']['id']}" if one["replaces"] else ""
+    change = f"; {change_said(one)}" if one["replaces"] else ""
     return f"{output.heading(one['id'])} is {one['status']}: {output.plain(one['title'])}{change}"
 
 
@@ -317,7 +371,7 @@ def decision_facts(found: Mapping[str, Any]) -> Iterator[str]:
         [
             *((fact, output.plain(found[fact] or "")) for fact in facts),
             ("recorded", output.moment(found["created_at"])),
-            ("changed by", ", ".join(f"{one['id']} ({one['relation']})" for one in found["replaced_by"])),
+            *((what.lower(), other) for what, other in changes_of(found)),
             ("files", ", ".join(output.plain(path) for path in found["files"])),
         ]
     )

@@ -9,7 +9,7 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command, tasks, usage
+from orchestrion.interfaces.cli.command import command, refuse_besides, tasks, usage
 from orchestrion.interfaces.cli.errors import ENVIRONMENT, OK
 
 #: Short word -> the action it means; the whole names are understood too.
@@ -34,6 +34,8 @@ def health(call: Call, ready: bool, strict: bool) -> int:
     """
     from orchestrion.orchestrator import Orchestrator
 
+    if ready:
+        refuse_besides("--ready")
     found = Orchestrator.health_of(call.folder, db=call.db)
     call.answer(found, lambda: _told(found))
     if ready:
@@ -81,13 +83,17 @@ def maintain(
     forgets what is long past). Level basic only looks; comprehensive also cleans up; full_audit goes
     through everything. A worker does the retention by itself. Ends with 7 if the structure is damaged.
     """
-    if history and (dry_run or task or text):
-        raise usage("--history only shows; leave the rest out.")
     asked = _ACTIONS.get(action or "", action)
+    if history:
+        refuse_besides("--history", "action")
+    if text and asked != "prepare_handover":
+        raise usage("--text goes with handover.")
+    if session and (task or scope not in (None, "current_session")):
+        raise usage("--session is what current_session means; leave --task and other scopes out.")
     with call.open() as orchestrion:
         if history:
             before = orchestrion.maintenance_history(asked)
-            call.answer(before, lambda: _before(before))
+            call.answer(before, lambda: _before(before, asked))
             return OK
         chosen = scope or ("specific_subtask" if task else "current_session" if session else "full_project")
         given: dict[str, Any] = {
@@ -105,14 +111,15 @@ def maintain(
 
 @command("rebuild", "orchestrion rebuild")
 def rebuild(call: Call) -> None:
-    """Where indexes are damaged and all rows can be read, puts a new file with the same rows in the store's
-    place, and keeps the old one beside it. Stop all programs that have the store open first. Where rows are
+    """Where indexes are damaged and all rows can be read, or triggers, indexes or tables are gone, puts a new file
+    with the same rows in the store's place, and keeps the old one beside it. It has what the store should have:
+    what was gone and what is left out is said. Stop all programs that have the store open first. Where rows are
     lost it says which, and changes nothing.
     """
     from orchestrion.orchestrator import Orchestrator
 
     made = Orchestrator.rebuild(call.folder, db=call.db)
-    call.answer(made, lambda: [f"made anew: {output.plain(made['db'])}", f"the old one is kept: {made['kept']}"])
+    call.answer(made, lambda: _rebuilt(made))
 
 
 @command("alerts", "orchestrion alerts", "orchestrion alerts --all --limit 50", "orchestrion alerts --look")
@@ -184,6 +191,13 @@ def _alerts(found: Mapping[str, Any]) -> Iterator[str]:
     yield from output.table(rows) if rows else ["nothing asks for attention"]
 
 
+def _rebuilt(made: Mapping[str, Any]) -> Iterator[str]:
+    yield f"made anew: {output.plain(made['db'])}"
+    yield from (f"it has again: {output.plain(one)}" for one in made["made"])
+    yield from (f"left out: {output.plain(one)}" for one in made["left_out"])
+    yield f"the old one is kept: {output.plain(made['kept'])}"
+
+
 # -- maintain -----------------------------------------------------------------------------------
 
 
@@ -203,6 +217,8 @@ def _maintained(found: Mapping[str, Any]) -> Iterator[str]:
 
 def _short(value: Any) -> str:
     """A finding in a line: numbers by name, the first few of a list."""
+    if isinstance(value, dict) and value and all(isinstance(one, list) for one in value.values()):
+        return "; ".join(f"{key} because of {', '.join(map(str, one[:3]))}" for key, one in list(value.items())[:3])
     if isinstance(value, dict):
         plain = {key: one for key, one in value.items() if not isinstance(one, list | dict)}
         inner = {key: one for one in value.values() if isinstance(one, dict) for key, one in one.items()}
@@ -214,7 +230,8 @@ def _short(value: Any) -> str:
 
 def _first(one: Any) -> str:
     if isinstance(one, dict):
-        return " ".join(str(part) for part in list(one.values())[:3])
+        facts = [str(part) for part in list(one.values())[:3]]
+        return " ".join(fact for n, fact in enumerate(facts) if not any(fact in later for later in facts[n + 1 :]))
     return str(one)
 
 
@@ -226,10 +243,11 @@ def _line(one: Mapping[str, Any]) -> str:
     return output.plain(" ".join(words))
 
 
-def _before(found: Mapping[str, Any]) -> Iterator[str]:
+def _before(found: Mapping[str, Any], action: str | None) -> Iterator[str]:
+    none = f"{action} was not done yet" if action else "nothing was maintained yet"
     rows = [
         (one["id"], output.moment(one["at"]), one["action"], one["scope"], one["level"],
          "dry run" if one["dry_run"] else f"{len(one['done'])} done", output.plain(one["actor"]))
         for one in found["maintenance"]
     ]  # fmt: skip
-    yield from output.table(rows) if rows else ["nothing was maintained yet"]
+    yield from output.table(rows) if rows else [none]

@@ -193,9 +193,21 @@ def first_line(text: object) -> str:
 
 
 def block(text: str) -> str:
-    """The same for a text of several lines; its line ends and tabs stay."""
-    clean = _COLOUR.sub("", as_it_stood(text))
+    """The same for a text of several lines; its line ends and tabs stay, and nothing of it is hidden."""
+    clean = _COLOUR.sub("", text.replace("\r\n", "\n"))
     return "".join(sign if sign in "\n\t" else _harmless(sign) for sign in clean)
+
+
+def written(text: str) -> str:
+    """The same for what a program wrote: of a line that was written anew the last writing, and how many there were."""
+    if "\r" not in text:
+        return block(text)
+    return "\n".join(_last_writing(line.rstrip("\r")) for line in text.split("\n"))
+
+
+def _last_writing(line: str) -> str:
+    over = line.count("\r")
+    return block(as_it_stood(line)) + (f" (writing {over + 1} of this line; --json has all)" if over else "")
 
 
 def _harmless(sign: str) -> str:
@@ -327,6 +339,11 @@ def seconds(value: float | None) -> str:
 def moment(iso: str | None) -> str:
     """A time as people read it, still in UTC."""
     return "" if not iso else f"{iso[:10]} {iso[11:19]} UTC"
+
+
+def damage(thing: Mapping[str, Any]) -> str:
+    """What of a task or a run cannot be read, to be put behind its name; empty: all can."""
+    return f" (its {' and '.join(thing['damaged'])} cannot be read)" if "damaged" in thing else ""
 
 
 def tally(counts: Mapping[str, int], order: Iterable[str]) -> str:

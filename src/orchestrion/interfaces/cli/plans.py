@@ -10,7 +10,7 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import FILE, command, plans
+from orchestrion.interfaces.cli.command import FILE, command, plans, usage
 from orchestrion.interfaces.cli.source import read_bytes
 
 #: ``apply`` names so many keys with their tasks.
@@ -49,6 +49,8 @@ def graph(call: Call, plan: str | None, form: str) -> None:
     from orchestrion.orchestrator.plans import FORMATS
 
     check_choice("format", form, FORMATS)
+    if call.json and form not in ("tree", "json"):
+        raise usage(f"--json and --format {form} contradict each other.")
     with call.open() as orchestrion:
         drawn = orchestrion.graph(plan, "json" if call.json else form)
         small = form == "tree" and isinstance(drawn, str) and drawn.count("\n") < _ANALYSED
@@ -65,7 +67,7 @@ def graph(call: Call, plan: str | None, form: str) -> None:
 def status(call: Call) -> None:
     """Tasks by state, active runs, limits, plans, and what needs you."""
     with call.open() as orchestrion:
-        found = orchestrion.status()
+        found = {**orchestrion.status(), "held_by_clients": orchestrion.held_by_clients()}
     call.answer(found, lambda: _status(found))
 
 
@@ -182,6 +184,7 @@ def _status(found: Mapping[str, Any]) -> Iterator[str]:
     total = sum(found["tasks"].values())
     yield f"{output.count(total, 'task')}: {output.tally(found['tasks'], _STATES)}" if total else "no tasks yet"
     yield from _part("Runs", [_active(run) for run in found["runs"]])
+    yield from _part("Held by clients", [(output.plain(held["said"]),) for held in found["held_by_clients"]])
     yield from _part("Limits", [(s["name"], f"{s['used']} of {s['capacity']} used") for s in found["slots"]])
     yield from _part("Budgets", _budgets(found["budget"]))
     yield from _part("Plans", [(plan["plan"], output.count(plan["tasks"], "task")) for plan in found["plans"]])
@@ -227,13 +230,14 @@ def _part(title: str, rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _active(run: Mapping[str, Any]) -> tuple[str, ...]:
     phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
+    title = output.plain(run["title"])
     return (
         run["id"],
         run["task"],
-        phase,
+        "stuck" if run["awaits"] else phase,
         output.seconds(run["duration_s"]),
-        run["agent"] or "client",
-        output.plain(run["title"]),
+        output.plain(run["agent"] or "client"),
+        f"{title}: {run['awaits']}" if run["awaits"] else title,
     )
 
 

@@ -34,6 +34,8 @@ _PATIENCE = 10
 _AWAITED = 5
 #: Moves that are told line by line; going back to pending only counts when a run was lost.
 _TOLD = frozenset(("in_progress", "completed", "review", "failed", "retrying", "blocked", "cancelled"))
+#: What a plan of its name had is not this plan's.
+_SET_ASIDE = "plan.set_aside"
 _COLOURS = {
     "ready": "cyan",
     "in_progress": "bold blue",
@@ -105,6 +107,8 @@ class Told(Progress):
         output.note(text)
 
     def _line(self, event: Mapping[str, Any]) -> str:
+        if event["kind"] == _SET_ASIDE:
+            return f"{event['data']['ref']} keeps what plan {event['data']['plan']} had in a store that is gone"
         words = [event["task"], event["to"]]
         if event["run"]:
             words.append(event["run"])
@@ -115,6 +119,8 @@ class Told(Progress):
 
 
 def _is_told(event: Mapping[str, Any]) -> bool:
+    if event["kind"] == _SET_ASIDE:
+        return True
     if not event["kind"].startswith("task.") or not event["task"]:
         return False
     return event["to"] in _TOLD or (event["to"] == TaskState.PENDING and event["run"] is not None)
@@ -217,7 +223,9 @@ def _remark(task: Mapping[str, Any], run: Mapping[str, Any] | None, since: float
     """What stands behind a task's title: its run, or why it is where it is."""
     if run is not None:
         phase = (run["phase"] or run["state"]) if run["supervised"] else "held"
-        return f"  {run['id']} {run['agent'] or 'client'} {phase} {output.seconds(run['duration_s'] + since)}"
+        phase = "stuck" if run["awaits"] else phase
+        agent = output.plain(run["agent"] or "client")
+        return f"  {run['id']} {agent} {phase} {output.seconds(run['duration_s'] + since)}"
     return f"  {task['code']}" if task["code"] and task["state"] in _EXPLAINED else ""
 
 

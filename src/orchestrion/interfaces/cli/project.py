@@ -95,7 +95,8 @@ def cleanup(call: Call, max_age: float) -> None:
     with call.open() as orchestrion:
         done = orchestrion.clean_up_locks(max_age)
     said = f"{output.count(done['freed'], 'stale lock')} freed" if done["freed"] else "nothing was stale"
-    call.answer(done, lambda: [said, *map(output.plain, done["notes"])])
+    righted = f", {output.count(done['righted'], 'value')} set right" if done["righted"] else ""
+    call.answer(done, lambda: [said + righted, *map(output.plain, done["notes"])])
 
 
 @command("migrate", "orchestrion migrate")

@@ -11,7 +11,7 @@ import click
 from orchestrion.core.errors import InvalidInput
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call, own_run
-from orchestrion.interfaces.cli.command import command, reason_option, run_argument, split, tasks
+from orchestrion.interfaces.cli.command import command, once, reason_option, run_argument, split, tasks
 
 if TYPE_CHECKING:
     from orchestrion.orchestrator import Orchestrator
@@ -112,16 +112,22 @@ def resume(call: Call, agent: str | None) -> None:
     call.answer({"agent": agent, "was_open": was_open}, lambda: [f"the breaker of {output.plain(agent)} {said}"])
 
 
-@command("slots", "orchestrion slots", "orchestrion slots global=8 agent:claude=2 resource:gpu=1")
+@command(
+    "slots",
+    "orchestrion slots",
+    "orchestrion slots global=8 agent:claude=2 resource:gpu=1",
+    "orchestrion slots agent:claude=none",
+)
 @click.argument("changes", metavar="[NAME=N]...", nargs=-1)
 def slots(call: Call, changes: tuple[str, ...]) -> None:
-    """Names are global, host:NAME, agent:NAME, role:NAME and resource:NAME. A change holds at once; runs
-    that are active stay, even if they are more than it allows.
+    """Names are global, host:NAME, agent:NAME, role:NAME and resource:NAME; NAME=none takes a limit away. A
+    change holds at once; runs that are active stay, even if they are more than it allows.
     """
-    wanted = dict(_change(change) for change in changes)
+    wanted = once(map(_change, changes))
     with call.open() as orchestrion:
         found = orchestrion.set_slots(wanted) if wanted else orchestrion.slots()
-    call.answer({"slots": found}, lambda: _slots(found))
+        notes = orchestrion.limits_that_return(wanted)
+    call.answer({"slots": found, "notes": notes}, lambda: [*_slots(found), *map(output.plain, notes)])
 
 
 @command("artifact", "orchestrion artifact A7", "orchestrion artifact A7 --json --offset 16000")
@@ -162,7 +168,7 @@ def _watch(call: Call, orchestrion: Orchestrator, asked: Mapping[str, Any]) -> N
     seen: dict[str, tuple[str, ...]] = {}
     while True:
         for run in reversed(orchestrion.list_runs(**asked).as_json("runs")["runs"]):
-            phase = run["phase"] if run["supervised"] else None
+            phase = _phase(run) if run["supervised"] else None
             now = (run["state"], phase or "-", run["code"] or "-")
             if seen.get(run["id"]) != now:
                 seen[run["id"]] = now
@@ -193,10 +199,16 @@ def _list(page: Mapping[str, Any]) -> Iterator[str]:
 
 def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
     active = run["ended_at"] is None
-    what = (run["phase"] if run["supervised"] else "held") if active else run["code"]
-    said = output.first_line(run["reason"] or run["summary"] or "")
+    what = (_phase(run) if run["supervised"] else "held") if active else run["code"]
+    said = output.first_line(run["awaits"] or run["reason"] or run["summary"] or "")
     took = "" if active else output.seconds(run["duration_s"])
-    return run["id"], run["task"], output.state(run["state"]), took, run["agent"] or "client", what or "", said
+    said += output.damage(run)
+    agent = output.plain(run["agent"] or "client")
+    return run["id"], run["task"], output.state(run["state"]), took, agent, what or "", said
+
+
+def _phase(run: Mapping[str, Any]) -> str:
+    return "stuck" if run["awaits"] else str(run["phase"])
 
 
 def _is_plain(orchestrion: Orchestrator, run: str) -> bool:
@@ -222,16 +234,16 @@ def _is_repeated(line: Mapping[str, Any]) -> bool:
 
 
 def _said(line: Mapping[str, Any]) -> str:
-    return output.block(line["text"])
+    return output.written(line["text"])
 
 
 def _noted(line: Mapping[str, Any]) -> str:
-    return output.faint(f"-- {output.block(line['text'])}")
+    return output.faint(f"-- {output.written(line['text'])}")
 
 
 def _happened(line: Mapping[str, Any]) -> str:
     """One event of an agent, on a line if it is not its own words."""
-    kind, text = line.get("kind"), output.block(line["text"])
+    kind, text = line.get("kind"), output.written(line["text"])
     if kind == "tool":
         return f"{output.paint('>', 'cyan')} {output.plain(line.get('tool', ''))} {text}"
     if kind in ("tool_result", "permission", "notice"):
@@ -258,11 +270,13 @@ def _lines(pieces: Iterator[bytes]) -> Iterator[str]:
         yield behind.decode("utf-8", "surrogateescape")
 
 
-def _change(text: str) -> tuple[str, int]:
+def _change(text: str) -> tuple[str, int | None]:
     name, separator, number = text.rpartition("=")
+    if separator and number == "none":
+        return name, None
     if separator and number.isascii() and number.isdigit() and len(number) < 10:
         return name, int(number)
-    raise InvalidInput(f"{text[:80]!r} is not NAME=N", hint="for example global=8", code="invalid_slot")
+    raise InvalidInput(f"{text[:80]!r} is not NAME=N", hint="for example global=8, or global=none", code="invalid_slot")
 
 
 def _slots(slots: Sequence[Mapping[str, Any]]) -> Iterator[str]:

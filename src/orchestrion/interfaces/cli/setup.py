@@ -9,7 +9,7 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command
+from orchestrion.interfaces.cli.command import command, refuse_besides
 
 
 @command(
@@ -32,6 +32,8 @@ def setup(call: Call, client: str, no_agents_md: bool, **wanted: Any) -> None:
     """
     from orchestrion.orchestrator.settingup import set_up
 
+    if wanted["undo"]:
+        refuse_besides("--undo", "client", "scope", "no_agents_md", "dry_run")
     done = set_up(client, folder=call.folder, agents_md=not no_agents_md, **wanted)
     call.answer(done, lambda: _diffs(done) if done["dry_run"] else _done(done))
 

@@ -9,7 +9,15 @@ import click
 
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command, group, reason_option, task_argument, tasks, usage
+from orchestrion.interfaces.cli.command import (
+    command,
+    group,
+    reason_option,
+    refuse_besides,
+    task_argument,
+    tasks,
+    usage,
+)
 from orchestrion.interfaces.cli.tasks import moved, reopens
 
 
@@ -22,6 +30,8 @@ def move(call: Call, task: str, parent: str | None, top: bool, reopen: bool) -> 
     """What is below it moves along; it waits for what its new parent waits for."""
     if (parent is None) != top:
         raise usage("say where to: --parent T, or --top.")
+    if top:
+        refuse_besides("--top", "task")
     with call.open() as orchestrion:
         reopened = orchestrion.completed_above(parent) if parent and reopen else []
         found = orchestrion.move(task, parent, reopen=reopen).as_json()
@@ -112,6 +122,8 @@ def gate_add(call: Call, task: str, until: str | None, **asked: str | None) -> N
 @click.option("--refuse", is_flag=True, help="Decide against it: the task stays blocked.")
 def gate_open(call: Call, thing: str, answer: str | None, called: str | None, refuse: bool) -> None:
     """Name the gate (G3), or a task of which one gate waits (T5)."""
+    if called is not None and thing[:1].upper() == "G":
+        raise usage("--name chooses among the gates of a task; G3 is one already.")
     with call.open() as orchestrion:
         _answer(call, orchestrion.open_gate(thing, answer=answer, called=called, refuse=refuse).as_json())
 

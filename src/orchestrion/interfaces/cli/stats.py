@@ -15,7 +15,7 @@ from orchestrion.core.errors import InvalidInput
 from orchestrion.core.model import TOKENS, all_tokens
 from orchestrion.interfaces.cli import output, used
 from orchestrion.interfaces.cli.call import Call
-from orchestrion.interfaces.cli.command import command, plans, reason_option, runs, usage
+from orchestrion.interfaces.cli.command import command, once, plans, reason_option, refuse_besides, runs, usage
 
 FORMATS = ("text", "csv", "json")
 
@@ -50,6 +50,8 @@ def stats(
     """
     if each_run + each_event + levels > 1:
         raise usage("--runs, --events and --levels are different things; choose one.")
+    if levels:
+        refuse_besides("--levels", "since", "reconcile", "form")
     chosen = _form(call, form, export=each_run or each_event)
     with call.open() as orchestrion:
         mended = orchestrion.reconcile(**asked) if reconcile else None
@@ -73,7 +75,7 @@ def correct(call: Call, run: str, changes: tuple[str, ...], reason: str) -> None
     """FIELD is turns, tokens_input, tokens_output, tokens_cache_read, tokens_cache_write or cost_usd. What was
     said before is kept, with who corrected it.
     """
-    wanted = dict(_change(change) for change in changes)
+    wanted = once(map(_change, changes))
     with call.open() as orchestrion:
         found = orchestrion.correct(run, wanted, reason).as_json()
     call.answer(found, lambda: [f"{found['id']} corrected: {', '.join(output.plain(change) for change in changes)}"])
@@ -158,7 +160,9 @@ def _csv_line(cells: Iterable[Any]) -> None:
 def _mended(mended: Mapping[str, Any]) -> str:
     runs = mended["mended"]
     what = f"{output.count(len(runs), 'run')} mended ({', '.join(runs[:20])})" if runs else "nothing was missing"
-    return f"{output.count(mended['read'], 'log')} read again: {what}"
+    bent = mended["bent"]
+    unread = f"; not read, for something else has its place: the log of {', '.join(bent[:20])}" if bent else ""
+    return f"{output.count(mended['read'], 'log')} read again: {what}{unread}"
 
 
 def _stats(found: Mapping[str, Any]) -> Iterator[str]:

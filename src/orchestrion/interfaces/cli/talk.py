@@ -11,7 +11,7 @@ import click
 from orchestrion.core.rights import RUN_VARIABLE, refuse_runs
 from orchestrion.interfaces.cli import output
 from orchestrion.interfaces.cli.call import Call, own_run
-from orchestrion.interfaces.cli.command import command, things, usage
+from orchestrion.interfaces.cli.command import command, refuse_besides, things, usage
 from orchestrion.interfaces.cli.errors import NOT_ALL_COMPLETED, OK
 from orchestrion.interfaces.cli.source import piped
 
@@ -58,6 +58,8 @@ def files(call: Call, thing: str | None, overlaps: bool) -> None:
     """What a run has changed, also while it works; its supervisor looks every few seconds. Of a task (T12):
     what is recorded of its files, held against what is there.
     """
+    if overlaps:
+        refuse_besides("--overlaps")
     with call.open() as orchestrion:
         if overlaps:
             met = orchestrion.overlaps()

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from orchestrion.core.model import CLEARABLE
-from orchestrion.core.states import GATE_STANDINGS, STANDINGS
+from orchestrion.core.model import CLEARABLE, Task
+from orchestrion.core.states import standing
 from orchestrion.core.values import in_words
 from orchestrion.interfaces.cli import output, used
 from orchestrion.interfaces.cli.call import Call
@@ -124,6 +124,8 @@ def add(
     """It is ready at once unless it waits for something. An agent gets the title and the
     description; its work is accepted if all checks exit with 0.
     """
+    if values["reopen"] and parent is None:
+        raise usage("--reopen is about the task that --parent names.")
     with call.open(create=True) as orchestrion:
         reopened = orchestrion.completed_above(parent) if parent and values["reopen"] else []
         task = orchestrion.add(
@@ -135,7 +137,18 @@ def add(
             parent=parent,
             **_given(values),
         ).as_json()
-    call.answer(task, lambda: [moved(task), *reopens(reopened)])
+        above = orchestrion.task(parent) if parent else None
+    call.answer(task, lambda: [moved(task), *reopens(reopened), *_not_done(above)])
+
+
+def _not_done(parent: Task | None) -> list[str]:
+    """What of a parent's own is not done, for its children take its place; empty if it had nothing of its own."""
+    if parent is None:
+        return []
+    facts = parent.as_json()
+    own = [what for what, has in (("command", facts["run_command"]), ("checks", facts["checks"])) if has]
+    told = f"{facts['id']} is completed by its children now: its own {' and '.join(own)} will not be run"
+    return [told] if own else []
 
 
 @command("update", "orchestrion update T3 --priority 9 --check 'make test'", "orchestrion update T3 --no-due")
@@ -223,7 +236,13 @@ def _list(page: Mapping[str, Any], none: str) -> Iterator[str]:
         yield none
         return
     rows = [
-        (task["id"], output.state(task["state"]), task["run"] or "", str(task["priority"]), output.plain(task["title"]))
+        (
+            task["id"],
+            output.state(task["state"]),
+            task["run"] or "",
+            str(task["priority"]),
+            output.plain(task["title"]) + output.damage(task),
+        )
         for task in page["tasks"]
     ]
     yield from output.table(rows, right=(3,))
@@ -249,6 +268,8 @@ def _why(answer: Mapping[str, Any]) -> Iterator[str]:
 def _task(task: Mapping[str, Any]) -> Iterator[str]:
     yield f"{output.heading(task['id'])}  {output.heading(output.plain(task['title']))}"
     yield from output.fields(_facts(task))
+    if "damaged" in task:
+        yield f"{output.damage(task).strip()}; `orchestrion health` says what to do"
     yield from _part("Description", output.block(task["description"]).splitlines())
     yield from _part("Checks", [output.plain(check) for check in task["checks"]])
     yield from _part("Waits for", output.table([_edge(edge) for edge in task["edges"][:_NAMED]]))
@@ -273,7 +294,7 @@ def _facts(task: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     yield "children", _names(task["children"])
     yield "dependants", _names(task["dependents"])
     yield "role", task["role"]
-    yield "agent", task["agent"]
+    yield "agent", plain(task["agent"] or "")
     yield "command", plain(task["run_command"]) if task["run_command"] else None
     yield "setup", plain(task["setup"] or "")
     yield "merge", None if task["merge"] == "auto" else task["merge"]
@@ -315,8 +336,7 @@ def _part(title: str, texts: Iterable[str]) -> Iterator[str]:
 
 
 def _edge(edge: Mapping[str, Any]) -> tuple[str, ...]:
-    standings = GATE_STANDINGS if edge["on"].startswith("G") else STANDINGS
-    said = [edge["kind"].replace("_", " "), standings.get(edge["state"], edge["state"])]
+    said = [edge["kind"].replace("_", " "), standing(edge["state"], is_gate=edge["on"].startswith("G"))]
     inherited = f"from {edge['inherited_from']}" if edge["inherited_from"] else ""
     return edge["on"], *said, inherited, output.plain(edge["reason"] or "")
 
@@ -324,12 +344,12 @@ def _edge(edge: Mapping[str, Any]) -> tuple[str, ...]:
 def _gate(gate: Mapping[str, Any]) -> tuple[str, ...]:
     asked = output.plain(gate["name"] or output.moment(gate["opens_at"]))
     answer = f"{output.plain(gate['answer'] or '')} {output.faint(output.plain(gate['decided_by'] or ''))}".strip()
-    return gate["id"], gate["kind"], GATE_STANDINGS[gate["state"]], asked, answer
+    return gate["id"], gate["kind"], standing(gate["state"], is_gate=True), asked, answer
 
 
 def _attempt(run: Mapping[str, Any]) -> tuple[str, ...]:
-    said = output.first_line(run["code"] or run["summary"] or "")
-    return run["id"], output.state(run["state"]), output.seconds(run["duration_s"]), run["agent"], said
+    said = output.first_line(run["awaits"] or run["code"] or run["summary"] or "")
+    return run["id"], output.state(run["state"]), output.seconds(run["duration_s"]), output.plain(run["agent"]), said
 
 
 def _kept(artifact: Mapping[str, Any]) -> tuple[str, ...]:
@@ -338,8 +358,11 @@ def _kept(artifact: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _run(run: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{output.heading(run['id'])}  attempt {run['attempt']} at {run['task']} by {run['agent'] or 'a client'}"
+    agent = output.plain(run["agent"] or "a client")
+    yield f"{output.heading(run['id'])}  attempt {run['attempt']} at {run['task']} by {agent}"
     yield from output.fields(_run_facts(run))
+    if "damaged" in run:
+        yield f"{output.damage(run).strip()}; `orchestrion health` says what to do"
     yield from _part("To know", _remarks(run))
     yield from _part("What to do", map(output.plain, _remedy(run)))
     for check in run["checks"]:
@@ -354,6 +377,7 @@ def _run_facts(run: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
     code = f" ({run['code']})" if run["code"] else ""
     yield "state", output.state(run["state"]) + code
     yield "phase", run["phase"] if run["ended_at"] is None and run["supervised"] else None
+    yield "stuck", run["awaits"]
     for name in ("reason", "summary"):
         yield name, _said(run[name], name)
     yield "duration", output.seconds(run["duration_s"])
@@ -385,7 +409,7 @@ def _remedy(thing: Mapping[str, Any]) -> list[str]:
 
 
 def _tail(text: str) -> list[str]:
-    shown = output.block(text).rstrip().splitlines()
+    shown = output.written(text).rstrip().splitlines()
     hidden = len(shown) - _NAMED
     return [output.faint(f"… {hidden} lines before"), *shown[-_NAMED:]] if hidden > 0 else shown
 

@@ -37,19 +37,33 @@ _SHOWN = 5
 @click.option("--drain", is_flag=True, help="End when nothing is left that it could run.")
 @click.option("--agent", metavar="NAME", help="Only tasks of this agent.")
 @click.option("--plan", metavar="PLAN", help="Only tasks of this plan.", shell_complete=plans)
-def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: str | None) -> int:
+@click.option(
+    "--older-copy", is_flag=True, help="You looked at what this older copy of the store does not know: go on."
+)
+def work(call: Call, slots: int | None, drain: bool, agent: str | None, plan: str | None, older_copy: bool) -> int:
     """Claims ready tasks and runs each in its own copy of the repository, until it is told to stop. What
     it starts goes on without it: SIGTERM or Ctrl-C stops claiming, a second Ctrl-C ends at once.
 
     With --drain it waits for its own runs and for retries, not for people, gates or other
     holders' leases. Its summary and exit code are about what this call could work on: it ends with 8 if
     a task of that failed or is left. What had failed before it began, or was in review, does not count.
+
+    Where runs began here that the store does not know, an older copy of it was put back: nothing is claimed
+    (`older_copy`, 5) until --older-copy says once that you looked at what is there.
     """
     from orchestrion.interfaces.cli.progress import progress
 
     refuse_runs(os.environ, "work")
     with call.open() as orchestrion, progress(orchestrion, as_json=call.json) as shown, Stop(shown) as stop:
-        summary = orchestrion.work(slots=slots, drain=drain, agent=agent, plan=plan, seen=shown.look, worker=stop.watch)
+        summary = orchestrion.work(
+            slots=slots,
+            drain=drain,
+            agent=agent,
+            plan=plan,
+            older_copy=older_copy,
+            seen=shown.look,
+            worker=stop.watch,
+        )
         shown.look()
         done = orchestrion.finished_plans() if summary.completed and not call.json else []
     call.answer(summary.as_json(), lambda: _summary(summary, [one for one in done if plan in (None, one)]))

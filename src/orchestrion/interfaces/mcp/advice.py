@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 
+from orchestrion.core.rights import IN_A_SHELL
 from orchestrion.interfaces.mcp import catalogue
 
 #: How commands begin.
@@ -38,6 +39,7 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"message (R\d+)\b.*", "message_run", "run_id={}, text=TEXT"),
     (r"approve (T\d+)", "update_task", "task_id={}, status=completed"),
     (r"sessions (S\d+) --resume", "resume_session", "session_id={}"),
+    (r"sessions --start NAME", "initialize_session", ""),
     (r"sessions (S\d+)", "session_status", "session_id={}"),
     (r"sessions\b(?! --(?:start|clean)).*", "list_sessions", ""),
     (r"runs\b.*", "run_status", ""),
@@ -55,6 +57,8 @@ _INSTEAD: tuple[tuple[str, str, str], ...] = (
     (r"(?:show|why) (T\d+)", "orchestrion://tasks/{}", ""),
     (r"show (R\d+)", "orchestrion://runs/{}", ""),
     (r"show (D\d+)", "orchestrion://decisions/{}", ""),
+    (r"show (H\d+)", "orchestrion://handoffs/{}", ""),
+    (r"handoff\b.* --list", "orchestrion://handoffs", ""),
     (r"log (R\d+)", "orchestrion://runs/{}/log", ""),
     (r"diff (R\d+)", "orchestrion://runs/{}/diff", ""),
     (r"artifact (A\d+)", "orchestrion://artifacts/{}", ""),
@@ -72,7 +76,7 @@ def for_client(text: str, profile: str, task: str | None = None) -> str:
         line = text[text.rfind("\n", 0, command.start()) + 1 : command.start()]
         return _instead(command[1], profile, task or (_TASK.findall(line) or ["TASK"])[-1]) or command[0]
 
-    return _ADVISED.sub(instead, text)
+    return _ADVISED.sub(instead, text.replace(IN_A_SHELL, ""))
 
 
 def _instead(command: str, profile: str, task: str) -> str | None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from orchestrion.core.errors import Conflict, InvalidInput, OrchestrionError
-from orchestrion.core.rights import KEYLESS, Caller, not_for_runs, run_of
+from orchestrion.core.rights import KEYLESS, Caller, Voice, not_for_runs, run_of
 from orchestrion.interfaces.mcp import advice
 from orchestrion.orchestrator.commands import taken_by_servers
 
@@ -59,6 +59,8 @@ class Seat:
     client: str = ""
     #: The session it works in, as ``S3``; None: none was begun.
     session: str | None = None
+    #: By what it speaks for that session; None: by its name, as servers before 0.2.0 left it.
+    handle: str | None = None
     #: The project it chose; None: the server's.
     folder: str | None = None
     #: Revision of the protocol that it speaks.
@@ -80,9 +82,26 @@ class Seat:
         own = self.session or self.external[:12]
         return f"mcp:{self.client or 'client'}" + (f"/{own}" if own else "")
 
+    def sit(self, session: Mapping[str, Any] | None) -> None:
+        """It works in this session from now on, as it was begun or resumed; None: in none, until one is begun."""
+        self.session = session["id"] if session else None
+        self.handle = session["handle"] if session else None
+        self.touched_at = time.time() if session else 0.0
+
     def as_json(self) -> dict[str, Any]:
         """What a restart carries over."""
-        kept = ("external", "client", "session", "folder", "protocol", "transport", "connected_at", "calls", "carried")
+        kept = (
+            "external",
+            "client",
+            "session",
+            "handle",
+            "folder",
+            "protocol",
+            "transport",
+            "connected_at",
+            "calls",
+            "carried",
+        )
         return {key: getattr(self, key) for key in kept}
 
 
@@ -247,17 +266,18 @@ class ToolCall:
         caller = self.caller or project.caller
         may_run_commands = taken_by_servers(project.config) and caller.run is None
         correlation = self.correlation or None
-        return project.as_(caller._replace(session=None, correlation=correlation, may_run_commands=may_run_commands))
+        caller = caller._replace(correlation=correlation, may_run_commands=may_run_commands)
+        return project.as_(caller._replace(**Voice()._asdict()))
 
     @cached_property
     def cases(self) -> Orchestrator:
         """The project's use cases, on behalf of the caller in its session."""
         project = self.project
-        session = self._session(project)
+        voice = self._voice(project)
         # A run goes by its own name, as does who has no key; everybody else by that of the conversation.
         own = project.caller.actor.startswith(("run:", KEYLESS))
-        actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, session).actor()
-        return project.as_(project.caller._replace(actor=actor, session=session))
+        actor = project.caller.actor if own else Seat(self.seat.external, self.seat.client, voice.session).actor()
+        return project.as_(project.caller._replace(actor=actor, **voice._asdict()))
 
     def advised(self, text: str, task: str | None = None) -> str:
         """A text that advises commands, in what this client was given; ``task`` is the one it is about, if one is."""
@@ -268,24 +288,32 @@ class ToolCall:
         named = self.given.get("session")
         if not named or not self.seat.external or self.tool.effect == "read":
             return {}
-        said = self.project.session_warning(named) if named.upper() != self.seat.session else ""
+        own = self._voice_of_seat(self.project).session
+        said = self.project.session_warning(named) if named.upper() != own else ""
         return {"warning": said} if said else {}
 
-    def _session(self, project: Orchestrator) -> str | None:
-        """The session to which the call belongs: the one named, else the seat's, begun when something is changed."""
+    def _voice(self, project: Orchestrator) -> Voice:
+        """For which session the call speaks: the one named, else the seat's, begun when something is changed."""
         if self.given.get("session"):
-            if project.caller.run and self.given["session"] != self.seat.session:
-                project.judge("resume_session")
-            return str(project.session_detail(self.given["session"])["id"])
-        seat = self.seat
-        if seat.external and self.tool.effect != "read" and time.time() - seat.touched_at > TOUCH_S:
-            try:
-                begun = project.start_session(
-                    client=seat.client, external=seat.external, folder=str(project.project.root)
-                )
-            except OrchestrionError as refused:
-                if refused.code not in ONLY_READS:
-                    raise
-                return None  # what can be answered without is; what writes is refused for itself
-            seat.session, seat.touched_at = begun["id"], time.time()
-        return seat.session
+            return Voice(str(project.session_detail(self.given["session"])["id"]))
+        seat, writes = self.seat, self.tool.effect != "read"
+        voice = self._voice_of_seat(project)
+        if voice.session is None and seat.session and writes:
+            seat.sit(None)  # another one is begun by the next call: this one is refused, if somebody else resumed it
+        if voice.taken_over or not (seat.external and writes and time.time() - seat.touched_at > TOUCH_S):
+            return voice
+        try:
+            seat.sit(
+                project.start_session(client=seat.client, external=seat.external, folder=str(project.project.root))
+            )
+        except OrchestrionError as refused:
+            if refused.code not in ONLY_READS:
+                raise
+            return Voice()  # what can be answered without is; what writes is refused for itself
+        return Voice(seat.session)
+
+    def _voice_of_seat(self, project: Orchestrator) -> Voice:
+        from orchestrion.orchestrator.opening import voice_in
+
+        handle = self.seat.handle or self.seat.session
+        return voice_in(project.store, handle) if handle else Voice()

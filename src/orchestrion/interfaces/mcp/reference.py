@@ -35,6 +35,10 @@ A client that asks for progress is told how far a report or a start is. Where th
 
 Each tool also takes `session` (as `S3`): a client whose connection has no id of its own, as in the newest revision
 over HTTP, names with it the session that it works in.
+
+`orchestrator_initialize_session` with `working_directory` makes a project in an existing folder that has none, be it
+the wrong one, and begins a store in a git repository that had none. The reply then says `created: true`, below
+`detection`. A folder that does not exist is not made, and `/` and your home are never made a project.
 """
 _EFFECTS = {"read": "only reads", "add": "adds, takes nothing away", "change": "may take something away"}
 _KINDS = {

@@ -1,4 +1,4 @@
-"""What can be read whole: tasks, runs, logs, decisions, briefs, artifacts, each at its address.
+"""What can be read whole: tasks, runs, logs, decisions, handoffs, briefs, artifacts, each at its address.
 
 A resource is as long as it is; artifacts, logs and diffs come in pages (``?offset=``), for they
 may be of any length.
@@ -29,6 +29,7 @@ DIFF_BYTES = 40_000
 FIXED: tuple[dict[str, str], ...] = (
     {"uri": f"{SCHEME}tasks", "name": "tasks", "description": "Open tasks", "mimeType": JSON},
     {"uri": f"{SCHEME}decisions", "name": "decisions", "description": "Decisions that hold", "mimeType": JSON},
+    {"uri": f"{SCHEME}handoffs", "name": "handoffs", "description": "What was handed over", "mimeType": JSON},
     {"uri": f"{SCHEME}prime", "name": "prime", "description": "What is going on", "mimeType": MARKDOWN},
 )
 TEMPLATES: tuple[dict[str, str], ...] = (
@@ -37,6 +38,7 @@ TEMPLATES: tuple[dict[str, str], ...] = (
     {"uriTemplate": SCHEME + "runs/{id}/log", "name": "log", "description": "What its agent wrote", "mimeType": TEXT},
     {"uriTemplate": SCHEME + "runs/{id}/diff", "name": "diff", "description": "What it changed", "mimeType": TEXT},
     {"uriTemplate": SCHEME + "decisions/{id}", "name": "decision", "description": "An ADR", "mimeType": MARKDOWN},
+    {"uriTemplate": SCHEME + "handoffs/{id}", "name": "handoff", "description": "A handoff", "mimeType": MARKDOWN},
     {"uriTemplate": SCHEME + "briefs/{id}", "name": "brief", "description": "A run's brief", "mimeType": MARKDOWN},
     {
         "uriTemplate": SCHEME + "artifacts/{id}",
@@ -107,6 +109,14 @@ def _decision(cases: Orchestrator, thing: str, offset: int, profile: str) -> tup
     return MARKDOWN, cases.adr(_named(thing, "D"))
 
 
+def _handoffs(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
+    return JSON, _json(cases.list_handoffs(limit=LISTED))
+
+
+def _handoff(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
+    return MARKDOWN, advice.for_client(cases.show(_named(thing, "H"))["text"], profile)
+
+
 def _brief(cases: Orchestrator, thing: str, offset: int, profile: str) -> tuple[str, str]:
     task = cases.run(_named(thing, "R")).as_json()["task"]
     return MARKDOWN, cases.brief_of(thing, partial(advice.for_client, profile=profile, task=task))
@@ -143,6 +153,8 @@ _READERS: dict[str, Callable[[Orchestrator, str, int, str], tuple[str, str]]] = 
     "runs/{id}/diff": _diff,
     "decisions": _decisions,
     "decisions/{id}": _decision,
+    "handoffs": _handoffs,
+    "handoffs/{id}": _handoff,
     "briefs/{id}": _brief,
     "artifacts/{id}": _artifact,
     "prime": _prime,

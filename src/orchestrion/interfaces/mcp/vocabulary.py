@@ -35,7 +35,12 @@ _MINUTES = {"m": 1, "h": 60, "d": 480, "w": 2400}
 
 def status(task: Mapping[str, Any]) -> str:
     """The status of a task that is given as JSON."""
-    return ARCHIVED if task.get("archived_at") else STATUS_OF[task["state"]]
+    return ARCHIVED if task.get("archived_at") else status_of(task["state"])
+
+
+def status_of(state: str) -> str:
+    """A state as clients know it; one that is none is shown as it is."""
+    return STATUS_OF.get(state, state)
 
 
 def states(statuses: Sequence[str]) -> list[str]:

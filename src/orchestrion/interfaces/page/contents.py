@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from orchestrion.core.errors import InvalidInput, NotFound
+from orchestrion.core.errors import DamagedRow, InvalidInput, NotFound
 from orchestrion.interfaces.page import board, charts, deeds, graph, patch, timeline, transcript
+from orchestrion.memory.decisions import changes_of
 from orchestrion.orchestrator import Orchestrator
 
 #: So many lines of a history, and files of a run, are shown.
@@ -97,12 +98,20 @@ def of_task(cases: Orchestrator, task: str, may_act: bool) -> Found:
         "task": found,
         "why": cases.why(task)["reasons"],
         "related": _related(cases, found),
-        "brief": cases.brief_of_task(task),
+        "brief": _brief(cases, task),
         "decisions": cases.decisions(task=task, limit=50)["decisions"],
         "files": cases.task_files(task),
         "history": cases.events(task=task, limit=HISTORY),
         "buttons": _task_buttons(found) if may_act else [],
     }
+
+
+def _brief(cases: Orchestrator, task: str) -> str | None:
+    """What its agent is told; why that cannot be said, of a task that somebody bent."""
+    try:
+        return cases.brief_of_task(task)
+    except DamagedRow as damaged:
+        return f"{damaged.message}\n{damaged.hint}"
 
 
 def of_run(cases: Orchestrator, run: str, may_act: bool) -> Found:
@@ -147,6 +156,12 @@ def of_decisions(cases: Orchestrator, asked: Asked, limit: int) -> Found:
     status, impact = asked["status"] or None, asked["impact"] or None
     found = _decisions(cases, asked["q"], status=status, impact=impact, limit=limit)
     return {"asked": asked, "found": found, "limit": limit}
+
+
+def of_decision(cases: Orchestrator, name: str) -> Found:
+    """A decision, and what later ones do to it."""
+    decision = cases.decision(name)
+    return {"decision": decision, "changes": changes_of(decision)}
 
 
 def of_search(cases: Orchestrator, text: str) -> list[dict[str, str]]:

@@ -246,7 +246,8 @@ def for_task(
         buttons = [replace(button, label=button.spoken, key="") for button in buttons]
     if run:
         buttons += for_run(run, supervised=supervised)
-    return buttons + [_button("tasks", verb, task) for verb in OFFERED[state] if verb != "resume" or has_session]
+    verbs = OFFERED.get(state, ())
+    return buttons + [_button("tasks", verb, task) for verb in verbs if verb != "resume" or has_session]
 
 
 def for_gate(gate: Mapping[str, Any]) -> list[Button]:

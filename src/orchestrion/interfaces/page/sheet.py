@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 from orchestrion import __version__
 from orchestrion.core.model import all_tokens
 from orchestrion.core.rights import KEYLESS, LOCAL
-from orchestrion.core.states import GATE_STANDINGS, MARKS, STANDINGS
+from orchestrion.core.states import MARKS
+from orchestrion.core.states import standing as standing_of
 from orchestrion.core.values import count as counted
 from orchestrion.core.values import in_words, without_escapes
 from orchestrion.interfaces.page.wording import here
@@ -246,7 +247,7 @@ def printed(value: object) -> str:
 def standing(edge: Mapping[str, Any], kind: str = "") -> str:
     """How far an edge is, or a gate."""
     is_gate = kind == "gate" or str(edge.get("on", "")).startswith("G")
-    return (GATE_STANDINGS if is_gate else STANDINGS)[edge["state"]]
+    return standing_of(edge["state"], is_gate=is_gate)
 
 
 def query(values: dict[str, Any]) -> str:

@@ -126,7 +126,7 @@ def _records(router: APIRouter, house: House) -> None:
     async def show_decision(request: Request, decision: str) -> Response:
         name = _named(decision, "D")
         return await _show(
-            house, request, "decision.html", "/decisions", lambda cases: {"decision": cases.decision(name)}
+            house, request, "decision.html", "/decisions", lambda cases: contents.of_decision(cases, name)
         )
 
     @router.get("/files")

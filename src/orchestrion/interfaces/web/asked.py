@@ -246,6 +246,6 @@ class Resume(Asked):
 
 
 class NewSlots(Asked):
-    """Limits to set, by name."""
+    """Limits to set, by name; null takes one away."""
 
-    slots: dict[Annotated[str, Field(min_length=1, max_length=200)], Annotated[int, Field(ge=0, le=1_000_000)]]
+    slots: dict[Annotated[str, Field(min_length=1, max_length=200)], Annotated[int, Field(ge=0, le=1_000_000)] | None]

@@ -32,7 +32,7 @@ from orchestrion.orchestrator.following import Journal
 #: A client that is told nothing else is told so often that the line is alive, in seconds.
 ALIVE_S = 5.0
 #: Lines that are kept for all; half of them go when there are more.
-KEPT = 4_000
+KEPT = 2_000
 #: Lines that a client which is behind gets at a time.
 PAGE = 500
 #: The thread looks so often, if nobody tells it that something changed, in seconds.

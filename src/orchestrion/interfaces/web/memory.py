@@ -91,5 +91,5 @@ async def show_artifact(at: At, artifact: str, offset: Annotated[int, Query(ge=0
 
 @router.get("/search", response_model=dict[str, Any], responses=_SEEN)
 async def search(at: At, text: Annotated[str, Query(min_length=1, max_length=SEARCH_LIMIT)], limit: Limit = 20) -> Any:
-    """Decisions, tasks and stored results that have these words."""
+    """Decisions, tasks, stored results and handoffs that have these words."""
     return await at.do(lambda cases: cases.search(text, limit=limit))

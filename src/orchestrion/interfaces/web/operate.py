@@ -73,13 +73,13 @@ async def pause(at: At) -> Any:
     return shapes.Paused(paused=True)
 
 
-@router.post("/resume", response_model=shapes.Paused, responses=refusals(409))
+@router.post("/resume", response_model=shapes.Resumed, responses=refusals(409))
 async def resume(at: At, asked: bodies.Resume | None = None) -> Any:
     """Workers claim again; with `agent` the breaker of that agent is closed instead."""
     agent = asked.agent if asked else None
-    await at.do(lambda cases: cases.resume(agent))
+    was_open = await at.do(lambda cases: cases.resume(agent))
     found = await at.do(lambda cases: cases.status()["paused_at"])
-    return shapes.Paused(paused=found is not None)
+    return shapes.Resumed(paused=found is not None, was_open=was_open if agent else None)
 
 
 @router.get("/slots", response_model=shapes.Slots, responses=_SEEN)
@@ -88,10 +88,12 @@ async def list_slots(at: At) -> Any:
     return await at.do(lambda cases: {"slots": cases.slots()})
 
 
-@router.patch("/slots", response_model=shapes.Slots, responses=refusals(409))
+@router.patch("/slots", response_model=shapes.Slots, responses=refusals(404, 409))
 async def set_slots(at: At, asked: bodies.NewSlots) -> Any:
-    """Sets limits."""
-    return await at.do(lambda cases: {"slots": cases.set_slots(asked.slots)})
+    """Sets limits; null takes one away."""
+    return await at.do(
+        lambda cases: {"slots": cases.set_slots(asked.slots), "notes": cases.limits_that_return(asked.slots)}
+    )
 
 
 @router.get("/alerts", response_model=shapes.Alerts, responses=_SEEN)

@@ -26,6 +26,7 @@ from orchestrion.core.errors import (
     OrchestrionError,
 )
 from orchestrion.core.masking import masked_value
+from orchestrion.interfaces.web import advice
 
 MEDIA = "application/problem+json"
 
@@ -99,7 +100,8 @@ def answer(problem: OrchestrionError, correlation: str, headers: Mapping[str, st
         further["Retry-After"] = str(max(1, round(float(problem.details["retry_after_s"]))))
     if status == HTTPStatus.UNAUTHORIZED:
         further["WWW-Authenticate"] = 'Bearer realm="orchestrion"'
-    return Json(as_problem(problem, status, correlation), status, further, MEDIA)
+    told = as_problem(problem, status, correlation)
+    return Json({**told, "hint": advice.for_requests(told["hint"])}, status, further, MEDIA)
 
 
 def from_exception(error: Exception, environ: Mapping[str, str]) -> OrchestrionError:

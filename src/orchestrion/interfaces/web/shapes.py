@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from orchestrion.core.states import EdgeState
+from orchestrion.core.states import EdgeState, Merge
+
+
+def _one_of(words: Iterable[str]) -> WithJsonSchema:
+    """One of these is promised; another one, which somebody wrote into the store by hand, is shown all the same."""
+    return WithJsonSchema({"type": "string", "enum": list(words)})
+
 
 State = Literal["pending", "ready", "in_progress", "retrying", "review", "blocked", "completed", "failed", "cancelled"]
-GateState = Literal[EdgeState.OPEN, EdgeState.MET, EdgeState.DEAD]
+StateShown = Annotated[str, _one_of(get_args(State))]
+GateState = Annotated[str, _one_of((EdgeState.OPEN, EdgeState.MET, EdgeState.DEAD))]
 
 
 class Told(BaseModel):
@@ -28,7 +36,7 @@ class Task(Told):
     key: str | None
     title: str
     description: str
-    state: State
+    state: StateShown
     plan: str
     type: str
     role: str | None
@@ -43,7 +51,7 @@ class Task(Told):
     run_command: str | None
     checks: list[str]
     setup: str | None
-    merge: Literal["auto", "none"]
+    merge: Annotated[str, _one_of(Merge)]
     timeout_s: float | None
     context: dict[str, Any]
     metadata: dict[str, Any]
@@ -89,6 +97,7 @@ class Run(Told):
     phase: str | None
     code: str | None
     reason: str | None
+    awaits: str | None = Field(description="What settles it, if it is active and its supervisor died on this host.")
     supervised: bool
     host: str | None
     pid: int | None
@@ -171,7 +180,7 @@ class Why(Told):
     """Why a task is not running."""
 
     task: str
-    state: State
+    state: StateShown
     reasons: list[Reason]
     remedy: str | None = Field(description="What a person can do about a failure.")
 
@@ -430,10 +439,17 @@ class Paused(Told):
     paused: bool
 
 
+class Resumed(Paused):
+    """The same, and what became of the breaker of an agent that was named."""
+
+    was_open: bool | None = Field(description="Whether that breaker was open; null: no agent was named.")
+
+
 class Slots(Told):
     """Limits and their use."""
 
     slots: list[dict[str, Any]]
+    notes: list[str] = Field([], description="Limits that were taken away and come back.")
 
 
 class Permission(Told):
@@ -447,7 +463,7 @@ class Permission(Told):
     tool: str
     said: str
     rule: str | None
-    state: Literal["open", "allowed", "refused"]
+    state: Annotated[str, _one_of(("open", "allowed", "refused"))]
     asked_at: str
     decided_at: str | None
     decided_by: str | None

@@ -2,7 +2,7 @@
 
 Runs are nobody's children: when this process ends, however suddenly, they go on, and the next
 worker takes them over. A worker that breaks (the database was away too long) begins anew; one
-whose project was moved ends with the server.
+whose project was moved ends with the server, one that meets an older copy of the store waits until it is accepted.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Working:
         self._slots = slots
         self._agent = agent
         self._worker: Worker | None = None
+        self._told = ""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="worker", daemon=True)
         house.stopping.append(self.stop)
@@ -67,9 +68,18 @@ class Working:
                 self._stopping.set()
                 self._house.end(problem)
                 return
+            if problem.code == "older_copy":
+                self._tell(f"the worker waits: {problem.message}; {problem.hint}")
+                return
             logs.log.error("the worker broke, and begins anew: %s", problem.message)
         except Exception:  # noqa: BLE001 - whatever it was, the server must not be left without a worker
             logs.log.exception("the worker broke, and begins anew")
+
+    def _tell(self, said: str) -> None:
+        """What only a person can change is said once, not at every try."""
+        if said != self._told:
+            self._told = said
+            logs.log.error("%s", said)
 
     def _begin(self, worker: Worker) -> None:
         self._worker = worker

@@ -262,7 +262,7 @@ def broken(workspace: Path, what: str) -> GitProblem:
     )
 
 
-def read_bytes(file: Path, most: int) -> bytes | None:
+def read_bytes(file: Path | str, most: int) -> bytes | None:
     """A plain file of at most ``most`` bytes; None for anything else. Follows no link and waits for no pipe."""
     stream = _opened(file, most)
     if stream is None:
@@ -287,7 +287,7 @@ def _pieces(stream: BinaryIO) -> Iterator[bytes]:
             yield piece
 
 
-def _opened(file: Path, most: int) -> BinaryIO | None:
+def _opened(file: Path | str, most: int) -> BinaryIO | None:
     try:
         number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from sys import intern
 
 from orchestrion.runs.git import DETECTED, WITHOUT_INDEX, Blob, Git
@@ -15,6 +15,10 @@ from orchestrion.runs.workspace.project_repository import ProjectRepository
 KINDS = {"A": "created", "M": "modified", "T": "modified", "D": "deleted", "R": "moved", "C": "copied"}
 _GITLINK = "160000"
 _GONE = "000000"
+#: Lines added and removed; None where there are none, in what git takes for binary.
+_Lines = tuple[int | None, int | None]
+#: A content larger than this is large, in bytes.
+_LARGE_BYTES = 64 * 1024
 #: So many paths are named in one call of git.
 _ASKED_AT_ONCE = 200
 #: While an agent works, lines are counted of so many untracked files at most, each of so many bytes at most.
@@ -54,18 +58,34 @@ class _Raw:
     mode: str
     oid: str
 
+    @property
+    def has_content(self) -> bool:
+        """Whether there is something to measure: it is not gone, and no submodule."""
+        return self.mode not in (_GITLINK, _GONE)
+
 
 def changes(git: Git, base: str, head: str, *, measured: bool = True) -> list[FileChange]:
     """The changes from ``base`` to ``head``, moves and copies recognised; contents are read only if ``measured``."""
-    fields = git.fields(
+    said = git.fields(
         "diff-tree", "-r", "-z", "--raw", "--numstat", "--no-abbrev", "--no-ext-diff", "--no-textconv",
         *DETECTED, "--ignore-submodules=none", base, head,
         env=WITHOUT_INDEX,
     )  # fmt: skip
-    entries, lines = _parsed(fields)
-    contents = dict.fromkeys(entry.oid for entry in entries if measured and entry.mode not in (_GITLINK, _GONE))
-    blobs = {blob.oid: blob for blob in git.blobs(contents)} if contents else {}
-    return [_change(entry, lines.pop(entry.path), blobs.get(entry.oid)) for entry in entries]
+    return list(_changes(git, said, measured))
+
+
+def _changes(git: Git, said: Iterable[str], measured: bool) -> Iterator[FileChange]:
+    """One by one, of what git said: its entries, its counts and the contents are gone through side by side."""
+    lines = _Counts(said)
+    # What is large is measured once, however often it lies there.
+    large: dict[str, Blob] = {}
+    asked = (one.oid for one in _raw(said) if one.has_content and one.oid not in large)
+    with closing(git.blobs(asked)) as blobs:
+        for entry in _raw(said):
+            blob = (large.get(entry.oid) or next(blobs)) if measured and entry.has_content else None
+            if blob and blob.size > _LARGE_BYTES:
+                large[entry.oid] = blob
+            yield _change(entry, lines.of(entry.path), blob)
 
 
 def changes_of(project: ProjectRepository, workspace: Workspace, head: str) -> list[FileChange]:
@@ -116,14 +136,14 @@ def working_changes(git: Git, base: str) -> list[Touched]:
     Repositories inside it are not entered. A binary file that was written anew, with the same
     content, counts as modified: git would have to write its index to know better.
     """
-    fields = git.fields(
+    said = git.fields(
         "--no-optional-locks", "-c", "diff.autoRefreshIndex=false",
         "diff", "-z", "--raw", "--numstat", "--no-abbrev", "--no-renames", "--no-relative",
         "-O/dev/null", "--no-ext-diff", "--no-textconv", "--ignore-submodules=all", base, "--",
     )  # fmt: skip
-    entries, lines = _parsed(fields)
+    lines = dict(_counted(said))
     # A file with another time than git remembers, but the same content, is listed without lines.
-    kinds = {entry.path: entry.kind for entry in entries if entry.path in lines}
+    kinds = {entry.path: entry.kind for entry in _raw(said) if entry.path in lines}
     listed = git.lines("--no-optional-locks", "ls-files", "-z", "--others", "--exclude-standard")
     others = [path for path in listed if not path.endswith("/")]
     # A file of the base that is there, but not tracked any more, counts as both: deleted, and not.
@@ -133,17 +153,20 @@ def working_changes(git: Git, base: str) -> list[Touched]:
         for path, kind in kinds.items()
     ]
     created = [
-        _untracked(git.folder, path, place < _COUNTED_FILES) for place, path in enumerate(others) if path not in again
+        _untracked(f"{git.folder}/{path}" if place < _COUNTED_FILES else None, path)
+        for place, path in enumerate(others)
+        if path not in again
     ]
     return [*tracked, *created]
 
 
-def _untracked(folder: Path, path: str, counted: bool) -> Touched:
-    lines = _lines_of(folder / path) if counted else None
+def _untracked(file: str | None, path: str) -> Touched:
+    """A new file; its lines are counted only where it is said to be."""
+    lines = _lines_of(file) if file else None
     return Touched(path, "created", lines, None if lines is None else 0)
 
 
-def _lines_of(file: Path) -> int | None:
+def _lines_of(file: str) -> int | None:
     """Lines of a small text, as git would count them; None for anything else, and for what is gone already."""
     content = read_bytes(file, _COUNTED_BYTES)
     if content is None or b"\0" in content[:8000]:
@@ -151,30 +174,53 @@ def _lines_of(file: Path) -> int | None:
     return content.count(b"\n") + (bool(content) and not content.endswith(b"\n"))
 
 
-def _parsed(fields: Iterator[str]) -> tuple[list[_Raw], dict[str, tuple[int | None, int | None]]]:
-    """The raw entries, and for each path the lines added and removed."""
-    entries: list[_Raw] = []
-    lines: dict[str, tuple[int | None, int | None]] = {}
+def _raw(said: Iterable[str]) -> Iterator[_Raw]:
+    """The raw entries, which come first."""
+    fields = iter(said)
+    for field in fields:
+        if not field.startswith(":"):
+            return
+        _, mode, _, oid, kind = field.split(" ")
+        first = next(fields)
+        old, path = (first, next(fields)) if kind[0] in "RC" else (None, first)
+        # U: the agent is in the middle of a merge.
+        yield _Raw(KINDS.get(kind[0], "modified"), path, old, intern(mode), oid)
+
+
+def _counted(said: Iterable[str]) -> Iterator[tuple[str, _Lines]]:
+    """Paths with the lines added and removed, which come after the raw entries and in the same order."""
+    fields = iter(said)
     for field in fields:
         if field.startswith(":"):
-            _, mode, _, oid, kind = field.split(" ")
-            first = next(fields)
-            old, path = (first, next(fields)) if kind[0] in "RC" else (None, first)
-            # U: the agent is in the middle of a merge.
-            entries.append(_Raw(KINDS.get(kind[0], "modified"), path, old, intern(mode), oid))
+            for _ in range(2 if field.rpartition(" ")[2][0] in "RC" else 1):
+                next(fields)
         elif field:
             added, removed, path = field.split("\t", 2)
             if not path:
                 _, path = next(fields), next(fields)
-            lines[path] = (_count(added), _count(removed))
-    return entries, lines
+            yield path, (_count(added), _count(removed))
+
+
+class _Counts:
+    """The lines of each path, looked up in about the order in which git tells them."""
+
+    def __init__(self, said: Iterable[str]) -> None:
+        self._told = _counted(said)
+        self._ahead: dict[str, _Lines] = {}
+
+    def of(self, path: str) -> _Lines:
+        """Lines added and removed; None and None where git has not said any."""
+        while path not in self._ahead:
+            other, lines = next(self._told, (path, (None, None)))
+            self._ahead[other] = lines
+        return self._ahead.pop(path)
 
 
 def _count(number: str) -> int | None:
     return None if number == "-" else int(number)
 
 
-def _change(entry: _Raw, lines: tuple[int | None, int | None], blob: Blob | None) -> FileChange:
+def _change(entry: _Raw, lines: _Lines, blob: Blob | None) -> FileChange:
     return FileChange(
         path=entry.path,
         kind=entry.kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -52,6 +53,13 @@ class ProjectRepository:
     def users_checkout(self) -> Path:
         """The checkout in which the work began: it may have settings, filters and submodules of its own."""
         return self.checkout if self.checkout and self.checkout.is_dir() else self.root
+
+    @classmethod
+    def of_run(cls, root: str, git_dir: str | None, carry: Iterable[str], checkout: str | None) -> ProjectRepository:
+        """The repository of a run, by what its order says."""
+        if git_dir is None:  # the order is one of version 0.1.0
+            return cls.at(Path(root))
+        return cls(Path(root), Path(git_dir), tuple(carry)).as_seen_from(checkout)
 
     @classmethod
     def at(cls, root: Path) -> ProjectRepository:

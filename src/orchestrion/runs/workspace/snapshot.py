@@ -44,7 +44,8 @@ def take(git: Git, index: dict[str, str]) -> Taken:
     listed = dict.fromkeys(path for path in answer.stdout.split("\0") if path)
     taken = Taken(nested=[path for path in listed if path.endswith("/")], refused=_UNREADABLE.findall(answer.stderr))
     files = [path for path in listed if not path.endswith("/")]
-    folders = [path for path in files if _is_folder(git.folder / path)]
+    at = _beginning(git.folder)
+    folders = [path for path in files if _is_folder(at + path)]
     taken.submodules = _gitlinks(git, folders, index) if folders else {}
     put(git, index, [path for path in files if path not in taken.submodules], taken)
     return taken
@@ -52,18 +53,18 @@ def take(git: Git, index: dict[str, str]) -> Taken:
 
 def put(git: Git, index: dict[str, str], paths: Iterable[str], taken: Taken) -> None:
     """Takes files into the index as they are now, and out of it where they are gone."""
-    behind_links = _BehindLinks(git.folder)
+    behind_links, at = _BehindLinks(git.folder), _beginning(git.folder)
     gone, there = [], []
     for path in dict.fromkeys(paths):
-        if path in behind_links or _is_folder(git.folder / path):
+        if path in behind_links or _is_folder(at + path):
             gone.append(path)
-        elif _is_readable(git.folder / path):
+        elif _is_readable(at + path):
             there.append(path)
         else:
             taken.refused.append(path)
     if gone:
         remove(git, index, gone)
-    taken.gone += [path for path in (*gone, *there) if not os.path.lexists(git.folder / path)]
+    taken.gone += [path for path in (*gone, *there) if not os.path.lexists(at + path)]
     _add(git, index, there, taken)
 
 
@@ -164,17 +165,22 @@ def _gitlinks(git: Git, paths: list[str], index: dict[str, str]) -> dict[str, st
     return found
 
 
-def _is_folder(path: Path) -> bool:
+def _beginning(folder: Path) -> str:
+    """What comes before a path of git. A Path for each file would let Python keep room for all of their names."""
+    return os.path.join(folder, "")  # noqa: PTH118
+
+
+def _is_folder(path: str) -> bool:
     try:
-        return stat.S_ISDIR(path.lstat().st_mode)
+        return stat.S_ISDIR(os.lstat(path).st_mode)
     except OSError:
         return False
 
 
-def _is_readable(path: Path) -> bool:
+def _is_readable(path: str) -> bool:
     """Whether git can read what is at ``path``; what is gone needs no reading."""
     try:
-        mode = path.lstat().st_mode
+        mode = os.lstat(path).st_mode
     except OSError:
         return True
     return not stat.S_ISREG(mode) or os.access(path, os.R_OK)

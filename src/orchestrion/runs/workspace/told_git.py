@@ -148,7 +148,7 @@ class ToldGit:
         if not paths:
             return {}
         asked = "".join(f"{path}\0" for path in sorted(paths))
-        fields = self._git.fields("check-attr", "-z", "--stdin", "filter", input=asked, env=self._env)
+        fields = iter(self._git.fields("check-attr", "-z", "--stdin", "filter", input=asked, env=self._env))
         found = zip(fields, fields, fields, strict=True)
         return {path: value for path, _, value in found if value not in ("unspecified", "unset", "set")}
 

@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.digest import keyed, sha256
 from orchestrion.core.errors import GitProblem
 from orchestrion.core.project import refuse_missing
@@ -233,11 +234,17 @@ def found(common_dir: Path, workspace: Path, handed_on: Carried) -> TrustedRepos
     return ours
 
 
+#: No file with a key is longer, in bytes.
+_LONGEST_KEY = 1024
+
+
 def _key_of(common_dir: Path) -> bytes:
-    """What our notes are sealed with: a secret of this clone, as far from a workspace as its store."""
+    """What our notes are sealed with: a secret of this clone, as far from a workspace as its store. Raises NotPlain
+    where something else has its place.
+    """
     file = common_dir / "orchestrion" / "seal"
-    if (key := read_bytes(file, 1024)) is not None:
-        return key
+    if os.path.lexists(file):
+        return _read_key(file)
     refuse_missing(file.parent)
     draft = file.with_name(f"{file.name}.{os.getpid()}")
     with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:  # noqa: PTH123
@@ -245,7 +252,15 @@ def _key_of(common_dir: Path) -> bytes:
     with suppress(FileExistsError):  # another process was first
         os.link(draft, file)
     draft.unlink()
-    return file.read_bytes()
+    return _read_key(file)
+
+
+def _read_key(file: Path) -> bytes:
+    with private.opened(file) as stream:
+        key = stream.read(_LONGEST_KEY + 1)
+    if not 0 < len(key) <= _LONGEST_KEY:
+        raise private.NotPlain(file, "this holds no key of ours")
+    return key
 
 
 def _sealed(key: bytes, content: bytes) -> bytes:

@@ -34,6 +34,8 @@ from orchestrion.runs.workspace.trusted import TrustedRepository
 
 #: Repositories in a workspace whose files are more than this are left out and told, in bytes.
 NESTED_BYTES = 50_000_000
+#: What a run leaves that was ended is saved within this time, in seconds, or stays where it is.
+SALVAGE_S = 10.0
 #: A remark names so many paths.
 _NAMED = 50
 
@@ -312,7 +314,7 @@ class _Collection:
         if ground is None:
             return end
         index = self._ours.begin_index("index.work", None, base)
-        fields = self._git.fields("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", ground, end)
+        fields = iter(self._git.fields("diff-tree", "-r", "-z", "--raw", "--no-renames", "--no-abbrev", ground, end))
         lines = []
         for facts in fields:
             if facts:

@@ -26,7 +26,7 @@ select number, relation, status, was from decisions where replaces = :id order b
 with recursive chain(id) as (
     select d.id from decisions d
     where d.replaces = :id and d.relation <> 'refines' and coalesce(d.was, d.status) in ('accepted', 'implemented')
-    union all
+    union
     select d.id from decisions d join chain c on d.replaces = c.id
     where d.relation <> 'refines' and coalesce(d.was, d.status) in ('accepted', 'implemented'))
 select d.*, r.number as replaced from chain c join decisions d on d.id = c.id left join decisions r on r.id = d.replaces
@@ -37,7 +37,8 @@ where d.status in ('accepted', 'implemented')
 with recursive chain(id, depth) as (
     select replaces, 1 from decisions where id = :id and replaces is not null
     union all
-    select d.replaces, c.depth + 1 from decisions d join chain c on d.id = c.id where d.replaces is not null)
+    select d.replaces, c.depth + 1 from decisions d join chain c on d.id = c.id
+    where d.replaces is not null and c.depth <= :limit)
 select d.number, d.title, d.status from chain c join decisions d on d.id = c.id order by c.depth limit :limit
 
 -- name: decision_moves

@@ -26,6 +26,55 @@ from handoffs where project = :project
   and session = :session  --? session
 order by id desc limit 1
 
+-- name: handoffs_last
+-- Of a task, a work stream or a session: the newest handoff that says something, that of a person too where a run left
+-- a newer one, and how many there are.
+with scope as (
+    select max(id) as newest, max(case when substr(actor, 1, length(:run)) <> :run then id end) as of_person, count(*) as total
+    from handoffs where project = :project and said > 0
+      and task = :task  --? task
+      and tag = :tag  --? tag
+      and session = :session  --? session
+)
+select h.id, h.task, h.session, h.tag, substr(substr(h.text, 1, cast(h.said as integer)), 1, 6000) as said,
+    h.said as length, h.actor, h.created_at, s.total
+from scope s join handoffs h on h.id in (s.newest, s.of_person) order by h.id desc
+
+-- name: handoffs_standing
+-- The same of every scope, those for everybody first, then work streams, then open tasks. Of a work stream also what is
+-- for everybody, and for its tasks.
+with scope as (
+    select t.id as task, h.tag, max(h.id) as newest, max(case when substr(h.actor, 1, length(:run)) <> :run then h.id end) as of_person
+    from handoffs h
+    left join tasks t on t.id = h.task and t.state not in ('completed', 'cancelled') and t.archived_at is null
+    where h.project = :project and h.said > 0 and (h.task is null or h.tag is not null or t.id is not null)
+      and (h.tag = :tag or h.tag is null and (h.task is null or exists (select 1 from tags g where g.task = t.id and g.tag = :tag)))  --? tag
+    group by t.id, h.tag)
+select h.id, h.task, h.session, h.tag, substr(substr(h.text, 1, cast(h.said as integer)), 1, 6000) as said,
+    h.said as length, h.actor, h.created_at
+from scope s join handoffs h on h.id in (s.newest, s.of_person)
+order by case when s.tag is null and s.task is null then 0 when s.task is null then 1 else 2 end, h.id desc limit :limit
+
+-- name: list_handoffs
+-- Handoffs, the newest first, with the beginning of what was said.
+select id, task, session, tag, substr(substr(text, 1, cast(said as integer)), 1, 400) as said, actor, created_at
+from handoffs where project = :project
+  and id < :before  --? before
+  and task = :task  --? task
+  and session = :session  --? session
+  and tag = :tag  --? tag
+order by id desc limit :limit
+
+-- name: count_handoffs
+-- How many handoffs list_handoffs would show in all.
+select count(*) as total {from list_handoffs}
+
+-- name: handoffs_said
+-- What was said in handoffs, the newest first, a piece at a time.
+select id, substr(text, 1, cast(said as integer)) as said from handoffs where project = :project and said > 0
+  and id < :before  --? before
+order by id desc limit :limit
+
 -- name: finished_last
 -- What was completed last, with the beginning of what was said of it.
 select r.id as run, t.id, t.title, substr(t.summary, 1, 400) as summary from runs r join tasks t on t.id = r.task and t.work_run = r.id

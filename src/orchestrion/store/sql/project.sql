@@ -137,6 +137,15 @@ update plans set tip = :tip, began_commit = :tip where id = :plan and coalesce(t
 -- A run of a plan that had a commit to start from, in this store.
 select r.id from runs r join tasks t on t.id = r.task where t.plan = :plan and r.base_commit is not null limit 1
 
+-- name: plans_of_clone
+-- Where the plans of this clone are, as far as the store knows.
+select id, name, tip, landed_commit, began_branch, began_commit, began_checkout from plans
+where project = :project and coalesce(began_clone, :clone) = :clone order by id
+
+-- name: older_copy_is_accepted
+-- Runs up to this number that began here and are not in the store count no more.
+insert into meta (key, value) values (:key, :value) on conflict (key) do update set value = excluded.value
+
 -- name: plan_is_landed
 -- The user's branch has the plan's work up to this commit.
 update plans set tip = :commit, landed_commit = :commit, landed_branch = :branch, landed_at = {now},
@@ -146,6 +155,10 @@ where id = :plan
 -- name: plan_is_proposed
 -- A pull request was opened for the plan.
 update plans set pull_request = :url where id = :plan
+
+-- name: plan_names
+-- What all plans are called.
+select id, name from plans where project = :project order by id
 
 -- name: plans
 -- All plans with the number of their tasks, newest first.

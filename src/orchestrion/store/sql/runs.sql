@@ -136,6 +136,16 @@ where r.unswept = 1 and r.project = :project order by r.id
 update runs set state = :to, ended_at = {now}, code = :code, reason = :reason, summary = coalesce(:summary, summary)
 where id = :run and state = :found
 
+-- name: last_told_of_run
+-- The state that the journal told of last, and when.
+select to_state, at from events
+where run = :run and project = :project and to_state is not null and substr(kind, 1, 4) = 'run.'
+order by id desc limit 1
+
+-- name: run_has_ended
+-- A run that is said to be at work, and had ended then.
+update runs set state = :to, ended_at = :at where id = :run and state in ('starting', 'running')
+
 -- name: free_slots
 -- Slots of a run that ended.
 delete from holds where run = :run
@@ -145,8 +155,8 @@ delete from holds where run = :run
 update runs set workspace = null, pid = null, unswept = 0 where project = :project
 
 -- name: active_runs
--- Runs that hold a task, oldest first.
-select r.*, t.title, p.name as plan_name, t.merge, {now} as now
+-- Runs that hold a task, oldest first; `task_run` is the one that the task knows.
+select r.*, t.title, t.run as task_run, p.name as plan_name, t.merge, {now} as now
 from runs r join tasks t on t.id = r.task join plans p on p.id = t.plan
 where r.state in ('starting', 'running') and r.project = :project
   and r.supervised = :supervised  --? supervised
@@ -210,6 +220,10 @@ where p.project = :project and p.tip is not null and coalesce(p.began_clone, :cl
   and exists (select 1 from tasks t where t.plan = p.id and t.id in {ids[]})  --? ids
 order by p.id desc
 limit :limit  --? limit
+
+-- name: last_run_anywhere
+-- The highest number of a run of any project of the store; 0: there is none.
+select coalesce(max(id), 0) as id from runs
 
 -- name: runs_anywhere
 -- Runs of all projects of the store: whether they are over, and where their supervisors were.

@@ -67,6 +67,10 @@ select number, title, status as state, decision as said from decisions where id 
 -- What a found task says.
 select title, state, substr(coalesce(summary, description), 1, 4000) as said from tasks where id = :id
 
+-- name: excerpt_of_handoff
+-- What a found handoff says.
+select 'handoff of ' || actor as title, null as state, substr(text, 1, cast(said as integer)) as said from handoffs where id = :id
+
 -- name: excerpt_of_artifact
 -- What a found artifact says.
 select name as title, task, null as state, substr(content, 1, 100000) as said from artifacts where id = :id

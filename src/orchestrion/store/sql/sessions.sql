@@ -3,6 +3,15 @@
 insert into sessions (project, name, client, external, folder, started_at, seen_at)
 values (:project, :name, :client, :external, :folder, {now}, {now}) returning id
 
+-- name: sessions_follow
+-- The next session has a number above this one.
+update sqlite_sequence set seq = :last where name = 'sessions' and seq < :last
+
+-- name: sessions_begin
+-- The same where there was none yet.
+insert into sqlite_sequence (name, seq)
+select 'sessions', :last where not exists (select 1 from sqlite_sequence where name = 'sessions')
+
 -- name: session
 -- One session.
 select * from sessions where id = :id and project = :project
@@ -25,8 +34,10 @@ where s.project = :project and s.seen_at >= :since and s.name <> '' and exists (
 order by s.id
 
 -- name: session_goes_on
--- A sign of life; a session that had ended goes on.
-update sessions set seen_at = {now}, state = 'active', ended_at = null where id = :id and project = :project
+-- A sign of life; a session that had ended goes on. What a clean-up said of its end is no word of its client.
+update sessions set seen_at = {now}, state = 'active', ended_at = null,
+    summary = case when summary like :cleaned_up then null else summary end
+where id = :id and project = :project
 
 -- name: name_session
 -- A session's name, said later than its beginning.
@@ -51,7 +62,7 @@ update sessions set external = :external where id = :id and project = :project
 
 -- name: session_taken_over
 -- The line of the journal that says who went on with a session last.
-select id, actor, data from events
+select id, at, actor, data from events
 where project = :project and session = :session and kind = 'session.taken_over' order by id desc limit 1
 
 -- name: list_sessions

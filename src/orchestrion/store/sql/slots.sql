@@ -27,18 +27,30 @@ insert into slots (project, name, capacity) values (:project, :name, :capacity) 
 -- A limit changes at run time.
 update slots set capacity = :capacity where project = :project and name = :name
 
+-- name: free_slot
+-- Nobody holds a limit any more, for it is taken away.
+delete from holds where project = :project and slot = :name
+
+-- name: remove_slot
+-- A limit that nobody holds is taken away.
+delete from slots where project = :project and name = :name
+
 -- name: hold_slot
 -- The run takes one unit of a limit.
 insert into holds (run, project, slot) values (:run, :project, :slot)
 
 -- name: hold_slot_if_active
--- The run takes one unit of a limit that was made while it ran, unless it has just ended.
+-- The run takes one unit of a limit that was made while it ran, or whose hold is lost, unless it has just ended or has
+-- one.
 insert into holds (run, project, slot)
-select r.id, r.project, :slot from runs r where r.id = :run and r.state in ('starting', 'running') {for_update}
+select r.id, r.project, :slot from runs r where r.id = :run and r.state in ('starting', 'running')
+  and not exists (select 1 from holds h where h.run = r.id and h.slot = :slot) {for_update}
 
 -- name: free_orphaned_slots
 -- Holds of runs that have ended, or are not there, are no holds.
-delete from holds where not exists (select 1 from runs r where r.id = holds.run and r.state in ('starting', 'running'))
+delete from holds
+where project = :project
+  and not exists (select 1 from runs r where r.id = holds.run and r.state in ('starting', 'running'))
 
 -- name: recount_slots
 -- Every limit's use is the number of its holds.

@@ -42,6 +42,17 @@ where t.project = :project and e.heir_of <> e.task and e.kind <> 'child'
   and e.task in {ids[]}  --? ids
 limit :limit
 
+-- name: own_ancestors
+-- Tasks that are a part of themselves, by whatever number of steps.
+with recursive above(task, ancestor) as (
+    select t.id, t.parent from tasks t
+    where t.project = :project and t.parent is not null
+      and t.id in {ids[]}  --? ids
+    union
+    select a.task, p.parent from above a join tasks p on p.id = a.ancestor where p.parent is not null)
+select task, ancestor as parent from above where ancestor = task order by task
+limit :limit
+
 -- name: wrong_counters
 -- Tasks whose counters are not what their edges say.
 select t.id as task from tasks t left join (
@@ -126,15 +137,18 @@ select * from (
 limit :limit
 
 -- name: wrong_holders
--- Tasks that are in progress without an active run of theirs, and active runs whose task does not know them.
-select * from (
-    select t.id as task, t.run from tasks t
-    where t.project = :project and t.state = 'in_progress'
-      and not exists (select 1 from runs r where r.id = t.run and r.task = t.id and r.state in ('starting', 'running'))
-    union all
-    select r.task, r.id from runs r join tasks t on t.id = r.task
-    where r.project = :project and r.state in ('starting', 'running') and (t.run is null or t.run <> r.id)) as wrong
-where wrong.task in {ids[]}  --? ids
+-- Tasks that are in progress without an active run of theirs.
+select t.id as task, t.run from tasks t
+where t.project = :project and t.state = 'in_progress'
+  and not exists (select 1 from runs r where r.id = t.run and r.task = t.id and r.state in ('starting', 'running'))
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: stray_runs
+-- Active runs whose task does not know them.
+select r.task, r.id as run from runs r join tasks t on t.id = r.task
+where r.project = :project and r.state in ('starting', 'running') and (t.run is null or t.run <> r.id)
+  and r.task in {ids[]}  --? ids
 limit :limit
 
 -- name: wrong_attempts
@@ -247,14 +261,15 @@ group by t.id, t.state
 limit :limit
 
 -- name: work_of_nobody
--- Completed tasks without parts of which no run succeeded. A whole whose parts were deleted is not told apart: where
--- anything was deleted since it was made, and where the journal does not go back that far, nothing is said.
+-- Completed tasks without parts of which no run succeeded. One that its parts completed is said to be by the journal,
+-- wherever they are since (moved, deleted). Where the journal does not go back to its beginning, nothing is said.
 select t.id as task from tasks t
 where t.project = :project and t.state = 'completed' and t.children = 0
   and not exists (select 1 from tasks c where c.parent = t.id)
   and not exists (select 1 from runs r where r.task = t.id and r.state = 'succeeded')
-  and exists (select 1 from events b where b.task = t.id and b.kind = 'task.created' and b.to_state <> 'completed'
-      and not exists (select 1 from events d where d.id > b.id and d.kind = 'task.deleted'))
+  and exists (select 1 from events b where b.task = t.id and b.kind = 'task.created' and b.to_state <> 'completed')
+  and not exists (select 1 from events c where c.task = t.id and c.kind = 'task.completed' and c.data is not null
+      and c.from_state = 'pending')
   and t.id in {ids[]}  --? ids
 limit :limit
 
@@ -522,3 +537,33 @@ order by id desc limit :limit
 -- name: looked_until
 -- Up to which task was looked last.
 insert into meta (key, value) values (:key, :value) on conflict (key) do update set value = excluded.value
+
+-- name: last_numbers
+-- The highest number of a row of each table whose rows have one.
+select 'projects' as "table", max(id) as last from projects union all
+select 'plans' as "table", max(id) as last from plans union all
+select 'lanes' as "table", max(id) as last from lanes union all
+select 'tasks' as "table", max(id) as last from tasks union all
+select 'gates' as "table", max(id) as last from gates union all
+select 'edges' as "table", max(id) as last from edges union all
+select 'runs' as "table", max(id) as last from runs union all
+select 'metrics' as "table", max(id) as last from metrics union all
+select 'messages' as "table", max(id) as last from messages union all
+select 'checks' as "table", max(id) as last from checks union all
+select 'artifacts' as "table", max(id) as last from artifacts union all
+select 'events' as "table", max(id) as last from events union all
+select 'sessions' as "table", max(id) as last from sessions union all
+select 'decisions' as "table", max(id) as last from decisions union all
+select 'files' as "table", max(id) as last from files union all
+select 'handoffs' as "table", max(id) as last from handoffs union all
+select 'maintenance' as "table", max(id) as last from maintenance union all
+select 'workers' as "table", max(id) as last from workers union all
+select 'tokens' as "table", max(id) as last from tokens union all
+select 'alerts' as "table", max(id) as last from alerts union all
+select 'permissions' as "table", max(id) as last from permissions union all
+select 'texts' as "table", max(id) as last from texts union all
+select 'logins' as "table", max(id) as last from logins
+
+-- name: last_task_told_of
+-- The highest number of a task in the journal, whether the task is there still or not.
+select coalesce(max(task), 0) as id from events

@@ -104,9 +104,10 @@ select waiting_counted as counted, waiting_up_to as up_to,
 from projects where id = :project
 
 -- name: count_waiting
--- Counts the tasks that wait or are ready, and keeps up to which number they are counted.
+-- Counts the tasks that wait or are ready, in two indexes, and keeps up to which number they are counted.
 update projects set waiting_up_to = :last,
-    waiting_counted = (select count(*) from tasks where project = :project and state in ('pending', 'ready'))
+    waiting_counted = (select count(*) from tasks where project = :project and state = 'pending')
+        + (select count(*) from lanes l join tasks t on t.lane = l.id and t.state = 'ready' where l.project = :project)
 where id = :project
 
 -- name: children
@@ -122,11 +123,12 @@ with recursive below(id) as (
 select t.id, t.parent, t.state, t.children, t.effort_min from below join tasks t on t.id = below.id order by t.id
 
 -- name: ancestors
--- A task's parent, its parent, and so on; nearest first.
+-- A task's parent, its parent, and so on; nearest first. It ends also where a hand made a circle of them.
 with recursive above(id, parent, depth) as (
     select id, parent, 0 from tasks where id = :id
     union all
-    select t.id, t.parent, depth + 1 from tasks t join above on t.id = above.parent)
+    select t.id, t.parent, depth + 1 from tasks t join above on t.id = above.parent
+    where t.id <> :id and above.depth < 1000)
 select id, depth from above where depth > 0 order by depth
 
 -- name: completed_above

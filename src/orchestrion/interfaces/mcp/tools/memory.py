@@ -112,7 +112,10 @@ def track_files(call: ToolCall) -> dict[str, Any]:
         found = cases.verify(task, None if task else session, offset=given["offset"])
     else:
         found = {**found, "total": len(found["files"]), "files": found["files"][given["offset"] :]}
-    reply = {"verification_status": found["status"], "reported": len(changes), "total_count": found["total"]}
+    reply: dict[str, Any] = {"verification_status": found["status"], "reported": len(changes)}
+    reply["total_count"] = found["total"]
+    if not found["total"]:
+        reply["note"] = "no file is recorded: there was nothing to verify"
     return page(reply, "files", map(_file, found["files"]), total=found["total"], offset=given["offset"])
 
 

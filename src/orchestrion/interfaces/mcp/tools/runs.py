@@ -83,6 +83,7 @@ def _shown(run: Mapping[str, Any]) -> dict[str, Any]:
     kept = (
         "id", "task", "attempt", "agent", "role", "state", "phase", "code", "supervised", "branch", "lease_until",
         "started_at", "ended_at", "duration_s", "turns", "cost_usd", "files_changed", "exit_code",
+        "awaits",
     )  # fmt: skip
     shown = {key: run[key] for key in kept if run[key] not in (None, "")}
     shown["summary"] = shortened(run["summary"], 240, f"orchestrion://runs/{run['id']}")

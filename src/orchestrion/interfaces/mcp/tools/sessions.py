@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,9 +39,10 @@ _PRIME = 1800
 
 def initialize(call: ToolCall) -> dict[str, Any]:
     """Opens the project and a session in it, and tells what is going on."""
-    folder, created = call.given["working_directory"], False
-    if folder and folder.strip():
-        created = _choose(call, folder.strip())
+    folder = (call.given["working_directory"] or "").strip()
+    created = _is_without_store(call, folder)
+    if folder:
+        created |= _choose(call, folder)
     project = call.project
     try:
         session, unrecorded = _begin(call, project), ""
@@ -51,6 +51,18 @@ def initialize(call: ToolCall) -> dict[str, Any]:
             raise
         session, unrecorded = None, f"no session was recorded: {refused.message}"
     return _welcome(call, project, session, created, unrecorded)
+
+
+def _is_without_store(call: ToolCall, folder: str) -> bool:
+    """Whether a project is there, or a git repository, in which nothing was ever remembered."""
+    from orchestrion.core.project import find_project
+
+    start = Path(folder or call.seat.folder or call.desk.folder or Path.cwd())
+    try:
+        start = start.expanduser()
+        return not find_project(start, None, call.desk.environ).store_dir.is_dir()
+    except (OrchestrionError, RuntimeError, ValueError):  # which choosing it says
+        return False
 
 
 def _choose(call: ToolCall, folder: str) -> bool:
@@ -85,7 +97,7 @@ def _begin(call: ToolCall, project: Orchestrator) -> Mapping[str, Any]:
         fresh=bool(call.given["force_new_session"]),
     )
     if seat.external:
-        seat.session, seat.touched_at = session["id"], time.time()
+        seat.sit(session)
     return session
 
 
@@ -188,7 +200,7 @@ def resume(call: ToolCall) -> dict[str, Any]:
     session = call.given["session_id"].strip()
     found = call.cases.resume_session(session, call.seat.external or None)
     if call.seat.external:
-        call.seat.session, call.seat.touched_at = found["id"], time.time()
+        call.seat.sit(found)
     context = found["context"]
     reply = {
         **_session(found),

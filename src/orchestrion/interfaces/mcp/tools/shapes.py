@@ -39,6 +39,7 @@ def task(found: Mapping[str, Any], most: int = LISTED) -> dict[str, Any]:
         "due_date": found["due_at"],
         "completed_at": found["completed_at"],
         "ended_at": None if found["completed_at"] else found["ended_at"],
+        "damaged": found.get("damaged"),
     }
     return {key: value for key, value in shown.items() if value not in (None, "", [])}
 

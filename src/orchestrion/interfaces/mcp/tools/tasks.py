@@ -294,7 +294,7 @@ def _run_of(call: ToolCall, task: str) -> dict[str, Any]:
 
 
 def _changes(call: ToolCall) -> dict[str, Any]:
-    """The values that were given, and None for what ``clear`` names."""
+    """The values that were given, and None for what ``clear`` names or an empty text says."""
     given = call.given
     values = {
         "title": given["title"],
@@ -310,7 +310,8 @@ def _changes(call: ToolCall) -> dict[str, Any]:
         "tags": None if given["tags"] is None else tuple(given["tags"]),
         "command": given["run_command"],
     }
-    clear = given["clear"] or ()
+    emptied = [one for one, field in catalogue.CLEARED.items() if given.get(one) is not None and values[field] is None]
+    clear = [*emptied, *(given["clear"] or ())]
     if both := [one for one in clear if values.get(catalogue.CLEARED[one]) is not None]:
         raise InvalidInput(
             f"{', '.join(both)}: a new value, and named in clear", hint="give one of the two", code="invalid_parameters"
@@ -382,7 +383,7 @@ def status(call: ToolCall) -> dict[str, Any]:
     held = {one["run"]: one for one in cases.held_by_clients(100)}
     statuses: dict[str, int] = {}
     for state, count in found["tasks"].items():
-        word = vocabulary.STATUS_OF[state]
+        word = vocabulary.status_of(state)
         statuses[word] = statuses.get(word, 0) + count
     seat = call.seat
     reply: dict[str, Any] = {

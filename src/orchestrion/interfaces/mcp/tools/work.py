@@ -67,6 +67,8 @@ def _taken(found: Mapping[str, Any], call: ToolCall) -> dict[str, Any]:
         "brief": whole,
         "next_steps": ["do the work", f"read {whole} for all of the brief", "orchestrator_complete_task"],
     }
+    if "warning" in found:
+        reply["warning"] = call.advised(found["warning"], task=task["id"])
     lists = ("dependencies", "specialist_prompts", "files_left", "handoffs", "checks")
     cut = fitted(reply, lists, ("task_description", "feedback"))
     if not call.given.get("include_brief"):
@@ -89,7 +91,7 @@ def _dependency(one: Mapping[str, Any]) -> dict[str, Any]:
     shown = {
         "id": one["id"],
         "title": one["title"][:80],
-        "status": vocabulary.STATUS_OF[one["state"]],
+        "status": vocabulary.status_of(one["state"]),
         "met": one["met"],
         "kind": one["kind"],
         "summary": shortened(one["summary"], 300, f"orchestrion://tasks/{one['id']}"),
@@ -234,6 +236,6 @@ def _missing(part: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task_id": part["id"],
         "title": part["title"][:80],
-        "status": vocabulary.STATUS_OF[part["state"]],
+        "status": vocabulary.status_of(part["state"]),
         "reason": (part["reason"] or "")[:160] or None,
     }

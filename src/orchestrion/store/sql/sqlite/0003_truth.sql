@@ -61,4 +61,7 @@ create table logins (
 -- given since that is the most there can be now, so that nobody counts while there is room.
 alter table projects add column waiting_counted integer;    -- null: never counted
 alter table projects add column waiting_up_to integer;
-create index tasks_waiting on tasks (project) where state in ('pending', 'ready');
+create index tasks_pending on tasks (project) where state = 'pending';   -- those that are ready are in tasks_to_claim
+
+-- The newest handoff of each task and work stream, without reading what all of them say.
+create index handoffs_by_scope on handoffs (project, task, tag, session, actor, said, id);

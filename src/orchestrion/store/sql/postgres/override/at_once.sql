@@ -24,7 +24,7 @@ head as materialized (
 born as (
     insert into runs (project, task, attempt, state, supervised, agent, role, actor, host, clone, lease_ms,
         lease_until, queued_at, claimed_at, started_at)
-    select :project, id, attempt, 'running', 0, coalesce(nullif(agent, ''), :agent), role, :actor, :host, :clone,
+    select :project, id, attempt, 'running', 0, coalesce(nullif(agent, ''), :agent), role, :holder, :host, :clone,
         :lease_ms, now + :lease_ms, ready_at, now, now from head, clock
     returning id, task, attempt, agent, role, lease_until),
 held as (

@@ -19,8 +19,8 @@ from pg_index i join pg_class c on c.oid = i.indexrelid
 where i.indisunique and i.indisvalid and c.relnamespace = current_schema()::regnamespace
 
 -- name: checks_of_tables
--- How many CHECKs the tables have.
-select count(*) as total from pg_constraint where contype = 'c' and connamespace = current_schema()::regnamespace
+-- How many CHECKs the tables have, but for those that were put on rows that nobody looked at.
+select count(*) as total from pg_constraint where contype = 'c' and convalidated and connamespace = current_schema()::regnamespace
 
 -- name: columns_of_tables
 -- Columns of tables, and those that must name a row of another, which is `other`.
@@ -33,3 +33,12 @@ select c.relname::text, a.attname::text, p.relname::text
 from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_class p on p.oid = k.confrelid
 join pg_attribute a on a.attrelid = k.conrelid and a.attnum = any(k.conkey)
 where k.contype = 'f' and k.connamespace = current_schema()::regnamespace
+
+-- name: counters
+-- Tables that number their rows themselves, and the number that each gave last, as far as this user may see that.
+select replace(sequencename::text, '_id_seq', '') as "table", coalesce(last_value, 0) as given from pg_sequences
+where schemaname = current_schema() and has_sequence_privilege(quote_ident(sequencename), 'select')
+
+-- name: set_counter
+-- The number behind which a table goes on.
+select setval(pg_get_serial_sequence(:table, 'id'), greatest(:last, 1), :last > 0)

@@ -25,3 +25,25 @@ with ours (name) as (
 select o.name as "table", c.name as "column", '' as other from ours o join pragma_table_info(o.name) c
 union all
 select o.name, f."from", f."table" from ours o join pragma_foreign_key_list(o.name) f
+
+-- name: counters
+-- Tables that number their rows themselves, and the number that each gave last.
+select m.name as "table", coalesce(s.seq, 0) as given
+from sqlite_schema m left join sqlite_sequence s on s.name = m.name
+where m.type = 'table' and m.sql like '%autoincrement%'
+
+-- name: forget_counter
+-- There is no index over names in which one could be replaced.
+delete from sqlite_sequence where name = :table
+
+-- name: set_counter
+-- The number behind which a table goes on.
+insert into sqlite_sequence (name, seq) values (:table, :last)
+
+-- name: search_probe
+-- Nothing, or an error: looking for any word reads what the search keeps, of which SQLite's own check says nothing.
+select 'unreadable' as problem from (
+    select count(*) as total from (select 1 from texts_found where texts_found match 'orchestrion' limit 1)
+    union all
+    select count(*) from (select 1 from decisions_found where decisions_found match 'orchestrion' limit 1)) as found
+where found.total < 0
