@@ -21,7 +21,7 @@ import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
 
-from direct import Raw, connect_raw
+from direct import Hand, Raw, connect_raw
 from long_suites import (  # noqa: F401 - pytest finds its hooks here
     pytest_addoption,
     pytest_collection_modifyitems,
@@ -55,6 +55,22 @@ max_connections = 200
 deadlock_timeout = 200ms
 """
 
+#: What a database refuses and computes by itself, as one value each: constraints, triggers, indexes, functions, columns.
+_SHAPE = """
+select
+    (select md5(string_agg(format('%s %s %s', conrelid::regclass, conname, convalidated), ' ' order by oid))
+     from pg_constraint where connamespace = 'public'::regnamespace),
+    (select md5(string_agg(format('%s %s %s', tgrelid::regclass, tgname, tgenabled), ' ' order by oid))
+     from pg_trigger where not tgisinternal),
+    (select md5(string_agg(indexdef, ' ' order by indexname)) from pg_indexes where schemaname = 'public'),
+    (select md5(string_agg(proname || prosrc, ' ' order by oid))
+     from pg_proc where pronamespace = 'public'::regnamespace),
+    (select md5(string_agg(format('%s %s %s %s', table_name, column_name, data_type, is_nullable), ' '
+                           order by table_name, ordinal_position))
+     from information_schema.columns where table_schema = 'public'),
+    (select count(*) from pg_tables where schemaname = 'public' and tablename in ('meta', 'migrations'))
+"""
+
 
 class Server:
     """A running PostgreSQL server."""
@@ -64,6 +80,7 @@ class Server:
         self._worker = worker
         self._names = itertools.count(1)
         self._emptied: str | None = None
+        self._shape: object = None
 
     def url(self, database: str) -> str:
         """Address of one of its databases."""
@@ -76,21 +93,32 @@ class Server:
         return self.url(name)
 
     def emptied(self) -> str:
-        """Address of this worker's database: migrated, and without a row of any earlier test."""
+        """Address of this worker's database: migrated, and without a row of any earlier test.
+
+        A test may have bent the schema itself: then the next one gets a new database.
+        """
         if self._emptied is None:
-            self._emptied = self.new()
-            open_store(self._emptied).close()
+            return self._migrated()
         with psycopg.connect(self._emptied, autocommit=True) as connection:
             connection.execute(
                 "select pg_terminate_backend(pid) from pg_stat_activity"
                 " where datname = current_database() and pid <> pg_backend_pid()"
             )
+            if connection.execute(_SHAPE).fetchone() != self._shape:
+                return self._migrated()
             tables = connection.execute(
                 "select tablename from pg_tables"
                 " where schemaname = 'public' and tablename not in ('meta', 'migrations')"
             ).fetchall()
             names = ", ".join(table for (table,) in tables)
             connection.execute(f"truncate {names} restart identity cascade".encode())
+        return self._emptied
+
+    def _migrated(self) -> str:
+        self._emptied = self.new()
+        open_store(self._emptied).close()
+        with psycopg.connect(self._emptied, autocommit=True) as connection:
+            self._shape = connection.execute(_SHAPE).fetchone()
         return self._emptied
 
     def shut(self, database: str) -> None:
@@ -195,6 +223,12 @@ def raw(store_url: str) -> Iterator[Raw]:
     connection = connect_raw(store_url)
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def hand(raw: Raw, dialect: str) -> Hand:
+    """Somebody who bends rows of the test's database."""
+    return Hand(raw, dialect)
 
 
 @pytest.fixture
