@@ -228,6 +228,8 @@ def test_nothing_is_cleaned_up_for_a_session_that_nobody_knows(one: Orchestrator
         ({"level": "full_cleanup"}, LEVELS),
         ({"scope": "specific_subtask"}, ("task",)),
         ({"task": "S1"}, ("T12",)),
+        ({"action": "retention", "scope": "current_session"}, ("the whole project", "current_session")),
+        ({"action": "retention", "task": "T1"}, ("the whole project", "T1")),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_the_right_values(
@@ -256,16 +258,17 @@ def test_every_action_works_in_every_scope_and_level_and_a_dry_run_changes_nothi
     task = add(mine, "mine")
     age(raw, 1000, task)
     mine.decide("Use SQLite", decision="one file", task=task)
-    for scope in SCOPES:
+    scopes, about = (("full_project",), None) if action == "retention" else (SCOPES, task)
+    for scope in scopes:
         before = _state(raw, root)
-        found = mine.maintain(action, scope=scope, level=level, task=task, dry_run=True)
+        found = mine.maintain(action, scope=scope, level=level, task=about, dry_run=True)
         assert found["dry_run"] is True
         assert "would_do" in found
         assert _state(raw, root) == before
-    for scope in SCOPES:
-        assert mine.maintain(action, scope=scope, level=level, task=task)["action"] == action
+    for scope in scopes:
+        assert mine.maintain(action, scope=scope, level=level, task=about)["action"] == action
     history = one.maintenance_history(action)["maintenance"]
-    assert [row["dry_run"] for row in history] == [False] * 3 + [True] * 3
+    assert [row["dry_run"] for row in history] == [False] * len(scopes) + [True] * len(scopes)
     assert all(row["actor"] == "me" for row in history)
 
 

@@ -141,6 +141,12 @@ class MaintenanceCases(HealthCases):
         check_choice("action", action, ACTIONS)
         check_choice("scope", scope, SCOPES)
         check_choice("level", level, LEVELS)
+        if action == "retention" and (scope != "full_project" or task):
+            raise InvalidInput(
+                f"retention goes through the whole project, and {task or scope} was asked for",
+                hint="leave that out; scan with level comprehensive archives what is old of one task or session",
+                code="invalid_scope",
+            )
         about = self.task(task).row if task else None
         if scope == "specific_subtask" and about is None:
             raise InvalidInput(
@@ -158,8 +164,6 @@ class MaintenanceCases(HealthCases):
                     code="no_current_session",
                 )
             scope, notes = "full_project", (*notes, "no session is known: the whole project was meant")
-        if action == "retention":
-            scope = "full_project"
         meant = name("T", about["id"]) if about is not None and scope == "specific_subtask" else None
         only = self._tasks_meant(meant, named if scope == "current_session" else None)
         return _Wanted(action, scope, level, dry_run, only, meant, named, notes)

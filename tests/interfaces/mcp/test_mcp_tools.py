@@ -872,3 +872,14 @@ def test_an_agent_is_called_as_a_task_could_call_it(peer: InProcess) -> None:
     peer.call("plan_task", title="one", description="d")
     assert peer.refused("claim_task", agent="a\0b\x1b[31m")["code"] == "invalid_agent"
     assert peer.refused("claim_task", agent="two words")["code"] == "invalid_agent"
+
+
+def test_of_a_decision_that_stands_only_the_status_changes(peer: InProcess) -> None:
+    first = peer.call("record_decision", title="Small", decision="No macros", rationale="nobody asked")["decision_id"]
+    named = {"title": "-", "decision": "-", "decision_id": first}
+    for field, value in {"title": "Large", "decision": "Macros", "rationale": "all asked", "files": ["a.py"]}.items():
+        refused = peer.refused("record_decision", **{**named, field: value, "status": "rejected"})
+        assert (refused["code"], field in refused["message"]) == ("invalid_parameters", True)
+        assert f'supersedes: "{first}"' in refused["hint"]
+    kept = peer.call("record_decision", **{**named, "title": "Small", "decision": "No macros"}, status="rejected")
+    assert (kept["status"], kept["rationale"]) == ("rejected", "nobody asked")

@@ -33,15 +33,32 @@ _FIELDS = (
 
 
 def record_decision(call: ToolCall) -> dict[str, Any]:
-    """Records a decision; with ``decision_id`` only its status changes."""
+    """Records a decision; with ``decision_id`` only its status changes, and whatever else came is refused."""
     given = call.given
     if given["decision_id"]:
+        _refuse_besides_status(given, call.cases.decision(given["decision_id"]))
         found = call.cases.change_decision(given["decision_id"], given["status"])
     else:
         found = call.cases.decide(
             **decision_of(given), task=given["task_id"], run=given["run"], session=call.cases.store.origin.session
         )
     return fitted({"decision_id": found["id"], **_decision(found, 600, 20)}, ("files",), ("decision", "rationale"))
+
+
+def _refuse_besides_status(given: Mapping[str, Any], stands: Mapping[str, Any]) -> None:
+    """Title and decision must be named: they are what stands, or ``-``. Raises InvalidInput."""
+    others = [field for field in ("title", "decision") if given[field] not in ("-", stands[field])]
+    others += [
+        field
+        for field in (*_FIELDS, "task_id", "run")
+        if field not in ("decision", "status") and given[field] is not None
+    ]
+    if others:
+        raise InvalidInput(
+            f"of {stands['id']} only the status can change, and there came {', '.join(others)}",
+            hint=f'leave it out (title and decision: "-"), or record a new one with supersedes: "{stands["id"]}"',
+            code="invalid_parameters",
+        )
 
 
 def decision_of(given: Mapping[str, Any]) -> dict[str, Any]:
