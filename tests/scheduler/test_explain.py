@@ -75,6 +75,18 @@ def test_a_time_gate_says_until_when(board: Board) -> None:
     task = board.add(gates=(NewGate(EdgeKind.TIME, "", 253_402_300_799_999),))
     assert kinds(board, task) == ["gate"]
     assert "until" in detail(board, task)
+    assert "the next claim" not in detail(board, task)
+
+
+def test_what_was_due_since_the_last_claim_says_so(board: Board) -> None:
+    gated = board.add(gates=(NewGate(EdgeKind.TIME, "", board.store.now + MINUTE),))
+    retried = board.add()
+    board.fail(board.take(retried), code="network")
+    for task in (gated, retried):
+        assert "the next claim" not in detail(board, task)
+    board.pass_time(2 * MINUTE)
+    assert "until 2026-11-20T00:01:00.000Z, and the next claim lets it go on" in detail(board, gated)
+    assert "was due at 2026-11-20T00:01:00.000Z, and the next claim lets it go on" in detail(board, retried)
 
 
 def test_a_task_in_progress_names_its_run_and_lease(board: Board) -> None:

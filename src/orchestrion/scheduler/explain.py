@@ -16,6 +16,8 @@ from orchestrion.store.store import Row
 
 #: An answer names this many edges; a fan of 100,000 is counted, not listed.
 SHOWN = 50
+#: Ends what says when something was due: nobody looks at the clock but whoever takes work.
+_NEXT_CLAIM = ", and the next claim lets it go on"
 
 
 class Reason(NamedTuple):
@@ -73,7 +75,9 @@ def _of_state(tx: Transaction, row: Row, state: TaskState, dead: Callable[[Row],
         return [Reason("run", f"{held} works on it ({run['phase']}), {until}", [held])]
     if state is TaskState.RETRYING:
         said = f": {_first_line(row['error'])}" if row["error"] else ""
-        return [Reason("retry", f"{row['code']}{said}; it is tried again at {iso(row['retry_at'])}", [])]
+        is_due = row["retry_at"] <= tx.the("clock")["now"]
+        again = f"{'was due' if is_due else 'is tried again'} at {iso(row['retry_at'])}"
+        return [Reason("retry", f"{row['code']}{said}; it {again}{_NEXT_CLAIM if is_due else ''}", [])]
     if state is TaskState.REVIEW:
         said = f": {row['reason']}" if row["reason"] else ""
         todo = f"`orchestrion show {name('T', row['id'])}` says what to do"
@@ -100,15 +104,17 @@ def _of_edges(tx: Transaction, row: Row, state: TaskState) -> list[Reason]:
         return [Reason("stale", "a prerequisite was reopened or failed after this was started", again)] if again else []
     if state in SETTLED_TASK:
         return []
-    reasons = [_of_edge(edge) for edge in edges]
+    now = tx.the("clock")["now"]
+    reasons = [_of_edge(edge, now) for edge in edges]
     hidden = row["unmet"] - len(edges)
     return [*reasons, Reason("dependency", f"... and {hidden} more", [])] if hidden > 0 else reasons
 
 
-def _of_edge(edge: Row) -> Reason:
+def _of_edge(edge: Row, now: int) -> Reason:
     if edge["gate"]:
         label = name("G", edge["gate"])
-        when = f" until {iso(edge['opens_at'])}" if edge["opens_at"] else ""
+        is_due = bool(edge["opens_at"]) and edge["opens_at"] <= now and edge["state"] == EdgeState.OPEN
+        when = f" until {iso(edge['opens_at'])}{_NEXT_CLAIM if is_due else ''}" if edge["opens_at"] else ""
         text = f": {edge['gate_name']}" if edge["gate_name"] else ""
         how = standing(edge["state"], is_gate=True)
         decided = edge["state"] == EdgeState.OPEN and edge["kind"] in DECISION_GATES
