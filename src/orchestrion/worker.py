@@ -165,7 +165,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self._host = host.here(self.environ)
-        self._ledger = given.Ledger(self.project.store_dir, host.state_folder(self.environ))
+        self._ledger = given.Ledger(self.project.store_dir, host.state_folder(self.environ), self.store.file)
         self._pid = os.getpid()
         self._start = processes.start_time(self._pid) or 0.0
         self._dead = DeadRuns(

@@ -162,6 +162,24 @@ def test_the_whole_folder_of_the_store_put_back_gives_no_number_again(stage: Sta
             again.done("R1", "T1 is done")  # whoever had it before
 
 
+def test_of_two_copies_that_are_there_each_gives_its_own_numbers(tmp_path: Path) -> None:
+    """And a store that was moved goes on behind what it gave where it lay before."""
+    uuid, files = "11112222-3333", [tmp_path / name / "orchestrion.db" for name in ("original", "copy", "moved")]
+    original, copy, moved = (given.Ledger(file.parent, tmp_path / "state", file) for file in files)
+    for file in files[:2]:
+        file.parent.mkdir()
+        file.touch()
+    given.note(original, uuid, run=7, session=3, lost=[5])
+    assert given.of(copy, uuid) == given.Given()
+    given.note(copy, uuid, run=2)
+    assert (given.of(original, uuid), given.of(copy, uuid)) == (given.Given(7, 3, (5,)), given.Given(2))
+    on_a_server = given.Ledger(tmp_path / "third", tmp_path / "state")
+    assert given.of(on_a_server, uuid).run == 7
+    files[0].unlink()
+    files[2].parent.mkdir()
+    assert given.of(moved, uuid) == given.Given(7, 3)
+
+
 def test_a_worker_begins_nothing_when_the_whole_folder_was_put_back(stage: Stage) -> None:
     stage.open()
     stage.add("echo 1 > one.txt")
@@ -329,7 +347,7 @@ def test_a_plan_that_is_ahead_of_the_store_is_told_where_nothing_else_of_a_run_i
     assert stage.drain().completed == 1
     put_back(stage, older)
     shutil.rmtree(stage.run_folder("R2"))
-    for written in stage.orchestrion.ledger.files(stage.orchestrion.store.uuid):
+    for written, _ in stage.orchestrion.ledger.pages(stage.orchestrion.store.uuid):
         written.unlink()
     part = work_part(stage)
     assert (part["status"], part["runs_unknown"], part["plans_ahead"]) == ("degraded", [], ["default"])

@@ -99,7 +99,7 @@ class Opening:
         from orchestrion.core.host import state_folder
         from orchestrion.runs.given import Ledger
 
-        return Ledger(self.project.store_dir, state_folder(self.environ))
+        return Ledger(self.project.store_dir, state_folder(self.environ), self.store.file)
 
     def has_left(self, run: Mapping[str, Any]) -> bool:
         """Whether what a run left (its workspace, its log) is on this host and of this clone."""

@@ -2,8 +2,11 @@
 
 By the store's id the highest number of each kind is written down, and the runs that a copy did not know when the next
 number went over them: in the file ``given`` beside the store, which all who work here share, and in the user's state
-folder, where it stays if the store's whole folder is put back as it was. The folder of a worker's run tells its number,
-too.
+folder, where it stays if the store's whole folder is put back as it was, or elsewhere. The folder of a worker's run
+tells its number, too.
+
+Of two copies of one store that both are there each gives its own: what the user's folder knows of the other one is not
+asked. Only the place tells them apart, for copies of what version 0.1.0 made have one id.
 """
 
 from __future__ import annotations
@@ -45,12 +48,18 @@ class Ledger(NamedTuple):
     store_dir: Path
     #: The user's own, which no copy of a store goes into.
     state: Path
+    #: Where the store lies; None: on a server.
+    file: Path | None = None
 
-    def files(self, store: str) -> Iterator[Path]:
-        """Those about the store with this id, and perhaps others."""
-        yield self.store_dir / FILE
+    def pages(self, store: str) -> Iterator[tuple[Path, str]]:
+        """Files that tell of the store with this id, and under which name each does."""
+        yield self.store_dir / FILE, store
         if re.fullmatch(r"[0-9a-f-]{8,64}", store):
-            yield self.state / FILE / store
+            yield self.state / FILE / store, str(self.file or store)
+
+    def is_of_another_copy(self, place: str) -> bool:
+        """Whether a name is that of a copy of this store which lies elsewhere, and is there."""
+        return self.file is not None and place.startswith("/") and place != str(self.file) and os.path.lexists(place)
 
 
 class NumberGiven(Exception):
@@ -59,8 +68,16 @@ class NumberGiven(Exception):
 
 def of(ledger: Ledger, store: str) -> Given:
     """What is known of the store with this id."""
-    told = [_given(_read(file).get(store)) for file in ledger.files(store)]
-    lost = sorted({run for one in told for run in one.lost})
+    beside, *at_home = ledger.pages(store)
+    own = [_given(_read(file).get(place)) for file, place in (beside, *at_home)]
+    lost = sorted({run for one in own for run in one.lost})
+    # Where it lay before it was moved, it told of the same runs.
+    told = own + [
+        _given(facts)
+        for file, _ in at_home
+        for place, facts in _read(file).items()
+        if not ledger.is_of_another_copy(place)
+    ]
     return Given(max(one.run for one in told), max(one.session for one in told), tuple(lost[-MOST_LOST:]))
 
 
@@ -118,18 +135,18 @@ def _given(told: object) -> Given:
 
 def _change(ledger: Ledger, store: str, change: Callable[[Given], Given]) -> None:
     """By one process at a time. What cannot be written now the next one writes: the numbers stand in the store."""
-    for file in ledger.files(store):
-        before = _given(_read(file).get(store))
+    for file, place in ledger.pages(store):
+        before = _given(_read(file).get(place))
         if change(before) != before:
             with suppress(OSError):
-                _write(file, store, change)
+                _write(file, place, change)
 
 
-def _write(file: Path, store: str, change: Callable[[Given], Given]) -> None:
+def _write(file: Path, place: str, change: Callable[[Given], Given]) -> None:
     if not file.parent.is_dir():
         private.make_folder(file.parent, parents=True)
     with open(f"{file}.lock", "a", opener=private.opener) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = _read(file)
-        found[store] = change(_given(found.get(store)))._asdict()
+        found[place] = change(_given(found.get(place)))._asdict()
         private.replace(file, json.dumps(found))

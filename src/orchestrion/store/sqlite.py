@@ -128,7 +128,7 @@ class SqliteStore(Store):
         if "\0" in path:
             raise InvalidInput("a path cannot contain a NUL character", code="invalid_path")
         super().__init__(path, Statements("sqlite", _SPELLING, _spell_list, r":\1"), now=now)
-        self._path = Path(path).absolute()
+        self._path = self.file = Path(path).absolute()
         self._file = DatabaseFile(self._path)
         self._translated = _Translated(self.url, self._path.parent, self._show_no_text)
         self._create = create

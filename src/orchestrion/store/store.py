@@ -23,6 +23,8 @@ from orchestrion.core.masking import Masker
 from orchestrion.store.statements import Statements
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orchestrion.store.migrate import Upgrade
     from orchestrion.store.misfits import Proof
 
@@ -251,6 +253,8 @@ class Store(ABC):
 
     def __init__(self, url: str, statements: Statements, *, now: int | None = None) -> None:
         self.url = url
+        #: Where it lies; None: on a server.
+        self.file: Path | None = None
         #: Fixed clock in milliseconds, for tests; None: the database's clock.
         self.now = now
         self.origin = Origin()
