@@ -65,7 +65,7 @@ def _target(task: Row) -> TaskState:
     if task["not_needed"] and task["state"] != TaskState.COMPLETED:
         return TaskState.CANCELLED
     target = waiting_state(unmet=task["unmet"], dead=task["dead"], held=task["held"])
-    if target is TaskState.READY and task["children"]:
+    if target is TaskState.READY and task["children"] and not task["owed"]:
         return TaskState.COMPLETED
     return target
 

@@ -140,8 +140,14 @@ with recursive above(id, parent) as (
 select id from above order by id desc
 
 -- name: waiting_tasks
--- What decides where waiting tasks go: their counters. Completed parents of which a child came back belong to them.
+-- What decides where waiting tasks go: their counters. Completed parents of which a child came back belong to them. A
+-- task is owed a run if one of its own got children under way and did not succeed, nor any since.
 select id, state, unmet, dead, held, children,
+    case when children > 0 and unmet = 0 and coalesce(code, '') <> 'approved' then exists (
+        select 1 from runs r join tasks c on c.parent = r.task and c.created_at between r.claimed_at and r.ended_at
+        where r.task = tasks.id and r.state in ('failed', 'timed_out', 'killed', 'lost')
+            and not exists (select 1 from runs s where s.task = r.task and s.id > r.id and s.state = 'succeeded'))
+        else false end as owed,
     case when dead > 0 then exists (select 1 from edges e where e.task = tasks.id and e.kind = 'on_failure'
                                        and e.state = 'dead') else false end as not_needed
 from tasks
