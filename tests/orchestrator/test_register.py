@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,15 @@ def test_the_error_names_no_password(place: Premises) -> None:
     error = register.gone("postgresql://ada:secret-of-ada@host/db")
     assert isinstance(error, StoreProblem)
     assert "secret-of-ada" not in str(error)
+
+
+def test_init_says_that_it_made_a_project_in_a_database_where_there_was_none(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    """The clone of a team has the file of settings before it has the project."""
+    (tmp_path / ".orchestrion").mkdir()
+    (tmp_path / ".orchestrion" / "config.yaml").write_text("project: {name: team}\n")
+    environ = clean_environ(tmp_path)
+    url = new_database()
+    assert [Orchestrator.init(tmp_path, db=url, environ=environ)["created"] for _ in range(2)] == [True, False]
+    assert Orchestrator.init(tmp_path, db=new_database(), environ=environ)["created"]

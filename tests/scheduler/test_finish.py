@@ -487,6 +487,39 @@ def test_a_running_task_that_was_given_children_is_completed_with_them(board: Bo
     assert board.task(task)["summary"] == "planned it"
 
 
+@pytest.mark.parametrize("how", ["fails", "is lost"])
+def test_a_run_that_did_not_succeed_is_tried_again_behind_the_children_that_came_meanwhile(
+    board: Board, how: str
+) -> None:
+    """Else its agent could have its task called completed, with no check run, by splitting it and stopping."""
+    task = board.add()
+    run = board.take(task)
+    board.pass_time(1)
+    child = board.add(parent=task)
+    board.pass_time(1)
+    if how == "fails":
+        board.fail(run, code="agent_tempfail")
+    else:
+        board.lose(run)
+    board.pass_time(HOUR)
+    board.do(child)
+    taken = board.store.write(lambda tx: claim.claim(tx, claim.Claimant(lease_ms=LEASE)))
+    assert taken is not None
+    assert taken.task == task
+    board.complete(taken.run, summary="split it")
+    assert board.state(task) == "completed"
+
+
+def test_a_task_that_failed_and_is_split_by_a_person_is_completed_with_its_children(board: Board) -> None:
+    task = board.add(max_retries=0)
+    board.fail(board.take(task))
+    board.pass_time(MINUTE)
+    child = board.add(parent=task)
+    board.retry(task)
+    board.do(child)
+    assert board.state(task) == "completed"
+
+
 def test_work_in_review_whose_children_are_open_waits_for_them_when_approved(board: Board) -> None:
     task = board.add()
     run = board.take(task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.model import NewTask
 from orchestrion.scheduler.create import create
 from orchestrion.store import open_store, rebuild
+from small_disk import fill, small_disk
 
 PAGE = 2048
 #: What is no row of ours: indexes of each kind, and what the full-text search keeps.
@@ -152,6 +154,19 @@ def test_a_disk_that_is_full_changes_nothing(file: Path, monkeypatch: pytest.Mon
     before = content(file)
     with pytest.raises(OrchestrionError, match="No space left") as refused:
         rebuild.rebuild(file)
-    assert refused.value.code == "store_not_rebuilt"
+    assert refused.value.code == "disk_full"
     assert [one.name for one in file.parent.iterdir()] == ["orchestrion.db"]
     assert content(file) == before
+
+
+def test_a_disk_that_was_full_before_is_no_damage(file: Path, tmp_path: Path) -> None:
+    """Not even its tables can be listed then: SQLite wants room for what it shares of the log."""
+    with small_disk(tmp_path / "small", 4 * 1024 * 1024):
+        moved = tmp_path / "small" / file.name
+        shutil.copy(file, moved)
+        filler = fill(moved.parent)
+        with pytest.raises(OrchestrionError, match="its disk is full") as refused:
+            rebuild.rebuild(moved)
+        assert refused.value.code == "disk_full"
+        filler.unlink()
+        rebuild.rebuild(moved)

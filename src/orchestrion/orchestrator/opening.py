@@ -209,7 +209,7 @@ class Opening:
         shared = project.root / SHARED_FOLDER
         shared.mkdir(exist_ok=True)
         file = shared / "config.yaml"
-        created = not (file.exists() and ("://" in url or Path(url).exists()))
+        was_there = file.exists() and ("://" in url or Path(url).exists())
         if not file.exists():
             file.write_text(_CONFIG.format(name=_slug(project.root.name)), encoding="utf-8")
         with cls.open(project.root, db=db, environ=environ, anew=True) as opened:
@@ -220,7 +220,7 @@ class Opening:
                 else None,
                 "db": masked_address(opened.store.url),
                 "agents": _installed(environ),
-                "created": created,
+                "created": not was_there or opened.store.is_new_project,
                 "moved": [{"from": str(source), "to": str(target)} for source, target in moved],
                 "notes": [*_aside(moved), *_notes(opened)],
             }

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from orchestrion.core import private
 from orchestrion.core.errors import Conflict, StoreProblem
-from orchestrion.store import migrate, proof
+from orchestrion.store import disk, migrate, proof
 from orchestrion.store.misfits import Misfit
 from orchestrion.store.relocation import hold, in_use
 from orchestrion.store.sqlite_file import DatabaseFile, is_busy
@@ -35,6 +35,15 @@ where m.sql is not null and m.name not like 'sqlite^_%' escape '^'
     and (m.sql like 'create virtual table%' or not {proof.OF_SEARCH.replace("seen", "{0}")})
 order by m.type <> 'table', m.rowid"""
 _VERSION = "select max(version) from seen.migrations"
+#: Numbers of SQLite's errors that say what cannot be done now, and nothing of what is in the file.
+_NOT_DAMAGE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_NOMEM,
+)
 
 
 class Part(NamedTuple):
@@ -80,14 +89,24 @@ def rebuild(file: Path) -> Rebuilt:
     except (sqlite3.Error, OSError) as problem:
         if getattr(problem, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT:
             raise _damaged(file, str(problem)) from problem
-        raise StoreProblem(
-            f"the store {file} cannot be made anew: {problem}",
-            hint="it is as it was; free space, or see who may write to its folder, and call this again",
-            code="store_not_rebuilt",
-        ) from problem
+        raise _prevented(file, problem) from problem
     finally:
         half.unlink(missing_ok=True)
     return Rebuilt(aside, made, left_out)
+
+
+def _prevented(file: Path, problem: Exception) -> StoreProblem:
+    if getattr(problem, "errno", 0) == errno.ENOSPC or disk.is_full(file.parent):
+        return StoreProblem(
+            f"the store {file} cannot be made anew, its disk is full: {problem}",
+            hint="it is as it was; free as much space as it has, and call this again",
+            code="disk_full",
+        )
+    return StoreProblem(
+        f"the store {file} cannot be made anew: {problem}",
+        hint="it is as it was; see who may write to its folder, and call this again",
+        code="store_not_rebuilt",
+    )
 
 
 def _refuse(file: Path, aside: Path) -> None:
@@ -118,6 +137,8 @@ def _hold(new: sqlite3.Connection, file: Path) -> None:
     except proof.UNREADABLE as problem:
         if is_busy(problem):
             raise in_use(file) from problem
+        if getattr(problem, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF in _NOT_DAMAGE:
+            raise
         raise _damaged(file, f"its tables cannot be listed: {problem}") from problem
     try:
         hold(new, "seen")

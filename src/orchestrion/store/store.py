@@ -276,6 +276,8 @@ class Store(ABC):
         self.is_copy = False
         #: What the project was called until it was opened; None: as it is now.
         self.former_name: str | None = None
+        #: Whether the project had no row before.
+        self.is_new_project = False
         self._statements = statements
         #: Whether it was opened; from then on no other database is taken for it.
         self._is_known = False
@@ -364,11 +366,13 @@ class Store(ABC):
         self.clone = wanted.uid
         row = self.read(lambda tx: _as_wanted(tx, wanted))
         if row is None:
-            names = self.read(lambda tx: {one["uid"]: one["name"] for one in tx.all("projects")})
+            known = self.read(lambda tx: tx.all("projects"))
+            names = {one["uid"]: one["name"] for one in known}
             row = self.write(lambda tx: _as_wanted(tx, wanted) or _brought_in(tx, wanted))
             self.is_copy = wanted.own_store and wanted.uid not in names and set(names) not in (set(), {None})
             former = names.get(row["uid"], row["name"])
             self.former_name = former if former != row["name"] else None
+            self.is_new_project = row["id"] not in {one["id"] for one in known}
         self.project_number, self.project_name = row["id"], row["name"]
         self.uuid = self.read(lambda tx: tx.the("meta", key="uuid"))["value"]
 
