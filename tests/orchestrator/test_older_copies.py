@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -16,6 +17,7 @@ import pytest
 
 from orchestrion import Orchestrator
 from orchestrion.core.errors import Conflict, NotFound, NothingReady, StaleRun
+from orchestrion.core.values import number
 from orchestrion.interfaces.cli.errors import exit_code
 from orchestrion.orchestrator import older_copies
 from orchestrion.orchestrator.hooking import FileHooks, SessionHooks, Sitting
@@ -209,6 +211,22 @@ def test_the_next_session_follows_the_last_that_was_given_on_both_databases(one:
     assert one.start_session()["id"] == "S44"
 
 
+def test_after_a_dump_was_restored_the_numbers_can_begin_far_above_as_the_runbook_says(
+    one: Orchestrator, raw: Any, dialect: str
+) -> None:
+    if dialect == "sqlite":
+        pytest.skip("a file is no database that machines share")
+    page = Path(__file__).parents[2] / "docs" / "runbooks" / "damaged-database.md"
+    statements = re.findall(r'-c "(select setval.*)"', page.read_text(encoding="utf-8"))
+    assert len(statements) == 2
+    one.add("a task")
+    for statement in statements:
+        raw.run(statement)
+    given_then = number(one.claim()["run"], "R"), number(one.start_session()["id"], "S")
+    assert min(given_then) > 10_000
+    assert one.maintain("validate_structure", level="full_audit")["found"]["problems"] == []
+
+
 def test_numbers_that_processes_write_down_at_the_same_time_are_all_kept(tmp_path: Path, ledger: given.Ledger) -> None:
     """One that reads before another has written must not put its own in the other's place."""
     many = """
@@ -254,9 +272,9 @@ def test_a_client_s_higher_number_that_the_store_knows_is_no_sign_of_a_copy(
     given.note(ledger, uuid, run=known)
     one.store.read(lambda tx: given.refuse(tx, ledger, known - 1, uuid))
     given.note(ledger, uuid, run=known + 5)
-    for number in (known + 1, known + 5):
+    for that in (known + 1, known + 5):
         with pytest.raises(given.NumberGiven):
-            one.store.read(lambda tx, number=number: given.refuse(tx, ledger, number, uuid))
+            one.store.read(lambda tx, that=that: given.refuse(tx, ledger, that, uuid))
     one.store.read(lambda tx: given.refuse(tx, ledger, known + 6, uuid))
     one.store.read(lambda tx: given.refuse(tx, ledger, known + 1, "another store"))
 
