@@ -768,7 +768,7 @@ def test_no_task_is_freed_while_the_agent_of_a_dead_supervisor_works(stage: Stag
     with database(stage) as direct:
         direct.run("update runs set lease_until = 1, lease_ms = 1")
     if door == "cleanup":
-        assert stage.orchestrion.clean_up_locks(3600) == {"freed": 1, "righted": 0, "notes": []}
+        assert stage.orchestrion.clean_up_locks(3600) == {"freed": 1, "righted": 0, "mended": [], "notes": []}
     else:
         stage.orchestrion.maintain("scan_cleanup", level="comprehensive")
     assert not any(processes.is_alive(*process) for process in agent)

@@ -20,6 +20,7 @@ from orchestrion.core.model import name
 from orchestrion.core.values import JSON_COLUMNS, is_plan_name, stored_json
 from orchestrion.ops import times, unfit
 from orchestrion.scheduler import reap
+from orchestrion.scheduler.finish import CLEANUP
 from orchestrion.store import Store, Transaction, guards
 from orchestrion.store.misfits import Proof
 from orchestrion.store.store import Row
@@ -29,10 +30,10 @@ LEVELS = ("basic", "comprehensive", "full_audit")
 WHOLE = "the_database_is_whole"
 #: Where it is broken no other can be asked for.
 _TABLES = "every_table_is_there"
-CLEANUP = "`orchestrion cleanup` sets it right"
 #: Rule -> what sets it right, whatever caused its breach.
 _MENDED = dict.fromkeys(
     (
+        "tasks_in_progress_have_one_run",
         "active_runs_have_their_task",
         "leases_end_in_time",
         "limits_count_their_holders",
@@ -43,6 +44,9 @@ _MENDED = dict.fromkeys(
 ) | {
     "no_task_is_a_part_of_itself": "`orchestrion move {thing} --top` ends that; then move it to where it belongs",
 }
+#: Rules that a task and its run break that do not name each other -> those broken along with them, and mended so.
+_HOLDERS = ("tasks_in_progress_have_one_run", "active_runs_have_their_task")
+_FOLLOW_HOLDERS = ("the_journal_ends_where_tasks_are", "the_journal_has_no_gap", "attempts_are_runs")
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
@@ -190,7 +194,8 @@ def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
         return Verdict([WHOLE], [Problem(WHOLE, "", f"{whole.lost}; {one}") for one in whole.doubts], [])
     if lost := store.read(lambda tx: _broken(tx, _TABLES, None)):
         return Verdict([_TABLES], lost, whole.doubts)
-    problems = whole.unfit + store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
+    found = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
+    problems = whole.unfit + _mended_with_holders(found)
     if level != "basic":
         rules += [READABLE, times.RULE]
         problems += _all_unreadable(store, ids) + store.read(lambda tx: _wrong_times(times.wrong(tx, ids, limit=NAMED)))
@@ -255,6 +260,7 @@ def glance(tx: Transaction, after: int) -> Glance:
         if rule != "nothing_waits_in_a_circle" or is_whole
         for problem in _broken(tx, rule, None if is_whole or rule in _OF_JOURNAL else tasks, line)
     ]
+    problems = _mended_with_holders(problems)
     for statement in _JSON:
         of_tasks = {"ids": tasks, "most": _GLANCED_BYTES} if statement in _JSON_OF_TASKS else {}
         problems += _unreadable(statement, tx.all(statement, limit=GLANCED_TASKS, **of_tasks))
@@ -284,6 +290,13 @@ def _breaches(tx: Transaction, rule: str, ids: Ids, after: int) -> list[Problem]
             said = f"{task} {says.format_map(facts)}"
             found.append(Problem(rule, task, said, _MENDED.get(rule, "").format(thing=task)))
     return found
+
+
+def _mended_with_holders(problems: list[Problem]) -> list[Problem]:
+    tasks = {problem.thing for problem in problems if problem.rule in _HOLDERS}
+    return [
+        one._replace(mend=CLEANUP) if one.rule in _FOLLOW_HOLDERS and one.thing in tasks else one for one in problems
+    ]
 
 
 def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[Facts]:

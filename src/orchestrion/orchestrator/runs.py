@@ -559,13 +559,14 @@ class RunCases(TaskCases):
         return int(self.clean_up_locks(max_age_seconds)["freed"])
 
     def clean_up_locks(self, max_age_s: float = 3600) -> dict[str, Any]:
-        """The same: ``freed``, ``righted`` (values that were wrong), and ``notes`` on what other hosts have to end.
+        """The same: ``freed``, ``righted`` (values that were wrong), ``mended`` (what that meant for tasks and runs, a
+        sentence for each), and ``notes`` on what other hosts have to end.
 
         A supervised run with a living process on this machine is never touched; what is left of one whose supervisor
         died is ended first, and its work kept.
         """
         # What recovers a run gives its limits back, which they must count for that.
-        righted = self.store.write(reap.put_right)
+        righted, mended = self.store.write(reap.put_right)
         dead, silent = dead_runs(self), self.store.read(lambda tx: reap.silent(tx, max_age_s))
         recovered = {row["id"]: dead.recovered(row, "no sign of life") for row in silent}
         seen_to = {run for run, is_over in recovered.items() if is_over is not None}
@@ -575,7 +576,8 @@ class RunCases(TaskCases):
             for row in silent
             if row["id"] not in seen_to and (said := elsewhere(self, row))
         ]
-        return {"freed": freed + sum(map(bool, recovered.values())), "righted": righted, "notes": notes}
+        freed += sum(map(bool, recovered.values()))
+        return {"freed": freed, "righted": righted, "mended": mended, "notes": notes}
 
     def work(
         self,

@@ -21,7 +21,7 @@ from orchestrion.core.states import (
     is_legal_task_move,
 )
 from orchestrion.core.values import is_blank, stored_json
-from orchestrion.scheduler import create, finish
+from orchestrion.scheduler import create, finish, holders
 from orchestrion.scheduler.settle import settle, unarchive
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
@@ -97,9 +97,13 @@ def cancel(tx: Transaction, task: int, reason: str, *, cancel_dependents: bool =
     """
     check_text("reason", reason)
     tx.one("lock_shape")
+    find(tx, task)
+    below = [one["id"] for one in tx.all("descendants", id=task)]
+    holders.put_right(tx, [task, *below])
     row = find(tx, task)
-    _refuse_illegal(row, TaskState.CANCELLED, tuple(s for s in TaskState if is_legal_task_move(s, TaskState.CANCELLED)))
-    wanted = deque([row, *(find(tx, below["id"]) for below in tx.all("descendants", id=task))])
+    only = tuple(state for state in TaskState if is_legal_task_move(state, TaskState.CANCELLED))
+    _refuse_illegal(tx, row, TaskState.CANCELLED, only)
+    wanted = deque([row, *(find(tx, one) for one in below)])
     cancelled: dict[int, Row] = {}
     while wanted:
         one = wanted.popleft()
@@ -219,6 +223,7 @@ def _missing(task: int) -> Row:
 def _hard_dependents(tx: Transaction, task: int) -> list[Row]:
     hard = (EdgeKind.BLOCKS, EdgeKind.DATA)
     ids = [d["id"] for d in tx.all("dependents", ids=[task]) if d["kind"] in hard and d["edge_state"] != "waived"]
+    holders.put_right(tx, ids)
     return [find(tx, one) for one in ids]
 
 
@@ -241,11 +246,14 @@ def _need(reason: str, what: str) -> None:
         raise InvalidInput(f"{what} needs a reason", hint="say why", code="reason_missing")
 
 
-def _refuse_illegal(row: Row, to: TaskState, only: tuple[TaskState, ...]) -> None:
+def _refuse_illegal(tx: Transaction, row: Row, to: TaskState, only: tuple[TaskState, ...]) -> None:
     found = TaskState(row["state"])
     if found not in only:
         task = name("T", row["id"])
-        raise IllegalMove(task, found, to, TASK_MOVES[found], only=only, hint=INSTEAD[found].format(task))
+        hint = INSTEAD[found].format(task)
+        if holders.is_unheld(tx, row["id"]):
+            hint = f"{task} names no active run of its own: {finish.CLEANUP}, and says where {task} is then"
+        raise IllegalMove(task, found, to, TASK_MOVES[found], only=only, hint=hint)
 
 
 def _move(
@@ -260,7 +268,7 @@ def _move(
     reset: bool = False,
 ) -> list[int]:
     check_text("reason", reason or "")
-    _refuse_illegal(row, to, only)
+    _refuse_illegal(tx, row, to, only)
     moved = tx.run(
         "decided_task_moves",
         id=row["id"],

@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from orchestrion.core.model import iso, name
-from orchestrion.core.states import DECISION_GATES, SETTLED_TASK, EdgeKind, EdgeState, TaskState, standing
+from orchestrion.core.states import ACTIVE_RUN, DECISION_GATES, SETTLED_TASK, EdgeKind, EdgeState, TaskState, standing
 from orchestrion.core.values import count, stored_json
 from orchestrion.scheduler import breaker, budget, clones, slots
 from orchestrion.scheduler.budget import Budgets
+from orchestrion.scheduler.finish import CLEANUP
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -64,7 +65,9 @@ def why(
 
 def _of_state(tx: Transaction, row: Row, state: TaskState, dead: Callable[[Row], str | None]) -> list[Reason]:
     if state is TaskState.IN_PROGRESS:
-        run = tx.the("run", id=row["run"])
+        run = tx.one("run", id=row["run"])
+        if run is None or run["task"] != row["id"] or run["state"] not in ACTIVE_RUN:
+            return [Reason("damaged", f"it is in progress, and names no active run of its own: {CLEANUP}", [])]
         held, until = name("R", run["id"]), f"lease until {iso(run['lease_until'])}"
         if not run["supervised"] and run["lease_until"] <= tx.the("clock")["now"]:
             return [

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrion.core import retry
 from orchestrion.core.errors import Conflict, IllegalMove, NotFound, StaleRun
 from orchestrion.core.model import TEXT_LIMIT, NewGate, name
-from orchestrion.core.states import ACTIVE_RUN, RUN_MOVES, EdgeKind, RunState, TaskState, is_legal_run_move
+from orchestrion.core.states import ACTIVE_RUN, RUN_MOVES, EdgeKind, RunState, TaskState, in_words, is_legal_run_move
 from orchestrion.scheduler import shape
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
@@ -21,6 +22,9 @@ from orchestrion.store.store import Answer, Row
 
 #: A task whose supervisor vanished waits this long at first, in seconds: tried at once it would meet the same trouble.
 LOST_DELAY_S = 5.0
+
+#: What puts right what a hand did to tasks and runs.
+CLEANUP = "`orchestrion cleanup` sets it right"
 
 #: Gives a random number from 0 to 1; only used when jitter is asked for.
 Random = Callable[[], float]
@@ -62,15 +66,25 @@ def _held(run: int, rows: Sequence[Row]) -> Row:
 
 
 def stale(run: int, row: Row) -> StaleRun:
-    """The refusal of a write by a run that no longer holds its task."""
-    current = f"is now held by {name('R', row['run'])}" if row["run"] else f"is {row['state']}"
+    """The refusal of a write by a run that no longer holds its task, or of which a hand made its task say else."""
+    task = name("T", row["task"])
+    current = f"is now held by {name('R', row['run'])}" if row["run"] else f"is {in_words(row['state'])}"
+    said = f"{name('R', run)} is {row['run_state']} and no longer holds {task}, which {current}"
+    hint = "nothing was written; an agent ends here, a client claims the task again if it is ready"
+    if row["run"] == run:
+        said = f"{name('R', run)} is {row['run_state']}, and {task} is still said to be held by it"
+        hint = f"nothing was written; something else than this program ended the run: {CLEANUP}, and {task} goes back"
+    elif row["run_state"] in ACTIVE_RUN:
+        said = f"{name('R', run)} is {row['run_state']}, and {task} does not know of it: it {current}"
+        by_hand = "something else than this program changed that"
+        hint = f"nothing was written; {by_hand}: {CLEANUP}, and says whether the run holds a task"
+    elif row["run_state"] == RunState.SUCCEEDED:
+        hint = "it was reported before, and that stands; nothing was written now"
     return StaleRun(
-        f"{name('R', run)} is {row['run_state']} and no longer holds {name('T', row['task'])}, which {current}",
-        hint="it was reported before, and that stands; nothing was written now"
-        if row["run_state"] == RunState.SUCCEEDED
-        else "nothing was written; an agent ends here, a client claims the task again if it is ready",
+        said,
+        hint=hint,
         run=name("R", run),
-        task=name("T", row["task"]),
+        task=task,
         state=row["state"],
         run_state=row["run_state"],
     )
@@ -277,19 +291,23 @@ def lose(tx: Transaction, run: int, reason: str, back_off: BackOff | None = None
     row = tx.one("held_task", run=run, write=True)
     if row is None or row["run"] != run or row["run_state"] not in ACTIVE_RUN:
         return None
+    to, values = after_loss(tx, row, reason, supervised=bool(row["supervised"]), back_off=back_off)
+    _end(tx, row, RunState.LOST, to, **values)
+    settle(tx, changed=[row["task"]], waiting=[row["task"]] if to is TaskState.PENDING else [])
+    return to
+
+
+def after_loss(
+    tx: Transaction, row: Row, reason: str, *, supervised: bool, back_off: BackOff | None = None
+) -> tuple[TaskState, dict[str, Any]]:
+    """Where a task goes whose run was lost, and the values that it has then. ``row`` has the task's retries."""
     if row["retries"] >= row["max_retries"]:
-        _end(tx, row, RunState.LOST, TaskState.FAILED, code="lost_repeatedly", reason=reason, error=reason)
-        settle(tx, changed=[row["task"]])
-        return TaskState.FAILED
-    if row["supervised"]:
-        delay = (back_off or BackOff()).delay(row["retries"], min(LOST_DELAY_S, row["retry_delay_s"]))
-        at = int(tx.the("clock")["now"] + delay * 1000)
-        _end(tx, row, RunState.LOST, TaskState.RETRYING, code="lost", error=reason, retry_at=at, retried=1)
-        settle(tx, changed=[row["task"]])
-        return TaskState.RETRYING
-    _end(tx, row, RunState.LOST, TaskState.PENDING, code="lost", reason=reason, error=reason, retried=1)
-    settle(tx, changed=[row["task"]], waiting=[row["task"]])
-    return TaskState.PENDING
+        return TaskState.FAILED, {"code": "lost_repeatedly", "reason": reason, "error": reason}
+    if not supervised:
+        return TaskState.PENDING, {"code": "lost", "reason": reason, "error": reason, "retried": 1}
+    delay = (back_off or BackOff()).delay(row["retries"], min(LOST_DELAY_S, row["retry_delay_s"]))
+    at = int(tx.the("clock")["now"] + delay * 1000)
+    return TaskState.RETRYING, {"code": "lost", "error": reason, "retry_at": at, "retried": 1}
 
 
 def give_up(tx: Transaction, run: int, reason: str) -> None:
@@ -316,8 +334,8 @@ def end_with_cancelled_task(tx: Transaction, run: int, reason: str) -> None:
     _end_run(tx, row, RunState.KILLED, code="cancelled", reason=reason)
 
 
-def end_stray(tx: Transaction, run: int) -> None:
-    """A run that somebody made active by hand, and of which its task knows nothing: it alone is over.
+def end_stray(tx: Transaction, run: int) -> RunState:
+    """A run that somebody made active by hand, and of which its task knows nothing: it alone is over. As what.
 
     One that had ended is as it was: the journal has told of that already.
     """
@@ -325,9 +343,10 @@ def end_stray(tx: Transaction, run: int) -> None:
     if told and is_legal_run_move(RunState(row["run_state"]), RunState(told["to_state"])):
         tx.put("run_has_ended", run=run, to=told["to_state"], at=told["at"])
         tx.put("free_slots", run=run)
-        return
+        return RunState(told["to_state"])
     tx.run("run_interrupted", run=run)
     _end_run(tx, row, RunState.LOST, code="lost", reason="its task does not know of it")
+    return RunState.LOST
 
 
 def _end(

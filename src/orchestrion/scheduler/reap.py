@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from orchestrion.core.errors import InvalidInput
 from orchestrion.core.states import TaskState
-from orchestrion.scheduler import breaker, finish, slots
+from orchestrion.scheduler import breaker, finish, holders, slots
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -19,8 +19,6 @@ from orchestrion.store.store import Row
 #: Why a run is lost of which nothing was heard.
 LEASE_OVER = "its lease ran out without a sign of life"
 
-#: So many runs that belong to no task are ended at once.
-_STRAYS = 1000
 #: No table has more; a counter beyond it was set by hand, and soon has no next number.
 _MOST_ROWS = 10**12
 _LONGEST_BREAKER_MS = int(breaker.LONGEST_ASKED_S * 1000)
@@ -52,14 +50,13 @@ def bound(tx: Transaction) -> int:
     return sum(found.values())
 
 
-def put_right(tx: Transaction) -> int:
-    """Bounds what a clock set, ends runs that their task does not know, lets numbers go on behind the last one, and
-    counts limits by their holds. Returns how many of these were wrong.
+def put_right(tx: Transaction) -> tuple[int, list[str]]:
+    """Makes tasks and runs name each other, bounds what a clock set, lets numbers go on behind the last one, and counts
+    limits by their holds. Returns how many of these were wrong, and what was done with tasks and runs, in sentences.
     """
-    strays = tx.all("stray_runs", limit=_STRAYS)
-    for row in strays:
-        finish.end_stray(tx, row["run"])
-    return len(strays) + bound(tx) + _count_on(tx) + slots.recount(tx)
+    counted = slots.count_holds(tx)
+    done = holders.put_right(tx)
+    return counted + len(done) + bound(tx) + _count_on(tx) + slots.recount(tx), done
 
 
 def _count_on(tx: Transaction) -> int:

@@ -130,12 +130,18 @@ def recount(tx: Transaction) -> int:
     """
     # No limit is taken away meanwhile that a run is given a hold of.
     tx.put("share_runs")
-    # A hold that goes is counted off its limit by the database, which a limit that counted too few would not bear.
-    counted = tx.run("recount_slots")
+    counted = count_holds(tx)
     freed = tx.run("free_orphaned_slots")
     lacking = tx.all("unheld_slots", **_PREFIXES, limit=_LACKING)
     held = sum(tx.run("hold_slot_if_active", run=row["run"], slot=row["slot"]) for row in lacking)
-    return counted + freed + held + tx.run("recount_slots")
+    return counted + freed + held + count_holds(tx)
+
+
+def count_holds(tx: Transaction) -> int:
+    """Makes limits count their holds, before any is freed: one that goes is counted off its limit by the database,
+    which a limit that counted too few would not bear. Returns how many limits were wrong.
+    """
+    return tx.run("recount_slots")
 
 
 def _exists(tx: Transaction, slot: str) -> bool:

@@ -90,13 +90,14 @@ def config_show(call: Call) -> None:
 def cleanup(call: Call, max_age: float) -> None:
     """Ends claims that gave no sign of life for so long, and frees what ended runs still hold. A run of
     this machine whose process lives is never touched; what is left of one whose supervisor died is ended, and
-    its work kept.
+    its work kept. Where something else than this program made a task and its run disagree, it says what it did:
+    an active run holds its task again, and a task without one goes back.
     """
     with call.open() as orchestrion:
         done = orchestrion.clean_up_locks(max_age)
     said = f"{output.count(done['freed'], 'stale lock')} freed" if done["freed"] else "nothing was stale"
     righted = f", {output.count(done['righted'], 'value')} set right" if done["righted"] else ""
-    call.answer(done, lambda: [said + righted, *map(output.plain, done["notes"])])
+    call.answer(done, lambda: [said + righted, *map(output.plain, [*done["mended"], *done["notes"]])])
 
 
 @command("migrate", "orchestrion migrate")

@@ -137,14 +137,25 @@ update runs set state = :to, ended_at = {now}, code = :code, reason = :reason, s
 where id = :run and state = :found
 
 -- name: last_told_of_run
--- The state that the journal told of last, and when.
-select to_state, at from events
+-- The state that the journal told of last, when, and of which task.
+select task, to_state, at from events
 where run = :run and project = :project and to_state is not null and substr(kind, 1, 4) = 'run.'
 order by id desc limit 1
 
 -- name: run_has_ended
 -- A run that is said to be at work, and had ended then.
 update runs set state = :to, ended_at = :at where id = :run and state in ('starting', 'running')
+
+-- name: run_to_take_from
+-- Of the runs of a task the one that it names, else the newest.
+select id, state, supervised, code from runs where task = :task and project = :project
+order by case when id = :named then 0 else 1 end, id desc limit 1
+
+-- name: number_attempts
+-- Attempts are a task's runs in the order of their numbers.
+update runs set attempt = (select count(*) from runs o where o.task = runs.task and o.id <= runs.id)
+where task = :task and project = :project
+  and attempt <> (select count(*) from runs o where o.task = runs.task and o.id <= runs.id)
 
 -- name: free_slots
 -- Slots of a run that ended.

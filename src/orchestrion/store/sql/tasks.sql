@@ -214,6 +214,41 @@ update tasks set state = :to, run = null, updated_at = {now}, code = :code, reas
     completed_at = case when :to in ('completed', 'failed') then {now} end
 where id = :id and run = :run and state = 'in_progress'
 
+-- name: task_is_held_again
+-- A task gets back the active run of its own that it does not name; no row: it names one, or was moved meanwhile.
+update tasks set state = 'in_progress', run = :run, updated_at = {now}
+where id = :id and state = :found and not exists
+    (select 1 from runs r where r.id = tasks.run and r.task = tasks.id and r.state in ('starting', 'running'))
+
+-- name: unheld_task_moves
+-- A task leaves in_progress that no active run of its own holds; refused (no row) when one does, or it was moved.
+update tasks set state = :to, run = null, updated_at = {now}, code = :code, reason = :reason, error = :error,
+    work_run = coalesce(:work_run, work_run), retry_at = :retry_at, retries = retries + :retried,
+    completed_at = case when :to = 'failed' then {now} end
+where id = :id and coalesce(run, 0) = :run and state = 'in_progress' and not exists
+    (select 1 from runs r where r.id = tasks.run and r.task = tasks.id and r.state in ('starting', 'running'))
+
+-- name: task_is_where_it_was
+-- The same of a task that a hand made to be in progress; all else is as it was then.
+update tasks set state = :to, run = null, updated_at = {now},
+    retry_at = case when :to = 'retrying' then coalesce(retry_at, {now}) end,
+    completed_at = case when :is_settled = 1 then coalesce(completed_at, :at) end
+where id = :id and coalesce(run, 0) = :run and state = 'in_progress' and not exists
+    (select 1 from runs r where r.id = tasks.run and r.task = tasks.id and r.state in ('starting', 'running'))
+
+-- name: last_told_of_task
+-- The state that the journal told of last, and when.
+select to_state, at from events
+where task = :task and project = :project and to_state is not null and substr(kind, 1, 5) = 'task.'
+order by id desc limit 1
+
+-- name: count_attempts
+-- A task was tried as often as it has runs, since the first of them.
+update tasks set attempts = (select count(*) from runs r where r.task = tasks.id),
+    started_at = case when exists (select 1 from runs r where r.task = tasks.id)
+        then coalesce(started_at, (select min(r.claimed_at) from runs r where r.task = tasks.id)) end
+where id = :id and attempts <> (select count(*) from runs r where r.task = tasks.id)
+
 -- name: decided_task_moves
 -- A person or a timer moves a task that no run holds.
 update tasks set state = :to, updated_at = {now}, code = :code, reason = :reason, feedback = coalesce(:feedback, feedback),
