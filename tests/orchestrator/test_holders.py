@@ -13,7 +13,7 @@ from direct import Hand
 from orchestrion import Orchestrator
 from orchestrion.core.errors import IllegalMove, StaleRun
 from orchestrion.core.model import NewTask
-from orchestrion.scheduler import claim, create, finish
+from orchestrion.scheduler import breaker, claim, create, finish
 
 
 @pytest.fixture
@@ -244,3 +244,18 @@ def test_a_report_of_a_run_whose_task_names_another_says_what_helps(
     one.clean_up_locks()
     one.done(run, "done")
     assert is_well(one)
+
+
+# -- breakers ------------------------------------------------------------------------------------
+
+
+def test_a_breaker_that_a_hand_opened_is_closed_as_is_advised(one: Orchestrator, hand: Hand, dialect: str) -> None:
+    one.store.write(lambda tx: breaker.failed(tx, "command", "rate_limited", breaker.Rules()))
+    hand.unfit("breakers", "update breakers set failures = -4, until = until + 900000000000")
+    closes = "`orchestrion resume --agent command` closes it"
+    parts = one.health()["components"]
+    assert closes in parts["breakers"]["advice"]
+    if dialect == "sqlite":
+        assert closes in parts["store"]["advice"]
+    assert one.resume("command")
+    assert not {"breakers", "store"} & ill(one).keys()

@@ -25,6 +25,8 @@ _SET_BY = {
     ("tasks", "merge"): "`orchestrion update T{id} --merge auto` sets it",
     ("slots", "capacity"): "`orchestrion slots {name}=8`, or as many as may run, sets it",
     ("slots", "used"): "`orchestrion cleanup` sets it right",
+    ("breakers", "failures"): "`orchestrion resume --agent {agent}` closes it, and it counts anew",
+    ("breakers", "trips"): "`orchestrion resume --agent {agent}` closes it, and it counts anew",
 }
 _CHECK = "CHECK constraint failed: "
 _LONGEST = 80

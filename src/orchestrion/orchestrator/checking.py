@@ -417,7 +417,8 @@ def _breakers(look: Mapping[str, Any]) -> Part:
     if not open_ones:
         return Part("breakers", HEALTHY, "all closed", "", facts)
     agents = ", ".join(str(one["agent"]) for one in open_ones)
-    advice = f"`orchestrion doctor {open_ones[0]['agent']}` says what is wrong"
+    first = open_ones[0]["agent"]
+    advice = f"`orchestrion doctor {first}` says what is wrong; `orchestrion resume --agent {first}` closes it"
     return Part("breakers", DEGRADED, f"open for {agents}", advice, facts)
 
 
