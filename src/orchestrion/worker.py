@@ -39,7 +39,7 @@ from orchestrion.core.states import ACTIVE_RUN, Merge, Phase, TaskState
 from orchestrion.core.values import number_named, stored_json
 from orchestrion.memory import context
 from orchestrion.memory.roles import Role, load_role, load_roles
-from orchestrion.runs import given, older_copy, order, plan_clone, processes, refs
+from orchestrion.runs import given, older_copy, order, plan_clone, processes, quarantine, refs
 from orchestrion.runs.agents.known import agent_named, needs_no_command, self_sufficient
 from orchestrion.runs.commits import style_of
 from orchestrion.runs.dead import DeadRuns, supervisor_lives, worker_lives
@@ -573,6 +573,7 @@ class Worker:
                 if home.exists():
                     self._sweep_workspaces(home, active | self._supervised(path.name for path in home.iterdir()))
             refs.retire(self._repository.git, self.store)
+            quarantine.clear(self._repository.common_dir)
         except (OrchestrionError, OSError) as problem:
             self.warn(f"old workspaces and refs cannot be removed: {words_of(problem)}")
 

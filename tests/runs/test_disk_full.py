@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import pytest
 from orchestrion.core.errors import StoreProblem
 from orchestrion.core.model import NewTask
 from orchestrion.ops import health
+from orchestrion.orchestrator.maintaining import UNRECORDED
+from orchestrion.runs import quarantine
 from orchestrion.scheduler.create import create
 from orchestrion.store import open_store
 from small_disk import fill, small_disk
@@ -51,6 +55,83 @@ def test_a_run_that_goes_wrong_where_nothing_can_be_written_is_told_all_the_same
             go.touch()
             worker.wait(60)
         assert (stage.run()["state"], stage.run()["code"]) == ("failed", "workspace_broken")
+
+
+@pytest.fixture
+def on_small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
+    """A project whose repository and store share a disk of 24 MB; workspaces have room elsewhere."""
+    for variable in [key for key in os.environ if key.startswith(("GIT_", "ORCHESTRION_"))]:
+        monkeypatch.delenv(variable)
+    with small_disk(tmp_path / "disk", 24 * MB):
+        stage = Stage(tmp_path / "disk" / "stage", os.environ)
+        stage.environ["XDG_STATE_HOME"] = str(tmp_path / "state")
+        for variable, value in stage.environ.items():
+            monkeypatch.setenv(variable, value)
+        stage.open(retry__delay_s=0, run__grace_s=1)
+        before = stage.user_sees()
+        yield stage
+        stage.check(before)
+        stage.close()
+
+
+def _room(stage: Stage) -> int:
+    """Bytes that are free on the project's disk."""
+    found = os.statvfs(stage.root)
+    return found.f_bavail * found.f_frsize
+
+
+def test_work_that_does_not_fit_takes_no_room_from_others(on_small_disk: Stage) -> None:
+    stage, room = on_small_disk, _room(on_small_disk)
+    stage.add("head -c 30000000 /dev/urandom > big.bin", max_retries=1)
+    stage.add("sleep 2; echo b > b.txt", max_retries=0)
+    assert (stage.drain(slots=2).completed, stage.task("T1")["code"]) == (1, "disk_full")
+    assert stage.merged("b.txt") == "b\n"
+    assert [run["code"] for run in stage.runs("T1")] == ["disk_full"] * 2
+    assert room - _room(stage) < MB
+    assert (stage.workspace("R1") / "big.bin").stat().st_size == 30_000_000
+
+
+def _leave_half_written(stage: Stage) -> Path:
+    """What a run leaves that was killed while its work arrived: a folder that fills the disk."""
+    folder = stage.root / ".git" / "objects" / f"{quarantine.PREFIX}1-1"
+    (folder / "pack").mkdir(parents=True)
+    (folder / "lock").touch()
+    fill(folder / "pack").rename(folder / "pack" / "tmp_pack_1")
+    assert _room(stage) == 0
+    return folder
+
+
+def test_maintenance_names_and_removes_what_fills_the_disk(on_small_disk: Stage) -> None:
+    """Nothing can be written to the store until it is gone."""
+    stage = on_small_disk
+    folder, users = _leave_half_written(stage), stage.root / ".git" / "objects" / "pack" / "tmp_pack_users"
+    users.parent.mkdir(exist_ok=True)
+    users.touch()
+    os.utime(users, (0, 0))
+
+    looked = stage.orchestrion.maintain(level="full_audit", dry_run=True)
+    found = looked["found"]["half_written"]
+    assert (looked["id"], looked["notes"]) == (None, [UNRECORDED])
+    assert (found["ours"], found["of_other_gits"]) == (1, 1)
+    assert found["our_bytes"] > 20 * MB
+    assert found["files"] == [str(folder), str(users)]
+    assert looked["would_do"][0] == {"did": "removed_half_written", "total": 1, "bytes": found["our_bytes"]}
+    assert any(str(users.parent) in line for line in looked["recommendations"])
+    assert folder.exists()
+
+    done = stage.orchestrion.maintain(level="full_audit")
+    assert done["done"][0] == {"did": "removed_half_written", "total": 1, "bytes": found["our_bytes"]}
+    assert done["id"] is not None
+    assert not folder.exists()
+    assert users.exists(), "whose that is nobody can tell"
+
+
+def test_a_worker_removes_what_a_killed_run_left(on_small_disk: Stage) -> None:
+    stage = on_small_disk
+    folder = _leave_half_written(stage)
+    (folder / "pack" / "tmp_pack_1").write_bytes(b"begun")
+    stage.drain()
+    assert not folder.exists()
 
 
 def test_a_store_without_room_is_a_full_disk_until_there_is_some(tmp_path: Path) -> None:

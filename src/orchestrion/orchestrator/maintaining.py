@@ -24,7 +24,7 @@ from orchestrion.ops import documents, leases, maintenance, retention, stale, st
 from orchestrion.ops.maintenance import ACTIONS, LEVELS, SCOPES, Record
 from orchestrion.ops.retention import Doers
 from orchestrion.ops.stale import Ages, Stale
-from orchestrion.orchestrator import documenting, older_copies
+from orchestrion.orchestrator import documenting, objects, older_copies
 from orchestrion.orchestrator.checking import FETCH_WORK, PUT_BACK, HealthCases
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.remains import dead_runs
@@ -33,7 +33,7 @@ from orchestrion.store import Transaction
 from orchestrion.store.store import Row
 
 #: Said of what was looked at without a record.
-UNRECORDED = "no record was written of this: the store may only be read here"
+UNRECORDED = "no record was written of this: the store may only be read here, or its disk is full"
 #: One call puts away so many tasks that nobody takes; the next one goes on.
 MOST_PUT_AWAY = 50
 #: So many things of each kind are named in a report; all are counted.
@@ -83,7 +83,7 @@ class MaintenanceCases(HealthCases):
         text: str = "",
     ) -> dict[str, Any]:
         """Does one action of maintenance and records it: ``found``, ``done`` (or ``would_do``), ``recommendations``.
-        What only looks is done without a record (``id`` is None) where the store may only be read.
+        What only looks is done without a record (``id`` is None) where the store may only be read, or its disk is full.
 
         ``task`` is meant by the scope specific_subtask, with all below it; ``session`` by
         current_session, else the caller's. ``text`` goes into a handover. Raises InvalidInput,
@@ -97,8 +97,10 @@ class MaintenanceCases(HealthCases):
             "prepare_handover": lambda one: self._hand_over(one, text),
             "retention": self._retain,
         }
+        removed = [] if wanted.only_looks() else self._clear_half_written(wanted)
         with self._alone(wanted):
             found, done, advice = acts[action](wanted)
+        done = [*removed, *done]
         record = Record(action, wanted.scope, level, dry_run, found, () if dry_run else done)
         kept = self._recorded(wanted, record)
         return {
@@ -117,11 +119,11 @@ class MaintenanceCases(HealthCases):
         }
 
     def _recorded(self, wanted: _Wanted, record: Record) -> dict[str, Any] | None:
-        """Number and time of the record; None: it only looked, and the store may only be read."""
+        """Number and time of the record; None: it only looked, and nothing can be written to the store."""
         try:
             return self.store.write(lambda tx: maintenance.keep(tx, record))
         except StoreProblem as problem:
-            if problem.code != "store_read_only" or not wanted.only_looks():
+            if problem.code not in ("store_read_only", "disk_full") or not wanted.only_looks():
                 raise
         return None
 
@@ -213,7 +215,23 @@ class MaintenanceCases(HealthCases):
             **({"sizes": retention.sizes(self.store, self.project.store_dir)} if wanted.reaches("full_audit") else {}),
         }
         done = self._clean_up(wanted, left, claims, silent) if wanted.reaches("comprehensive") else []
-        return found, done, _advice(wanted, left, claims, silent)
+        advice = _advice(wanted, left, claims, silent)
+        if self._sees_half_written(wanted) and wanted.reaches("full_audit"):
+            half_written = objects.half_written(self)
+            found["half_written"] = half_written.as_json()
+            done = [*([half_written.removal()] if wanted.dry_run and half_written.ours else []), *done]
+            advice += half_written.advice()
+        return found, done, advice
+
+    def _sees_half_written(self, wanted: _Wanted) -> bool:
+        return wanted.scope == "full_project" and self.project.git_root is not None
+
+    def _clear_half_written(self, wanted: _Wanted) -> list[dict[str, Any]]:
+        """Removes what we left half-written in the repository, before anything is written: it may fill the disk."""
+        if wanted.action != "scan_cleanup" or not wanted.reaches("full_audit") or not self._sees_half_written(wanted):
+            return []
+        gone = objects.removed(self)
+        return [gone.removal()] if gone.ours else []
 
     def _silent_sessions(self, *, dry_run: bool) -> list[str]:
         cleaned = self.clean_up_sessions("orphaned", self.config["stale.sessions_days"], dry_run)

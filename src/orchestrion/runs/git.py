@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +165,7 @@ class Git:
         self.git_dir = git_dir
         self._environ = _cleaned(os.environ if environ is None else environ)
         self._longest_s = _OURS_S if ours else None
+        self._written_by_us = git_dir if ours else None
         if git_dir:
             self._environ |= {"GIT_DIR": str(git_dir), "GIT_WORK_TREE": str(folder)}
         if ours:
@@ -209,16 +211,39 @@ class Git:
         command, environ = self._prepared(args, env, hooks=hooks)
         try:
             given = None if said is None else said.encode("utf-8", "surrogateescape")
-            return git_process.complete(command, self.folder, environ, given, timeout or self._longest_s)
+            with self._dropped_if_ended():
+                return git_process.complete(command, self.folder, environ, given, timeout or self._longest_s)
         except subprocess.TimeoutExpired as problem:
             raise git_process.too_slow(_asked(args), problem.timeout) from problem
         except git_process.NotStarted as problem:
             raise self._cannot_start(args, problem.__cause__) from problem.__cause__
 
+    @contextmanager
+    def _dropped_if_ended(self) -> Iterator[None]:
+        """Nobody waits any longer for a git that is ended, nor for what it was writing."""
+        try:
+            yield
+        except BaseException:
+            self._drop_half_written()
+            raise
+
+    def _drop_half_written(self) -> None:
+        """In a directory of our own, what a git that was ended or found no room has begun is good for nothing, and
+        takes room that others need.
+        """
+        if self._written_by_us is not None:
+            for folder, _, names in os.walk(self._written_by_us / "objects"):
+                for name in names:
+                    if name.startswith("tmp_"):
+                        with suppress(OSError):
+                            Path(folder, name).unlink()
+
     def _errors(self, done: subprocess.CompletedProcess[bytes]) -> str:
         errors = _text(done.stderr)
         if done.returncode and _CANNOT_WRITE.search(errors) and self._has_no_room():
             errors = f"{errors}\n{_NO_SPACE}"
+        if done.returncode < 0 or _NO_SPACE in errors:
+            self._drop_half_written()
         return errors
 
     def _has_no_room(self) -> bool:
@@ -328,19 +353,27 @@ class Git:
         raise refusal(answer)
 
     def fetch(
-        self, folder: Path, *refspecs: str, checked: bool = False, check: bool = True
+        self,
+        folder: Path,
+        *refspecs: str,
+        checked: bool = False,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Take objects, and refs where ``refspecs`` name places for them, from a repository on this disk.
 
         Touches nothing else: no FETCH_HEAD, no tags, no pruning, no maintenance. With ``checked`` every
-        object is looked at before it comes in. A setting that rewrites addresses does not rewrite this one.
+        object is looked at before it comes in. A setting that rewrites addresses does not rewrite this one, and no
+        repository that objects are borrowed from is asked for its refs. For the user's repository there is
+        ``quarantine.fetch``.
         """
         return self.run(
-            "-c", "fetch.writeCommitGraph=false", "-c", f"url.{folder}.insteadOf={folder}",
+            "-c", "fetch.writeCommitGraph=false", "-c", "core.alternateRefsCommand=:",
+            "-c", f"url.{folder}.insteadOf={folder}",
             *(_CHECKED if checked else ()), "fetch", "--quiet",
             "--no-write-fetch-head", "--no-tags", "--no-prune", "--no-auto-maintenance", "--no-recurse-submodules",
             folder, *refspecs,
-            check=check, timeout=_OURS_S,
+            check=check, timeout=_OURS_S, env=env,
         )  # fmt: skip
 
     def checked_out_branches(self) -> set[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrion.core import private
 from orchestrion.core.errors import AlreadyTaken, GitProblem, MergeConflict
-from orchestrion.runs import checks
+from orchestrion.runs import checks, quarantine
 from orchestrion.runs.commits import Committer
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.plan_tip import PlanTip
@@ -128,7 +128,7 @@ class Merger:
                 prepare.fit_out(self._project, ours, new)
                 recheck(ours.tree)
             ours.git.run("update-ref", trusted.HANDOVER_REF, new)
-            self._project.git.fetch(ours.path, trusted.HANDOVER_REF)
+            quarantine.fetch(self._project.git, ours.path, trusted.HANDOVER_REF)
             return new
 
     def _check(self, plan: str, commit: str, recheck: Recheck) -> None:

@@ -27,6 +27,8 @@ POINTS = (
     "work.started",
     "work.ended",
     "work.committed",
+    "quarantine.arrived",
+    "quarantine.whole",
     "work.published",
     "check.done",
     "merge.queued",

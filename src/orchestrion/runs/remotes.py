@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core.errors import Conflict, EnvironmentProblem
+from orchestrion.runs import quarantine
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.workspace.submodules import git_dir_at, submodules_of
 
@@ -178,9 +179,18 @@ class Remotes:
         """Brings the commit of a branch there into the project, and moves no ref."""
         if self.git.tip(commit) is None:
             place = f"refs/heads/{remote.branch}"
-            self.git.run(
-                "fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--refmap=", self._address(remote), place
+            command = (
+                "fetch",
+                "--quiet",
+                "--no-tags",
+                "--no-write-fetch-head",
+                "--refmap=",
+                self._address(remote),
+                place,
             )
+            with quarantine.arriving(self.git) as arrival:
+                self.git.run(*command, env=arrival.environment)
+                arrival.accept()
 
     def push(self, remote: Remote, commit: str, done: str, hint: str = "") -> None:
         """Pushes a commit to a branch of the remote. ``done`` says in an error what is done already.

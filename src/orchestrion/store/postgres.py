@@ -124,7 +124,11 @@ REFUSALS = {
         "raise statement_timeout for this database or user, or look who cancelled it",
     ),
     "55P03": Refusal("store_locked", "is held by another transaction", "look for one that hangs, then try again"),
-    "53100": Refusal("disk_full", "has no room left on the server's disk", "free some there; nothing was half-written"),
+    "53100": Refusal(
+        "disk_full",
+        "has no room left on the server's disk",
+        "free some there, then try again; the store is as it was before",
+    ),
     "53300": Refusal(
         "store_busy",
         "has all its connections in use",

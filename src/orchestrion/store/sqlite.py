@@ -83,7 +83,7 @@ _SPELLING = {
     "new_run": "max(:least, (select coalesce(max(id), 0) + 1 from runs))",
 }
 READ_ONLY_HINT = "reading works; to change something, give write permission to the file and its folder"
-FULL_HINT = "free some disk space; nothing was half-written"
+FULL_HINT = "free some space on its disk, then try again; the store is as it was before"
 #: What SQLite says where a file cannot grow or be made, for one reason or another.
 _PERHAPS_FULL = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 #: And of a table or a column that somebody took away, which has no number of its own.

@@ -7,11 +7,14 @@ a run is published, what its commits point to is put into the project's.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
+from orchestrion.core import private
 from orchestrion.core.digest import sha256
 from orchestrion.runs.git import Git
 
@@ -92,12 +95,14 @@ def _put(file: Path | None, oid: str, store: Path) -> bool:
         return False
     target = _place(store, oid)
     target.parent.mkdir(parents=True, exist_ok=True)
+    _drop_drafts(target)
     draft = target.with_name(f"{oid}.{os.getpid()}")
     digest = sha256()
-    draft.unlink(missing_ok=True)  # of a process that was killed, or a link that somebody put there
+    draft.unlink(missing_ok=True)  # a link that somebody put there
     try:
         number = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(number, "rb") as source, draft.open("xb") as copy:
+            fcntl.flock(copy, fcntl.LOCK_EX)
             while piece := source.read(1 << 20):
                 digest.update(piece)
                 copy.write(piece)
@@ -108,3 +113,11 @@ def _put(file: Path | None, oid: str, store: Path) -> bool:
     finally:
         draft.unlink(missing_ok=True)
     return False
+
+
+def _drop_drafts(target: Path) -> None:
+    """Removes what processes that were killed have begun of an object: nobody holds it."""
+    for draft in target.parent.glob(f"{target.name}.*"):
+        with suppress(OSError), open(draft, "rb", opener=private.opener) as begun:
+            fcntl.flock(begun, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            draft.unlink()

@@ -2,7 +2,8 @@
 
 ``refs/orchestrion/runs/R31`` is the truth; the branch ``orchestrion/run/R31`` follows as far as
 it can (it stays while somebody has it checked out or made it themselves, and a branch called
-``orchestrion`` is in the way of it). Every object is checked before it comes in. Large files come first.
+``orchestrion`` is in the way of it). Every object is checked before it comes in, all or none of them do, and
+only where there is room for them. Large files come first.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import subprocess
 from dataclasses import replace
 
 from orchestrion.core.errors import EnvironmentProblem, GitProblem
+from orchestrion.runs import quarantine
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.workspace import lfs, trusted
 from orchestrion.runs.workspace.places import Workspace
@@ -44,7 +46,10 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Wor
         project.git.swap_ref(f"{KEPT_PREFIX.format(run=run)}earlier/{before[:12]}", before, None)
     kept = [f"+{ref}:{KEPT_PREFIX.format(run=run)}{ref.removeprefix(f'{trusted.KEPT_REFS}/')}" for ref in work.kept]
     _complete(project, ours, work)
-    answer = project.git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{truth}", *kept, checked=True, check=False)
+    known = [ours.note.base, *([before] if before in ours.note.published and before != work.head else [])]
+    quarantine.refuse_too_large(project.git, ours.git, [work.head, *work.kept.values()], known)
+    handed_over = (f"+{trusted.HANDOVER_REF}:{truth}", *kept)
+    answer = quarantine.fetch(project.git, ours.path, *handed_over, checked=True, check=False)
     if answer.returncode != 0:
         raise _unsound(ours, work, answer)
     shown = project.git.tip(branch)
@@ -67,7 +72,10 @@ def _complete(project: ProjectRepository, ours: TrustedRepository, work: Work) -
     entries = (entry.split() for tree in trees for entry in ours.git.lines("ls-tree", "-z", tree))
     # Asking for one has it fetched; what is new is not there yet.
     wanted = {oid for _, kind, oid, *_ in entries if kind != "commit"} - set(listed.split())
-    project.git.run("cat-file", "--batch-check", input="".join(f"{oid}\n" for oid in sorted(wanted)))
+    asked = "".join(f"{oid}\n" for oid in sorted(wanted))
+    with quarantine.arriving(project.git) as arrival:
+        project.git.run("cat-file", "--batch-check", input=asked, env=arrival.environment)
+        arrival.accept()
 
 
 def _told_missing(oids: list[str]) -> Remark:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrion.core.errors import GitProblem
+from orchestrion.runs import quarantine
 from orchestrion.runs.commits import Committer
 from orchestrion.runs.git import Git
 from orchestrion.runs.workspace import nested, snapshot, trusted
@@ -415,7 +416,8 @@ class SubmoduleWork:
             return git.tip(commit) is not None or self._is_as_kept(git, ours, commit)
         if git.tip(commit) is None:
             ours.git.run("update-ref", trusted.HANDOVER_REF, commit)
-            git.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{KEPT_REF.format(run=self.run)}", checked=True)
+            handed_over = f"+{trusted.HANDOVER_REF}:{KEPT_REF.format(run=self.run)}"
+            quarantine.fetch(git, ours.path, handed_over, checked=True)
         return True
 
     def _keep_beside(
@@ -445,7 +447,7 @@ class SubmoduleWork:
             ref = BESIDE_REF.format(run=self.run, name=fit_for_a_ref(f"{under}{name}")) if users else None
             if users and ref and self.keeps:
                 ours.git.run("update-ref", trusted.HANDOVER_REF, one)
-                users.fetch(ours.path, f"+{trusted.HANDOVER_REF}:{ref}", checked=True)
+                quarantine.fetch(users, ours.path, f"+{trusted.HANDOVER_REF}:{ref}", checked=True)
             found.append(Beside(path, f"{under}{name}", one, ref))
         return tuple(found)
 

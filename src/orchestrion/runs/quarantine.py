@@ -1,0 +1,319 @@
+"""Objects come into the user's repository whole, or not at all.
+
+git writes a pack while it arrives; where the disk fills meanwhile, or somebody kills that git, the part that is there
+stays, and only whoever wrote it can tell whether it is still wanted. So what arrives for us lies in a folder of ours
+beside the objects first, as git itself does it with what is pushed. When git has seen that all of it is there, its
+files take their places, each by a rename, and only then do refs move. Who holds the folder's lock is at work in it; a
+folder that nobody holds is of somebody who was killed, and the next one sees to it: what was whole takes its place
+to the end, everything else is removed.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrion.core import private
+from orchestrion.core.errors import GitProblem
+from orchestrion.runs.git import Git
+from orchestrion.runs.points import reach
+
+#: How the folders are called; git knows nothing of them.
+PREFIX = "orchestrion-incoming-"
+_LOCK = "lock"
+#: Is there when git has seen that all that arrives is there.
+_WHOLE = "whole"
+_LOOSE = frozenset(f"{number:02x}" for number in range(256))
+#: What git calls a file that it has not written to its end.
+_HALF_WRITTEN = "tmp_"
+#: What arrives leaves so much room to others, in bytes; what is smaller than this leaves as much as it takes.
+ROOM_FOR_OTHERS = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What arrives in a repository, and is not there yet."""
+
+    folder: Path
+    objects: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With it git puts new objects into the folder."""
+        return {"GIT_OBJECT_DIRECTORY": str(self.folder)}
+
+    def accept(self) -> None:
+        """All of it is there, and comes into the repository. Raises GitProblem (``disk_full``), OSError."""
+        with _room_wanted(self.objects):
+            reach("quarantine.arrived")
+            (self.folder / _WHOLE).touch()
+            reach("quarantine.whole")
+            _move(self.folder, self.objects)
+
+
+@contextmanager
+def arriving(git: Git) -> Iterator[Arrival]:
+    """Objects may arrive in a repository of the user's; what is not accepted is gone afterwards.
+
+    Raises GitProblem (``disk_full``), OSError.
+    """
+    objects = Path(os.path.realpath(git.common_dir() / "objects"))
+    clear_in(objects)
+    with _room_wanted(objects), _folder_in(objects) as folder:
+        yield Arrival(folder, objects)
+
+
+def fetch(
+    git: Git, source: Path, *refspecs: str, checked: bool = False, check: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """As ``Git.fetch``, into a repository of the user's: nothing stays there of what did not arrive as a whole."""
+    wanted = [refspec.removeprefix("+").partition(":")[0] for refspec in refspecs]
+    with arriving(git) as arrival:
+        answer = git.fetch(source, *wanted, checked=checked, check=check, env=arrival.environment)
+        if answer.returncode != 0:
+            return answer
+        arrival.accept()
+    if wanted == list(refspecs):
+        return answer
+    # All of it is there: this time nothing arrives, and refs move.
+    return git.fetch(source, *refspecs, checked=checked, check=check)
+
+
+def refuse_too_large(git: Git, source: Git, commits: Iterable[str], known: Iterable[str]) -> None:
+    """Raises GitProblem (``disk_full``) when commits of ``source`` take more room than others can spare where ``git``
+    has its objects: nobody can work on a full disk. ``known`` are commits of which ``git`` has everything.
+    """
+    objects = git.common_dir() / "objects"
+    found = os.statvfs(objects)
+    free = found.f_bavail * found.f_frsize
+    size = _size_of(source, commits, known)
+    if size + min(size, ROOM_FOR_OTHERS) > free:
+        raise GitProblem(
+            f"the work takes {_megabytes(size)} and {_megabytes(free)} are free on the disk of the repository",
+            hint=f"free some space there: it needs {_megabytes(size + min(size, ROOM_FOR_OTHERS))}, so that others can "
+            "go on; nothing of it came into the project, all is in the workspace",
+            code="disk_full",
+        )
+
+
+def _size_of(source: Git, commits: Iterable[str], known: Iterable[str]) -> int:
+    """What the objects of commits take where they are, in bytes; 0 where that cannot be told."""
+    asked = "".join(f"{one}\n" for one in (*commits, *(f"^{one}" for one in known)))
+    options = ("--objects", "--no-object-names", "--missing=allow-any", "--stdin")
+    listed = source.run("rev-list", *options, input=asked, check=False)
+    if listed.returncode != 0:
+        return 0
+    sizes = source.run("cat-file", "--batch-check=%(objectsize:disk)", input=f"{listed.stdout}\n", check=False).stdout
+    return sum(int(line) for line in sizes.split("\n") if line.isdecimal())
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB"
+
+
+def left_in(common_dir: Path) -> dict[Path, int]:
+    """The folders that somebody who was killed left in a repository and its submodules, and what each takes."""
+    return {
+        folder: sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
+        for objects in _stores_of(common_dir)
+        for folder in _folders_in(objects)
+        if not _is_held(folder)
+    }
+
+
+def foreign_in(common_dir: Path, older_than: float) -> dict[Path, int]:
+    """Half-written files of other gits, or of ours before there were such folders, that nobody has written to since
+    then (in seconds since 1970), and what each takes. Whose they are nobody can tell: they are only named.
+    """
+    found = {}
+    for objects in _stores_of(common_dir):
+        for folder in (objects, objects / "pack", *(objects / name for name in sorted(_LOOSE))):
+            for file in half_written(folder):
+                with suppress(OSError):
+                    facts = file.lstat()
+                    if stat.S_ISREG(facts.st_mode) and facts.st_mtime < older_than:
+                        found[file] = facts.st_size
+    return found
+
+
+def half_written(folder: Path) -> list[Path]:
+    """The files that a git has begun there, and not ended or not ended yet."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(Path(entry.path) for entry in entries if entry.name.startswith(_HALF_WRITTEN))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def clear(common_dir: Path) -> list[Path]:
+    """Sees to what somebody who was killed left in a repository and its submodules; the folders that are gone now."""
+    return [folder for objects in _stores_of(common_dir) for folder in clear_in(objects)]
+
+
+def clear_in(objects: Path) -> list[Path]:
+    """The same in one place for objects. What cannot be done now is left to the next one."""
+    gone = []
+    for folder in _folders_in(objects):
+        with suppress(OSError), _held(folder) as mine:
+            if mine:
+                _end(folder, objects)
+                gone.append(folder)
+    return gone
+
+
+def _end(folder: Path, objects: Path) -> None:
+    """Concludes what its owner could not."""
+    try:
+        if (folder / _WHOLE).exists():
+            _move(folder, objects)
+    finally:
+        _delete(folder)
+
+
+def _delete(folder: Path) -> None:
+    """The lock goes last: until then nobody takes the folder for one that is being made."""
+    with os.scandir(folder) as entries:
+        inner = [entry for entry in entries if entry.name != _LOCK]
+    for entry in inner:
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            Path(entry.path).unlink()
+    shutil.rmtree(folder)
+
+
+def _move(folder: Path, objects: Path) -> None:
+    """Gives files their places; those that are there already stay. It may be done again after it was cut off."""
+    for name in sorted(_LOOSE.intersection(_names_in(folder))):
+        place = objects / name
+        if not place.is_dir():
+            # git has given it the permissions that the repository is to have.
+            place.mkdir(exist_ok=True)
+            place.chmod(stat.S_IMODE((folder / name).stat().st_mode))
+        _move_files(folder / name, place, _names_in(folder / name))
+    if (folder / "pack").is_dir():
+        _move_packs(folder / "pack", objects / "pack")
+
+
+def _names_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries]
+
+
+def _move_packs(folder: Path, place: Path) -> None:
+    """A pack counts when its index is there, which therefore comes last."""
+    place.mkdir(exist_ok=True)
+    names = [name for name in _names_in(folder) if not name.endswith((".keep", ".lock"))]
+    indexes = [name for name in names if name.endswith(".idx")]
+    try:
+        _move_files(folder, place, sorted(set(names).difference(indexes)))
+        _move_files(folder, place, sorted(indexes))
+    except OSError:
+        for stem in (index.removesuffix(".idx") for index in indexes):
+            if not (place / f"{stem}.idx").exists():
+                for file in place.glob(f"{stem}.*"):
+                    file.unlink()
+        raise
+
+
+def _move_files(folder: Path, place: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if not name.startswith(_HALF_WRITTEN) and not (place / name).exists():
+            (folder / name).rename(place / name)
+
+
+@contextmanager
+def _folder_in(objects: Path) -> Iterator[Path]:
+    """A new folder of ours, which is gone afterwards."""
+    with ExitStack() as stack:
+        folder = _made_in(objects, stack)
+        try:
+            (folder / "info").mkdir()
+            (folder / "info" / "alternates").write_bytes(os.fsencode(f"{objects}\n"))
+            yield folder
+        finally:
+            _delete(folder)
+
+
+def _made_in(objects: Path, stack: ExitStack) -> Path:
+    """A new folder that is held until the stack ends; whoever clears may have been quicker with one."""
+    while True:
+        folder = objects / f"{PREFIX}{os.getpid()}-{time.monotonic_ns()}"
+        folder.mkdir(mode=0o700)
+        try:
+            if stack.enter_context(_held(folder)):
+                return folder
+        except FileNotFoundError:
+            continue
+        except OSError:
+            folder.rmdir()
+            raise
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[bool]:
+    """Whether the folder is ours for the block; somebody else may hold it, or have removed it."""
+    lock = folder / _LOCK
+    with open(lock, "a", opener=private.opener) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = os.path.samestat(os.fstat(file.fileno()), lock.lstat())
+        except (BlockingIOError, FileNotFoundError):
+            mine = False
+        yield mine
+
+
+def _is_held(folder: Path) -> bool:
+    try:
+        with open(folder / _LOCK, opener=private.opener) as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _folders_in(objects: Path) -> list[Path]:
+    try:
+        with os.scandir(objects) as entries:
+            return sorted(
+                Path(entry.path)
+                for entry in entries
+                if entry.name.startswith(PREFIX) and entry.is_dir(follow_symlinks=False)
+            )
+    except OSError:
+        return []
+
+
+def _stores_of(common_dir: Path) -> Iterator[Path]:
+    """Where a repository, and each of its submodules, keeps its objects."""
+    yield Path(os.path.realpath(common_dir / "objects"))
+    for place, folders, files in os.walk(common_dir / "modules"):
+        if "objects" in folders and "HEAD" in files:
+            yield Path(os.path.realpath(os.path.join(place, "objects")))  # noqa: PTH118 - realpath takes both
+            folders[:] = [name for name in folders if name == "modules"]
+
+
+@contextmanager
+def _room_wanted(objects: Path) -> Iterator[None]:
+    """Says in our words that the disk is full."""
+    try:
+        yield
+    except OSError as problem:
+        if problem.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise GitProblem(
+            f"objects cannot come into {objects}: {problem.strerror}",
+            hint="free some space there, and try again; nothing of them stays there",
+            code="disk_full",
+        ) from problem
