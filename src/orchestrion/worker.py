@@ -276,6 +276,8 @@ class Worker:
             if now - since >= self._patience_for(problem.code):
                 raise
             self._away = since
+            if problem.code == "disk_full":
+                self._clear_half_written()
             self.warn(f"waiting for the store: {problem.message}")
             time.sleep(GLANCE_S)
             return False
@@ -573,9 +575,14 @@ class Worker:
                 if home.exists():
                     self._sweep_workspaces(home, active | self._supervised(path.name for path in home.iterdir()))
             refs.retire(self._repository.git, self.store)
-            quarantine.clear(self._repository.common_dir)
+            self._clear_half_written()
         except (OrchestrionError, OSError) as problem:
             self.warn(f"old workspaces and refs cannot be removed: {words_of(problem)}")
+
+    def _clear_half_written(self) -> None:
+        """What a run of ours that was killed left among the objects may be what fills the disk."""
+        if self._repository is not None:
+            quarantine.clear(self._repository.common_dir)
 
     def _sweep_processes(self) -> None:
         """Ends what runs left that the store, asked for all its projects, knows to be over, here; nothing else."""

@@ -128,10 +128,14 @@ def test_maintenance_names_and_removes_what_fills_the_disk(on_small_disk: Stage)
 
 def test_a_worker_removes_what_a_killed_run_left(on_small_disk: Stage) -> None:
     stage = on_small_disk
+    stage.add("echo b > b.txt", max_retries=0)
     folder = _leave_half_written(stage)
-    (folder / "pack" / "tmp_pack_1").write_bytes(b"begun")
-    stage.drain()
+    assert stage.drain().completed == 1, "it fills the disk no more"
     assert not folder.exists()
+    (folder / "pack").mkdir(parents=True)
+    (folder / "pack" / "tmp_pack_1").touch()
+    stage.drain()
+    assert not folder.exists(), "the sweep"
 
 
 def test_a_store_without_room_is_a_full_disk_until_there_is_some(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ _TAXONOMY = (
         "disk_full",
         True,
         "the disk has no room left",
-        "free some space; it is retried by itself while retries are left",
+        "free some space; it is retried by itself while retries are left, then `orchestrion retry TASK`",
     ),
     Failure(
         "host_exhausted",
