@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol, Self
 
 import psycopg
@@ -109,5 +111,21 @@ class Hand:
         self.run(sql, *values)
 
 
+@contextmanager
+def lenient(file: str, *, is_strict_again: bool) -> Iterator[Hand]:
+    """A hand on a store whose tables take what they would refuse, until it is done or for ever."""
+    with RawSqlite(file) as raw:
+        tables = raw.rows(_STRICT)
+        raw.run("pragma writable_schema = on")
+        raw.run("update sqlite_schema set sql = replace(sql, ') strict', ')') where type = 'table'")
+    with RawSqlite(file) as raw:
+        raw.run("pragma ignore_check_constraints = on")
+        yield Hand(raw, "sqlite")
+        raw.run("pragma writable_schema = on")
+        for table in tables if is_strict_again else []:
+            raw.run("update sqlite_schema set sql = ? where name = ?", table["sql"], table["name"])
+
+
 _TRIGGERS = "select name, sql from sqlite_schema where type = 'trigger'"
+_STRICT = "select name, sql from sqlite_schema where type = 'table' and sql like '%) strict%'"
 _CHECKS = "select conname as name from pg_constraint where contype = 'c' and conrelid = '{}'::regclass"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_bending import ill
 
-from direct import Hand, Raw
+from direct import Hand, Raw, lenient
 from orchestrion import Orchestrator
 from orchestrion.core.errors import OrchestrionError
 from orchestrion.core.model import NewTask
@@ -175,6 +175,45 @@ def test_a_row_that_does_not_fit_is_named_and_mended_by_what_is_advised(one: Orc
     assert "in its place" not in " ".join(audit["recommendations"])
     assert cli(one, *command.split()).returncode == 0
     assert ill(one) == {}
+
+
+#: What a hand writes where a table was lenient for a while -> what is said of T1, and the command that is advised.
+OF_ANOTHER_KIND = {
+    "update tasks set priority = 'high'": ('priority is "high"', "update T1 --priority 5"),
+    "update tasks set max_retries = 'few'": ('max_retries is "few"', "update T1 --max-retries 3"),
+    "update tasks set created_at = 'x'": ('created_at is "x"', ""),
+    "update tasks set unmet = 'x'": ('unmet is "x"', ""),
+    "update tasks set rank = 'x'": ('rank is "x"', ""),
+    "update tasks set archived_at = 'x'": ('archived_at is "x"', ""),
+}
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("is_strict_again", [True, False])
+@pytest.mark.parametrize("sql", OF_ANOTHER_KIND)
+def test_a_value_of_another_kind_than_its_column_is_said_to_be_one(
+    one: Orchestrator, store_url: str, sql: str, is_strict_again: bool
+) -> None:
+    """SQLite's own check says so of a column, and the rows were taken to fit: a rebuild was advised, and refused."""
+    said, command = OF_ANOTHER_KIND[sql]
+    one.add("a task")
+    one.store.close()
+    with lenient(store_url, is_strict_again=is_strict_again) as hand:
+        hand.run(sql)
+    if not is_strict_again:  # of what no CHECK is about the own check says nothing then
+        with lenient(store_url, is_strict_again=False) as hand:
+            hand.run("update tasks set state = 'retrying'")
+    store = one.health()["components"]["store"]
+    assert store["status"] == "degraded"
+    assert store["said"] == f"T1 does not fit its table: {said}, against the kind of its column, INTEGER"
+    assert "rebuild" not in store["advice"]
+    assert f"`orchestrion {command}` sets it" in store["advice"] or not command
+    audit = one.maintain("validate_structure", level="full_audit")
+    assert store["said"] in [problem["said"] for problem in audit["found"]["problems"]]
+    assert "doubts" not in audit["found"]
+    if command and is_strict_again:
+        assert cli(one, *command.split()).returncode == 0
+        assert ill(one) == {}
 
 
 @pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)

@@ -29,6 +29,13 @@ _SET_BY = {
     ("breakers", "trips"): "`orchestrion resume --agent {agent}` closes it, and it counts anew",
 }
 _CHECK = "CHECK constraint failed: "
+#: So a strict table refuses a value of another kind than its column has.
+_KIND = re.compile(r"cannot store \w+ value in (\w+) column [\w.]+")
+#: So SQLite's own check says of a table, or of a column, what is said of its rows here.
+_DOUBTS = re.compile(
+    r"CHECK constraint failed in |NULL value in |non-unique entry in index "
+    r"|(non-)?(INTEGER|REAL|TEXT|BLOB|NUMERIC) value in "
+)
 _LONGEST = 80
 
 
@@ -43,9 +50,9 @@ def called(misfit: Misfit) -> str:
 
 def said_of(misfit: Misfit) -> str:
     """What does not fit, in a sentence that names the row."""
-    rule = misfit.said.removeprefix(_CHECK)
+    rule = _KIND.sub(r"the kind of its column, \1", " ".join(misfit.said.removeprefix(_CHECK).split()))
     values = " and ".join(f"{column} is {_shown(misfit.row[column])}" for column in _columns(misfit))
-    return f"{called(misfit)} does not fit its table: {values + ', ' if values else ''}against {' '.join(rule.split())}"
+    return f"{called(misfit)} does not fit its table: {values + ', ' if values else ''}against {rule}"
 
 
 def mend_of(misfit: Misfit) -> str:
@@ -56,7 +63,7 @@ def mend_of(misfit: Misfit) -> str:
 
 def is_about(doubt: str) -> bool:
     """Whether a line of SQLite's own check says of a table what is said of its rows here."""
-    return doubt.startswith(("CHECK constraint failed in ", "NULL value in ", "non-unique entry in index "))
+    return bool(_DOUBTS.match(doubt))
 
 
 def _columns(misfit: Misfit) -> list[str]:

@@ -2,7 +2,8 @@
 
 What SQLite's own check reports need not be so: release 3.40 calls rows damaged that are not,
 and what is wrong with an index alone has cost nobody a row. So all rows are copied, read
-without any index, into new tables with the same constraints, which no such check has looked at.
+without any index, into new tables, which no such check has looked at. They have the constraints
+that the migrations make, whatever somebody made of them: what fits here can be rebuilt.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
+from orchestrion.store import migrate
 from orchestrion.store.misfits import Misfit, Proof
 
 #: Whether an entry ``m`` of a schema is a table for full-text search, or one of those that SQLite keeps it in.
@@ -28,6 +31,15 @@ from seen.sqlite_schema m
 where (m.type = 'table' and m.name not like 'sqlite^_%' escape '^' and not {OF_SEARCH})
     or (m.type = 'index' and m.sql like 'create unique index%')
 order by m.type desc, m.name"""
+#: What a schema has, but for what SQLite makes by itself; searches, with tables of their own, before what is made from
+#: rows. Tables in which a search is kept are its own.
+_SCHEMA = f"""select m.type, m.name, m.tbl_name, m.sql from {{0}}.sqlite_schema m
+where m.sql is not null and m.name not like 'sqlite^_%' escape '^'
+    and (m.sql like 'create virtual table%' or not {OF_SEARCH.replace("seen", "{0}")})
+order by m.type <> 'table', m.rowid"""
+_VERSION = "select max(version) from seen.migrations"
+#: How the text of what must be there before the rows begins.
+FIRST = ("create table", "CREATE TABLE", "create unique index", "CREATE UNIQUE INDEX")
 #: Row by row: without the limit SQLite copies the pages of indexes, too, where both tables are made alike.
 COPY_ROWS = 'insert into main."{0}" ({2}) select {2} from seen."{0}" {1} limit -1'
 _COPY_ROW = 'insert into main."{0}" ({1}) select {1} from seen."{0}" where {2}'
@@ -37,6 +49,21 @@ NAMED = 10
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
+class Part(NamedTuple):
+    """A table, an index, a trigger or a view."""
+
+    kind: str
+    name: str
+    #: The table it is about.
+    table: str
+    sql: str
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name}"
+
+
+#: Name -> a part of a schema.
+Parts = dict[str, Part]
 #: Name of a table or an index -> its text.
 Texts = Mapping[str, str]
 
@@ -48,9 +75,38 @@ def of_file(file: Path) -> Proof:
         try:
             copy.execute("attach ? as seen", (f"{file.as_uri()}?mode=ro",))
             copy.execute("begin")
+            found = schema(copy, "seen")
+            made = texts(found, wanted(copy, found))
         except UNREADABLE as problem:
             return Proof(_unlisted(problem))
-        return copied(copy, {})
+        return copied(copy, made)
+
+
+def schema(connection: sqlite3.Connection, of: str) -> Parts:
+    """What a database has, by its name among those that are attached. Raises what is ``UNREADABLE``."""
+    return {row[1]: Part(*row) for row in connection.execute(_SCHEMA.format(of))}
+
+
+def wanted(copy: sqlite3.Connection, found: Parts) -> Parts:
+    """What the copy is to have: all that the migrations make, and tables of others with their indexes; all that there
+    is where the schema is not this program's.
+    """
+    try:
+        version = copy.execute(_VERSION).fetchone()[0]
+    except sqlite3.OperationalError:
+        version = None
+    if version != migrate.scripts("sqlite")[-1].version:
+        return found
+    with closing(migrate.in_memory()) as empty:
+        ours = schema(empty, "main")
+    strange = {one.name for one in found.values() if one.kind == "table" and one.name not in ours}
+    others = {one.name: one for one in found.values() if one.table in strange and one.kind in ("table", "index")}
+    return ours | others
+
+
+def texts(found: Parts, wanted: Parts) -> Texts:
+    """Of what is wanted the texts of tables and unique indexes; empty: it is what is there."""
+    return {one.name: one.sql for one in wanted.values() if one.sql.startswith(FIRST)} if wanted != found else {}
 
 
 def copied(copy: sqlite3.Connection, wanted: Texts) -> Proof:

@@ -22,19 +22,13 @@ from orchestrion.core import private
 from orchestrion.core.errors import Conflict, StoreProblem
 from orchestrion.store import disk, migrate, proof
 from orchestrion.store.misfits import Misfit
+from orchestrion.store.proof import FIRST, Part, Parts
 from orchestrion.store.relocation import hold, in_use
 from orchestrion.store.sqlite_file import DatabaseFile, is_busy
 
 #: What is put behind the old file's name once its place is taken, and behind the new one's until then.
 ASIDE, _HALF = ".damaged", f".half-{os.getpid()}"
 
-#: What a schema has, but for what SQLite makes by itself; searches, with tables of their own, before what is made from
-#: rows. Tables in which a search is kept are its own.
-_SCHEMA = f"""select m.type, m.name, m.tbl_name, m.sql from {{0}}.sqlite_schema m
-where m.sql is not null and m.name not like 'sqlite^_%' escape '^'
-    and (m.sql like 'create virtual table%' or not {proof.OF_SEARCH.replace("seen", "{0}")})
-order by m.type <> 'table', m.rowid"""
-_VERSION = "select max(version) from seen.migrations"
 #: Numbers of SQLite's errors that say what cannot be done now, and nothing of what is in the file.
 _NOT_DAMAGE = (
     sqlite3.SQLITE_FULL,
@@ -44,19 +38,6 @@ _NOT_DAMAGE = (
     sqlite3.SQLITE_PERM,
     sqlite3.SQLITE_NOMEM,
 )
-
-
-class Part(NamedTuple):
-    """A table, an index, a trigger or a view."""
-
-    kind: str
-    name: str
-    #: The table it is about.
-    table: str
-    sql: str
-
-    def __str__(self) -> str:
-        return f"the {self.kind} {self.name}"
 
 
 class Rebuilt(NamedTuple):
@@ -156,18 +137,17 @@ def _write(new: sqlite3.Connection, file: Path) -> tuple[list[str], list[str]]:
     new.execute(f"pragma main.application_id = {migrate.APPLICATION_ID}")
     new.execute("begin immediate")
     try:
-        found = _schema(new, "seen")
-        wanted = _wanted(new, found)
+        found = proof.schema(new, "seen")
+        wanted = proof.wanted(new, found)
     except proof.UNREADABLE as problem:
         raise _damaged(file, f"its tables cannot be listed: {problem}") from problem
-    texts = {one.name: one.sql for one in wanted.values() if one.sql.startswith(_FIRST)} if wanted != found else {}
-    result = proof.copied(new, texts)
+    result = proof.copied(new, proof.texts(found, wanted))
     if result.lost:
         raise _damaged(file, result.lost)
     if result.misfits:
         raise _unfit(file, result.misfits[0])
     new.execute("delete from main.texts")
-    made = {one.name for one in _schema(new, "main").values()}
+    made = {one.name for one in proof.schema(new, "main").values()}
     for one in (one for one in wanted.values() if one.name not in made):
         new.execute(one.sql)
     # Now with the triggers from which the search has its words.
@@ -179,33 +159,7 @@ def _write(new: sqlite3.Connection, file: Path) -> tuple[list[str], list[str]]:
     return list(_made(new, found, wanted)), list(_left_out(new, found, wanted))
 
 
-_Parts = dict[str, Part]
-#: How the text of what must be there before the rows begins.
-_FIRST = ("create table", "CREATE TABLE", "create unique index", "CREATE UNIQUE INDEX")
-
-
-def _schema(connection: sqlite3.Connection, schema: str) -> _Parts:
-    return {row[1]: Part(*row) for row in connection.execute(_SCHEMA.format(schema))}
-
-
-def _wanted(new: sqlite3.Connection, found: _Parts) -> _Parts:
-    """What the new file is to have: all that the migrations make, and tables of others with their indexes; all that
-    there is where the schema is not this program's.
-    """
-    try:
-        version = new.execute(_VERSION).fetchone()[0]
-    except sqlite3.OperationalError:
-        version = None
-    if version != migrate.scripts("sqlite")[-1].version:
-        return found
-    with closing(migrate.in_memory()) as empty:
-        ours = _schema(empty, "main")
-    strange = {one.name for one in found.values() if one.kind == "table" and one.name not in ours}
-    others = {one.name: one for one in found.values() if one.table in strange and one.kind in ("table", "index")}
-    return ours | others
-
-
-def _made(new: sqlite3.Connection, found: _Parts, wanted: _Parts) -> Iterator[str]:
+def _made(new: sqlite3.Connection, found: Parts, wanted: Parts) -> Iterator[str]:
     for one in wanted.values():
         there = found.get(one.name)
         if there is None:
@@ -216,7 +170,7 @@ def _made(new: sqlite3.Connection, found: _Parts, wanted: _Parts) -> Iterator[st
             yield f"{one}, which was another"
 
 
-def _left_out(new: sqlite3.Connection, found: _Parts, wanted: _Parts) -> Iterator[str]:
+def _left_out(new: sqlite3.Connection, found: Parts, wanted: Parts) -> Iterator[str]:
     for one in found.values():
         if one.name not in wanted:
             yield str(one)
@@ -226,7 +180,7 @@ def _left_out(new: sqlite3.Connection, found: _Parts, wanted: _Parts) -> Iterato
 
 def _lacking(new: sqlite3.Connection, one: Part, schema: str, other: str) -> list[str]:
     """Columns that a table lacks in one database and has in another; a search is not opened, it may be damaged."""
-    if not one.sql.startswith(_FIRST[:2]):
+    if not one.sql.startswith(FIRST[:2]):
         return []
     there = proof.columns(new, schema, one.name)
     return [column for column in proof.columns(new, other, one.name) if column not in there]
