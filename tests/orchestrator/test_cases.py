@@ -175,6 +175,18 @@ def test_what_a_client_wants_next(orchestrion: Orchestrator) -> None:
     assert "the wording" in orchestrion.claim("T2")["brief"]
 
 
+def test_of_several_gates_one_of_the_task_s_own_is_advised(orchestrion: Orchestrator) -> None:
+    orchestrion.add("a task")
+    for gate in ("approval", "question"):
+        orchestrion.add_gate("T1", gate)
+    with pytest.raises(Conflict, match="T1 waits for 2 gates: G1, G2") as refused:
+        orchestrion.open_gate("T1")
+    assert (refused.value.code, refused.value.hint) == (
+        "several_gates",
+        "name the one that is meant: `orchestrion gate open G1`",
+    )
+
+
 @pytest.mark.parametrize("file", ["../outside", "/etc/passwd", "a\0b", "", "link/passwd"])
 def test_files_outside_the_project_are_refused(orchestrion: Orchestrator, project: Path, file: str) -> None:
     assert (project / "link").readlink() == Path("/etc")

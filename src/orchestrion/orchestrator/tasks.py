@@ -362,7 +362,7 @@ def _only_gate(tx: Transaction, task: int, called: str | None) -> int:
         names = [name("G", gate["id"]) for gate in decisions]
         raise Conflict(
             f"{name('T', task)} waits for {len(names)} gates: {', '.join(names)}",
-            hint="name the one that is meant: `orchestrion gate open G3`",
+            hint=f"name the one that is meant: `orchestrion gate open {names[0]}`",
             code="several_gates",
             gates=names,
         )
