@@ -45,6 +45,7 @@ HOLDERS, PARENTS = "tasks_in_progress_have_one_run", "parents_wait_for_their_chi
 JOURNAL, WAITING = "the_journal_ends_where_tasks_are", "waiting_tasks_are_where_their_counters_say"
 TIMES, STRAYS = "times_fit_what_happened", "active_runs_have_their_task"
 PROJECT, ARCHIVE = "everything_is_of_its_owners_project", "what_is_archived_is_over"
+TAGS = "tasks_are_found_by_their_tags"
 ANOTHER = "insert into projects (id, name, created_at) values (77, 'another', 0)"
 #: What is said of what a cleanup sets right.
 CLEANUP = "`orchestrion cleanup` sets it right"
@@ -155,6 +156,12 @@ BENDS = {
     "a metric's tools": Bend(READABLE, ("update metrics set tools = ''",)),
     "a decision's files": Bend(READABLE, ("update decisions set files = '[1,' where number = 1",)),
     "a line that cannot be read": Bend(READABLE, ("update events set data = '{{' where kind = 'run.succeeded'",)),
+    "a tag that the task has not": Bend(TAGS, ("insert into tags (task, tag) values ({first}, 'x')",)),
+    "a tag by which nothing is found": Bend(TAGS, ("delete from tags where tag = 'a-b'",)),
+    "no tag by which anything is found": Bend(TAGS, ("delete from tags",)),
+    "another tag": Bend(TAGS, ("update tags set tag = 'x' where tag = 'a'",)),
+    "a list with other tags": Bend(TAGS, ('update tasks set tags = \'[ "a","b"]\' where id = {second}',)),
+    "a list without tags": Bend(TAGS, ("update tasks set tags = '[]' where id = {second}",)),
     "a result of nobody": Bend("results_are_of_a_run", ("update tasks set work_run = null where id = {over}",)),
     "failed for no reason": Bend("failures_have_a_code", ("update tasks set state = 'failed' where id = {over}",)),
     "a task of another clone": Bend(
@@ -527,6 +534,25 @@ def test_lists_of_something_else_and_what_is_nested_too_deeply_are_named_and_hid
     assert ill(one) == {}
 
 
+def test_a_task_is_found_by_the_tags_of_its_list_again(one: Orchestrator, hand: Hand) -> None:
+    one.add("a task", tags=("x", "y"))
+    one.add("another", tags=("x",))
+    one.add("a third")
+    hand.run("delete from tags where task = 1")
+    hand.run("insert into tags (task, tag) values (3, 'x')")
+    hand.run("update tasks set tags = '[\"z\", ]' where id = 2")
+    assert [task.id for task in one.list_tasks(tag="x").items] == [2, 3]
+    named = [p for p in one.health()["components"]["structure"]["problems"] if p["rule"] == TAGS]
+    assert [(p["said"], p["mend"]) for p in named] == [
+        (f"{task} is found by other tags than it has", CLEANUP) for task in ("T1", "T2", "T3")
+    ]
+    assert one.clean_up_locks()["righted"] == 2  # the list of T2 cannot be read
+    assert [task.id for task in one.list_tasks(tag="x").items] == [1, 2]
+    assert "`orchestrion update T2 --no-tag` clears it" in one.health()["components"]["structure"]["advice"]
+    one.update("T2", tags=())
+    assert ill(one) == {}
+
+
 def test_a_client_does_not_get_round_the_checks_by_way_of_review(one: Orchestrator) -> None:
     one.add("a task", checks=("test -e nothing",))
     one.done(one.claim("T1")["run"], "look at it", next_action="needs_revision")
@@ -738,7 +764,7 @@ def scene(one: Orchestrator) -> dict[str, int]:
         return int(do(create.create, NewTask(title, **given)))
 
     first = add("first")
-    second = add("second", waits=(Wait(first),))
+    second = add("second", waits=(Wait(first),), tags=("a", "a-b", "a"))
     over = add("over")
     client = claim.Claimant(lease_ms=600_000, agent="me")
     ended = do(claim.claim_task, over, client).run

@@ -39,6 +39,7 @@ _MENDED = dict.fromkeys(
         "limits_count_their_holders",
         "active_runs_hold_their_limits",
         "numbers_go_on",
+        "tasks_are_found_by_their_tags",
     ),
     CLEANUP,
 ) | {
@@ -163,6 +164,7 @@ _OF_TASKS: dict[str, dict[str, str]] = {
         "work_of_nobody": "is completed, and no run of it succeeded",
     },
     "what_is_archived_is_over": {"wrong_archive": "is archived, and is {state}"},
+    "tasks_are_found_by_their_tags": {"wrong_tags": "is found by other tags than it has"},
     "failures_have_a_code": {"wrong_failures": "is failed, and nothing says why"},
     "tasks_are_for_the_clone_of_their_plan": {
         "wrong_clones": "is for the clone {clone!r}, and its plan is in the clone {plan_clone!r}"
@@ -493,6 +495,7 @@ _RULES: dict[str, tuple[str, ...]] = {
         "attempts_are_runs",
         "results_are_of_a_run",
         "what_is_archived_is_over",
+        "tasks_are_found_by_their_tags",
         "failures_have_a_code",
         "times_fit_what_happened",
         "leases_end_in_time",

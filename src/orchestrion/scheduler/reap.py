@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import DamagedRow, InvalidInput
 from orchestrion.core.states import TaskState
+from orchestrion.core.values import name, stored_json
 from orchestrion.scheduler import breaker, finish, holders, slots
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
@@ -19,6 +20,8 @@ from orchestrion.store.store import Row
 #: Why a run is lost of which nothing was heard.
 LEASE_OVER = "its lease ran out without a sign of life"
 
+#: So many tasks get their tags anew at once.
+_AT_ONCE = 1000
 #: No table has more; a counter beyond it was set by hand, and soon has no next number.
 _MOST_ROWS = 10**12
 _LONGEST_BREAKER_MS = int(breaker.LONGEST_ASKED_S * 1000)
@@ -51,12 +54,13 @@ def bound(tx: Transaction) -> int:
 
 
 def put_right(tx: Transaction) -> tuple[int, list[str]]:
-    """Makes tasks and runs name each other, bounds what a clock set, lets numbers go on behind the last one, and counts
-    limits by their holds. Returns how many of these were wrong, and what was done with tasks and runs, in sentences.
+    """Makes tasks and runs name each other, bounds what a clock set, lets numbers go on behind the last one, has tasks
+    found by the tags in their lists, and counts limits by their holds. Returns how many of these were wrong, and what
+    was done with tasks and runs, in sentences.
     """
     counted = slots.count_holds(tx)
     done = holders.put_right(tx)
-    return counted + len(done) + bound(tx) + _count_on(tx) + slots.recount(tx), done
+    return counted + len(done) + bound(tx) + _count_on(tx) + _tag(tx) + slots.recount(tx), done
 
 
 def _count_on(tx: Transaction) -> int:
@@ -85,6 +89,26 @@ def lagging_counters(tx: Transaction) -> list[Counter]:
     last = {row["table"]: row["last"] or 0 for row in tx.all("last_numbers")}
     found = [Counter(row["table"], row["given"], last[row["table"]]) for row in tx.all("counters")]
     return sorted(one for one in found if not (isinstance(one.given, int) and one.last <= one.given <= _MOST_ROWS))
+
+
+def _tag(tx: Transaction) -> int:
+    """Tasks that are found by other tags than their list has; one whose list cannot be read stays as it is."""
+    found = [row["task"] for row in tx.all("wrong_tags", limit=_AT_ONCE)]
+    if not found:
+        return 0
+    righted = 0
+    for row in tx.all("lock_tasks", ids=found):  # now nobody else gives them others
+        task = row["id"]
+        if not tx.all("wrong_tags", ids=[task], limit=1):
+            continue
+        try:
+            tags = stored_json(tx.the("task", id=task), "tags", name("T", task))
+        except DamagedRow:
+            continue
+        tx.put("remove_tags", task=task)
+        tx.each("add_tag", [{"task": task, "tag": tag} for tag in sorted(set(tags))])
+        righted += 1
+    return righted
 
 
 def is_ahead(tx: Transaction) -> bool:

@@ -280,6 +280,22 @@ where t.project = :project and r.state <> 'succeeded'
   and t.id in {ids[]}  --? ids
 limit :limit
 
+-- name: wrong_tags
+-- Tasks that are found by other tags than their list has: a row that is not in the list, or a member of the list without
+-- a row. Members are counted by their quotes, of which a tag has none. What is no list of texts another rule names.
+-- All tags are read once, for they are in order of their names.
+select t.id as task from tasks t left join (
+    select g.task, min(length(o.tags) - length(replace(o.tags, '"' || g.tag || '"', ''))) as least,
+        sum(2 * (length(o.tags) - length(replace(o.tags, '"' || g.tag || '"', ''))) / (length(g.tag) + 2)) as quotes
+    from tags g cross join tasks o where o.id = g.task
+      and g.task in {ids[]}  --? ids
+    group by g.task) f on f.task = t.id
+where t.project = :project and substr(t.tags, 1, 1) = '[' and substr(t.tags, length(t.tags)) = ']'
+  and length(replace(t.tags, '""', '')) = length(t.tags)
+  and (f.least = 0 or length(t.tags) - length(replace(t.tags, '"', '')) <> coalesce(f.quotes, 0))
+  and t.id in {ids[]}  --? ids
+order by t.id limit :limit
+
 -- name: wrong_archive
 -- Open tasks that were never archived, and are said to be. One that older programs took up again stays archived; of
 -- that its line in the journal tells, or none about it from before is left. The lines are counted, so that PostgreSQL
