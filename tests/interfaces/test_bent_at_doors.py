@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from test_task_fields import Cli, Mcp, Refused, Rest
 
-from direct import Hand, Raw
+from direct import Hand, Raw, lenient
 from orchestrion import Orchestrator
 from orchestrion.runs import given
 from premises import Premises
@@ -122,6 +122,59 @@ def test_what_no_column_may_hold_hides_nothing_else(
         assert rest.client.get(path).status_code == 200, path
     assert cases.health()["status"] == "degraded"
     assert cases.maintain("validate_structure", level="full_audit")["found"]["problems"]
+
+
+#: What a hand writes while the tables take it -> what is said of the row, and commands that cannot be answered then.
+OF_ANOTHER_KIND = {
+    "update runs set lease_until = 'soon'": ('R1 does not fit its table: lease_until is "soon"', ["status", "prime"]),
+    "update tasks set ready_at = 'x' where id = 1": ('T1 does not fit its table: ready_at is "x"', []),
+    "insert into slots (project, name, capacity) values (1, 'global', 'lots')": (
+        'the limit global does not fit its table: capacity is "lots"',
+        ["status"],
+    ),
+    "update runs set claimed_at = 'soon'": ('R1 does not fit its table: claimed_at is "soon"', ["stats"]),
+}
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("sql", OF_ANOTHER_KIND)
+def test_a_text_in_place_of_a_number_is_named_at_every_door(
+    place: Premises, cases: Orchestrator, store_url: str, sql: str
+) -> None:
+    said, refused = OF_ANOTHER_KIND[sql]
+    cases.add("the bent one")
+    cases.add("the sound one")
+    cases.claim("T2")
+    cases.store.close()
+    with lenient(store_url, is_strict_again=True) as hand:
+        hand.run(sql)
+    rest, cli = Rest(place, cases), Cli(place, cases)
+    for asked in (["list"], ["runs"], ["show", "T1"], ["show", "R1"], ["graph"], ["events"]):
+        assert cli(*asked)
+    for command in refused:
+        with pytest.raises(Refused, match="row_damaged"):
+            cli(command, "--json")
+    found = cases.health()
+    assert said in " ".join(part["said"] for part in found["components"].values())
+    ready = rest.client.get("/readyz")
+    assert ready.status_code == (200 if found["ready"] else 503)
+    if found["status"] == "unhealthy":
+        assert not found["ready"]
+        assert said in " ".join(ready.json()["not_ready"])
+    assert (found["status"] == "unhealthy") is ("claimed_at" not in sql)
+    assert rest.client.get("/api/v1/health").status_code == ready.status_code
+    metrics = rest.client.get("/metrics")
+    assert metrics.status_code == 200
+    assert "orchestrion_component_health" in metrics.text
+
+
+def test_a_mistake_of_ours_is_not_taken_for_a_row(cases: Orchestrator, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases.add("a task")
+    cases.set_slots({"global": 3})
+    monkeypatch.setattr("orchestrion.scheduler.slots.with_free", lambda row: row + 1)
+    for use_case in (cases.health, cases.status):
+        with pytest.raises(TypeError):
+            use_case()
 
 
 def test_whoever_takes_something_up_in_an_older_copy_is_warned(place: Premises, cases: Orchestrator, mcp: Mcp) -> None:

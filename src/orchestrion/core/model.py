@@ -237,8 +237,8 @@ class Run:
             "claimed_at": iso(row["claimed_at"]),
             "started_at": iso(row["started_at"]),
             "ended_at": iso(row["ended_at"]),
-            "duration_s": seconds_between(began, row["ended_at"] or row["now"]),
-            "queue_wait_s": None if queued is None else seconds_between(queued, row["claimed_at"]),
+            "duration_s": _duration(began, row["ended_at"] or row["now"]),
+            "queue_wait_s": _duration(queued, row["claimed_at"]),
             "turns": row["turns"],
             "tokens": {kind: row[f"tokens_{kind}"] for kind in TOKENS},
             "cost_usd": row["cost_usd"],
@@ -259,6 +259,11 @@ def all_tokens(used: Mapping[str, Any]) -> int | None:
     """Tokens of every kind together, which is what ``tokens`` means where one number stands; None: none is known."""
     known = [int(used[kind]) for kind in TOKENS if used[kind] is not None]
     return sum(known) if known else None
+
+
+def _duration(start: int | None, end: int | None) -> float | None:
+    """The same for whoever shows it; None: one of them is not known, or was changed by hand and is no number."""
+    return seconds_between(start, end) if isinstance(start, int) and isinstance(end, int) else None
 
 
 def seconds_between(start: int, end: int) -> float:

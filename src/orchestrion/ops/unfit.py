@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+from orchestrion.core.errors import EnvironmentProblem
 from orchestrion.store.misfits import Misfit
 
 #: The rule that such a row breaks.
@@ -59,6 +60,19 @@ def mend_of(misfit: Misfit) -> str:
     """The command that sets it right; empty: there is none."""
     ways = [_SET_BY.get((misfit.table, column), "") for column in _columns(misfit)]
     return ways[0].format_map(misfit.row) if len(ways) == 1 else ""
+
+
+def refusal(misfit: Misfit) -> EnvironmentProblem:
+    """The error for what cannot be reckoned because of such a row."""
+    mend = mend_of(misfit)
+    way = f", or {mend}" if mend else ""
+    return EnvironmentProblem(
+        said_of(misfit),
+        hint="something else than this program changed it: copy the store, then put in its place what a copy of before "
+        f"has there{way}; `orchestrion health` names all that it finds",
+        code="row_damaged",
+        thing=called(misfit),
+    )
 
 
 def is_about(doubt: str) -> bool:

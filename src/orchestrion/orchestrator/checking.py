@@ -7,14 +7,14 @@ import shutil
 import subprocess
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
-from orchestrion.core.errors import Conflict, GitProblem, NotFound, StoreProblem
+from orchestrion.core.errors import Conflict, GitProblem, NotFound, OrchestrionError, StoreProblem
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import Phase
 from orchestrion.core.values import count, is_plan_name
@@ -23,10 +23,14 @@ from orchestrion.ops.health import DEGRADED, HEALTHY, UNHEALTHY, Part
 from orchestrion.orchestrator import older_copies, standing
 from orchestrion.orchestrator.clients import ClientCases
 from orchestrion.orchestrator.finding import plan_named
+from orchestrion.orchestrator.judging import ODD, of_odd_row
 from orchestrion.scheduler import breaker, clones, slots
 from orchestrion.scheduler.clones import UNKNOWN
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
+
+Result = TypeVar("Result")
+Other = TypeVar("Other")
 
 #: So many runs and waiting tasks are named; all are counted.
 NAMED = 50
@@ -101,11 +105,22 @@ class HealthCases(ClientCases):
     def _of_project(self) -> tuple[list[Part], dict[str, Any]]:
         """What the store says of workers, runs and tasks, and how they stand. Raises StoreProblem."""
         look = self.store.read(_look)
-        alive = [row for row in look["workers"] if self._is_there(row)]
-        runs = [self._stand(run, look) for run in look["runs"]]
-        parts = [_workers(look, alive), self._supervisors(look, alive), _queue(look), _breakers(look), _runs(runs)]
-        parts += [self._maintenance(look), health.of_structure(self.store)]
-        work = self._work() if self.project.git_root is not None else self._work_in_folder()
+        alive = self._reckoned(lambda: [row for row in look["workers"] if self._is_there(row)], lambda _: [])
+        # Of runs one that cannot be reckoned hides no other.
+        stands = [self._reckoned(partial(self._stand, run, look), lambda damaged: damaged) for run in look["runs"]]
+        runs = [run for run in stands if isinstance(run, dict)]
+        damaged = next((one for one in stands if not isinstance(one, dict)), None)
+        parts = [
+            self._part("workers", partial(_workers, look, alive)),
+            self._part("supervisors", partial(self._supervisors, look, alive)),
+            self._part("queue", partial(_queue, look)),
+            self._part("breakers", partial(_breakers, look)),
+            health.broken("runs", damaged) if damaged else self._part("runs", partial(_runs, runs)),
+            self._part("maintenance", partial(self._maintenance, look)),
+            self._part("structure", partial(health.of_structure, self.store)),
+        ]
+        look_at_work = self._work if self.project.git_root is not None else self._work_in_folder
+        work = self._part("work", look_at_work)
         if work.facts.get("runs_unknown"):  # no worker starts before that is looked at
             parts = [
                 replace(part, advice=work.advice) if part.name in _FOR_WORKERS and part.advice else part
@@ -120,6 +135,19 @@ class HealthCases(ClientCases):
             },
         }
         return parts, found
+
+    def _part(self, part: str, look: Callable[[], Part]) -> Part:
+        """A part as ``look`` finds it; an unhealthy one where a row has a value of another kind than its column."""
+        return self._reckoned(look, partial(health.broken, part))
+
+    def _reckoned(self, reckon: Callable[[], Result], instead: Callable[[OrchestrionError], Other]) -> Result | Other:
+        try:
+            return reckon()
+        except ODD:
+            damaged = of_odd_row(self.store)
+            if damaged is None:
+                raise
+            return instead(damaged)
 
     # -- the machine --------------------------------------------------------------------------
 
@@ -366,7 +394,7 @@ def _look(tx: Transaction) -> dict[str, Any]:
         "ready": ready["total"],
         "ready_since": ready["since"],
         "now": tx.the("clock")["now"],
-        "slots": [dict(slot) for slot in slots.all_slots(tx)],
+        "slots": tx.all("slots"),
         "breakers": [dict(one) for one in breaker.overview(tx)],
         "waiting": tx.all("waiting_tasks_named", limit=NAMED),
         "last_round": last[0]["at"] if last else None,
@@ -401,7 +429,7 @@ def _queue(look: Mapping[str, Any]) -> Part:
         "ready": look["ready"],
         "oldest_ready_s": waited,
         "paused_at": iso(look["paused_at"]),
-        "slots": look["slots"],
+        "slots": [dict(slots.with_free(slot)) for slot in look["slots"]],
         "full": full,
     }
     said = f"{look['ready']} ready" + (f", the oldest for {waited:g} s" if waited is not None else "")
@@ -468,7 +496,8 @@ def report(parts: Sequence[Part], found: Mapping[str, Any], *, closing: bool = F
     from orchestrion import __version__
 
     status = health.worst(parts)
-    needed = [part for part in parts if part.name in ("store", "disk") and part.status == UNHEALTHY]
+    ill = [part for part in parts if part.status == UNHEALTHY]
+    needed = [part for part in ill if part.name in ("store", "disk") or part.facts.get("code") == "row_damaged"]
     not_ready = [f"{part.name}: {part.said}" for part in needed] + (["the server is restarting"] if closing else [])
     return {
         "healthy": status != UNHEALTHY,

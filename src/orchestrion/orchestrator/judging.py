@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrion.core.errors import InvalidInput
+from orchestrion.core.errors import InvalidInput, OrchestrionError
 from orchestrion.core.rights import RIGHTS, Caller, not_for_runs, refuse_less
 from orchestrion.core.values import name, number
 
@@ -31,6 +31,8 @@ _SAID = {
 }
 #: Use cases that are told which session they are about, or begin one.
 _NAMES_ITS_SESSION = ("start_session", "resume_session", "end_session", "clean_up_sessions", "written")
+#: What Python raises where a text or nothing stands in place of a number, or the other way round.
+ODD = (TypeError, ValueError, AttributeError)
 #: ``action``: the use case that is going on in this thread, and was judged.
 _going_on = threading.local()
 
@@ -44,7 +46,11 @@ class Opened(Protocol):
 
 
 def judged(use_case: Callable[..., Any]) -> Callable[..., Any]:
-    """The use case, which its caller must be allowed unless another one asks for it."""
+    """The use case, which its caller must be allowed unless another one asks for it.
+
+    What it cannot reckon because a row has a value of another kind than its column is refused as ``row_damaged``; a
+    mistake of ours, without such a row, stays what it is.
+    """
 
     @wraps(use_case)
     def asked(self: Opened, *args: Any, **given: Any) -> Any:
@@ -54,10 +60,25 @@ def judged(use_case: Callable[..., Any]) -> Callable[..., Any]:
         _going_on.action = use_case.__name__
         try:
             return use_case(self, *args, **given)
+        except ODD as odd:
+            damaged = of_odd_row(self.store)
+            if damaged is None:
+                raise
+            raise damaged from odd
         finally:
             _going_on.action = None
 
     return asked
+
+
+def of_odd_row(store: Store) -> OrchestrionError | None:
+    """The error that names a row with a value of another kind than its column has; None: there is none."""
+    row = store.odd_row()
+    if row is None:
+        return None
+    from orchestrion.ops import unfit  # which hardly anybody ever needs
+
+    return unfit.refusal(row)
 
 
 def fence(caller: Caller) -> Callable[[Transaction], None] | None:

@@ -15,6 +15,7 @@ from orchestrion.ops.alerts import Change, Finding
 from orchestrion.ops.telemetry import Exporter
 from orchestrion.orchestrator.finding import bounded
 from orchestrion.orchestrator.guarding import GuardingCases
+from orchestrion.orchestrator.judging import ODD
 from orchestrion.orchestrator.metrics import moment_or_age, quantiles
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -178,7 +179,12 @@ class WatchingCases(GuardingCases):
                 "at": iso(tx.the("clock")["now"]),
             }
 
-        levels = self.service_levels()["levels"]
+        try:
+            levels = self.service_levels()["levels"]
+        except ODD:
+            if self.store.odd_row() is None:
+                raise
+            levels = []  # health names the row
         return {"health": self.health(), "levels": levels, **self.store.read(read)}
 
 

@@ -15,6 +15,7 @@ from orchestrion.core.config import Config
 from orchestrion.core.errors import Conflict, InvalidInput, NotFound
 from orchestrion.core.values import stored_json
 from orchestrion.store import Transaction
+from orchestrion.store.store import Row
 
 GLOBAL = "global"
 #: How the names of limits begin that bind runs by what these are.
@@ -117,10 +118,13 @@ def names_for(*, host: str, agent: str, role: str, needs: Iterable[str], supervi
 
 def all_slots(tx: Transaction) -> list[Mapping[str, object]]:
     """All limits: name, capacity, used, free."""
-    return [
-        {"name": r["name"], "capacity": r["capacity"], "used": r["used"], "free": max(0, r["capacity"] - r["used"])}
-        for r in tx.all("slots")
-    ]
+    return [with_free(row) for row in tx.all("slots")]
+
+
+def with_free(row: Row) -> Mapping[str, object]:
+    """The same of one row."""
+    free = max(0, row["capacity"] - row["used"])
+    return {"name": row["name"], "capacity": row["capacity"], "used": row["used"], "free": free}
 
 
 def recount(tx: Transaction) -> int:

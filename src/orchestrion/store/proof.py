@@ -43,6 +43,10 @@ FIRST = ("create table", "CREATE TABLE", "create unique index", "CREATE UNIQUE I
 #: Row by row: without the limit SQLite copies the pages of indexes, too, where both tables are made alike.
 COPY_ROWS = 'insert into main."{0}" ({2}) select {2} from seen."{0}" {1} limit -1'
 _COPY_ROW = 'insert into main."{0}" ({1}) select {1} from seen."{0}" where {2}'
+#: Kind of a column in a strict table -> what ``typeof`` says of its values.
+_KINDS = {"INTEGER": "'integer'", "REAL": "'real', 'integer'", "TEXT": "'text'", "BLOB": "'blob'"}
+#: Tables that grow with all that happens.
+_LONG = ("events", "metrics", "artifacts", "messages", "texts")
 #: So many rows of a table that do not fit are named.
 NAMED = 10
 #: What SQLite raises for what it cannot read; its own words may hold the damage, and be no text.
@@ -80,6 +84,42 @@ def of_file(file: Path) -> Proof:
         except UNREADABLE as problem:
             return Proof(_unlisted(problem))
         return copied(copy, made)
+
+
+def odd_row(file: Path) -> Misfit | None:
+    """A row with a value of another kind than its column has in a strict table, or with none where one must be.
+
+    The first of the smallest tables that have one; None: there is none, or it cannot be read.
+    """
+    with closing(sqlite3.connect("", uri=True, isolation_level=None)) as connection:
+        try:
+            connection.execute("attach ? as seen", (f"{file.as_uri()}?mode=ro",))
+            connection.execute("begin")
+            return next(_odd_rows(connection), None)
+        except UNREADABLE:
+            return None
+
+
+def _odd_rows(connection: sqlite3.Connection) -> Iterator[Misfit]:
+    there = schema(connection, "seen")
+    with closing(migrate.in_memory()) as empty:
+        strict = [one.name for one in schema(empty, "main").values() if one.sql.endswith(("strict", "without rowid"))]
+        made = {table: empty.execute(f'pragma table_info("{table}")').fetchall() for table in strict}
+    for table in sorted(made.keys() & there.keys(), key=lambda table: table in _LONG):
+        shared = columns(connection, "seen", table)
+        for _, column, kind, is_needed, *_ in made[table]:
+            if column not in shared or kind not in _KINDS:
+                continue
+            kinds = _KINDS[kind] if is_needed else f"{_KINDS[kind]}, 'null'"
+            fits = f'typeof("{column}") in ({kinds})'
+            found = connection.execute(
+                f'select typeof("{column}") from seen."{table}" where not {fits} limit 1'
+            ).fetchone()
+            if found:
+                none = f"NOT NULL constraint failed: {table}.{column}"
+                said = f"cannot store {found[0].upper()} value in {kind} column {table}.{column}"
+                row = _row(connection, table, f"not {fits} limit 1", ())
+                yield Misfit(table, row, none if found[0] == "null" else said)
 
 
 def schema(connection: sqlite3.Connection, of: str) -> Parts:

@@ -51,7 +51,7 @@ from orchestrion.store.store import (
 )
 
 if TYPE_CHECKING:
-    from orchestrion.store.misfits import Proof
+    from orchestrion.store.misfits import Misfit, Proof
 
 Result = TypeVar("Result")
 
@@ -91,7 +91,7 @@ _LACKS = ("no such table", "no such column")
 #: What Python says where a row has not the column that it is asked for.
 _NO_COLUMN = "No item with that key"
 #: And of a value that a table refuses; what we write ourselves was looked at before.
-_UNFIT = "CHECK constraint failed"
+_UNFIT = ("CHECK constraint failed", "cannot store ")
 _PROBLEMS = {
     sqlite3.SQLITE_BUSY: ("store_locked", "another process holds it; look for one that hangs, then try again"),
     sqlite3.SQLITE_LOCKED: ("store_locked", "another process holds it; look for one that hangs, then try again"),
@@ -227,6 +227,11 @@ class SqliteStore(Store):
         from orchestrion.store import proof  # which hardly anybody ever needs
 
         return proof.of_file(self._path)
+
+    def odd_row(self) -> Misfit | None:
+        from orchestrion.store import proof
+
+        return proof.odd_row(self._path)
 
     @property
     def how_to_copy(self) -> str:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from orchestrion.store.migrate import Upgrade
-    from orchestrion.store.misfits import Proof
+    from orchestrion.store.misfits import Misfit, Proof
 
 Result = TypeVar("Result")
 Row = Mapping[str, Any]
@@ -340,6 +340,13 @@ class Store(ABC):
     @abstractmethod
     def second_look(self) -> Proof:
         """Reads every row, by another way than the database's own check; takes as long as reading everything does."""
+
+    def odd_row(self) -> Misfit | None:
+        """A row with a value of another kind than its column has, for one who could not reckon with what was read.
+
+        Only SQLite has tables that can be made to take one; None: there is none. Reads every row at worst.
+        """
+        return None
 
     @property
     @abstractmethod

@@ -58,10 +58,11 @@ def _of_project(found: Mapping[str, Any]) -> Iterator[str]:
     yield from _gauge("component_health", "2 healthy, 1 degraded, 0 unhealthy", wellness)
     yield from _gauge("ready", "Whether work can be done", [({}, found["health"]["ready"])])
     yield from _gauge("tasks", "Tasks by state", [({"state": s}, n) for s, n in queue.get("tasks", {}).items()])
-    yield from _gauge(
-        "tasks_ready_oldest_seconds", "How long the oldest ready task waits", [({}, queue.get("oldest_ready_s") or 0)]
-    )
-    yield from _gauge("paused", "Whether the queue is paused", [({}, queue.get("paused_at") is not None)])
+    is_told = "oldest_ready_s" in queue
+    waits: list[Sample] = [({}, queue["oldest_ready_s"] or 0)] if is_told else []
+    yield from _gauge("tasks_ready_oldest_seconds", "How long the oldest ready task waits", waits)
+    paused: list[Sample] = [({}, queue["paused_at"] is not None)] if is_told else []
+    yield from _gauge("paused", "Whether the queue is paused", paused)
     slots = queue.get("slots", [])
     yield from _gauge("slots_used", "Runs in each limit", [({"slot": one["name"]}, one["used"]) for one in slots])
     yield from _gauge(
