@@ -553,6 +553,31 @@ def test_a_task_is_found_by_the_tags_of_its_list_again(one: Orchestrator, hand: 
     assert ill(one) == {}
 
 
+@pytest.mark.parametrize("form", ["tree", "json", "mermaid", "dot"])
+def test_a_graph_with_a_circle_is_drawn_or_said_to_have_one(one: Orchestrator, hand: Hand, form: str) -> None:
+    """It was refused as if it had been asked to make one."""
+    one.add("first")
+    one.add("second", after=["T1"])
+    hand.run(
+        "insert into edges (task, prerequisite, kind, state, heir_of, created_at) values (1, 2, 'blocks', 'open', 1, 0)"
+    )
+    if form != "json":  # which says what can be worked on at the same time
+        assert one.graph(format=form)
+        return
+    with pytest.raises(EnvironmentProblem, match="these tasks wait for each other already: T1 -> T2 -> T1") as refused:
+        one.graph(format=form)
+    assert refused.value.code == "row_damaged"
+    assert "`orchestrion maintain validate --level comprehensive`" in refused.value.hint
+
+
+def test_why_says_of_a_prerequisite_that_is_gone_that_it_is(one: Orchestrator, hand: Hand) -> None:
+    one.add("first")
+    one.add("second", after=["T1"])
+    hand.run("update edges set prerequisite = 4444")
+    [reason] = one.why("T2")["reasons"]
+    assert "T4444 (blocks), a task that is gone: `orchestrion maintain validate`" in reason["detail"]
+
+
 def test_a_client_does_not_get_round_the_checks_by_way_of_review(one: Orchestrator) -> None:
     one.add("a task", checks=("test -e nothing",))
     one.done(one.claim("T1")["run"], "look at it", next_action="needs_revision")

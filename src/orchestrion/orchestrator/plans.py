@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import graph
-from orchestrion.core.errors import NotFound, StoreProblem
+from orchestrion.core.errors import CycleRefused, EnvironmentProblem, NotFound, StoreProblem
 from orchestrion.core.model import check_choice, iso, name
 from orchestrion.core.states import EdgeKind, EdgeState, TaskState
 from orchestrion.orchestrator import standing
@@ -104,9 +104,12 @@ class PlanCases(RunCases):
         arrows = [
             drawing.Arrow(name("T", e["task"]), name("T", e["prerequisite"]), e["kind"], e["state"]) for e in edges
         ]
-        if format == "json":
-            return {**drawing.as_json(boxes, arrows), **_analysis(tasks, edges)}
-        return {"tree": drawing.tree, "mermaid": drawing.mermaid, "dot": drawing.dot}[format](boxes, arrows)
+        try:
+            if format == "json":
+                return {**drawing.as_json(boxes, arrows), **_analysis(tasks, edges)}
+            return {"tree": drawing.tree, "mermaid": drawing.mermaid, "dot": drawing.dot}[format](boxes, arrows)
+        except CycleRefused as circle:
+            raise _in_a_circle(circle) from circle
 
     def status(self) -> dict[str, Any]:
         """Where everything stands: tasks by state, active runs, limits, plans, the queue."""
@@ -155,6 +158,21 @@ class PlanCases(RunCases):
             }
 
         return {**found, **self.store.read(read)}
+
+
+def _in_a_circle(circle: CycleRefused) -> EnvironmentProblem:
+    """The error for tasks that wait for each other already, which nothing of ours lets them."""
+    return EnvironmentProblem(
+        f"these tasks wait for each other already: {' -> '.join(map(_task_name, circle.details['cycle']))}",
+        hint="something else than this program changed the store: "
+        "`orchestrion maintain validate --level comprehensive` names what is wrong; "
+        "`orchestrion list` and `orchestrion ready` show the tasks meanwhile",
+        code="row_damaged",
+    )
+
+
+def _task_name(node: str) -> str:
+    return name("T", int(node)) if node.isdigit() else node
 
 
 def _graph(tx: Transaction, plan: str | None) -> tuple[list[Row], list[Row]]:

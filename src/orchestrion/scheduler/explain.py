@@ -128,6 +128,9 @@ def _of_edge(edge: Row, now: int) -> Reason:
             todo = f"; that is final: `orchestrion cancel {owner} --reason TEXT` ends {owner}"
         return Reason("gate", f"{edge['kind']} {label} is {how}{when}{text}{todo}", [label])
     label = name("T", edge["prerequisite"])
+    if edge["prerequisite_state"] is None:
+        said = f"it waits for {label} ({edge['kind']}), a task that is gone: `orchestrion maintain validate` names it"
+        return Reason("damaged", said, [label])
     detail = f"{label} ({edge['prerequisite_title']}) is {edge['prerequisite_state']}"
     if edge["kind"] == "child":
         return Reason("child", f"its child {detail}", [label])
