@@ -185,6 +185,8 @@ class DamagedRow(EnvironmentProblem):
         )
 
 
+#: What puts right what a hand did to tasks and runs.
+CLEANUP = "`orchestrion cleanup` sets it right"
 #: A list or an object of a task -> what clears it.
 _CLEARED_BY = {
     "checks": "`orchestrion update {thing} --no-check` clears it",

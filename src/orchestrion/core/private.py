@@ -80,7 +80,7 @@ def write(file: Path, text: str, errors: str = "strict") -> None:
 
 def replace(file: Path, text: str) -> None:
     """Writes a file so that whoever reads it finds all of the old or all of the new. Raises NotPlain, OSError."""
-    half = file.with_suffix(".half")
+    half = file.with_name(f"{file.name}.half")
     write(half, text)
     half.replace(file)
 

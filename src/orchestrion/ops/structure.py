@@ -14,13 +14,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from orchestrion.core.errors import DamagedRow, StoreProblem
+from orchestrion.core.errors import CLEANUP, DamagedRow, StoreProblem
 from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
 from orchestrion.core.values import JSON_COLUMNS, is_plan_name, stored_json
 from orchestrion.ops import times, unfit
 from orchestrion.scheduler import reap
-from orchestrion.scheduler.finish import CLEANUP
 from orchestrion.store import Store, Transaction, guards
 from orchestrion.store.misfits import Proof
 from orchestrion.store.store import Row

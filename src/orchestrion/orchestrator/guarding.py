@@ -59,7 +59,7 @@ class GuardingCases(MaintenanceCases):
 
     def note_address(self, address: str) -> None:
         """Writes down where a server of this machine listens, beside other servers' addresses. Raises OSError."""
-        private.write(self._address_file(address), address)
+        private.replace(self._address_file(address), address)
 
     def forget_address(self, address: str) -> None:
         """No server of this machine listens there any more."""
@@ -99,7 +99,7 @@ class GuardingCases(MaintenanceCases):
         for file in self.project.store_dir.glob("address*"):
             with suppress(OSError):  # its server ends at this moment
                 found.append((file.lstat().st_mtime_ns, private.read(file)))
-        return [address for _, address in sorted(found, reverse=True)]
+        return [address for _, address in sorted(found, reverse=True) if address.startswith("http")]
 
     def _address_file(self, address: str) -> Path:
         return self.project.store_dir / f"address-{re.sub(r'[^0-9A-Za-z.]+', '-', address).strip('-')}"
@@ -150,5 +150,5 @@ def _answers(address: str) -> bool:
     try:
         with urlopen(f"{address}livez", timeout=_PATIENCE_S) as answer:
             return bool(answer.status == 200)
-    except OSError:
+    except (OSError, ValueError):  # nobody listens there, or it is no address
         return False

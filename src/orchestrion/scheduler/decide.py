@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrion.core.errors import Conflict, IllegalMove, InvalidInput
+from orchestrion.core.errors import CLEANUP, Conflict, IllegalMove, InvalidInput
 from orchestrion.core.model import CHANGEABLE, NewTask, check_text, cleared, name
 from orchestrion.core.states import (
     SETTLED_TASK,
@@ -252,7 +252,7 @@ def _refuse_illegal(tx: Transaction, row: Row, to: TaskState, only: tuple[TaskSt
         task = name("T", row["id"])
         hint = INSTEAD[found].format(task)
         if holders.is_unheld(tx, row["id"]):
-            hint = f"{task} names no active run of its own: {finish.CLEANUP}, and says where {task} is then"
+            hint = f"{task} names no active run of its own: {CLEANUP}, and says where {task} is then"
         raise IllegalMove(task, found, to, TASK_MOVES[found], only=only, hint=hint)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
+from orchestrion.core.errors import CLEANUP
 from orchestrion.core.model import iso, name
 from orchestrion.core.states import ACTIVE_RUN, DECISION_GATES, SETTLED_TASK, EdgeKind, EdgeState, TaskState, standing
 from orchestrion.core.values import count, stored_json
 from orchestrion.scheduler import breaker, budget, clones, slots
 from orchestrion.scheduler.budget import Budgets
-from orchestrion.scheduler.finish import CLEANUP
 from orchestrion.scheduler.unknown import unknown_task
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrion.core import retry
-from orchestrion.core.errors import Conflict, IllegalMove, NotFound, StaleRun
+from orchestrion.core.errors import CLEANUP, Conflict, IllegalMove, NotFound, StaleRun
 from orchestrion.core.model import TEXT_LIMIT, NewGate, name
 from orchestrion.core.states import ACTIVE_RUN, RUN_MOVES, EdgeKind, RunState, TaskState, in_words, is_legal_run_move
 from orchestrion.scheduler import shape
@@ -23,8 +23,6 @@ from orchestrion.store.store import Answer, Row
 #: A task whose supervisor vanished waits this long at first, in seconds: tried at once it would meet the same trouble.
 LOST_DELAY_S = 5.0
 
-#: What puts right what a hand did to tasks and runs.
-CLEANUP = "`orchestrion cleanup` sets it right"
 
 #: Gives a random number from 0 to 1; only used when jitter is asked for.
 Random = Callable[[], float]

@@ -398,7 +398,7 @@ def test_roles_and_config(project: Place) -> None:
 def test_cleanup_and_migrate(project: Place) -> None:
     project("add", "x")
     project("claim", "--lease", "1")
-    assert project.json("cleanup", "--max-age", "0") == {"freed": 1, "righted": 0, "notes": []}
+    assert project.json("cleanup", "--max-age", "0") == {"freed": 1, "righted": 0, "mended": [], "notes": []}
     assert project("cleanup").out == "nothing was stale\n"
     for age in ("-1", "nan", "inf"):
         project("cleanup", "--max-age", age, code=6)

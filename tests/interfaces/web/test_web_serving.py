@@ -46,6 +46,8 @@ def test_the_server_that_lives_is_found_whatever_became_of_others(site: Site) ->
         with site.served() as killed:
             killed.process.kill()
             killed.process.wait()
+        for cut, text in enumerate(("", "http", "nowhere/")):  # a program of before was killed while it wrote this
+            (site.root / ".git" / "orchestrion" / f"address-{cut}").write_text(text)
         assert first.address in site.run("open", "--json").stdout
         first.process.send_signal(signal.SIGTERM)
         assert first.process.wait(20) == 0
