@@ -654,6 +654,33 @@ def test_a_supervisor_that_cannot_be_launched(
     assert "could not be launched" in first["reason"]
 
 
+def test_a_store_that_is_moved_between_a_claim_and_its_launch_costs_time_alone(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.add("echo a > b.txt")
+    files = sorted(Path(stage.orchestrion.store.url).parent.glob("orchestrion.db*"))
+    shelter = stage.folder / "shelter"
+    shelter.mkdir()
+    real = Worker._order
+
+    def put_back() -> None:
+        for file in files:
+            (shelter / file.name).rename(file)
+
+    def move_once(self: Worker, tx: Any, claimed: claims.Claim) -> Any:
+        if not list(shelter.iterdir()):
+            monkeypatch.setattr(Worker, "_order", real)
+            for file in files:
+                file.rename(shelter / file.name)
+            threading.Timer(0.5, put_back).start()
+            raise StoreProblem("it is gone", hint="put it back", code="store_missing")
+        return real(self, tx, claimed)
+
+    monkeypatch.setattr(Worker, "_order", move_once)
+    assert stage.drain().completed == 1
+    assert [run["state"] for run in stage.runs()] == ["succeeded"]
+
+
 def test_a_slot_that_another_worker_took_at_the_same_moment(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     refusals = [Backpressure("the last slot is gone", retry_after_s=5)]
     real = claims.claim

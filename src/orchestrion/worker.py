@@ -384,8 +384,11 @@ class Worker:
         reach("launch.done")
 
     def _read_patiently(self, look: Callable[[Transaction], Result]) -> Result:
-        """Waits for a database that is away for as long as the lease of what was just claimed allows."""
-        return patiently(lambda: self.store.read(look), after(self.config["lease.run_s"]), PASSING)
+        """Waits for a database that is away for as long as the lease of what was just claimed allows, and this worker
+        goes on: nobody else would launch that, and it would count as lost.
+        """
+        is_over = after(self.config["lease.run_s"])
+        return patiently(lambda: self.store.read(look), lambda: self._stopping or is_over(), (*PASSING, *MENDED))
 
     def _not_launched(self, claimed: claims.Claim, problem: Exception) -> None:
         """The run ends before it began; a system that has no room now may have some later."""
