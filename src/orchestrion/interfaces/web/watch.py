@@ -6,13 +6,15 @@ import threading
 from collections.abc import Callable
 
 from orchestrion.core.errors import EnvironmentProblem, OrchestrionError, StoreProblem
-from orchestrion.interfaces.web import logs
+from orchestrion.interfaces.web import heap, logs
 from orchestrion.interfaces.web.house import House
 
 #: Old answers and alerts are dropped so often, in seconds.
 TIDY_S = 3600.0
 #: Whether the project is where it was is looked at so often, in seconds.
 STANDS_S = 2.0
+#: Memory that lies free is given back so often, in seconds.
+GIVE_BACK_S = 60.0
 #: What ended is sent so often, in seconds.
 SEND_S = 2.0
 #: The end of a round is waited for so long, in seconds.
@@ -27,6 +29,7 @@ class Watch:
         self._rounds = [
             Round(house, "alerts", house.config["alerts.every_s"], lambda: _tell(house)),
             Round(house, "project", STANDS_S, lambda: _end_with_project(house)),
+            Round(house, "memory", GIVE_BACK_S, heap.give_back),
             Round(house, "tidy", TIDY_S, lambda: (cases.forget_requests(), cases.forget_alerts())),
         ]
         if cases.collector:
