@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
             if options.check:
                 return _check(measured, databases, folder)
     if not options.quick:
-        everything = report.merged(report.read_stored(STORED), measured)
+        everything = report.merged(report.of_before(STORED), measured)
         report.write_stored(STORED, everything, where, options.date)
         PAGE.write_text(report.page(everything, where, options.date, soak.stored()), encoding="utf-8")
         print(f"written: {PAGE.relative_to(ROOT)}, {STORED.relative_to(ROOT)}")

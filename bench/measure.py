@@ -30,6 +30,8 @@ class Measurement:
     target: float | None
     #: Whether ``target`` is for the ratio or for the value itself.
     judged: str = "ratio"
+    #: When and on what it was measured; empty: as the page says at its head.
+    measured_on: str = ""
 
     @property
     def ratio(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +109,8 @@ def page(
     for row, title in TITLES.items():
         ours = [one for one in measured if one.row == row]
         if ours:
-            parts += [f"## {row}. {title}", _MADE_OF[row], table(ours)]
+            before = f" Measured on {ours[0].measured_on}." if ours[0].measured_on else ""
+            parts += [f"## {row}. {title}", _MADE_OF[row] + before, table(ours)]
     parts += ["## Everything at once, for hours", _SOAK]
     for database, found in (soaked or {}).items():
         parts += [f"{database}, {found['hours']:g} hours, {found['date']}:", _judged(found), _curve(found["curve"])]
@@ -119,9 +120,14 @@ def page(
 def _judged(found: Mapping[str, Any]) -> str:
     return "\n".join(
         f"- {one['what']}: {_number(one['value'])} {one['unit']} "
-        f"({'at least' if one['at_least'] else 'at most'} {one['target']:g})"
+        f"({'at least' if one['at_least'] else 'at most'} {one['target']:g}){'' if _is_met(one) else ': **not met**'}"
         for one in found["verdicts"]
     )
+
+
+def _is_met(verdict: Mapping[str, Any]) -> bool:
+    value, target = verdict["value"], verdict["target"]
+    return bool(value >= target if verdict["at_least"] else value <= target)
 
 
 def _curve(points: Sequence[Mapping[str, float]]) -> str:
@@ -143,6 +149,15 @@ def read_stored(file: Path) -> list[Measurement]:
     if not file.exists():
         return []
     return [Measurement(**one) for one in json.loads(file.read_text(encoding="utf-8"))["measured"]]
+
+
+def of_before(file: Path) -> list[Measurement]:
+    """The stored measurements, each with when and on what it was measured: the page's head is about newer ones."""
+    if not file.exists():
+        return []
+    document = json.loads(file.read_text(encoding="utf-8"))
+    then = f"{document['date']}, {document['machine'].get('processors', 'another machine')}"
+    return [replace(one, measured_on=one.measured_on or then) for one in read_stored(file)]
 
 
 def write_stored(file: Path, measured: Iterable[Measurement], machine: Machine, date: str) -> None:

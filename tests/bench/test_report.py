@@ -74,6 +74,19 @@ def test_a_row_measured_again_replaces_the_whole_stored_row() -> None:
     assert report.merged(old, [ONE]) == [ONE, OTHER]
 
 
+def test_a_row_that_was_not_measured_again_says_when_and_on_what_it_was(tmp_path: Path) -> None:
+    file = tmp_path / "stored.json"
+    assert report.of_before(file) == []
+    report.write_stored(file, [ONE, OTHER], MACHINE, "2026-11-20")
+    for date in ("2026-11-21", "2026-11-22"):
+        everything = report.merged(report.of_before(file), [ONE])
+        report.write_stored(file, everything, Machine({"processors": "1 x Another"}), date)
+    page = report.page(everything, Machine({"processors": "1 x Another"}), "2026-11-22")
+    first, third = page.partition("## 3.")[::2]
+    assert "Measured on 2026-11-20, 2 x Any." in third
+    assert "2 x Any" not in first
+
+
 def test_percentiles() -> None:
     samples = [float(number) for number in range(1, 101)]
     assert percentile(samples, 0.99) == 99

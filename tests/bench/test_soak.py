@@ -53,5 +53,8 @@ def test_the_page_shows_the_judgement_and_the_curve() -> None:
         "curve": [{"hours": 0.5, "server": 80.0}, {"hours": 1.5, "server": 80.5}],
     }
     text = report.page([], report.Machine({}), "2026-11-30", {"sqlite": found})
-    assert "- server: slope: 0.25 MB/h (at most 1)" in text
+    assert "- server: slope: 0.25 MB/h (at most 1)\n" in text
+    found["verdicts"] = [{"what": "server: slope", "value": 1.4, "unit": "MB/h", "target": 1.0, "at_least": False}]
+    missed_it = report.page([], report.Machine({}), "2026-11-30", {"sqlite": found})
+    assert "- server: slope: 1.40 MB/h (at most 1): **not met**" in missed_it
     assert "| 1.50 | 80.50 |" in text
