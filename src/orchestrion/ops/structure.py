@@ -47,6 +47,8 @@ _MENDED = dict.fromkeys(
 #: Rules that a task and its run break that do not name each other -> those broken along with them, and mended so.
 _HOLDERS = ("tasks_in_progress_have_one_run", "active_runs_have_their_task")
 _FOLLOW_HOLDERS = ("the_journal_ends_where_tasks_are", "the_journal_has_no_gap", "attempts_are_runs")
+#: Rules that read more than the tasks they are asked about: a glance leaves them out where it cannot see all.
+_UNBOUNDED = ("nothing_waits_in_a_circle", "tasks_are_found_by_their_tags")
 #: So many problems of each rule are named.
 NAMED = 50
 #: Stored results that are read at a time.
@@ -258,7 +260,7 @@ def glance(tx: Transaction, after: int) -> Glance:
     problems = [
         problem
         for rule in [*_RULES["basic"], *_RULES["comprehensive"]]
-        if rule != "nothing_waits_in_a_circle" or is_whole
+        if is_whole or rule not in _UNBOUNDED
         for problem in _broken(tx, rule, None if is_whole or rule in _OF_JOURNAL else tasks, line)
     ]
     problems = _mended_with_holders(problems)
