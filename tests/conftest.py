@@ -98,15 +98,9 @@ class Server:
 
         A test may have bent the schema itself: then the next one gets a new database.
         """
-        if self._emptied is None:
-            return self._migrated()
-        with psycopg.connect(self._emptied, autocommit=True) as connection:
-            connection.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where datname = current_database() and pid <> pg_backend_pid()"
-            )
-            if connection.execute(_SHAPE).fetchone() != self._shape:
-                return self._migrated()
+        if self._emptied is None or not self._is_as_made(self._emptied):
+            self._emptied, self._shape = self._migrated()
+        with self._alone(self._emptied) as connection:
             tables = connection.execute(
                 "select tablename from pg_tables"
                 " where schemaname = 'public' and tablename not in ('meta', 'migrations')"
@@ -115,12 +109,25 @@ class Server:
             connection.execute(f"truncate {names} restart identity cascade".encode())
         return self._emptied
 
-    def _migrated(self) -> str:
-        self._emptied = self.new()
-        open_store(self._emptied).close()
-        with psycopg.connect(self._emptied, autocommit=True) as connection:
-            self._shape = connection.execute(_SHAPE).fetchone()
-        return self._emptied
+    def _is_as_made(self, url: str) -> bool:
+        with self._alone(url) as connection:
+            return connection.execute(_SHAPE).fetchone() == self._shape
+
+    def _migrated(self) -> tuple[str, object]:
+        url = self.new()
+        open_store(url).close()
+        with self._alone(url) as connection:
+            return url, connection.execute(_SHAPE).fetchone()
+
+    @contextmanager
+    def _alone(self, url: str) -> Iterator[psycopg.Connection]:
+        """A connection to a database that nobody else is connected to any more."""
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where datname = current_database() and pid <> pg_backend_pid()"
+            )
+            yield connection
 
     def shut(self, database: str) -> None:
         """Ends all connections to a database and refuses new ones, as if the server were away."""
