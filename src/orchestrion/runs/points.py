@@ -59,7 +59,7 @@ def _due(wish: str, point: str) -> bool:
     if not rest:
         return True
     if rest == "once":
-        return point not in _written_down()
+        return _is_first(point)
     from random import Random
 
     chance, _, seed = rest.partition(":")
@@ -73,8 +73,10 @@ def _write_down(point: str) -> None:
             lines.write(f"{point}\n")
 
 
-def _written_down() -> list[str]:
+def _is_first(point: str) -> bool:
+    """Whether nobody was here before, be it at the same moment."""
     try:
-        return Path(os.environ[DIARY]).read_text(encoding="ascii").splitlines()
-    except FileNotFoundError:
-        return []
+        os.close(os.open(f"{os.environ[DIARY]}.{point}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        return False
+    return True
