@@ -427,7 +427,36 @@ def test_whoever_stops_it_half_way_leaves_the_tree_as_it_was(
     assert stage.orchestrion.land("default")["landed"]
 
 
-def test_a_landing_that_was_killed_with_its_git_is_told(stage: Stage) -> None:
+def test_a_landing_that_was_killed_with_its_git_is_put_back_by_the_next(stage: Stage) -> None:
+    filtered(stage, "sleep 0.3; cat", "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    command = [sys.executable, "-m", "orchestrion", "land"]
+    with subprocess.Popen(command, cwd=stage.root, env=stage.environ) as landing:
+        wait_for((stage.root / "5.f").exists, "it is under way")
+        assert not half_landed(stage)
+        landing.kill()
+        os.kill(git_at_work(stage), signal.SIGKILL)
+    wait_for(lambda: half_landed(stage) == [str(stage.root)], "health names it")
+    (stage.root / "notes.txt").write_text("mine\n")
+    with pytest.raises(GitProblem) as locked:
+        stage.orchestrion.land("default")
+    [unlock] = re.findall("`(rm [^`]+)`", locked.value.hint)
+    subprocess.run(unlock, shell=True, cwd="/", env=stage.environ, check=True)
+    stage.git("config", "filter.f.smudge", "cat")
+    assert stage.orchestrion.land("default")["landed"]
+    assert not half_landed(stage)
+    assert [(stage.root / f"{n}.f").read_text() for n in range(5, 10)] == [f"n{n}\n" for n in range(5, 10)]
+    assert stage.git("status", "--porcelain") == "?? notes.txt"
+    assert not list((stage.root / ".git" / "orchestrion").glob("landing-*"))
+
+
+def half_landed(stage: Stage) -> list[str]:
+    """Checkouts of which health says that a landing was killed there."""
+    work = stage.orchestrion.health()["components"]["work"]
+    assert (work["status"] == "degraded") is bool(work["half_landed"])
+    return list(work["half_landed"])
+
+
+def test_of_an_interrupted_landing_what_the_user_wrote_stays(stage: Stage) -> None:
     filtered(stage, "sleep 0.3; cat", "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
     command = [sys.executable, "-m", "orchestrion", "land"]
     with subprocess.Popen(command, cwd=stage.root, env=stage.environ) as landing:
@@ -435,18 +464,13 @@ def test_a_landing_that_was_killed_with_its_git_is_told(stage: Stage) -> None:
         landing.kill()
         os.kill(git_at_work(stage), signal.SIGKILL)
     (stage.root / ".git" / "index.lock").unlink()
-    with pytest.raises(Conflict) as error:
-        stage.orchestrion.land("default")
-    for said in as_said(error.value):
-        subprocess.run(said, shell=True, cwd="/", env=stage.environ, check=True)
+    (stage.root / "5.f").write_text("an hour of work\n")
     stage.git("config", "filter.f.smudge", "cat")
-    assert stage.orchestrion.land("default")["landed"]
-    (stage.root / "a.txt").write_text("mine\n")
-    stage.add("echo x > x", plan="default")
-    stage.drain()
-    with pytest.raises(Conflict) as error:
+    with pytest.raises(Conflict) as refused:
         stage.orchestrion.land("default")
-    assert "interrupted" not in error.value.hint
+    assert (refused.value.code, refused.value.details["files"]) == ("in_the_way", ["5.f"])
+    assert (stage.root / "5.f").read_text() == "an hour of work\n"
+    assert stage.git("status", "--porcelain") == "?? 5.f"
 
 
 def test_what_the_user_saves_while_a_landing_fails_is_theirs(stage: Stage) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -239,12 +240,14 @@ class HealthCases(ClientCases):
 
     def _work(self) -> Part:
         from orchestrion.runs.git import Git
+        from orchestrion.runs.landing import interrupted_landings
         from orchestrion.runs.plan_start import kept_aside
 
         try:
             aside = kept_aside(Git(self.project.root))
             lost, plans = self.work_not_here(limit=LOOKED_AT), self._plans_without_work(limit=LOOKED_AT)
             split, missed = self._split_plans(), older_copies.missed(self)
+            half_landed = interrupted_landings(self.project.git_common_dir or self.project.root)
         except GitProblem:
             return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
         runs, tips = [name("R", row["id"]) for row in lost], [row["name"] for row in plans.lost]
@@ -256,7 +259,11 @@ class HealthCases(ClientCases):
             "runs_unknown": missed.runs[:NAMED],
             "plans_ahead": missed.plans[:NAMED],
         }
-        facts["kept_aside"] = aside[:NAMED]
+        facts |= {"kept_aside": aside[:NAMED], "half_landed": half_landed[:NAMED]}
+        if half_landed:
+            said = f"a landing was killed in {', '.join(half_landed[:10])}: some of its files are there"
+            advice = f"`orchestrion -C {shlex.quote(half_landed[0])} land PLAN` puts back what was there, and lands"
+            return Part("work", DEGRADED, said, advice, facts)
         if split:
             said = f"accepted work of {count(len(split), 'plan')} is here in parts that lack each other: "
             advice = f"`orchestrion take-over {split[0]}` says how to merge them"

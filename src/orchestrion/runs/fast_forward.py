@@ -2,12 +2,14 @@
 
 git writes files one by one; a filter that fails, a folder that may not be written or somebody who
 presses Ctrl-C stops it half-way. So what it is about to replace is linked aside first, with the
-index: git never writes into a file, it makes a new one. Whoever gives up puts that back. What
-somebody else wrote in the meantime stays where it is; what cannot be told apart is kept aside.
+index: git never writes into a file, it makes a new one. Whoever gives up puts that back; of one who was killed with
+its git, the next who lands here does. What somebody else wrote in the meantime stays where it is; what cannot be told
+apart is kept aside.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -30,24 +32,27 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 _PREFIX, _KEPT = "landing-", ".kept"
 #: So many files are named.
 _NAMED = 20
+#: In such a folder: what the move was, and the index before it. There before git begins.
+_FACTS, _INDEX = "facts.json", "index"
+#: Bytes that are compared at once.
+_PIECE = 1 << 20
 
 
-def fast_forward(git: Git, commit: str, mine: str, scratch: Path) -> subprocess.CompletedProcess[str]:
+def fast_forward(git: Git, commit: str, mine: str, scratch: Path, lock: int) -> subprocess.CompletedProcess[str]:
     """Moves the clean checkout in git's folder from ``mine`` to ``commit``, which contains it; git's answer.
 
     Where git gives up, everything is put back. ``scratch`` is a folder of the caller's alone in which the files lie
-    meanwhile, on the same disk if that can be. A signal that would end this process ends git first, and is sent
-    again when all is well. Raises EnvironmentProblem (``half_landed``) when something is left to be done by hand,
-    OSError when nothing could be laid aside.
+    meanwhile, on the same disk if that can be; git holds the file ``lock`` open as long as it lives. A signal that
+    would end this process ends git first, and is sent again when all is well. Raises EnvironmentProblem
+    (``half_landed``) when something is left to be done by hand, OSError when nothing could be laid aside.
     """
-    for stale in _left_in(scratch):  # of somebody who was killed; the checkout is clean again
-        shutil.rmtree(stale, ignore_errors=True)
     with _Deferred() as deferred:
-        aside = _Aside(git, commit, mine, scratch)
+        aside = _Aside.laid(git, commit, mine, scratch)
         try:
             child = git.start(
                 "merge", "--ff-only", "--quiet", "--no-autostash", "--no-verify-signatures", "--no-overwrite-ignore",
                 commit,
+                keeps=[lock],
             )  # fmt: skip
             deferred.guard(child)
             _, said = child.communicate()
@@ -59,9 +64,40 @@ def fast_forward(git: Git, commit: str, mine: str, scratch: Path) -> subprocess.
     return subprocess.CompletedProcess(("merge", "--ff-only", commit), child.returncode, "", told)
 
 
-def is_interrupted(scratch: Path, head: str) -> bool:
-    """Whether a move from ``head``, where the checkout still is, was ended with git and nobody could put it back."""
-    return any(place.name.startswith(f"{_PREFIX}{head}-") for place in _left_in(scratch))
+def put_back_interrupted(git: Git, scratch: Path) -> bool:
+    """Puts back what a move of this checkout left that was killed with its git. Whether there was one.
+
+    Nobody else may be at work in ``scratch``. Raises EnvironmentProblem (``half_landed``), OSError.
+    """
+    found = [place for place in _left_in(scratch) if _folder_of(place) in (None, str(git.folder.resolve()))]
+    is_back = False
+    for place in found:
+        aside = _Aside.found(git, place)
+        try:
+            if aside is not None and git.tip("HEAD") == aside.mine:
+                is_back = True
+                aside.put_back(was_killed=False)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+    return is_back
+
+
+def interrupted(scratch: Path) -> list[str]:
+    """Checkouts in which a move was begun that did not end; where somebody is at it, it is not interrupted."""
+    return sorted({folder for place in _left_in(scratch) if (folder := _folder_of(place)) is not None})
+
+
+def _folder_of(place: Path) -> str | None:
+    """The checkout of a move; None: it had not begun, or an older program began it."""
+    facts = _facts_of(place)
+    return None if facts is None else str(facts["folder"])
+
+
+def _facts_of(place: Path) -> dict[str, Any] | None:
+    try:
+        return dict(json.loads((place / _FACTS).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
 
 
 def above_of(path: str) -> list[str]:
@@ -77,25 +113,62 @@ def _left_in(scratch: Path) -> list[Path]:
 class _Aside:
     """What a move from one commit to another replaces."""
 
-    def __init__(self, git: Git, commit: str, mine: str, scratch: Path) -> None:
+    def __init__(self, git: Git, commit: str, mine: str, place: Path) -> None:
         self._git = git
         self._top = git.folder
+        self._place = place
+        self.mine = mine
         listed = git.lines("diff-tree", "-r", "-z", "--name-status", "--no-renames", mine, commit)
-        changed = dict(zip(listed[1::2], listed[::2], strict=True))
-        self._new = [path for path, kind in changed.items() if kind == "A"]
-        self._target = snapshot.blobs_at(git, commit, changed)
+        self._changed = dict(zip(listed[1::2], listed[::2], strict=True))
+        self._new = [path for path, kind in self._changed.items() if kind == "A"]
+        self._target = snapshot.blobs_at(git, commit, self._changed)
         self._folders = {above for path in self._new for above in above_of(path) if (self._top / above).is_dir()}
         self._index = self._top / git.run("rev-parse", "--git-path", "index").stdout
         self._orig_head = git.tip("ORIG_HEAD")
         #: Files of which nobody can tell who wrote them.
         self._unknown: list[str] = []
-        self._place = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{mine}-", dir=scratch))
+        self._content = b""
+        self._files: dict[str, Path | None] = {}
+
+    @classmethod
+    def laid(cls, git: Git, commit: str, mine: str, scratch: Path) -> _Aside:
+        """What is laid aside now, before the move."""
+        one = cls(git, commit, mine, Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{mine}-", dir=scratch)))
         try:
-            self._content = self._index.read_bytes()
-            self._files = {path: self._laid(path, str(number)) for number, path in enumerate(changed)}
+            one._content = one._index.read_bytes()
+            one._files = {path: one._laid(path, str(number)) for number, path in enumerate(one._changed)}
+            one._note(commit)
         except BaseException:
-            self.forget()
+            one.forget()
             raise
+        return one
+
+    @classmethod
+    def found(cls, git: Git, place: Path) -> _Aside | None:
+        """What somebody laid aside who was killed; None: the move had not begun."""
+        facts = _facts_of(place)
+        if facts is None:
+            return None
+        one = cls(git, facts["commit"], facts["mine"], place)
+        one._content = (place / _INDEX).read_bytes()
+        one._folders, one._orig_head = set(facts["folders"]), facts["orig_head"]
+        laid = {path: place / str(number) for number, path in enumerate(one._changed)}
+        one._files = {path: saved if os.path.lexists(saved) else None for path, saved in laid.items()}
+        return one
+
+    def _note(self, commit: str) -> None:
+        """Keeps what only this process knows, for whoever comes after it."""
+        (self._place / _INDEX).write_bytes(self._content)
+        facts = {
+            "folder": str(self._top.resolve()),
+            "commit": commit,
+            "mine": self.mine,
+            "folders": sorted(self._folders),
+            "orig_head": self._orig_head,
+        }
+        half = self._place / f"{_FACTS}.half"
+        half.write_text(json.dumps(facts), encoding="utf-8")
+        half.replace(self._place / _FACTS)
 
     def _laid(self, path: str, name: str) -> Path | None:
         """Where a file is laid aside; None: there is none."""
@@ -139,8 +212,23 @@ class _Aside:
         if found is None:
             shutil.copy2(place, self._place / f"{len(self._unknown)}.now", follow_symlinks=False)
             self._unknown.append(path)
+        is_gits = found in (None, self._target.get(path)) or self._is_half_of(place, self._target.get(path))
         # Looking takes as long as a filter takes: somebody may have saved it since.
-        return found in (None, self._target.get(path)) and _facts(place) == seen
+        return is_gits and _facts(place) == seen
+
+    def _is_half_of(self, place: Path, blob: str | None) -> bool:
+        """Whether a file is what git had written of a blob when it was killed."""
+        if blob is None or place.is_symlink() or not place.is_file():
+            return False
+        with self._git.start("cat-file", "blob", blob) as process, place.open("rb") as file:
+            assert process.stdout is not None
+            try:
+                while piece := file.read(_PIECE):
+                    if process.stdout.read(len(piece)) != piece:
+                        return False
+            finally:
+                process.kill()
+        return True
 
     def _oid_of(self, place: Path) -> str | None:
         """The name that git would give to a file; None: its filter does not work."""

@@ -15,7 +15,7 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass
@@ -253,10 +253,10 @@ class Git:
         """``git WORDS`` as a person types it; it works from any folder."""
         return " ".join(["git", "-C", shlex.quote(str(self.folder)), *map(shlex.quote, words)])
 
-    def start(self, *args: str) -> subprocess.Popen[bytes]:
+    def start(self, *args: str, keeps: Sequence[int] = ()) -> subprocess.Popen[bytes]:
         """Starts ``git ARGS`` in a session of its own, with pipes, for somebody who looks after it.
 
-        Raises GitProblem.
+        It keeps the descriptors ``keeps`` open, and with them what they lock. Raises GitProblem.
         """
         command, environ = self._prepared(args, None)
         try:
@@ -268,6 +268,7 @@ class Git:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                pass_fds=keeps,
             )
         except (OSError, ValueError) as problem:
             raise self._cannot_start(args, problem) from problem

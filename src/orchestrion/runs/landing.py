@@ -20,13 +20,15 @@ from typing import IO
 
 from orchestrion.core import private
 from orchestrion.core.errors import AlreadyTaken, Conflict, GitProblem, NotFound
-from orchestrion.runs.fast_forward import above_of, fast_forward, is_interrupted
+from orchestrion.runs.fast_forward import above_of, fast_forward, interrupted, put_back_interrupted
 from orchestrion.runs.git import WITHOUT_INDEX, Git, refusal
 from orchestrion.runs.merge import TRIES, Incoming, Merger, Recheck
 from orchestrion.runs.plan_tip import PlanTip
 from orchestrion.runs.workspace.changes import listed
 from orchestrion.runs.workspace.project_repository import ProjectRepository
 
+#: Whoever lands holds it.
+_LOCK = "land.lock"
 #: Makes what merges the user's branch (its name and commit) into the plan.
 Joining = Callable[[str, str], Incoming]
 #: Hears of the commit that is about to land.
@@ -83,6 +85,7 @@ class Checkout:
         (``dirty_tree``, ``branch_in_use``, ``in_the_way``, ``other_branch``), MergeConflict, NotFound, AlreadyTaken.
         """
         plan_tip = PlanTip(project.git, plan)
+        self.put_back_interrupted(project, branch)
         is_here = self.refuse_unfit(plan, branch, plan_tip.get())
         for _ in range(TRIES):
             mine, tip = self._tip(branch), plan_tip.get()
@@ -90,12 +93,19 @@ class Checkout:
                 return Landed(branch, mine, mine, merged=False)
             joins = not self.git.is_ancestor(mine, tip)
             commit = merger.merged(plan, tip, joining(branch, mine), recheck) if joins else tip
-            with _one_at_a_time(project) as scratch:
-                if self._moves(plan, branch, commit, mine, going, scratch if is_here else None):
+            with _one_at_a_time(project) as (scratch, lock):
+                if self._moves(plan, branch, commit, mine, going, (scratch, lock) if is_here else None):
                     if joins and plan_tip.move(commit, tip):
                         plan_tip.follow()
                     return Landed(branch, mine, commit, merged=joins)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
+
+    def put_back_interrupted(self, project: ProjectRepository, branch: str) -> None:
+        """What a landing left here that was killed with its git goes first. Raises EnvironmentProblem, GitProblem."""
+        if branch == self.branch() and str(self.git.folder.resolve()) in interrupted(_scratch(project)):
+            with _one_at_a_time(project) as (scratch, _):  # its git may still live
+                self._refuse_locked(branch)
+                put_back_interrupted(self.git, scratch)
 
     def refuse_unfit(self, plan: str, branch: str, commit: str) -> bool:
         """Raises Conflict when something of the user's is in the way of a commit. Whether its branch is that here."""
@@ -135,18 +145,9 @@ class Checkout:
         if not self.git.is_clean():
             raise Conflict(
                 f"the working tree {self.folder} has changes that are not committed",
-                hint=self._after_an_interruption() or "commit or stash them, then land again",
+                hint="commit or stash them, then land again",
                 code="dirty_tree",
             )
-
-    def _after_an_interruption(self) -> str | None:
-        """What to do about what a landing left that was killed with its git; None: there was none."""
-        if not is_interrupted(self.git.common_dir() / "orchestrion", self.git.tip("HEAD") or ""):
-            return None
-        return (
-            f"a landing was interrupted here: `{self.git.typed('stash', '-u')}` puts what it left aside, "
-            "then land again"
-        )
 
     def _refuse_in_the_way(self, tip: str, mine: str) -> None:
         """Looks for what git would only find when the plan has taken the branch in already."""
@@ -159,7 +160,7 @@ class Checkout:
         there = set(listed(self.git, mine, [*added, *(above for path in added for above in above_of(path))]))
         files = sorted({found for path in added if path not in there and (found := self._found_at(path, there))})
         if files:
-            raise _in_the_way(files, self._after_an_interruption())
+            raise _in_the_way(files)
 
     def _found_at(self, path: str, tracked: set[str]) -> str | None:
         """The file that is where ``path`` is to be, or where a folder for it is to be; None: there is none."""
@@ -194,30 +195,32 @@ class Checkout:
             folder=used.folder,
         )
 
-    def _moves(self, plan: str, branch: str, commit: str, mine: str, going: Going, scratch: Path | None) -> bool:
+    def _moves(
+        self, plan: str, branch: str, commit: str, mine: str, going: Going, here: tuple[Path, int] | None
+    ) -> bool:
         """Moves the branch from ``mine`` to ``commit``; False: it is not there any more. Where it is checked out here,
-        ``scratch`` is where files can lie meanwhile.
+        ``here`` is where files can lie meanwhile, and the lock that is held.
 
         Checks take their time, and meanwhile the user may have done anything: all is looked at again.
         """
-        if scratch:
+        if here:
             self._refuse_switched(branch)
         self.refuse_unfit(plan, branch, commit)
         if self._tip(branch) != mine:
             return False
         going(commit)
-        return self._moves_here(branch, commit, mine, scratch) if scratch else self._moves_there(branch, commit, mine)
+        return self._moves_here(branch, commit, mine, *here) if here else self._moves_there(branch, commit, mine)
 
     def _moves_there(self, branch: str, commit: str, mine: str) -> bool:
         return self.git.swap_ref(f"refs/heads/{branch}", commit, mine)
 
-    def _moves_here(self, branch: str, commit: str, mine: str, scratch: Path) -> bool:
+    def _moves_here(self, branch: str, commit: str, mine: str, scratch: Path, lock: int) -> bool:
         """Fast-forwards the checkout; False when the branch is not at ``mine`` any more."""
         self._refuse_locked(branch)
         self._refuse_switched(branch)
         if self._tip(branch) != mine:
             return False  # who took a commit away does not want it back
-        answer = fast_forward(self.git, commit, mine, scratch)
+        answer = fast_forward(self.git, commit, mine, scratch, lock)
         if answer.returncode == 0:
             self._refuse_switched(branch)
             return True
@@ -247,15 +250,38 @@ class Checkout:
 
 
 @contextmanager
-def _one_at_a_time(project: ProjectRepository) -> Iterator[Path]:
+def _one_at_a_time(project: ProjectRepository) -> Iterator[tuple[Path, int]]:
     """Who lands at the same moment waits: git notices too late that another one has the branch.
 
-    Gives a folder in which nobody else is.
+    Gives a folder in which nobody else is, and the file whose lock says so.
     """
-    folder = project.common_dir / "orchestrion"
-    with _opened(folder / "land.lock") as file:
+    folder = _scratch(project)
+    with _opened(folder / _LOCK) as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        yield folder
+        yield folder, file.fileno()
+
+
+def _scratch(project: ProjectRepository) -> Path:
+    return project.common_dir / "orchestrion"
+
+
+def interrupted_landings(git_dir: Path) -> list[str]:
+    """Checkouts in which a landing was killed with its git; none while somebody lands.
+
+    ``git_dir`` is the one that all worktrees share.
+    """
+    scratch = git_dir / "orchestrion"
+    found = interrupted(scratch)
+    if not found:
+        return []
+    try:
+        with (scratch / _LOCK).open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return found
+    except BlockingIOError:
+        return []
+    return found
 
 
 def _opened(lock: Path) -> IO[str]:
@@ -275,11 +301,10 @@ def _opened(lock: Path) -> IO[str]:
 _READ_ONLY = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def _in_the_way(files: list[str], hint: str | None = None) -> Conflict:
+def _in_the_way(files: list[str]) -> Conflict:
     return Conflict(
         f"files of yours that git would overwrite are in the way: {', '.join(files[:20])}",
-        hint=hint
-        or "move them away, then land again; nothing was changed. A file that git was told not to look at: "
+        hint="move them away, then land again; nothing was changed. A file that git was told not to look at: "
         "`git update-index --no-assume-unchanged --no-skip-worktree FILE`",
         code="in_the_way",
         files=files,
