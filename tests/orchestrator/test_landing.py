@@ -29,6 +29,7 @@ from orchestrion.core.errors import (
     NothingReady,
     OrchestrionError,
 )
+from small_disk import small_disk
 from stage import Stage
 from waiting import wait_for
 
@@ -471,6 +472,24 @@ def test_of_an_interrupted_landing_what_the_user_wrote_stays(stage: Stage) -> No
     assert (refused.value.code, refused.value.details["files"]) == ("in_the_way", ["5.f"])
     assert (stage.root / "5.f").read_text() == "an hour of work\n"
     assert stage.git("status", "--porcelain") == "?? 5.f"
+
+
+@pytest.mark.users_repository_changes
+def test_on_a_disk_that_is_too_small_the_checkout_is_as_it_was(stage: Stage) -> None:
+    with small_disk(stage.folder / "disk", 3_000_000):
+        checkout = stage.folder / "disk" / "checkout"
+        stage.git("worktree", "add", "-q", "-b", "small", str(checkout))
+        done(stage, command="for n in 1 2 3; do head -c 1500000 /dev/urandom > big$n; done; echo more >> a.txt")
+        with Orchestrator.open(str(checkout), environ=stage.environ) as there:
+            for _ in range(2):
+                with pytest.raises(GitProblem) as refused:
+                    there.land("default", onto="small")
+                assert refused.value.code == "disk_full"
+                assert stage.git("status", "--porcelain", at=checkout) == ""
+            subprocess.run(["mount", "-o", "remount,size=20000000", stage.folder / "disk"], check=True)
+            assert there.land("default", onto="small")["landed"]
+        assert (checkout / "big3").stat().st_size == 1_500_000
+        stage.git("worktree", "remove", "--force", str(checkout))
 
 
 def test_what_the_user_saves_while_a_landing_fails_is_theirs(stage: Stage) -> None:

@@ -13,7 +13,7 @@ from run_seam import RunSeam
 from user_git import UserGit
 
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs import points, quarantine
+from orchestrion.runs import points, quarantine, refs
 from orchestrion.runs.git import Git
 from small_disk import small_disk
 
@@ -202,3 +202,77 @@ def test_in_a_directory_of_our_own_a_git_that_finds_no_room_leaves_nothing(
             assert refused.value.code == "disk_full"
             ours = workspace.path.with_name("R1.git") / "objects"
             assert [file for file in ours.rglob("tmp_*") if file.is_file()] == []
+
+
+def test_what_arrived_stays_until_its_ref_names_it(project: Path, source: Path, user: UserGit) -> None:
+    """Somebody packs anew, and throws away what nothing names, between the arrival and the ref."""
+    git, work = Git(project), user("rev-parse", "HEAD", at=source.parent)
+    with quarantine.arriving(git) as arrival:
+        git.fetch(source, "HEAD", checked=True, env=arrival.environment)
+        arrival.accept()
+        user("repack", "-adq")
+        user("gc", "-q", "--prune=now")
+        user("update-ref", REF, work)
+    user("fsck", "--strict")
+    assert not [name for name in everything_in(project) if ".keep" in name]
+    user("repack", "-adq")
+    assert len(list((project / ".git" / "objects" / "pack").glob("*.pack"))) == 1
+
+
+def test_a_mark_of_one_who_was_killed_goes_and_that_of_a_user_stays(project: Path, source: Path) -> None:
+    packs = project / ".git" / "objects" / "pack"
+    packs.mkdir(exist_ok=True)
+    users = packs / f"pack-{'a' * 40}.keep"
+    users.write_text("mine")
+    fetch_and_die(project, source, "quarantine.moved")
+    assert len(list(packs.glob("*.keep"))) == 2
+    quarantine.clear(project / ".git")
+    assert list(packs.glob("*.keep")) == [users]
+
+
+def test_a_ref_of_a_run_whose_commit_is_gone_is_in_nobodys_way(project: Path, source: Path, user: UserGit) -> None:
+    lost = project / ".git" / "refs" / "orchestrion" / "runs" / "R9"
+    lost.parent.mkdir(parents=True, exist_ok=True)
+    lost.write_text(f"{'1' * 40}\n")
+    assert refs.gone(Git(project), 10) == {"refs/orchestrion/runs/R9": "1" * 40}
+    quarantine.fetch(Git(project), source, f"+HEAD:{REF}", checked=True)
+    assert not lost.exists()
+    user("fsck", "--strict")
+
+
+def test_a_folder_of_somebody_else_gives_away_nothing(project: Path, tmp_path: Path, user: UserGit) -> None:
+    """Links in it lead elsewhere, and its files are called as nothing of git's is."""
+    precious = tmp_path / "precious"
+    (precious / "pack").mkdir(parents=True)
+    (precious / "file").write_text("p")
+    (precious / "pack" / f"pack-{'1' * 40}.pack").write_text("q")
+    objects = project / ".git" / "objects"
+    linked, named = (objects / f"{quarantine.PREFIX}99999{number}-1" for number in (8, 7))
+    for folder in (linked, named):
+        folder.mkdir()
+        (folder / "lock").touch()
+    (linked / "whole").symlink_to(precious / "file")
+    (linked / "pack").symlink_to(precious / "pack")
+    (linked / "aa").symlink_to(precious)
+    (named / "whole").touch()
+    (named / "pack").mkdir()
+    for name in ("pack-x.pack", "../x.pack".replace("/", "-"), f"pack-{'1' * 40}.sh", f"pack-{'1' * 40}.idx"):
+        (named / "pack" / name).write_text("junk")
+    (named / "keeps").write_text("../../config\npack-x\n")
+    before = everything_in(project)
+    quarantine.clear(project / ".git")
+    assert {name for name in everything_in(project) if quarantine.PREFIX not in name} == {
+        name for name in before if quarantine.PREFIX not in name
+    }
+    assert sorted(file.name for file in precious.rglob("*")) == ["file", "pack", f"pack-{'1' * 40}.pack"]
+    assert not list(objects.glob(f"{quarantine.PREFIX}*"))
+    user("fsck", "--strict")
+
+
+def test_an_index_whose_pack_another_git_took_away_goes(project: Path, source: Path) -> None:
+    fetch_and_die(project, source, "quarantine.whole")
+    (folder,) = quarantine.left_in(project / ".git")
+    (pack,) = (folder / "pack").glob("*.pack")
+    pack.unlink()  # it had its place already, and was packed away
+    quarantine.clear(project / ".git")
+    assert not list((project / ".git" / "objects" / "pack").glob("*.idx"))

@@ -239,6 +239,7 @@ class HealthCases(ClientCases):
         return Git(self.project.root).missing([commit for commit in commits if commit])
 
     def _work(self) -> Part:
+        from orchestrion.runs import refs
         from orchestrion.runs.git import Git
         from orchestrion.runs.landing import interrupted_landings
         from orchestrion.runs.plan_start import kept_aside
@@ -247,6 +248,7 @@ class HealthCases(ClientCases):
             aside = kept_aside(Git(self.project.root))
             lost, plans = self.work_not_here(limit=LOOKED_AT), self._plans_without_work(limit=LOOKED_AT)
             split, missed = self._split_plans(), older_copies.missed(self)
+            gone = sorted(refs.gone(Git(self.project.root), LOOKED_AT))
             half_landed = interrupted_landings(self.project.git_common_dir or self.project.root)
         except GitProblem:
             return Part("work", HEALTHY, "not looked at: git says why", "", {"not_here": None})
@@ -260,6 +262,11 @@ class HealthCases(ClientCases):
             "plans_ahead": missed.plans[:NAMED],
         }
         facts |= {"kept_aside": aside[:NAMED], "half_landed": half_landed[:NAMED]}
+        facts["refs_without_commit"] = gone[:NAMED]
+        if gone and not runs and not tips:
+            said = f"{count(len(gone), 'ref')} of runs name commits that are gone, and git refuses to fetch or pack: "
+            advice = "`orchestrion cleanup` deletes them; what was in them is to be done again"
+            return Part("work", UNHEALTHY, said + ", ".join(gone[:10]), advice, facts)
         if half_landed:
             said = f"a landing was killed in {', '.join(half_landed[:10])}: some of its files are there"
             advice = f"`orchestrion -C {shlex.quote(half_landed[0])} land PLAN` puts back what was there, and lands"

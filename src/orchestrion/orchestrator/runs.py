@@ -577,7 +577,17 @@ class RunCases(TaskCases):
             if row["id"] not in seen_to and (said := elsewhere(self, row))
         ]
         freed += sum(map(bool, recovered.values()))
+        mended = [*mended, *self._forget_gone_refs()]
         return {"freed": freed, "righted": righted, "mended": mended, "notes": notes}
+
+    def _forget_gone_refs(self) -> list[str]:
+        """Removes refs of runs whose commits are gone, which git lets nobody past; a sentence for each."""
+        if self.project.git_root is None:
+            return []
+        from orchestrion.runs import refs
+        from orchestrion.runs.git import Git
+
+        return [f"{ref} named a commit that is gone" for ref in refs.forget_gone(Git(self.project.root))]
 
     def work(
         self,

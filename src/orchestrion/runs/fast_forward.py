@@ -56,11 +56,11 @@ def fast_forward(git: Git, commit: str, mine: str, scratch: Path, lock: int) -> 
             )  # fmt: skip
             deferred.guard(child)
             _, said = child.communicate()
+            told = git.explained(subprocess.CompletedProcess(child.args, child.returncode, b"", said))
             if child.returncode != 0 and git.tip("HEAD") == mine:
                 aside.put_back(was_killed=child.returncode < 0)
         finally:
             aside.forget()
-    told = said.decode("utf-8", "surrogateescape")
     return subprocess.CompletedProcess(("merge", "--ff-only", commit), child.returncode, "", told)
 
 

@@ -78,7 +78,7 @@ _KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|LFS_|CONFIG_(GLOB
 #: What the system says of a full disk; git passes it on now and then, and else says one of the words below.
 _NO_SPACE = "No space left on device"
 _CANNOT_WRITE = re.compile(
-    "Could not reset index file|(?i:unable to|could not|cannot|failed to) (write|create|append|close|fsync|lock)"
+    "Could not reset index file|(?i:unable to|could(?: not|n't)|cannot|failed to) (write|create|append|close|fsync|lock)"
     "|write (error|failure)|file write error|sha1 file"
 )
 #: With less room than this, what git could not write did not fit, in bytes.
@@ -193,7 +193,7 @@ class Git:
         or out of time and, with ``check``, when it refuses.
         """
         done = self._done(args, input, env, timeout, hooks=hooks)
-        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), self._errors(done))
+        answer = subprocess.CompletedProcess(args, done.returncode, _text(done.stdout), self.explained(done))
         # A git that was killed has not answered.
         if answer.returncode < 0 or (check and answer.returncode != 0):
             raise refusal(answer)
@@ -238,7 +238,8 @@ class Git:
                         with suppress(OSError):
                             Path(folder, name).unlink()
 
-    def _errors(self, done: subprocess.CompletedProcess[bytes]) -> str:
+    def explained(self, done: subprocess.CompletedProcess[bytes]) -> str:
+        """What a git said that failed, with what it does not say: that the disk is full."""
         errors = _text(done.stderr)
         if done.returncode and _CANNOT_WRITE.search(errors) and self._has_no_room():
             errors = f"{errors}\n{_NO_SPACE}"
@@ -299,7 +300,7 @@ class Git:
         """All of them, the empty ones too; they may be gone through several times."""
         done = self._done(args, input, env)
         if done.returncode:
-            raise refusal(subprocess.CompletedProcess(args, done.returncode, "", self._errors(done)))
+            raise refusal(subprocess.CompletedProcess(args, done.returncode, "", self.explained(done)))
         return Fields(done.stdout)
 
     def toplevel(self) -> Path:

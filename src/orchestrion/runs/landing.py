@@ -94,9 +94,14 @@ class Checkout:
             joins = not self.git.is_ancestor(mine, tip)
             commit = merger.merged(plan, tip, joining(branch, mine), recheck) if joins else tip
             with _one_at_a_time(project) as (scratch, lock):
-                if self._moves(plan, branch, commit, mine, going, (scratch, lock) if is_here else None):
-                    if joins and plan_tip.move(commit, tip):
+                try:
+                    moved = self._moves(plan, branch, commit, mine, going, (scratch, lock) if is_here else None)
+                    if moved and joins and plan_tip.move(commit, tip):
                         plan_tip.follow()
+                finally:
+                    if joins:
+                        merger.forget(commit)
+                if moved:
                     return Landed(branch, mine, commit, merged=joins)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
 

@@ -19,6 +19,7 @@ from orchestrion.runs import checks, quarantine
 from orchestrion.runs.commits import Committer
 from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.plan_tip import PlanTip
+from orchestrion.runs.refs import MERGING
 from orchestrion.runs.workspace import prepare, submodules, trusted
 from orchestrion.runs.workspace.places import MERGE_PREFIX, git_dir_beside
 from orchestrion.runs.workspace.project_repository import ProjectRepository
@@ -105,7 +106,10 @@ class Merger:
                 self._check(tip.plan, incoming.commit, recheck)
             new = incoming.commit if is_forward else self.merged(tip.plan, before, incoming, recheck)
             self._point("merge.rechecked")
-            if tip.move(new, before):
+            is_moved = tip.move(new, before)
+            if not is_forward:
+                self.forget(new)
+            if is_moved:
                 self._point("merge.swapped")
                 return MergeResult(before, new, merged=True, fast_forward=is_forward)
         raise AlreadyTaken(
@@ -115,7 +119,8 @@ class Merger:
         )
 
     def merged(self, plan: str, before: str, incoming: Incoming, recheck: Recheck | None) -> str:
-        """A checked merge commit of the plan at ``before`` and what comes in. The project gets it; no ref moves.
+        """A checked merge commit of the plan at ``before`` and what comes in. The project gets it; until it is in a
+        branch, or ``forget`` is called, a ref of its own has nobody take it away.
 
         Raises MergeConflict, and what ``recheck`` raises.
         """
@@ -128,8 +133,12 @@ class Merger:
                 prepare.fit_out(self._project, ours, new)
                 recheck(ours.tree)
             ours.git.run("update-ref", trusted.HANDOVER_REF, new)
-            quarantine.fetch(self._project.git, ours.path, trusted.HANDOVER_REF)
+            quarantine.fetch(self._project.git, ours.path, f"+{trusted.HANDOVER_REF}:{MERGING}{new}")
             return new
+
+    def forget(self, commit: str) -> None:
+        """A commit that ``merged`` made is in a branch, or not wanted any more."""
+        self._project.git.run("update-ref", "-d", f"{MERGING}{commit}", check=False)
 
     def _check(self, plan: str, commit: str, recheck: Recheck) -> None:
         with self._workspace(plan, commit) as ours:

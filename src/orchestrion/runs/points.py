@@ -29,6 +29,7 @@ POINTS = (
     "work.committed",
     "quarantine.arrived",
     "quarantine.whole",
+    "quarantine.moved",
     "work.published",
     "check.done",
     "merge.queued",

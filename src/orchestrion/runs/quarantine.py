@@ -3,9 +3,10 @@
 git writes a pack while it arrives; where the disk fills meanwhile, or somebody kills that git, the part that is there
 stays, and only whoever wrote it can tell whether it is still wanted. So what arrives for us lies in a folder of ours
 beside the objects first, as git itself does it with what is pushed. When git has seen that all of it is there, its
-files take their places, each by a rename, and only then do refs move. Who holds the folder's lock is at work in it; a
-folder that nobody holds is of somebody who was killed, and the next one sees to it: what was whole takes its place
-to the end, everything else is removed.
+files take their places, each by a rename, and only then do refs move. Until they have, a mark beside each pack says,
+as git's own does, that nobody who packs anew may take it away: no ref names yet what is in it. Who holds the folder's
+lock is at work in it; a folder that nobody holds is of somebody who was killed, and the next one sees to it: what was
+whole takes its place to the end, everything else is removed.
 """
 
 from __future__ import annotations
@@ -13,18 +14,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import shutil
 import stat
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrion.core import private
 from orchestrion.core.errors import GitProblem
-from orchestrion.runs.git import Git
+from orchestrion.runs import refs
+from orchestrion.runs.git import Git, refusal
 from orchestrion.runs.points import reach
 
 #: How the folders are called; git knows nothing of them.
@@ -32,7 +35,16 @@ PREFIX = "orchestrion-incoming-"
 _LOCK = "lock"
 #: Is there when git has seen that all that arrives is there.
 _WHOLE = "whole"
+#: Names the packs beside which there is a mark of ours.
+_KEEPS = "keeps"
+_MARK = b"orchestrion: until a ref names what is in it\n"
 _LOOSE = frozenset(f"{number:02x}" for number in range(256))
+#: The names of files that take a place: a single object's, and those of a pack with its index, which comes last.
+_OBJECT = re.compile(r"[0-9a-f]{38}(?:[0-9a-f]{24})?")
+_PACK = re.compile(r"(pack-[0-9a-f]{40}(?:[0-9a-f]{24})?)\.(pack|rev|bitmap|mtimes|promisor|idx)")
+#: So often what vanished is fetched again: somebody packs anew, or prunes, at the same moment.
+_TRIES = 3
+_BAD_REF = re.compile(r"bad object refs/|bad sha1 pointer|invalid sha1 pointer|missing object .* for refs/")
 #: What git calls a file that it has not written to its end.
 _HALF_WRITTEN = "tmp_"
 #: What arrives leaves so much room to others, in bytes; what is smaller than this leaves as much as it takes.
@@ -58,13 +70,15 @@ class Arrival:
             (self.folder / _WHOLE).touch()
             reach("quarantine.whole")
             _move(self.folder, self.objects)
+            reach("quarantine.moved")
 
 
 @contextmanager
 def arriving(git: Git) -> Iterator[Arrival]:
     """Objects may arrive in a repository of the user's; what is not accepted is gone afterwards.
 
-    Raises GitProblem (``disk_full``), OSError.
+    What is accepted stays whatever others do until the block ends: by then a ref must name it. Raises GitProblem
+    (``disk_full``), OSError.
     """
     objects = Path(os.path.realpath(git.common_dir() / "objects"))
     clear_in(objects)
@@ -75,17 +89,39 @@ def arriving(git: Git) -> Iterator[Arrival]:
 def fetch(
     git: Git, source: Path, *refspecs: str, checked: bool = False, check: bool = True
 ) -> subprocess.CompletedProcess[str]:
-    """As ``Git.fetch``, into a repository of the user's: nothing stays there of what did not arrive as a whole."""
-    wanted = [refspec.removeprefix("+").partition(":")[0] for refspec in refspecs]
+    """As ``Git.fetch``, into a repository of the user's: nothing stays there of what did not arrive as a whole.
+
+    Refs of runs there whose commits are gone, which git lets nobody past, are removed first.
+    """
+    for _ in range(_TRIES):
+        answer = _fetch(git, source, refspecs, checked)
+        if answer.returncode != 0:
+            if not _BAD_REF.search(answer.stderr) or not refs.forget_gone(git):
+                break
+        elif all(git.tip(place) for _, place in _places(refspecs) if place):
+            break
+    if check and answer.returncode != 0:
+        raise refusal(answer)
+    return answer
+
+
+def _fetch(git: Git, source: Path, refspecs: Sequence[str], checked: bool) -> subprocess.CompletedProcess[str]:
+    places = _places(refspecs)
     with arriving(git) as arrival:
-        answer = git.fetch(source, *wanted, checked=checked, check=check, env=arrival.environment)
+        wanted = [one for one, _ in places]
+        answer = git.fetch(source, *wanted, checked=checked, check=False, env=arrival.environment)
         if answer.returncode != 0:
             return answer
         arrival.accept()
-    if wanted == list(refspecs):
-        return answer
-    # All of it is there: this time nothing arrives, and refs move.
-    return git.fetch(source, *refspecs, checked=checked, check=check)
+        if not any(place for _, place in places):
+            return answer
+        # All of it is there: this time nothing arrives, and refs move.
+        return git.fetch(source, *refspecs, checked=checked, check=False)
+
+
+def _places(refspecs: Sequence[str]) -> list[tuple[str, str]]:
+    """What each refspec wants, and the ref that is to name it; empty: none."""
+    return [refspec.removeprefix("+").partition(":")[::2] for refspec in refspecs]
 
 
 def refuse_too_large(git: Git, source: Git, commits: Iterable[str], known: Iterable[str]) -> None:
@@ -173,9 +209,10 @@ def clear_in(objects: Path) -> list[Path]:
 def _end(folder: Path, objects: Path) -> None:
     """Concludes what its owner could not."""
     try:
-        if (folder / _WHOLE).exists():
+        if _is_plain(folder / _WHOLE):
             _move(folder, objects)
     finally:
+        _unmark(folder, objects)
         _delete(folder)
 
 
@@ -193,30 +230,45 @@ def _delete(folder: Path) -> None:
 
 def _move(folder: Path, objects: Path) -> None:
     """Gives files their places; those that are there already stay. It may be done again after it was cut off."""
-    for name in sorted(_LOOSE.intersection(_names_in(folder))):
+    for name in sorted(_LOOSE.intersection(_folders_of(folder))):
         place = objects / name
         if not place.is_dir():
             # git has given it the permissions that the repository is to have.
             place.mkdir(exist_ok=True)
             place.chmod(stat.S_IMODE((folder / name).stat().st_mode))
-        _move_files(folder / name, place, _names_in(folder / name))
-    if (folder / "pack").is_dir():
-        _move_packs(folder / "pack", objects / "pack")
+        _move_files(folder / name, place, filter(_OBJECT.fullmatch, _files_in(folder / name)))
+    if "pack" in _folders_of(folder):
+        _move_packs(folder, objects / "pack")
 
 
-def _names_in(folder: Path) -> list[str]:
+def _folders_of(folder: Path) -> list[str]:
     with os.scandir(folder) as entries:
-        return [entry.name for entry in entries]
+        return [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+
+
+def _files_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+
+
+def _is_plain(file: Path) -> bool:
+    try:
+        return stat.S_ISREG(file.lstat().st_mode)
+    except OSError:
+        return False
 
 
 def _move_packs(folder: Path, place: Path) -> None:
     """A pack counts when its index is there, which therefore comes last."""
     place.mkdir(exist_ok=True)
-    names = [name for name in _names_in(folder) if not name.endswith((".keep", ".lock"))]
-    indexes = [name for name in names if name.endswith(".idx")]
+    found = [match for name in _files_in(folder / "pack") if (match := _PACK.fullmatch(name))]
+    indexes = sorted(match[0] for match in found if match[2] == "idx")
+    _mark(folder, place, sorted({match[1] for match in found}))
     try:
-        _move_files(folder, place, sorted(set(names).difference(indexes)))
-        _move_files(folder, place, sorted(indexes))
+        _move_files(folder / "pack", place, sorted(match[0] for match in found if match[2] != "idx"))
+        # Of one that was begun before somebody was killed, another git may have taken the pack away.
+        there = [index for index in indexes if (place / index).with_suffix(".pack").exists()]
+        _move_files(folder / "pack", place, there)
     except OSError:
         for stem in (index.removesuffix(".idx") for index in indexes):
             if not (place / f"{stem}.idx").exists():
@@ -227,8 +279,27 @@ def _move_packs(folder: Path, place: Path) -> None:
 
 def _move_files(folder: Path, place: Path, names: Iterable[str]) -> None:
     for name in names:
-        if not name.startswith(_HALF_WRITTEN) and not (place / name).exists():
+        if not (place / name).exists():
             (folder / name).rename(place / name)
+
+
+def _mark(folder: Path, place: Path, packs: Sequence[str]) -> None:
+    """Has those who pack anew leave the packs alone; which they are is written down first, for whoever comes next."""
+    with (folder / _KEEPS).open("a", encoding="ascii") as named:
+        named.writelines(f"{pack}\n" for pack in packs)
+    for pack in packs:
+        with suppress(FileExistsError), (place / f"{pack}.keep").open("xb") as mark:  # else it is kept by somebody else
+            mark.write(_MARK)
+
+
+def _unmark(folder: Path, objects: Path) -> None:
+    """From now on refs name what is in the packs, or nobody wants it."""
+    if not _is_plain(folder / _KEEPS):
+        return
+    for pack in (folder / _KEEPS).read_text(encoding="ascii", errors="replace").split():
+        mark = objects / "pack" / f"{pack}.keep"
+        if _PACK.fullmatch(f"{pack}.pack") and _is_plain(mark) and mark.read_bytes() == _MARK:
+            mark.unlink()
 
 
 @contextmanager
@@ -241,6 +312,7 @@ def _folder_in(objects: Path) -> Iterator[Path]:
             (folder / "info" / "alternates").write_bytes(os.fsencode(f"{objects}\n"))
             yield folder
         finally:
+            _unmark(folder, objects)
             _delete(folder)
 
 

@@ -7,6 +7,7 @@ left beside its work (a side branch, a stash) go with the archive alone: no land
 
 from __future__ import annotations
 
+import time
 from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
@@ -17,6 +18,9 @@ from orchestrion.store.store import Row
 
 _RUNS, _BRANCHES, _KEPT = "refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/"
 _PREFIXES = (_RUNS, _BRANCHES, _KEPT)
+#: Where a merge commit is until it is in a branch; and how long that may take before it was left, in seconds.
+MERGING = "refs/orchestrion/merging/"
+_MERGE_S = 86_400
 #: The store is asked about so many runs at once.
 _AT_ONCE = 500
 
@@ -34,7 +38,16 @@ def retire(git: Git, store: Store) -> int:
         if rows := store.read(lambda tx, asked=asked: tx.all("runs_to_retire", ids=asked)):  # type: ignore[misc]
             refs = _of_runs(git, {row["id"] for row in rows})
             count += _delete(git, _not_needed(git, store, rows, refs))
-    return count
+    return count + _delete(git, _left_by_merges(git))
+
+
+def _left_by_merges(git: Git) -> Iterator[tuple[str, str]]:
+    """Refs of merges that were killed."""
+    asked = "--format=%(committerdate:unix) %(objectname) %(refname)%00"
+    for line in git.fields("for-each-ref", asked, MERGING):
+        made_at, commit, ref = (*line.strip().split(" ", 2), "", "")[:3]
+        if ref and time.time() - int(made_at) > _MERGE_S:
+            yield ref, commit
 
 
 def _not_needed(
@@ -52,6 +65,24 @@ def _is_of(row: Row, refs: Mapping[str, str], store: Store) -> bool:
     """Whether the refs of a run's name are this store's run's: a repository may be worked on from two stores."""
     ref = f"{_RUNS}{name('R', row['id'])}"
     return row["clone"] in (None, store.clone) and refs.get(ref) in (None, row["head_commit"])
+
+
+def gone(git: Git, limit: int | None = None) -> dict[str, str]:
+    """Refs of runs whose commits are not there any more -> the commits; of the newest ``limit`` refs if that is set.
+
+    git lets nobody past such a ref: it neither fetches nor packs. Raises GitProblem.
+    """
+    count = [] if limit is None else ["--sort=-version:refname", f"--count={limit}"]
+    listed = git.fields("for-each-ref", *count, "--format=%(objectname) %(refname)%00", *_PREFIXES)
+    found = dict(line.strip().partition(" ")[::-2] for line in listed if line.strip())
+    missing = git.missing(dict.fromkeys(found.values()))
+    return {ref: commit for ref, commit in found.items() if commit in missing}
+
+
+def forget_gone(git: Git) -> list[str]:
+    """Deletes refs of runs whose commits are not there any more; which. Raises GitProblem."""
+    found = gone(git)
+    return sorted(ref for ref, commit in found.items() if _delete(git, [(ref, commit)]))
 
 
 def in_the_way(git: Git) -> str | None:

@@ -45,6 +45,13 @@ class ProjectRepository:
         git_dir = Path(git.run("rev-parse", "--absolute-git-dir").stdout) if is_linked else None
         return carried_from(git, self.common_dir, self.carry, git_dir)
 
+    def shallow(self) -> bytes:
+        """The commits whose parents it does not have, one a line: it was cloned without all of the history."""
+        try:
+            return (self.common_dir / "shallow").read_bytes()
+        except FileNotFoundError:
+            return b""
+
     def as_seen_from(self, checkout: str | None) -> ProjectRepository:
         """The same repository, for work that began in this checkout."""
         return replace(self, checkout=Path(checkout)) if checkout else self

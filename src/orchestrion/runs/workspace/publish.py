@@ -120,7 +120,9 @@ def _hand_over_large_files(project: ProjectRepository, ours: TrustedRepository, 
     if "lfs" not in project.handed_on.filters and not (project.common_dir / "lfs").is_dir():
         return []
     agent = trusted.agent_repository(ours)
-    listed = ours.git.run("rev-list", "--objects", work.head, *work.kept.values(), "--not", ours.note.base).stdout
+    # What the user's partial clone was promised, and never got, no agent made.
+    new = (work.head, *work.kept.values(), "--not", ours.note.base)
+    listed = ours.git.run("rev-list", "--objects", "--missing=allow-any", *new).stdout
     blobs = [line.split(" ", 1)[0] for line in listed.splitlines() if " " in line]
     found = [*lfs.objects_in(ours.path / "lfs" / "objects"), *agent.lfs_objects()]
     store = lfs.store_of(project.common_dir, project.handed_on.effective.get("lfs.storage"))

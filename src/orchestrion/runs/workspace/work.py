@@ -208,7 +208,7 @@ class _Collection:
         self._tell_undone(told.undone(tree), tip)
         self._tell_open_merge(unmerged)
         self._tell_markers(head)
-        self._keep_side_work([head, tip])
+        self._keep_side_work(head, tip)
         self._keep_hidden()
         self._tell_left_out(left_out, is_empty)
         if is_empty and (self._kept or any(remark.code == "submodule_side_work" for remark in self._remarks)):
@@ -232,6 +232,28 @@ class _Collection:
         return Work(
             head, (Remark(problem.code, f"{problem.message}; its files (but for those in submodules) were saved"),)
         )
+
+    def _refuse_cut_history(self, head: str) -> None:
+        """History that the agent's repository has cut off must be whole in the project all the same.
+
+        Raises GitProblem (``workspace_broken``) for the work; what is beside it is left out.
+        """
+        cut = set(self._agent.shallow().split()) - set(self._project.shallow().split())
+        self._ours.take_shallow(self._project.shallow())
+        if not cut:
+            return
+        if not self._is_whole(head):
+            said = "its work builds on history that is cut off, as `git fetch --depth` does it: what is before that is "
+            raise broken(self._workspace.path, f"{said}in no repository here")
+        for ref in [ref for ref, commit in self._kept.items() if not self._is_whole(commit)]:
+            del self._kept[ref]
+            self._git.run("update-ref", "-d", ref)
+            said = f"{ref.removeprefix(f'{trusted.KEPT_REFS}/')} builds on history that is cut off: it is not kept"
+            self._remarks.append(Remark("side_work_kept", said))
+
+    def _is_whole(self, commit: str) -> bool:
+        listed = self._git.run("rev-list", "--quiet", commit, f"^{self._workspace.base}", check=False)
+        return listed.returncode == 0
 
     # -- the tree -----------------------------------------------------------------------------
 
@@ -443,15 +465,19 @@ class _Collection:
         effective = self._project.handed_on.effective
         return {value for key, value in effective.items() if re.fullmatch(r"(remote|submodule)\..*\.url", key)}
 
-    def _keep_side_work(self, handed_over: list[str]) -> None:
-        """Commits of the agent that are in none of those, and what is uncommitted in worktrees of its own."""
-        for name, commit in self._side_commits(handed_over):
+    def _keep_side_work(self, head: str, tip: str) -> None:
+        """Commits of the agent that are in none of those, and what is uncommitted in worktrees of its own.
+
+        Raises GitProblem (``workspace_broken``) where the work is not whole.
+        """
+        for name, commit in self._side_commits([head, tip]):
             self._keep(name, commit)
         for worktree in self._agent.worktrees():
             base = worktree.head if worktree.head and self._git.tip(worktree.head) else self._workspace.base
             uncommitted = uncommitted_in(self._ours, worktree.folder, base, self._make)
             if uncommitted is not None:
                 self._keep(f"worktrees/{worktree.folder.name}", uncommitted)
+        self._refuse_cut_history(head)
         told = {ref for remark in self._remarks for ref in remark.refs}
         refs = tuple(ref for ref in sorted(map(self._published, self._kept)) if ref not in told)
         if refs:
