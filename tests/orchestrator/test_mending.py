@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,18 @@ def test_cleanup_goes_on_where_a_hold_of_the_past_was_not_counted(one: Orchestra
     assert one.clean_up_locks(0)["righted"] > 0
     assert hand.rows("select state from runs where id = ?", silent) == [{"state": "lost"}]
     assert hand.rows("select * from holds") == []
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_a_limit_that_counts_nothing_at_all_is_counted_anew(one: Orchestrator, held: int, raw: Raw) -> None:
+    raw.run("pragma writable_schema = on")
+    raw.run(
+        "update sqlite_schema set sql = replace(sql, 'used    integer not null', 'used integer') where name = 'slots'"
+    )
+    raw.run("pragma writable_schema = reset")
+    raw.run("update slots set used = null")
+    assert one.clean_up_locks()["righted"] > 0
+    assert raw.rows("select used from slots") == [{"used": 1}]
 
 
 def test_a_limit_that_is_gone_and_held_comes_back_as_is_advised(one: Orchestrator, held: int, hand: Hand) -> None:
@@ -248,6 +261,38 @@ def test_rows_that_are_the_same_where_none_may_be_are_named(one: Orchestrator, r
     refused = cli(one, "rebuild")
     assert refused.returncode == 7
     assert "does not fit its table: UNIQUE constraint failed: tasks.plan, tasks.key" in refused.stderr
+
+
+@pytest.mark.parametrize("dialect", ["sqlite"], indirect=True)
+def test_what_is_advised_leads_on(one: Orchestrator, raw: Raw, hand: Hand) -> None:
+    """A task whose parent is gone, two that wait for each other, one that nobody did, one that nothing tries again."""
+    for title in ("a part", "first", "second", "nobody did it", "waits"):
+        one.add(title)
+    run = one.claim("T5")["run"]
+    one.fail(run, "busy", "client_tempfail")
+    raw.run("pragma ignore_check_constraints = on")
+    hand.run("update tasks set parent = 900 where id = 1")
+    for task, other in ((2, 3), (3, 2)):
+        hand.run(
+            "insert into edges (task, prerequisite, kind, state, heir_of, created_at)"
+            f" values ({task}, {other}, 'blocks', 'open', {task}, 0)"
+        )
+    hand.run("update tasks set state = 'completed', completed_at = 1 where id = 4")
+    hand.run("update tasks set retry_at = null where id = 5")
+    assert "`orchestrion retry T5`" in str(one.why("T5"))
+    done = []
+    for _ in range(8):
+        found = one.maintain("validate_structure", level="full_audit")["found"]["problems"]
+        advised = [re.search(r"`orchestrion ([^`]+)`", problem.get("mend", "")) for problem in found]
+        commands = [one[1].replace("TEXT", "again") for one in advised if one and one[1] not in done]
+        if not commands:
+            break
+        done.append(commands[0])
+        assert cli(one, *shlex.split(commands[0])).returncode == 0, commands[0]
+    assert {"move T1 --top", "reopen T4 --reason again", "retry T5"} <= set(done)
+    assert [command for command in done if command.startswith("dep rm")]
+    # Nobody can tell what happened in between.
+    assert [(problem["rule"], problem["thing"]) for problem in found] == [("the_journal_has_no_gap", "T4")]
 
 
 # -- what the migrations make --------------------------------------------------------------------

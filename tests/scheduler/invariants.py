@@ -132,11 +132,21 @@ def _waiting_tasks_are_where_their_edges_say(now: Moment) -> list[str]:
             continue
         count = _counted(now, task)
         right = waiting_state(unmet=count["unmet"], dead=count["dead"], held=count["held"])
-        if row["state"] != right or (right is TaskState.READY and count["children"]):
+        is_completed_by_children = bool(count["children"]) and not _is_owed_a_run(now, task)
+        if row["state"] != right or (right is TaskState.READY and is_completed_by_children):
             found.append(f"T{task} is {row['state']}, its edges {count} say {right}")
         if any(e["kind"] == EdgeKind.ON_FAILURE and e["state"] == "dead" for e in now.edges_of[task]):
             found.append(f"T{task} is {row['state']}, but what it handles did not fail")
     return found
+
+
+def _is_owed_a_run(now: Moment, task: int) -> bool:
+    """Whether a run of the task got it children and did not succeed, and none of it succeeded since."""
+    runs = [run for run in now.runs.values() if run["task"] == task]
+    succeeded = max((run["id"] for run in runs if run["state"] == RunState.SUCCEEDED), default=0)
+    in_vain = [run for run in runs if run["state"] not in (*ACTIVE_RUN, RunState.SUCCEEDED) and run["id"] > succeeded]
+    born = [row["created_at"] for row in now.tasks.values() if row["parent"] == task]
+    return any(run["claimed_at"] <= at <= run["ended_at"] for run in in_vain for at in born)
 
 
 def _parents_follow_their_children(now: Moment) -> list[str]:

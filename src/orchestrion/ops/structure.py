@@ -39,10 +39,18 @@ _MENDED = dict.fromkeys(
         "active_runs_hold_their_limits",
         "numbers_go_on",
         "tasks_are_found_by_their_tags",
+        "edges_follow_their_prerequisites",
+        "counters_equal_their_edges",
+        "waiting_tasks_are_where_their_counters_say",
     ),
     CLEANUP,
 ) | {
     "no_task_is_a_part_of_itself": "`orchestrion move {thing} --top` ends that; then move it to where it belongs",
+}
+#: Statement -> what sets right what it finds, where that is not so of all that breaks its rule.
+_MENDED_OF = {
+    "lost_parents": "`orchestrion move {thing} --top` ends that; then move it to where it belongs",
+    "work_of_nobody": "`orchestrion reopen {thing} --reason TEXT` has it done again",
 }
 #: Rules that a task and its run break that do not name each other -> those broken along with them, and mended so.
 _HOLDERS = ("tasks_in_progress_have_one_run", "active_runs_have_their_task")
@@ -158,7 +166,10 @@ _OF_TASKS: dict[str, dict[str, str]] = {
     "leases_end_in_time": {
         "wrong_leases": "has R{run}, whose lease lasts longer than any does, as if a clock had run ahead"
     },
-    "references_are_there": {"wrong_references": "{said}"},
+    "references_are_there": {
+        "wrong_references": "{said}",
+        "lost_parents": "is a part of {parent}, which is not there",
+    },
     "results_are_of_a_run": {
         "wrong_work": "is {state} and has no run's work, though R{run} succeeded",
         "wrong_work_run": "has the work of R{run}, which is {state}",
@@ -291,12 +302,17 @@ def _breaches(tx: Transaction, rule: str, ids: Ids, after: int) -> list[Problem]
             task = _t(row["task"])
             facts = {key: _t(value) if key in _TASKS else value for key, value in dict(row).items()}
             said = f"{task} {says.format_map(facts)}"
-            found.append(Problem(rule, task, said, _MENDED.get(rule, "").format(thing=task)))
+            mend = _MENDED_OF.get(statement) or _MENDED.get(rule, "")
+            found.append(Problem(rule, task, said, mend.format(thing=task)))
     return found
 
 
 def _mended_with_holders(problems: list[Problem]) -> list[Problem]:
     tasks = {problem.thing for problem in problems if problem.rule in _HOLDERS}
+    if any(problem.rule == "the_journal_ends_where_tasks_are" for problem in problems):
+        problems = [
+            one._replace(mend="") if one.rule == "edges_follow_their_prerequisites" else one for one in problems
+        ]
     return [
         one._replace(mend=CLEANUP) if one.rule in _FOLLOW_HOLDERS and one.thing in tasks else one for one in problems
     ]
@@ -307,7 +323,9 @@ def _nothing_waits_in_a_circle(tx: Transaction) -> Iterator[Facts]:
     for row in tx.all("open_edges"):
         waits[row["task"]].append(row["prerequisite"])
     if circle := find_cycle(waits):
-        yield _t(circle[0]), f"{_t(circle[0])} waits for itself: {' -> '.join(map(_t, circle))}"
+        first, second = map(_t, circle[:2])
+        mend = f"`orchestrion dep rm {first} {second}` ends that, or without another of them"
+        yield first, f"{first} waits for itself: {' -> '.join(map(_t, circle))}", mend
 
 
 def _every_table_is_there(tx: Transaction) -> Iterator[Facts]:

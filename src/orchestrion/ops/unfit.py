@@ -21,6 +21,7 @@ _SET_BY = {
     ("tasks", "priority"): "`orchestrion update T{id} --priority 5` sets it",
     ("tasks", "max_retries"): "`orchestrion update T{id} --max-retries 3` sets it",
     ("tasks", "retry_delay_s"): "`orchestrion update T{id} --retry-delay 60` sets it",
+    ("tasks", "retry_at"): "`orchestrion retry T{id}` has it tried again now",
     ("tasks", "timeout_s"): "`orchestrion update T{id} --no-timeout` clears it",
     ("tasks", "effort_min"): "`orchestrion update T{id} --no-effort` clears it",
     ("tasks", "merge"): "`orchestrion update T{id} --merge auto` sets it",
@@ -58,7 +59,7 @@ def said_of(misfit: Misfit) -> str:
 
 def mend_of(misfit: Misfit) -> str:
     """The command that sets it right; empty: there is none."""
-    ways = [_SET_BY.get((misfit.table, column), "") for column in _columns(misfit)]
+    ways = [way for column in _columns(misfit) if (way := _SET_BY.get((misfit.table, column)))]
     return ways[0].format_map(misfit.row) if len(ways) == 1 else ""
 
 

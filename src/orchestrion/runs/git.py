@@ -78,7 +78,8 @@ _KEPT = re.compile(r"GIT_(SSH|ASKPASS|SSL|HTTP|PROXY|EXEC_PATH|LFS_|CONFIG_(GLOB
 #: What the system says of a full disk; git passes it on now and then, and else says one of the words below.
 _NO_SPACE = "No space left on device"
 _CANNOT_WRITE = re.compile(
-    "Could not reset index file|(?i:unable to|could(?: not|n't)|cannot|failed to) (write|create|append|close|fsync|lock)"
+    "Could not reset index file"
+    "|(?i:unable to|could(?: not|n't)|cannot|failed to) (write|create|append|close|fsync|lock)"
     "|write (error|failure)|file write error|sha1 file"
 )
 #: With less room than this, what git could not write did not fit, in bytes.

@@ -78,6 +78,11 @@ def _of_state(tx: Transaction, row: Row, state: TaskState, dead: Callable[[Row],
         return [Reason("run", f"{held} works on it ({run['phase']}), {until}", [held])]
     if state is TaskState.RETRYING:
         said = f": {_first_line(row['error'])}" if row["error"] else ""
+        if row["retry_at"] is None:
+            now = f"`orchestrion retry {name('T', row['id'])}` does it now"
+            return [
+                Reason("damaged", f"{row['code']}{said}; it is to be tried again, and nothing says when: {now}", [])
+            ]
         is_due = row["retry_at"] <= tx.the("clock")["now"]
         again = f"{'was due' if is_due else 'is tried again'} at {iso(row['retry_at'])}"
         return [Reason("retry", f"{row['code']}{said}; it {again}{_NEXT_CLAIM if is_due else ''}", [])]

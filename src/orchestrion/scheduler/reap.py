@@ -54,13 +54,30 @@ def bound(tx: Transaction) -> int:
 
 
 def put_right(tx: Transaction) -> tuple[int, list[str]]:
-    """Makes tasks and runs name each other, bounds what a clock set, lets numbers go on behind the last one, has tasks
-    found by the tags in their lists, and counts limits by their holds. Returns how many of these were wrong, and what
-    was done with tasks and runs, in sentences.
+    """Makes tasks and runs name each other, has tasks wait for what they wait for, bounds what a clock set, lets
+    numbers go on behind the last one, has tasks found by the tags in their lists, and counts limits by their holds.
+    Returns how many of these were wrong, and what was done with tasks and runs, in sentences.
     """
     counted = slots.count_holds(tx)
     done = holders.put_right(tx)
-    return counted + len(done) + bound(tx) + _count_on(tx) + _tag(tx) + slots.recount(tx), done
+    return counted + len(done) + _wait(tx) + bound(tx) + _count_on(tx) + _tag(tx) + slots.recount(tx), done
+
+
+def _wait(tx: Transaction) -> int:
+    """Edges, what tasks count of theirs, and where they wait, follow from each other in this order."""
+    names = ("wrong_edges", "wrong_counters", "wrong_waiting")
+    if not any(tx.all(one, limit=1) for one in names):
+        return 0
+    tx.one("lock_shape")  # now nobody else changes them
+    edges, counters, waiting = (tx.all(one, limit=_AT_ONCE) for one in names)
+    # From a state that the journal does not know nothing follows.
+    odd = {row["task"] for row in tx.all("wrong_journal", after=0, limit=_AT_ONCE)}
+    edges = [row for row in edges if row["prerequisite"] not in odd]
+    if counters:
+        tx.run("recount_edges", ids=[row["task"] for row in counters])
+    behind = [row["task"] for row in (*edges, *counters, *waiting)]
+    settle(tx, changed=sorted({row["prerequisite"] for row in edges}), waiting=behind)
+    return len(set(behind))
 
 
 def _count_on(tx: Transaction) -> int:

@@ -55,5 +55,5 @@ where project = :project
 -- name: recount_slots
 -- Every limit's use is the number of its holds.
 update slots set used = (select count(*) from holds h where h.project = slots.project and h.slot = slots.name)
-where project = :project and used <>
+where project = :project and coalesce(used, -1) <>
     (select count(*) from holds h where h.project = slots.project and h.slot = slots.name)

@@ -63,8 +63,8 @@ select t.id as task from tasks t left join (
     from edges e where true
       and e.task in {ids[]}  --? ids
     group by e.task) c on c.task = t.id
-where t.project = :project and (t.unmet <> coalesce(c.unmet, 0) or t.dead <> coalesce(c.dead, 0)
-    or t.held <> coalesce(c.held, 0) or t.children <> coalesce(c.children, 0))
+where t.project = :project and (coalesce(t.unmet, -1) <> coalesce(c.unmet, 0) or coalesce(t.dead, -1) <> coalesce(c.dead, 0)
+    or coalesce(t.held, -1) <> coalesce(c.held, 0) or coalesce(t.children, -1) <> coalesce(c.children, 0))
   and t.id in {ids[]}  --? ids
 limit :limit
 
@@ -222,6 +222,23 @@ select * from (
 where wrong.task in {ids[]}  --? ids
 limit :limit
 
+-- name: lost_parents
+-- Tasks that are a part of one that is not there.
+select t.id as task, t.parent from tasks t
+where t.project = :project and t.parent is not null and not exists (select 1 from tasks p where p.id = t.parent)
+  and t.id in {ids[]}  --? ids
+limit :limit
+
+-- name: recount_edges
+-- What tasks count of their edges, counted anew.
+update tasks set
+    unmet = (select count(*) from edges e where e.task = tasks.id and e.state in ('open', 'dead')),
+    dead = (select count(*) from edges e where e.task = tasks.id and e.state = 'dead'),
+    held = (select count(*) from edges e
+            where e.task = tasks.id and e.state = 'open' and e.kind in ('approval', 'question')),
+    children = (select count(*) from edges e where e.task = tasks.id and e.kind = 'child')
+where id in {ids[]}
+
 -- name: wrong_references
 -- Rows that name a row that is not there, or a run that is another task's, and what is wrong with them in words.
 select * from (
@@ -232,9 +249,6 @@ select * from (
     where e.gate is not null and not exists (select 1 from gates g where g.id = e.gate)
     union all
     select e.task, 'is not there, and has dependencies' from edges e where not exists (select 1 from tasks t where t.id = e.task)
-    union all
-    select t.id, 'is a part of T' || t.parent || ', which is not there' from tasks t
-    where t.parent is not null and not exists (select 1 from tasks p where p.id = t.parent)
     union all
     select t.id, 'is of plan ' || t.plan || ', which is not there' from tasks t where not exists (select 1 from plans p where p.id = t.plan)
     union all
