@@ -118,7 +118,10 @@ def main(arguments: list[str]) -> int:
     """Soaks, judges, and writes both; 0 when all promises are kept."""
     options = _options(arguments)
     print(f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {options.hours:g} hours on {options.database}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="orchestrion-soak-") as name, ExitStack() as stack:
+    with (
+        tempfile.TemporaryDirectory(prefix="orchestrion-soak-", ignore_cleanup_errors=True) as name,
+        ExitStack() as stack,
+    ):
         folder = Path(name)
         databases = _databases(options.database, folder, stack)
         seen = soak(databases, folder, options.hours)

@@ -457,16 +457,75 @@ def half_landed(stage: Stage) -> list[str]:
     return list(work["half_landed"])
 
 
-def test_of_an_interrupted_landing_what_the_user_wrote_stays(stage: Stage) -> None:
-    filtered(stage, "sleep 0.3; cat", "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
-    command = [sys.executable, "-m", "orchestrion", "land"]
-    with subprocess.Popen(command, cwd=stage.root, env=stage.environ) as landing:
+def interrupt(stage: Stage, command: str) -> None:
+    """A power cut while a plan lands whose one task ran a command that makes 5.f to 9.f."""
+    filtered(stage, "sleep 0.3; cat", command)
+    with subprocess.Popen([sys.executable, "-m", "orchestrion", "land"], cwd=stage.root, env=stage.environ) as landing:
         wait_for((stage.root / "5.f").exists, "it is under way")
         landing.kill()
         os.kill(git_at_work(stage), signal.SIGKILL)
     (stage.root / ".git" / "index.lock").unlink()
-    (stage.root / "5.f").write_text("an hour of work\n")
     stage.git("config", "filter.f.smudge", "cat")
+
+
+def test_putting_a_landing_back_goes_behind_no_link(stage: Stage) -> None:
+    """A folder that the plan takes out, and one that it makes, are links of the user's since."""
+    for name in ("old", "elsewhere"):
+        (stage.root / name).mkdir()
+    (stage.root / "elsewhere").rename(stage.folder / "elsewhere")
+    (stage.root / "old" / "o.txt").write_text("old\n")
+    stage.git("add", ".")
+    stage.git("commit", "-qm", "old")
+    interrupt(stage, "rm -r old; mkdir 0; echo new > 0/n; for n in 5 6 7 8 9; do echo n$n > $n.f; done")
+    shutil.rmtree(stage.root / "old", ignore_errors=True)
+    shutil.rmtree(stage.root / "0", ignore_errors=True)
+    (stage.folder / "elsewhere" / "n").write_text("new\n")
+    for name in ("old", "0"):
+        (stage.root / name).symlink_to(stage.folder / "elsewhere")
+    with pytest.raises(OrchestrionError):
+        stage.orchestrion.land("default")
+    assert {file.name: file.read_text() for file in (stage.folder / "elsewhere").iterdir()} == {"n": "new\n"}
+    assert (stage.root / "old").is_symlink()
+
+
+def test_putting_a_landing_back_leaves_alone_what_was_staged_or_merged_since(stage: Stage) -> None:
+    interrupt(stage, "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    stage.git("reset", "-q", "--hard")
+    stage.git("clean", "-qfd")
+    (stage.root / "a.txt").write_text("staged\n")
+    stage.git("add", "a.txt")
+    before = stage.git("ls-files", "--stage")
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.land("default")
+    assert refused.value.code == "dirty_tree"
+    assert stage.git("ls-files", "--stage") == before
+    stage.git("reset", "-q", "--hard")
+    assert stage.orchestrion.land("default")["landed"]
+
+
+def test_a_pipe_where_a_landing_was_interrupted_stops_nobody(stage: Stage) -> None:
+    interrupt(stage, "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    (stage.root / "6.f").unlink(missing_ok=True)
+    os.mkfifo(stage.root / "6.f")
+    with pytest.raises(Conflict) as refused:
+        stage.orchestrion.land("default")
+    assert refused.value.code in ("in_the_way", "dirty_tree")
+    (stage.root / "6.f").unlink()
+    assert stage.orchestrion.land("default")["landed"]
+
+
+def test_what_was_merged_by_hand_since_is_no_interrupted_landing(stage: Stage) -> None:
+    interrupt(stage, "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    wait_for(lambda: half_landed(stage), "health names it")
+    stage.git("reset", "-q", "--hard")
+    stage.git("clean", "-qfd")
+    stage.git("merge", "-q", "orchestrion/default")
+    assert not half_landed(stage)
+
+
+def test_of_an_interrupted_landing_what_the_user_wrote_stays(stage: Stage) -> None:
+    interrupt(stage, "for n in 5 6 7 8 9; do echo n$n > $n.f; done; echo more >> a.txt")
+    (stage.root / "5.f").write_text("an hour of work\n")
     with pytest.raises(Conflict) as refused:
         stage.orchestrion.land("default")
     assert (refused.value.code, refused.value.details["files"]) == ("in_the_way", ["5.f"])

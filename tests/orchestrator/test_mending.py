@@ -18,7 +18,8 @@ from test_bending import ill
 from direct import Hand, Raw, lenient
 from orchestrion import Orchestrator
 from orchestrion.core.errors import OrchestrionError
-from orchestrion.core.model import NewTask
+from orchestrion.core.model import NewGate, NewTask
+from orchestrion.core.states import EdgeKind
 from orchestrion.core.values import LAST_MOMENT
 from orchestrion.memory import decisions
 from orchestrion.ops import times
@@ -240,8 +241,7 @@ def test_of_several_rows_that_do_not_fit_each_is_named(one: Orchestrator, hand: 
     assert [row["thing"] for row in store["unfit"]] == ["T2", "T3"]
     assert 'state is "retrying" and retry_at is null' in store["said"]
     assert store["said"].endswith(", and 1 row more")
-    assert store["advice"].startswith(one.store.how_to_copy)
-    assert "in its place" not in store["advice"]
+    assert store["advice"].startswith("`orchestrion retry T2` has it tried again now; `orchestrion update T3")
     assert ill(one)["store"] == store["said"]
     one.store.close()
     raw.close()
@@ -424,3 +424,66 @@ def test_what_misses_a_table_advises_to_make_it_anew(one: Orchestrator, hand: Ha
         one.search("anything")
     assert "`orchestrion rebuild` makes it anew" in refused.value.hint
     assert "copy of before" not in str(one.health()["components"])
+
+
+# -- what tasks wait for -------------------------------------------------------------------------
+
+#: What a hand writes -> what nobody may be led to believe by it: (task, states that it may be in after a cleanup).
+UNBELIEVED = {
+    "delete from edges where task = 1 and prerequisite = 3": ("T1", {"pending"}),
+    "update edges set state = 'waived' where task = 1 and prerequisite = 3": ("T1", {"pending"}),
+    "delete from edges where task = 5": ("T5", {"blocked"}),
+    "update edges set state = 'met' where task = 5": ("T5", {"blocked"}),
+    "update edges set state = 'waived' where task = 5": ("T5", {"blocked"}),
+    "update edges set state = 'dead' where task = 6": ("T6", {"pending"}),
+    "update edges set state = 'met' where task = 6": ("T6", {"pending"}),
+    "update tasks set state = 'pending' where id = 2": ("T2", {"pending"}),
+    "update tasks set state = 'ready', ready_at = 1, rank = 0 where id = 5": ("T5", {"ready"}),
+    "update tasks set unmet = 0, held = 0 where id = 5": ("T5", {"blocked"}),
+    "update tasks set unmet = 7 where id = 4": ("T4", {"pending"}),
+}
+
+
+@pytest.mark.parametrize("sql", UNBELIEVED)
+def test_a_cleanup_believes_no_row_that_others_contradict(one: Orchestrator, hand: Hand, sql: str) -> None:
+    """A parent with one part that is done and one that is not, a task behind it, one with an approval, and one that
+    waits for an event."""
+    one.add("the whole")
+    one.add("done", parent="T1")
+    one.add("not done", parent="T1")
+    one.add("behind", after=["T1"])
+    one.add("ship", gates=[NewGate(EdgeKind.APPROVAL, "Ship?")])
+    one.add("told", gates=[NewGate(EdgeKind.EXTERNAL, "ci")])
+    one.done(one.claim("T2")["run"], "done")
+    hand.run(sql)
+    task, states = UNBELIEVED[sql]
+    one.clean_up_locks()
+    assert one.show(task)["state"] in states
+    assert one.show("T4")["state"] == "pending"
+    assert one.show("T3")["state"] == "ready"
+    # Nothing is advised that does nothing.
+    problems = one.maintain("validate_structure", level="full_audit")["found"]["problems"]
+    assert [problem for problem in problems if problem.get("mend") == "`orchestrion cleanup` sets it right"] == []
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "update tasks set unmet = 0 where id = 4",
+        "update tasks set children = 0 where id = 1",
+        "update edges set state = 'met' where task = 1 and prerequisite = 3",
+        "update edges set state = 'open' where task = 1 and prerequisite = 2",
+    ],
+)
+def test_what_follows_from_other_rows_follows_again(one: Orchestrator, hand: Hand, sql: str) -> None:
+    one.add("the whole")
+    one.add("done", parent="T1")
+    one.add("not done", parent="T1")
+    one.add("behind", after=["T1"])
+    one.done(one.claim("T2")["run"], "done")
+    hand.run(sql)
+    assert "structure" in ill(one)
+    assert advice(one, "structure") == "`orchestrion cleanup` sets it right"
+    one.clean_up_locks()
+    assert ill(one) == {}
+    assert [one.show(f"T{number}")["state"] for number in (1, 3, 4)] == ["pending", "ready", "pending"]

@@ -231,12 +231,14 @@ def test_a_mark_of_one_who_was_killed_goes_and_that_of_a_user_stays(project: Pat
 
 
 def test_a_ref_of_a_run_whose_commit_is_gone_is_in_nobodys_way(project: Path, source: Path, user: UserGit) -> None:
-    lost = project / ".git" / "refs" / "orchestrion" / "runs" / "R9"
-    lost.parent.mkdir(parents=True, exist_ok=True)
-    lost.write_text(f"{'1' * 40}\n")
-    assert refs.gone(Git(project), 10) == {"refs/orchestrion/runs/R9": "1" * 40}
+    names = ("refs/orchestrion/runs/R9", "refs/heads/orchestrion/p", "refs/heads/orchestrion/run/R9")
+    for name in names:
+        lost = project / ".git" / name
+        lost.parent.mkdir(parents=True, exist_ok=True)
+        lost.write_text(f"{'1' * 40}\n")
+    assert refs.gone(Git(project), 10) == dict.fromkeys(names, "1" * 40)
     quarantine.fetch(Git(project), source, f"+HEAD:{REF}", checked=True)
-    assert not lost.exists()
+    assert not [name for name in names if (project / ".git" / name).exists()]
     user("fsck", "--strict")
 
 

@@ -142,7 +142,8 @@ class Actor:
             finish.lose(tx, run["id"], "gone")
 
     def _clean_up(self, tx: Transaction, rng: random.Random) -> None:
-        reap.cleanup_stale_locks(tx, rng.choice((0.05, 3600)))
+        age_s = rng.choice((0.05, 3600))
+        reap.cleanup_stale_locks(tx, age_s, [row["id"] for row in reap.silent(tx, age_s)])
 
     def _retry(self, tx: Transaction, rng: random.Random) -> None:
         decide.retry(tx, _any(tx, rng, TaskState.FAILED, TaskState.RETRYING))

@@ -254,5 +254,5 @@ def test_a_hold_of_a_run_that_is_over_goes_whatever_its_limit_counted(board: Boa
     board.take(board.add(), supervised=True)
     board.raw.run("insert into holds (run, project, slot) select ?, id, 'global' from projects", ended)
     board.raw.run("update slots set used = ?", used)
-    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 3600)) > 0
+    assert board.store.write(lambda tx: reap.cleanup_stale_locks(tx, 3600, ())) > 0
     assert board.slots() == {"global": (1, 5)}

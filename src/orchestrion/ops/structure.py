@@ -19,7 +19,7 @@ from orchestrion.core.graph import find_cycle
 from orchestrion.core.model import name
 from orchestrion.core.values import JSON_COLUMNS, is_plan_name, stored_json
 from orchestrion.ops import times, unfit
-from orchestrion.scheduler import reap
+from orchestrion.scheduler import reap, waits
 from orchestrion.store import Store, Transaction, guards
 from orchestrion.store.misfits import Proof
 from orchestrion.store.store import Row
@@ -39,9 +39,6 @@ _MENDED = dict.fromkeys(
         "active_runs_hold_their_limits",
         "numbers_go_on",
         "tasks_are_found_by_their_tags",
-        "edges_follow_their_prerequisites",
-        "counters_equal_their_edges",
-        "waiting_tasks_are_where_their_counters_say",
     ),
     CLEANUP,
 ) | {
@@ -55,6 +52,12 @@ _MENDED_OF = {
 #: Rules that a task and its run break that do not name each other -> those broken along with them, and mended so.
 _HOLDERS = ("tasks_in_progress_have_one_run", "active_runs_have_their_task")
 _FOLLOW_HOLDERS = ("the_journal_ends_where_tasks_are", "the_journal_has_no_gap", "attempts_are_runs")
+#: Rules about what follows from other rows.
+_WAITS = (
+    "edges_follow_their_prerequisites",
+    "counters_equal_their_edges",
+    "waiting_tasks_are_where_their_counters_say",
+)
 #: Rules that read more than the tasks they are asked about: a glance leaves them out where it cannot see all.
 _UNBOUNDED = ("nothing_waits_in_a_circle", "tasks_are_found_by_their_tags")
 #: So many problems of each rule are named.
@@ -208,7 +211,9 @@ def examine(store: Store, level: str, only: Sequence[int] | None) -> Verdict:
         return Verdict([WHOLE], [Problem(WHOLE, "", f"{whole.lost}; {one}") for one in whole.doubts], [])
     if lost := store.read(lambda tx: _broken(tx, _TABLES, None)):
         return Verdict([_TABLES], lost, whole.doubts)
-    found = store.read(lambda tx: [problem for rule in rules for problem in _broken(tx, rule, ids)])
+    found = store.read(
+        lambda tx: _mended_with_waits(tx, [problem for rule in rules for problem in _broken(tx, rule, ids)], ids)
+    )
     problems = whole.unfit + _mended_with_holders(found)
     if level != "basic":
         rules += [READABLE, times.RULE]
@@ -274,7 +279,7 @@ def glance(tx: Transaction, after: int) -> Glance:
         if is_whole or rule not in _UNBOUNDED
         for problem in _broken(tx, rule, None if is_whole or rule in _OF_JOURNAL else tasks, line)
     ]
-    problems = _mended_with_holders(problems)
+    problems = _mended_with_waits(tx, _mended_with_holders(problems), None if is_whole else tasks)
     for statement in _JSON:
         of_tasks = {"ids": tasks, "most": _GLANCED_BYTES} if statement in _JSON_OF_TASKS else {}
         problems += _unreadable(statement, tx.all(statement, limit=GLANCED_TASKS, **of_tasks))
@@ -290,6 +295,18 @@ def _broken(tx: Transaction, rule: str, ids: Ids, after: int = 0) -> list[Proble
         return _breaches(tx, rule, ids, after)
     except (TypeError, ValueError, LookupError) as odd:  # a value of another kind than its column has
         return [Problem(rule, "", f"this cannot be judged, something stored is of no kind that it may be: {odd}")]
+
+
+def _mended_with_waits(tx: Transaction, problems: list[Problem], ids: Ids) -> list[Problem]:
+    """What follows from other rows is set right where nothing else is odd about it."""
+    if not any(problem.rule in _WAITS for problem in problems):
+        return problems
+    found = waits.wrong(tx, ids)
+    right = dict(zip(_WAITS, (found.edges, found.counters, found.waiting), strict=True))
+    return [
+        one._replace(mend=CLEANUP) if one.thing in {_t(task) for task in right.get(one.rule, ())} else one
+        for one in problems
+    ]
 
 
 def _breaches(tx: Transaction, rule: str, ids: Ids, after: int) -> list[Problem]:
@@ -309,10 +326,6 @@ def _breaches(tx: Transaction, rule: str, ids: Ids, after: int) -> list[Problem]
 
 def _mended_with_holders(problems: list[Problem]) -> list[Problem]:
     tasks = {problem.thing for problem in problems if problem.rule in _HOLDERS}
-    if any(problem.rule == "the_journal_ends_where_tasks_are" for problem in problems):
-        problems = [
-            one._replace(mend="") if one.rule == "edges_follow_their_prerequisites" else one for one in problems
-        ]
     return [
         one._replace(mend=CLEANUP) if one.rule in _FOLLOW_HOLDERS and one.thing in tasks else one for one in problems
     ]

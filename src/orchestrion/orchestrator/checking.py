@@ -264,7 +264,7 @@ class HealthCases(ClientCases):
         facts |= {"kept_aside": aside[:NAMED], "half_landed": half_landed[:NAMED]}
         facts["refs_without_commit"] = gone[:NAMED]
         if gone and not runs and not tips:
-            said = f"{count(len(gone), 'ref')} of runs name commits that are gone, and git refuses to fetch or pack: "
+            said = f"{count(len(gone), 'ref')} of ours name commits that are gone, and git refuses to fetch or pack: "
             advice = "`orchestrion cleanup` deletes them; what was in them is to be done again"
             return Part("work", UNHEALTHY, said + ", ".join(gone[:10]), advice, facts)
         if half_landed:

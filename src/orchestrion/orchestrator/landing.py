@@ -87,6 +87,8 @@ class LandingCases(PlanCases):
         check_plan_name(chosen)
         row = plan_found(self, chosen)
         self.store.read(lambda tx: clones.refuse_elsewhere(tx, row, "landing"))
+        if not pr:
+            self._checkout().put_back_interrupted(self._repository)
         tip = self._tip_of(chosen)
         is_another_s = set_aside(tip, row, lambda: self._has_begun(row))
         accepted = self.store.read(lambda tx: clones.accepted(tx, row))

@@ -570,7 +570,8 @@ class RunCases(TaskCases):
         dead, silent = dead_runs(self), self.store.read(lambda tx: reap.silent(tx, max_age_s))
         recovered = {row["id"]: dead.recovered(row, "no sign of life") for row in silent}
         seen_to = {run for run, is_over in recovered.items() if is_over is not None}
-        freed = self.store.write(lambda tx: reap.cleanup_stale_locks(tx, max_age_s, seen_to))
+        ends = recovered.keys() - seen_to
+        freed = self.store.write(lambda tx: reap.cleanup_stale_locks(tx, max_age_s, ends))
         notes = [
             f"{name('R', row['id'])}: {said}"
             for row in silent

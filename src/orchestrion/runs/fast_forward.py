@@ -74,7 +74,7 @@ def put_back_interrupted(git: Git, scratch: Path) -> bool:
     for place in found:
         aside = _Aside.found(git, place)
         try:
-            if aside is not None and git.tip("HEAD") == aside.mine:
+            if aside is not None and aside.is_as_left():
                 is_back = True
                 aside.put_back(was_killed=False)
         finally:
@@ -83,8 +83,16 @@ def put_back_interrupted(git: Git, scratch: Path) -> bool:
 
 
 def interrupted(scratch: Path) -> list[str]:
-    """Checkouts in which a move was begun that did not end; where somebody is at it, it is not interrupted."""
-    return sorted({folder for place in _left_in(scratch) if (folder := _folder_of(place)) is not None})
+    """Checkouts in which a move was begun that did not end, and which are still where they were."""
+    found = filter(None, map(_facts_of, _left_in(scratch)))
+    return sorted({facts["folder"] for facts in found if _is_at(Path(facts["folder"]), facts["mine"])})
+
+
+def _is_at(folder: Path, commit: str) -> bool:
+    try:
+        return Git(folder).tip("HEAD") == commit
+    except GitProblem:
+        return False  # the checkout is gone
 
 
 def _folder_of(place: Path) -> str | None:
@@ -118,6 +126,7 @@ class _Aside:
         self._top = git.folder
         self._place = place
         self.mine = mine
+        self._commit = commit
         listed = git.lines("diff-tree", "-r", "-z", "--name-status", "--no-renames", mine, commit)
         self._changed = dict(zip(listed[1::2], listed[::2], strict=True))
         self._new = [path for path, kind in self._changed.items() if kind == "A"]
@@ -137,7 +146,7 @@ class _Aside:
         try:
             one._content = one._index.read_bytes()
             one._files = {path: one._laid(path, str(number)) for number, path in enumerate(one._changed)}
-            one._note(commit)
+            one._note()
         except BaseException:
             one.forget()
             raise
@@ -156,12 +165,12 @@ class _Aside:
         one._files = {path: saved if os.path.lexists(saved) else None for path, saved in laid.items()}
         return one
 
-    def _note(self, commit: str) -> None:
+    def _note(self) -> None:
         """Keeps what only this process knows, for whoever comes after it."""
         (self._place / _INDEX).write_bytes(self._content)
         facts = {
             "folder": str(self._top.resolve()),
-            "commit": commit,
+            "commit": self._commit,
             "mine": self.mine,
             "folders": sorted(self._folders),
             "orig_head": self._orig_head,
@@ -181,6 +190,18 @@ class _Aside:
             shutil.copy2(source, target, follow_symlinks=False)
         return target
 
+    def is_as_left(self) -> bool:
+        """Whether nobody has staged, merged or committed anything since: else the user sees to what was left."""
+        git = self._git
+        return (
+            git.tip("HEAD") == self.mine
+            and git.unfinished() is None
+            and (self._has_index_of(self.mine) or self._has_index_of(self._commit))
+        )
+
+    def _has_index_of(self, commit: str) -> bool:
+        return self._git.run("diff-index", "--cached", "--quiet", commit, "--", check=False).returncode == 0
+
     def put_back(self, *, was_killed: bool) -> None:
         """Files, index and ORIG_HEAD are as they were. Raises EnvironmentProblem (``half_landed``)."""
         for path in self._new:
@@ -190,7 +211,7 @@ class _Aside:
         lock = self._index.with_name("index.lock")
         if was_killed:  # by nobody but the one who was killed
             lock.unlink(missing_ok=True)
-        if self._index.read_bytes() != self._content:
+        if self._index.read_bytes() != self._content and self._has_index_of(self._commit):
             with lock.open("xb") as file:
                 file.write(self._content)
             lock.replace(self._index)
@@ -203,11 +224,15 @@ class _Aside:
     def _may_go(self, path: str) -> bool:
         """Whether what is at ``path`` was written by git; where nobody can tell it is kept aside first."""
         place = self._top / path
+        if self._leads_elsewhere(path):
+            return False
         if place.is_dir() and not place.is_symlink():
             return not any(place.iterdir())  # of a submodule
         seen = _facts(place)
         if seen is None:
             return True
+        if not (place.is_symlink() or place.is_file()):
+            return False  # a pipe, say: git writes none
         found = self._oid_of(place)
         if found is None:
             shutil.copy2(place, self._place / f"{len(self._unknown)}.now", follow_symlinks=False)
@@ -239,8 +264,14 @@ class _Aside:
         except GitProblem:
             return None
 
+    def _leads_elsewhere(self, path: str) -> bool:
+        """Whether a folder that the path is in is a link: what is behind it is in no checkout."""
+        return any((self._top / above).is_symlink() for above in above_of(path))
+
     def _is_back(self, path: str, saved: Path) -> bool:
         target = self._top / path
+        if self._leads_elsewhere(path):
+            return False
         try:
             if os.path.lexists(target):
                 if os.path.samestat(target.lstat(), saved.lstat()) or not self._may_go(path):

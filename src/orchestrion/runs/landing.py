@@ -85,7 +85,6 @@ class Checkout:
         (``dirty_tree``, ``branch_in_use``, ``in_the_way``, ``other_branch``), MergeConflict, NotFound, AlreadyTaken.
         """
         plan_tip = PlanTip(project.git, plan)
-        self.put_back_interrupted(project, branch)
         is_here = self.refuse_unfit(plan, branch, plan_tip.get())
         for _ in range(TRIES):
             mine, tip = self._tip(branch), plan_tip.get()
@@ -105,9 +104,10 @@ class Checkout:
                     return Landed(branch, mine, commit, merged=joins)
         raise AlreadyTaken(f"{branch} keeps moving while plan {plan} is landed", hint="try again", code="plan_moves")
 
-    def put_back_interrupted(self, project: ProjectRepository, branch: str) -> None:
+    def put_back_interrupted(self, project: ProjectRepository) -> None:
         """What a landing left here that was killed with its git goes first. Raises EnvironmentProblem, GitProblem."""
-        if branch == self.branch() and str(self.git.folder.resolve()) in interrupted(_scratch(project)):
+        branch = self.branch()
+        if branch is not None and str(self.git.folder.resolve()) in interrupted(_scratch(project)):
             with _one_at_a_time(project) as (scratch, _):  # its git may still live
                 self._refuse_locked(branch)
                 put_back_interrupted(self.git, scratch)

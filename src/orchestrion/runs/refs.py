@@ -18,6 +18,8 @@ from orchestrion.store.store import Row
 
 _RUNS, _BRANCHES, _KEPT = "refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/"
 _PREFIXES = (_RUNS, _BRANCHES, _KEPT)
+#: What is ours but for the truth of plans.
+_OURS = (_RUNS, "refs/heads/orchestrion/", _KEPT, "refs/orchestrion/merging/")
 #: Where a merge commit is until it is in a branch; and how long that may take before it was left, in seconds.
 MERGING = "refs/orchestrion/merging/"
 _MERGE_S = 86_400
@@ -68,19 +70,20 @@ def _is_of(row: Row, refs: Mapping[str, str], store: Store) -> bool:
 
 
 def gone(git: Git, limit: int | None = None) -> dict[str, str]:
-    """Refs of runs whose commits are not there any more -> the commits; of the newest ``limit`` refs if that is set.
+    """Refs of runs, and branches that follow plans, whose commits are not there any more -> the commits; of the newest
+    ``limit`` refs if that is set.
 
     git lets nobody past such a ref: it neither fetches nor packs. Raises GitProblem.
     """
     count = [] if limit is None else ["--sort=-version:refname", f"--count={limit}"]
-    listed = git.fields("for-each-ref", *count, "--format=%(objectname) %(refname)%00", *_PREFIXES)
+    listed = git.fields("for-each-ref", *count, "--format=%(objectname) %(refname)%00", *_OURS)
     found = dict(line.strip().partition(" ")[::-2] for line in listed if line.strip())
     missing = git.missing(dict.fromkeys(found.values()))
     return {ref: commit for ref, commit in found.items() if commit in missing}
 
 
 def forget_gone(git: Git) -> list[str]:
-    """Deletes refs of runs whose commits are not there any more; which. Raises GitProblem."""
+    """Deletes refs whose commits are ``gone``; which. Raises GitProblem."""
     found = gone(git)
     return sorted(ref for ref, commit in found.items() if _delete(git, [(ref, commit)]))
 

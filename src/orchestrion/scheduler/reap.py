@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orchestrion.core.errors import DamagedRow, InvalidInput
 from orchestrion.core.states import TaskState
 from orchestrion.core.values import name, stored_json
-from orchestrion.scheduler import breaker, finish, holders, slots
+from orchestrion.scheduler import breaker, finish, holders, slots, waits
 from orchestrion.scheduler.settle import settle
 from orchestrion.store import Transaction
 from orchestrion.store.store import Row
@@ -60,24 +60,9 @@ def put_right(tx: Transaction) -> tuple[int, list[str]]:
     """
     counted = slots.count_holds(tx)
     done = holders.put_right(tx)
-    return counted + len(done) + _wait(tx) + bound(tx) + _count_on(tx) + _tag(tx) + slots.recount(tx), done
-
-
-def _wait(tx: Transaction) -> int:
-    """Edges, what tasks count of theirs, and where they wait, follow from each other in this order."""
-    names = ("wrong_edges", "wrong_counters", "wrong_waiting")
-    if not any(tx.all(one, limit=1) for one in names):
-        return 0
-    tx.one("lock_shape")  # now nobody else changes them
-    edges, counters, waiting = (tx.all(one, limit=_AT_ONCE) for one in names)
-    # From a state that the journal does not know nothing follows.
-    odd = {row["task"] for row in tx.all("wrong_journal", after=0, limit=_AT_ONCE)}
-    edges = [row for row in edges if row["prerequisite"] not in odd]
-    if counters:
-        tx.run("recount_edges", ids=[row["task"] for row in counters])
-    behind = [row["task"] for row in (*edges, *counters, *waiting)]
-    settle(tx, changed=sorted({row["prerequisite"] for row in edges}), waiting=behind)
-    return len(set(behind))
+    waits_right = waits.put_right(tx)
+    done += [f"{name('T', task)} waits for what it has to wait for again" for task in waits_right]
+    return counted + len(done) + bound(tx) + _count_on(tx) + _tag(tx) + slots.recount(tx), done
 
 
 def _count_on(tx: Transaction) -> int:
@@ -148,15 +133,15 @@ def silent(tx: Transaction, max_age_s: float) -> list[Row]:
     return tx.all("silent_runs", age_ms=int(max_age_s * 1000))
 
 
-def cleanup_stale_locks(tx: Transaction, max_age_s: float, alive: Collection[int] = ()) -> int:
+def cleanup_stale_locks(tx: Transaction, max_age_s: float, only: Collection[int]) -> int:
     """Ends claims that gave no sign of life for ``max_age_s`` seconds or whose lease is over.
 
-    A claim of a clock that ran ahead is bounded first, and counts as one that gave a sign of life now. ``alive`` are
-    runs that are seen to by others, or whose process is known to live: they stay. Slots and merge queues of runs that
+    A claim of a clock that ran ahead is bounded first, and counts as one that gave a sign of life now. ``only`` are the
+    runs whose process was looked for, and is not known to live; others stay. Slots and merge queues of runs that
     ended are freed. Returns how many locks were released.
     """
     bound(tx)
-    stale = [run["id"] for run in silent(tx, max_age_s) if run["id"] not in alive]
+    stale = [run["id"] for run in silent(tx, max_age_s) if run["id"] in only]
     released = slots.recount(tx)
     for run in stale:
         finish.give_up(tx, run, "no sign of life")

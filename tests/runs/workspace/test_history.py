@@ -41,7 +41,7 @@ def cloned(tmp_path: Path, user: UserGit) -> Cloned:
 
     def clone(*options: str) -> tuple[Path, RunSeam]:
         shop = tmp_path / "shop"
-        user("clone", "-q", "--single-branch", *options, f"file://{up}", shop)
+        user("clone", "-q", *options, f"file://{up}", shop)
         return shop, RunSeam(shop, tmp_path / "home")
 
     return clone
@@ -55,7 +55,7 @@ def prepared(seam: RunSeam, user: UserGit, shop: Path) -> Workspace:
 def test_work_on_history_that_was_cut_off_is_refused_and_its_files_are_saved(
     cloned: Cloned, user: UserGit, options: tuple[str, ...]
 ) -> None:
-    shop, seam = cloned(*options)
+    shop, seam = cloned("--single-branch", *options)
     workspace = prepared(seam, user, shop)
     user("fetch", "-q", "--depth=1", "origin", "side", at=workspace.path)
     user("merge", "-q", "--allow-unrelated-histories", "-m", "both", "FETCH_HEAD", at=workspace.path)
@@ -70,7 +70,7 @@ def test_work_on_history_that_was_cut_off_is_refused_and_its_files_are_saved(
 
 
 def test_side_work_on_such_history_is_left_out_and_said(cloned: Cloned, user: UserGit) -> None:
-    shop, seam = cloned()
+    shop, seam = cloned("--single-branch")
     workspace = prepared(seam, user, shop)
     user("fetch", "-q", "--depth=1", "origin", "side", at=workspace.path)
     tree = user("rev-parse", "FETCH_HEAD^{tree}", at=workspace.path)
@@ -87,11 +87,17 @@ def test_side_work_on_such_history_is_left_out_and_said(cloned: Cloned, user: Us
     user("fsck", at=shop)
 
 
-@pytest.mark.parametrize("options", [(), ("--depth=1",), ("--filter=blob:none",)], ids=["whole", "shallow", "partial"])
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--depth=1",), ("--filter=blob:none",), ("--filter=tree:0",)],
+    ids=["whole", "shallow", "partial", "treeless"],
+)
+@pytest.mark.parametrize("branches", ["--single-branch", "--no-single-branch"])
 def test_work_on_history_that_was_fetched_whole_comes_in(
-    cloned: Cloned, user: UserGit, options: tuple[str, ...]
+    cloned: Cloned, user: UserGit, options: tuple[str, ...], branches: str
 ) -> None:
-    shop, seam = cloned(*options)
+    """Also where the user has the other branch already, without all that is in it."""
+    shop, seam = cloned(*options, branches)
     user("lfs", "install", "--local", at=shop)
     workspace = prepared(seam, user, shop)
     deeper = ("--unshallow",) if "--depth=1" in options else ()

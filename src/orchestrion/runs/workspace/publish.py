@@ -60,19 +60,39 @@ def publish(project: ProjectRepository, workspace: Workspace, work: Work) -> Wor
 
 def _complete(project: ProjectRepository, ours: TrustedRepository, work: Work) -> None:
     """Has the user's partial clone get what the new folders name and it was promised: git looks for it all at once,
-    and then asks nobody. Raises GitProblem.
+    and then asks nobody. What its refs reach is not handed over, whether it is there or promised. Raises GitProblem.
     """
     effective = project.handed_on.effective
     if not any(re.fullmatch(r"remote\..*\.promisor", key) and value == "true" for key, value in effective.items()):
         return
-    commits = [work.head, *work.kept.values(), f"^{ours.note.base}"]
-    listed = ours.git.run("rev-list", "--objects", "--no-object-names", "--missing=allow-any", *commits).stdout
+    tips = project.git.run("for-each-ref", "--format=^%(objectname)").stdout.splitlines()
+    commits = [work.head, *work.kept.values(), f"^{ours.note.base}", *dict.fromkeys(tips)]
+    before: list[str] = []
+    while (missing := _missing(ours, commits)) and missing != before:
+        before = missing  # a folder that came may name others that did not
+        _ask_for(project, missing)
+    listed = _objects(ours, commits, "allow-any")
     kinds = ours.git.run("cat-file", "--batch-check=%(objectname) %(objecttype)", input=f"{listed}\n").stdout
     trees = [line.removesuffix(" tree") for line in kinds.splitlines() if line.endswith(" tree")]
     entries = (entry.split() for tree in trees for entry in ours.git.lines("ls-tree", "-z", tree))
     # Asking for one has it fetched; what is new is not there yet.
     wanted = {oid for _, kind, oid, *_ in entries if kind != "commit"} - set(listed.split())
-    asked = "".join(f"{oid}\n" for oid in sorted(wanted))
+    _ask_for(project, sorted(wanted))
+
+
+def _missing(ours: TrustedRepository, commits: list[str]) -> list[str]:
+    """Objects of some commits that are promised, and here in no repository."""
+    listed = _objects(ours, commits, "print")
+    return sorted(line.removeprefix("?") for line in listed.splitlines() if line.startswith("?"))
+
+
+def _objects(ours: TrustedRepository, commits: list[str], missing: str) -> str:
+    options = ("--objects", "--no-object-names", "--ignore-missing", f"--missing={missing}", "--stdin")
+    return ours.git.run("rev-list", *options, input="".join(f"{one}\n" for one in commits)).stdout
+
+
+def _ask_for(project: ProjectRepository, oids: list[str]) -> None:
+    asked = "".join(f"{oid}\n" for oid in oids)
     with quarantine.arriving(project.git) as arrival:
         project.git.run("cat-file", "--batch-check", input=asked, env=arrival.environment)
         arrival.accept()

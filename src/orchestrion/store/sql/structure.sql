@@ -229,6 +229,24 @@ where t.project = :project and t.parent is not null and not exists (select 1 fro
   and t.id in {ids[]}  --? ids
 limit :limit
 
+-- name: lost_edges
+-- Tasks that count more edges than they have, were these as their prerequisites make them: one is gone, or a hand wrote
+-- the number.
+select t.id as task from tasks t left join (
+    select d.task, sum(case when d.state in ('open', 'dead') then 1 else 0 end) as unmet,
+        sum(case when d.state = 'dead' then 1 else 0 end) as dead,
+        sum(case when d.state = 'open' and d.kind in ('approval', 'question') then 1 else 0 end) as held,
+        sum(case when d.kind = 'child' then 1 else 0 end) as children
+    from (select e.task, e.kind, case when e.state = 'waived' or p.id is null then e.state else {edge_state} end as state
+          from edges e left join tasks p on p.id = e.prerequisite where true
+            and e.task in {ids[]}  --? ids
+          ) as d
+    group by d.task) c on c.task = t.id
+where t.project = :project and (t.unmet > coalesce(c.unmet, 0) or t.dead > coalesce(c.dead, 0)
+    or t.held > coalesce(c.held, 0) or t.children > coalesce(c.children, 0))
+  and t.id in {ids[]}  --? ids
+limit :limit
+
 -- name: recount_edges
 -- What tasks count of their edges, counted anew.
 update tasks set
