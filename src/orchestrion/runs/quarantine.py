@@ -98,7 +98,7 @@ def fetch(
         if answer.returncode != 0:
             if not _BAD_REF.search(answer.stderr) or not refs.forget_gone(git):
                 break
-        elif all(git.tip(place) for _, place in _places(refspecs) if place):
+        elif all(_is_there(git, place) for _, place in _places(refspecs) if place):
             break
     if check and answer.returncode != 0:
         raise refusal(answer)
@@ -117,6 +117,11 @@ def _fetch(git: Git, source: Path, refspecs: Sequence[str], checked: bool) -> su
             return answer
         # All of it is there: this time nothing arrives, and refs move.
         return git.fetch(source, *refspecs, checked=checked, check=False)
+
+
+def _is_there(git: Git, ref: str) -> bool:
+    """Whether a ref names something that is there."""
+    return git.run("cat-file", "-e", ref, check=False).returncode == 0
 
 
 def _places(refspecs: Sequence[str]) -> list[tuple[str, str]]:
