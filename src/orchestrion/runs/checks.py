@@ -129,7 +129,8 @@ def _started(
         try:
             yield process
         finally:
-            processes.end_tree([root], mark, _GRACE_S, name=_MARKER)
+            with processes.ended_at_worst(process):
+                processes.end_tree([root], mark, _GRACE_S, name=_MARKER)
             _drain(process.stdout.fileno(), output)
 
 

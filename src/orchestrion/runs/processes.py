@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -121,6 +122,21 @@ def of_store(store: str, places: Mapping[str, str] = NOWHERE) -> dict[str, list[
             if setting.startswith(prefix) and not _is_of_others(environment, places):
                 found.setdefault(setting[len(prefix) :].decode("utf-8", "replace"), []).append((pid, seen.started))
     return found
+
+
+@contextlib.contextmanager
+def ended_at_worst(root: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Whatever ending a tree comes to, its root, which leads a group, is over then: that group is killed if it is not.
+
+    Where no file can be opened any more nobody is found; and whoever waits for the root would wait for ever. Where the
+    rest of the tree is stands in the run's record.
+    """
+    try:
+        yield
+    finally:
+        if root.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(root.pid, signal.SIGKILL)
 
 
 def end_tree(

@@ -113,8 +113,9 @@ def watch(
             mouth = _Mouth(process, opening, talk) if talk and opening is not None else None
             lingered = _follow(process, lines, mouth, talk, limits, beat)
         finally:
-            family, places = [root, *processes.descendants(os.getpid())], processes.places_in(environ)
-            processes.end_tree(family, marker, limits.grace_s, places=places)
+            with processes.ended_at_worst(process):
+                family, places = [root, *processes.descendants(os.getpid())], processes.places_in(environ)
+                processes.end_tree(family, marker, limits.grace_s, places=places)
             process.wait()
             if lines:
                 lines.finish()
