@@ -14,7 +14,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from orchestrion.core.errors import Conflict, InvalidInput, OrchestrionError
 from orchestrion.core.rights import KEYLESS, Caller, Voice, not_for_runs, run_of
 from orchestrion.interfaces.mcp import advice
+from orchestrion.interfaces.pool import Pool
 from orchestrion.orchestrator.commands import taken_by_servers
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class Desk:
         self.failures: list[tuple[float, str, str]] = []
         self._opened: dict[str | None, Orchestrator] = {}
         self._opening = threading.Lock()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
+        self._threads = Pool(THREADS, "use-case")
 
     @property
     def folder(self) -> Path | None:
@@ -143,7 +143,7 @@ class Desk:
     @property
     def threads(self) -> int:
         """Threads that exist now."""
-        return len(self._threads._threads)
+        return self._threads.size
 
     async def do(self, work: Callable[[], Result]) -> Result:
         """Does ``work`` in a thread; the event loop goes on meanwhile."""

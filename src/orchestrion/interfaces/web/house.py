@@ -11,16 +11,15 @@ import asyncio
 import hashlib
 import os
 import signal
-import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from orchestrion.core.errors import Backpressure, EnvironmentProblem, OrchestrionError
 from orchestrion.core.project import Standing
+from orchestrion.interfaces.pool import Pool
 from orchestrion.orchestrator.opening import user_of
 
 if TYPE_CHECKING:
@@ -34,8 +33,6 @@ Result = TypeVar("Result")
 DIFFS_AT_ONCE, DIFF_PATIENCE_S = 4, 5.0
 #: Use cases at the same time; each thread has a connection to the database.
 THREADS = 8
-#: So long the threads wait for each other at the end, in seconds.
-LEAVING_S = 10.0
 #: Upper bounds of the classes of answers, in seconds.
 BOUNDS = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0)
 
@@ -124,7 +121,7 @@ class House:
         self.standing = Standing(cases.project)
         #: Why the server ended itself; None: it was told to, or goes on.
         self.ended_by: OrchestrionError | None = None
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="use-case")
+        self._threads = Pool(THREADS, "use-case", cases.store.close)
 
     @classmethod
     def open(cls, folder: str | None, db: str | None, environ: Mapping[str, str]) -> Self:
@@ -157,28 +154,5 @@ class House:
 
     def close(self) -> None:
         """Waits for what is being done, ends the threads, and gives the database back."""
-        self._give_back()
         self._threads.shutdown(wait=True, cancel_futures=True)
         self.cases.close()
-
-    def _give_back(self) -> None:
-        """Each thread gives its own connection back: no other may. They meet, so that none does it twice.
-
-        While they are asked the pool may make another one, which then takes the place of one that has a connection.
-        """
-        gone: set[int | None] = set()
-        for _ in range(THREADS):
-            threads = [thread for thread in self._threads._threads if thread.ident not in gone]
-            if not threads:
-                return
-            count = len(self._threads._threads)
-            meeting = threading.Barrier(count)
-
-            def leave(meeting: threading.Barrier = meeting) -> None:
-                with suppress(threading.BrokenBarrierError):
-                    meeting.wait(LEAVING_S)
-                self.cases.store.close()
-                gone.add(threading.get_ident())
-
-            for left in [self._threads.submit(leave) for _ in range(count)]:
-                left.result()
