@@ -278,3 +278,20 @@ def test_an_index_whose_pack_another_git_took_away_goes(project: Path, source: P
     pack.unlink()  # it had its place already, and was packed away
     quarantine.clear(project / ".git")
     assert not list((project / ".git" / "objects" / "pack").glob("*.idx"))
+
+
+def test_what_is_taken_away_each_time_is_no_success(
+    project: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody prunes behind every fetch: nobody is told that the work is there."""
+    git, fetch = Git(project), Git.fetch
+
+    def and_prune(*given: object, **options: object) -> object:
+        answer = fetch(*given, **options)  # type: ignore[arg-type]
+        if Git(project).tip(REF):
+            Git(project).run("update-ref", "-d", REF)
+        return answer
+
+    monkeypatch.setattr(Git, "fetch", and_prune)
+    with pytest.raises(GitProblem, match="taken away 3 times"):
+        quarantine.fetch(git, source, f"+HEAD:{REF}", checked=True, check=False)

@@ -91,16 +91,22 @@ def fetch(
 ) -> subprocess.CompletedProcess[str]:
     """As ``Git.fetch``, into a repository of the user's: nothing stays there of what did not arrive as a whole.
 
-    Refs of runs there whose commits are gone, which git lets nobody past, are removed first.
+    Refs of runs there whose commits are gone, which git lets nobody past, are removed first. Raises GitProblem also
+    without ``check`` where what arrived is taken away each time.
     """
     for _ in range(_TRIES):
         answer = _fetch(git, source, refspecs, checked)
-        if answer.returncode != 0:
-            if not _BAD_REF.search(answer.stderr) or not refs.forget_gone(git):
-                break
-        elif all(_is_there(git, place) for _, place in _places(refspecs) if place):
+        if answer.returncode == 0:
+            if all(_is_there(git, place) for _, place in _places(refspecs) if place):
+                return answer
+        elif not _BAD_REF.search(answer.stderr) or not refs.forget_gone(git):
             break
-    if check and answer.returncode != 0:
+    if answer.returncode == 0:
+        raise GitProblem(
+            f"what arrived in {git.folder} was taken away {_TRIES} times before a ref named it",
+            hint="is somebody at `git prune` or `git gc --prune=now` there all the time? When that is over, try again",
+        )
+    if check:
         raise refusal(answer)
     return answer
 

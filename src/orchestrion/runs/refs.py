@@ -18,11 +18,11 @@ from orchestrion.store.store import Row
 
 _RUNS, _BRANCHES, _KEPT = "refs/orchestrion/runs/", "refs/heads/orchestrion/run/", "refs/orchestrion/kept/"
 _PREFIXES = (_RUNS, _BRANCHES, _KEPT)
-#: What is ours but for the truth of plans.
-_OURS = (_RUNS, "refs/heads/orchestrion/", _KEPT, "refs/orchestrion/merging/")
 #: Where a merge commit is until it is in a branch; and how long that may take before it was left, in seconds.
 MERGING = "refs/orchestrion/merging/"
 _MERGE_S = 86_400
+#: What is ours but for the truth of plans.
+_OURS = (_RUNS, "refs/heads/orchestrion/", _KEPT, MERGING)
 #: The store is asked about so many runs at once.
 _AT_ONCE = 500
 
