@@ -1,9 +1,9 @@
 """Threads in which use cases run, behind an event loop: work goes to the one that was idle last.
 
 Each thread has a connection to the database, which keeps its statements prepared. The standard library's pool feeds its
-threads in turn: all of them meet every statement now and then, forget it meanwhile, and prepare it anew, and what is
-freed and taken in so many threads makes a server grow for hours. Here one or two threads do nearly everything, and the
-others what comes at the same moment. Before a thread ends it gives back what is its own.
+threads in turn: all of them meet every statement now and then, forget it meanwhile, and prepare it anew. Here one or
+two threads do nearly everything, and the others what comes at the same moment. Before a thread ends it gives back what
+is its own, which that pool has no place for.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ class Pool(Executor):
                 thread = threading.Thread(
                     target=self._work, args=(task,), name=f"{self._name}_{len(self._threads)}", daemon=True
                 )
+                thread.start()  # where the system has no room for one, there is none
                 self._threads.append(thread)
-                thread.start()
             else:
                 self._waiting.append(task)
         return task.future
