@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrion.core import host, private
-from orchestrion.core.errors import Conflict, InvalidInput, NotFound
+from orchestrion.core.errors import Conflict, GitProblem, InvalidInput, NotFound
 from orchestrion.core.model import (
     NEXT_ACTIONS,
     Run,
@@ -578,7 +578,10 @@ class RunCases(TaskCases):
             if row["id"] not in seen_to and (said := elsewhere(self, row))
         ]
         freed += sum(map(bool, recovered.values()))
-        mended = [*mended, *self._forget_gone_refs()]
+        try:
+            mended = [*mended, *self._forget_gone_refs()]
+        except GitProblem as problem:  # what is in the store is done
+            notes.append(f"refs without commits were not looked for: {problem.message}")
         return {"freed": freed, "righted": righted, "mended": mended, "notes": notes}
 
     def _forget_gone_refs(self) -> list[str]:

@@ -82,7 +82,9 @@ def test_side_work_on_such_history_is_left_out_and_said(cloned: Cloned, user: Us
     )
     (workspace.path / "new").write_text("new\n")
     made = seam.hand_over(workspace)
-    assert [(remark.code, "it is not kept" in remark.message) for remark in made.remarks] == [("side_work_kept", True)]
+    assert [(remark.code, "it is not kept" in remark.message) for remark in made.remarks] == [
+        ("side_work_left_out", True)
+    ]
     assert user("show", f"{made.head}:new", at=shop) == "new"
     user("fsck", at=shop)
 

@@ -249,7 +249,7 @@ class _Collection:
             del self._kept[ref]
             self._git.run("update-ref", "-d", ref)
             said = f"{ref.removeprefix(f'{trusted.KEPT_REFS}/')} builds on history that is cut off: it is not kept"
-            self._remarks.append(Remark("side_work_kept", said))
+            self._remarks.append(Remark("side_work_left_out", said))
 
     def _is_whole(self, commit: str) -> bool:
         listed = self._git.run("rev-list", "--quiet", commit, f"^{self._workspace.base}", check=False)
